@@ -1,0 +1,75 @@
+"""Every exception that autobackend raises on purpose, each with its own exit code."""
+
+
+class AutobackendError(Exception):
+    """Something the user can mend: line 1 says what failed, with the value; line 2 how to mend it."""
+
+    exit_code = 1
+
+    def __init__(self, message: str, mend: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.mend = mend
+
+    def __str__(self) -> str:
+        return f"{self.message}\n{self.mend}" if self.mend else self.message
+
+
+class UsageError(AutobackendError):
+    """An unknown backend, workload, objective or option value."""
+
+    exit_code = 2
+
+
+class ModelError(AutobackendError):
+    """The model's folder, hub id, shape or config.json cannot be read."""
+
+    exit_code = 3
+
+
+class CacheError(AutobackendError):
+    """The calibration cache cannot be opened, read or written."""
+
+    exit_code = 4
+
+
+class NoLegalBackend(AutobackendError):
+    """Every backend was refused."""
+
+    exit_code = 5
+
+
+class IllegalBackend(AutobackendError):
+    """The backend the user forced cannot run the model here."""
+
+    exit_code = 6
+
+
+class NotCalibrated(AutobackendError):
+    """Nothing was measured and the caller asked for measurements only (strict)."""
+
+    exit_code = 7
+
+
+class DeviceBusy(AutobackendError):
+    """Another calibration holds the device."""
+
+    exit_code = 8
+
+
+class NothingMeasured(AutobackendError):
+    """A calibration ended without one candidate measured."""
+
+    exit_code = 9
+
+
+class ArtifactError(AutobackendError):
+    """A checkpoint or converted model cannot be made or kept: no space, no permission, a failed conversion."""
+
+    exit_code = 10
+
+
+class BackendError(AutobackendError):
+    """A backend file, its configured interpreter or its package cannot be used."""
+
+    exit_code = 11

@@ -1,0 +1,214 @@
+"""What a launch of a candidate left behind: a Measurement with its raw samples, or a Failure."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from statistics import median
+from typing import Any
+
+from calibration.workload import Workload
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, order=True)
+class Candidate:
+    """A backend variant, `backend:variant` on screens."""
+
+    backend: str
+    variant: str
+
+    @property
+    def label(self) -> str:
+        return f"{self.backend}:{self.variant}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Identity:
+    """What a measurement is a measurement of; the cache's key."""
+
+    architecture: str
+    quant: str
+    """QuantFormat.label: `none`, `awq-4bit-g128` ..."""
+    device: str
+    """Product name of the GPU or name of the CPU with its cores: what a row is looked up by."""
+    fingerprint: str
+    """Hash of the shapes that set the work: layers, hidden, heads, kv heads, head_dim, intermediate, vocab, experts."""
+    dtype: str
+    device_count: int
+    host: str
+    """Identifier of the machine: results of one host never answer for another, they are at most transferred."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sample:
+    """One timed generate call of a cell. Seconds."""
+
+    ttft_s: float
+    """From the call to the moment at which every sequence of the batch has its first token."""
+    tpot_s: float | None
+    """(t_last - t_first) / (n_last - n_first) of the batch; None where only one token was asked for."""
+    foreign_cores: float = 0.0
+    """Mean number of cores that processes outside the worker's tree kept busy meanwhile."""
+    dirty: bool = False
+    """Other programs were using the device, also when it was repeated."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cell:
+    """A workload with its raw samples of one launch."""
+
+    workload: Workload
+    samples: tuple[Sample, ...]
+
+    @property
+    def clean(self) -> tuple[Sample, ...]:
+        """The samples to trust: the undisturbed ones, or all where none was undisturbed."""
+        return tuple(s for s in self.samples if not s.dirty) or self.samples
+
+    @property
+    def ttft_s(self) -> float:
+        return median(s.ttft_s for s in self.clean)
+
+    @property
+    def tpot_s(self) -> float | None:
+        timed = [s.tpot_s for s in self.clean if s.tpot_s is not None]
+        return median(timed) if timed else None
+
+
+class OutputVerdict(StrEnum):
+    """Is the output right, against the reference."""
+
+    RIGHT = "right"
+    LOSSY = "lossy"
+    WRONG = "wrong"
+    UNCHECKED = "unchecked"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Agreement:
+    """A candidate's output beside the reference's."""
+
+    verdict: OutputVerdict
+    kl: float | None = None
+    """Mean Kullback-Leibler divergence of the next-token distribution from the reference's, nats."""
+    top1: float | None = None
+    """Share of positions at which both name the same token."""
+    detail: str = ""
+    """One sentence: what was compared, or why it is wrong."""
+
+
+class FailureKind(StrEnum):
+    CRASHED = "crashed"
+    TIMED_OUT = "timed out"
+    OUT_OF_MEMORY = "out of memory"
+    REFUSED = "refused"
+    WRONG_OUTPUT = "wrong output"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Launch:
+    """What both outcomes carry: one process of one candidate."""
+
+    run_id: str
+    """Unique (uuid4 hex), so that a merge of two caches is a union."""
+    calibration_id: str
+    """Shared by all launches of one calibration; `round` orders them, candidates are compared within rounds."""
+    round: int
+    candidate: Candidate
+    identity: Identity
+    model: str
+    """As the user named it; for screens only."""
+    environment: dict[str, str]
+    """Names and versions that make times comparable (engine, torch, driver ...); calibration.environment."""
+    policy: str
+    """How it was measured; rows of another policy are stale."""
+    started_at: float
+    """Unix time."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measurement(Launch):
+    cells: tuple[Cell, ...]
+    load_s: float
+    peak_memory_bytes: int
+    """Largest resident set of the worker's process tree; with a GPU see gpu_memory_bytes too."""
+    agreement: Agreement
+    prepare_s: float | None = None
+    """Seconds the conversion took when it was made; None where nothing is converted."""
+    artifact_bytes: int | None = None
+    gpu_memory_bytes: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failure(Launch):
+    kind: FailureKind
+    stage: str
+    """`prepare`, `load`, `check`, or the label of the cell."""
+    message: str
+    log_tail: str = ""
+
+
+Outcome = Measurement | Failure
+
+
+def timing(arrivals: Sequence[Sequence[float]]) -> tuple[float, float | None]:
+    """TTFT and TPOT of one call from the arrival times of its tokens.
+
+    Args:
+        arrivals: one row a sequence, seconds since the call, one entry a token, in order. Tokens that arrive together
+            share a time: TPOT divides by tokens, (t_last - t_first) / (n_last - n_first), so that a first chunk of several
+            tokens does not inflate it (the formula of lmdeploy.profiler and AIPerf).
+
+    Returns:
+        TTFT: when the last sequence has its first token. TPOT: None where no token came after the first chunk. E2E is
+        TTFT + (n - 1) * TPOT for n tokens a sequence.
+    """
+    ttft = max(row[0] for row in arrivals)
+    end = max(row[-1] for row in arrivals)
+    after = max(len(row) - sum(1 for t in row if t <= ttft) for row in arrivals)
+    return ttft, (end - ttft) / after if after else None
+
+
+def spread(values: Sequence[float]) -> float:
+    """Half the width of an interval for the median, from the median absolute deviation; 0 for fewer than two values.
+
+    1.4826 * MAD estimates sigma for normal noise (Hampel 1974); the median of n has a standard error of 1.2533 sigma / sqrt(n).
+    """
+    if len(values) < 2:
+        return 0.0
+    middle = median(values)
+    sigma = 1.4826 * median(abs(v - middle) for v in values)
+    return 1.96 * 1.2533 * sigma / math.sqrt(len(values))
+
+
+def to_json(outcome: Outcome) -> dict[str, Any]:
+    """The record of the export format: `kind` is `measurement` or `failure`, the rest are the fields by name."""
+    from dataclasses import asdict
+
+    if isinstance(outcome, Measurement):
+        return {"record": "measurement", **asdict(outcome)}
+    return {"record": "failure", **asdict(outcome)}
+
+
+def from_json(record: dict[str, Any]) -> Outcome:
+    """Read what `to_json` wrote.
+
+    Raises:
+        ValueError, KeyError, TypeError: the record is malformed.
+    """
+    fields = dict(record)
+    kind = fields.pop("record")
+    fields["candidate"] = Candidate(**fields["candidate"])
+    fields["identity"] = Identity(**fields["identity"])
+    fields["environment"] = {str(k): str(v) for k, v in fields["environment"].items()}
+    if kind == "failure":
+        return Failure(**{**fields, "kind": FailureKind(fields["kind"])})
+    if kind != "measurement":
+        raise ValueError(f"a record is a measurement or a failure; found {kind!r}")
+    fields["cells"] = tuple(
+        Cell(workload=Workload(**c["workload"]), samples=tuple(Sample(**s) for s in c["samples"]))
+        for c in fields["cells"]
+    )
+    agreement = fields["agreement"]
+    fields["agreement"] = Agreement(**{**agreement, "verdict": OutputVerdict(agreement["verdict"])})
+    return Measurement(**fields)

@@ -1,0 +1,91 @@
+"""Workload: how many prompt tokens, output tokens and sequences at once; its label is llama-bench's."""
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from calibration.errors import UsageError
+
+_LABEL = re.compile(r"pp(\d{1,7}):tg(\d{1,7})(?::b(\d{1,5}))?")
+_MEND = "write it as pp512:tg128:b1 (prompt tokens, output tokens, batch) or name one of: "
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, order=True)
+class Workload:
+    """One generate call: `batch` prompts of `prompt_tokens` each, `output_tokens` new tokens for each of them."""
+
+    prompt_tokens: int
+    output_tokens: int
+    batch: int = 1
+
+    def __post_init__(self) -> None:
+        for name, least, value in (
+            ("prompt tokens", 1, self.prompt_tokens),
+            ("output tokens", 1, self.output_tokens),
+            ("batch", 1, self.batch),
+        ):
+            if value < least:
+                raise UsageError(f"a workload needs {name} >= {least}; found {value}")
+
+    @property
+    def label(self) -> str:
+        return f"pp{self.prompt_tokens}:tg{self.output_tokens}:b{self.batch}"
+
+    @property
+    def context_tokens(self) -> int:
+        """Tokens that one sequence holds at its end."""
+        return self.prompt_tokens + self.output_tokens
+
+    @classmethod
+    def parse(cls, text: str) -> "Workload":
+        """Read a label (`pp512:tg128`, `pp512:tg128:b4`) or a standard name.
+
+        Raises:
+            UsageError: the text is neither.
+        """
+        if text in STANDARD:
+            return STANDARD[text]
+        found = _LABEL.fullmatch(text.strip())
+        if not found:
+            raise UsageError(f"unknown workload {text!r}", _MEND + ", ".join(STANDARD))
+        prompt, output, batch = found.groups()
+        return cls(prompt_tokens=int(prompt), output_tokens=int(output), batch=int(batch or 1))
+
+
+STANDARD: dict[str, Workload] = {
+    "chat": Workload(prompt_tokens=512, output_tokens=128),
+    "summarize": Workload(prompt_tokens=1024, output_tokens=64),
+    "write": Workload(prompt_tokens=64, output_tokens=512),
+    "batch": Workload(prompt_tokens=512, output_tokens=128, batch=4),
+}
+"""Ordinary uses under a name; `chat` is what `select` answers for when no workload is given."""
+
+DEFAULT = STANDARD["chat"]
+
+CELL_OUTPUT_TOKENS = 32
+"""New tokens in a calibration cell: enough decode steps for a steady TPOT, few enough to be quick."""
+
+
+def grid(workloads: Iterable[Workload] = (), *, gpu: bool = False) -> tuple[Workload, ...]:
+    """The calibration cells that bracket `workloads`: every corner of prompt length and batch around them.
+
+    Four cells that bracket the use pick the winner at 1.009 of the best, four that do not at 1.049 (fitted on the 1,392
+    cells of argonne-lcf/LLM-Inference-Bench). Without workloads the cells bracket ordinary use: pp64 to pp512 and batch 1
+    to 4 on a CPU, pp128 to pp2048 and batch 1 to 16 on a GPU.
+    """
+    asked = tuple(workloads)
+    if not asked:
+        prompts, batches = ((128, 2048), (1, 16)) if gpu else ((64, 512), (1, 4))
+    else:
+        # A decode step's cost grows with its context, so the cells must reach the context at the end of the output.
+        longest = max(w.context_tokens for w in asked) - CELL_OUTPUT_TOKENS
+        prompts = (min(w.prompt_tokens for w in asked), max(longest, *(w.prompt_tokens for w in asked)))
+        batches = (min(w.batch for w in asked), max(w.batch for w in asked))
+        if prompts[1] < 2 * prompts[0]:
+            # Two lengths this close tell a fixed cost from a cost per token badly; a short prompt is cheap to add.
+            prompts = (max(1, prompts[0] // 4), prompts[1])
+    return tuple(
+        Workload(prompt_tokens=prompt, output_tokens=CELL_OUTPUT_TOKENS, batch=batch)
+        for batch in sorted(set(batches))
+        for prompt in sorted(set(prompts))
+    )

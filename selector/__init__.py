@@ -1,0 +1,1 @@
+"""Which backends can run a model here, and which of them is fastest."""
