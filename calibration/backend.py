@@ -176,10 +176,16 @@ class Backend(ABC):
         """Raises KeyError for an unknown name."""
         return {v.name: v for v in self.variants}[name]
 
-    def fits(self, model: Any, variant: Variant) -> list[str]:
-        """Reasons of this backend alone why it cannot load `model` (a selector.model.ModelSpec, read by attribute).
+    def fits(self, model: Any, variant: Variant, device: Any = None) -> list[str]:
+        """Reasons of this backend alone why it cannot run `model` right (a selector.model.ModelSpec, read by attribute).
 
         For what the shared facts cannot say; each in the form `needs X; found Y`.
+
+        Args:
+            model: the ModelSpec; what it has no field for is read from the raw config.json in `model.folder`.
+            variant: one of this backend's.
+            device: the selector.host.Device that would run it, read by attribute (`kind`, `capability`). None: judge
+                what does not depend on the device.
         """
         return []
 
