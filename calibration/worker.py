@@ -1,0 +1,237 @@
+"""Runs in the backend's own interpreter: one candidate, one process, JSON lines on a pipe.
+
+Started as a script by supervisor.py: `python worker.py COMMANDS EVENTS LIFELINE`, three file descriptors. The interpreter
+needs nothing of ours: this folder becomes the package `calibration`, and nothing beside it is put on the path. Requests are
+objects with a `verb`; each is answered by one event: `{"event": "done", ...}` or `{"event": "error", ...}`.
+"""
+
+import importlib.util
+import json
+import os
+import random
+import signal
+import sys
+import time
+import traceback
+from array import array
+from collections.abc import Sequence
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+
+if __package__ in (None, ""):
+    _here = Path(__file__).resolve().parent
+    sys.path[:] = [p for p in sys.path if Path(p or ".").resolve() != _here]
+    _spec = importlib.util.spec_from_file_location(
+        "calibration", _here / "__init__.py", submodule_search_locations=[str(_here)]
+    )
+    assert _spec is not None and _spec.loader is not None  # noqa: S101  a file that exists always has both
+    _package = importlib.util.module_from_spec(_spec)
+    sys.modules["calibration"] = _package
+    _spec.loader.exec_module(_package)
+
+if TYPE_CHECKING:
+    from calibration.backend import Backend, Engine, Job
+
+LOWEST_TOKEN = 3
+"""Prompts avoid the ids below: padding, beginning and end of text in most vocabularies."""
+
+
+def prompts(seed: str, vocab_size: int, length: int, count: int) -> list[list[int]]:
+    """`count` prompts of `length` random token ids, the same for the same seed on every machine."""
+    draw = random.Random(seed)
+    lowest = min(LOWEST_TOKEN, vocab_size - 1)
+    return [[draw.randrange(lowest, vocab_size) for _ in range(length)] for _ in range(count)]
+
+
+def main(argv: Sequence[str]) -> None:
+    """Serve requests until the pipe ends."""
+    commands_fd, events_fd, lifeline_fd = map(int, argv)
+    _die_with_parent(lifeline_fd, (commands_fd, events_fd))
+    with os.fdopen(commands_fd, "r", encoding="utf-8") as commands, os.fdopen(events_fd, "w", encoding="utf-8") as events:
+        server = _Server()
+        for line in commands:
+            request = json.loads(line)
+            try:
+                answer = {"event": "done", **server.serve(request)}
+            except Exception as error:  # noqa: BLE001  whatever an engine raises is a result
+                answer = {"event": "error", **_describe(error)}
+                traceback.print_exc()
+            _send(events, answer)
+            if request["verb"] == "close":
+                break
+    # Interpreter shutdown of an engine may hang or abort after all is told; the group is killed by the supervisor anyway.
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)
+
+
+class _Server:
+    """The verbs, one method each."""
+
+    def __init__(self) -> None:
+        self.job: Job | None = None
+        self.backend: Backend | None = None
+        self.engine: Engine | None = None
+
+    def serve(self, request: dict[str, Any]) -> dict[str, Any]:
+        verb = request.pop("verb")
+        return getattr(self, f"do_{verb}")(**request)  # type: ignore[no-any-return]
+
+    def do_open(self, *, backend: str, variant: dict[str, Any], job: dict[str, Any], source: str = "") -> dict[str, Any]:
+        """Name the candidate; `source` is the file of a backend that is not ours."""
+        from calibration.backend import Job, Variant
+
+        self.backend = _backend_from_file(source) if source else _backend(backend)
+        for name in ("devices", "only_without"):
+            variant[name] = frozenset(variant[name])
+        folder = job.pop("artifact_dir")
+        self.job = Job(
+            **{**job, "model_dir": Path(job["model_dir"])},
+            artifact_dir=Path(folder) if folder else None,
+            variant=Variant(**variant),
+        )
+        return {"pid": os.getpid()}
+
+    def do_prepare(self, *, destination: str) -> dict[str, Any]:
+        assert self.backend is not None and self.job is not None  # noqa: S101  `open` comes first
+        began = time.perf_counter()
+        self.backend.prepare(self.job, Path(destination), lambda line: print(line, flush=True))
+        return {"seconds": time.perf_counter() - began}
+
+    def do_load(self) -> dict[str, Any]:
+        assert self.backend is not None and self.job is not None  # noqa: S101
+        began = time.perf_counter()
+        self.engine = self.backend.load(self.job)
+        return {"seconds": time.perf_counter() - began}
+
+    def do_answer(
+        self,
+        *,
+        prompts: list[list[int]],
+        groups: list[list[int]],
+        new_tokens: int,
+        continuations: list[list[int]] | None,
+        rows_file: str,
+    ) -> dict[str, Any]:
+        """Generate for each group of prompts (given by number) as one batch, and score every prompt along a continuation.
+
+        Without continuations each prompt's own tokens, where it first occurs, are its continuation. Rows go to `rows_file`
+        as float32 [prompt, new_tokens, vocab].
+        """
+        assert self.engine is not None  # noqa: S101
+        tokens = [self._generate([prompts[i] for i in group], new_tokens)[0] for group in groups]
+        along = continuations
+        if along is None:
+            first = {i: path for group, paths in reversed(list(zip(groups, tokens, strict=True)))
+                     for i, path in zip(group, paths, strict=True)}
+            along = [first[i][:-1] for i in range(len(prompts))]
+        shape: list[int] | None = None
+        with Path(rows_file).open("wb") as file:
+            for prompt, continuation in zip(prompts, along, strict=True):
+                rows = self.engine.score(prompt, continuation)
+                if rows is None:
+                    shape = None
+                    break
+                widths = [_write_row(row, file) for row in rows]
+                if len(widths) != len(continuation) + 1 or set(widths) != {widths[0]}:
+                    raise ValueError(f"score gave rows of {widths} scores; {len(continuation) + 1} of one width are due")
+                shape = [len(widths), widths[0]]
+        return {"tokens": tokens, "rows": shape}
+
+    def do_sample(self, *, seed: str, prompt_tokens: int, output_tokens: int, batch: int) -> dict[str, Any]:
+        """Time one generate call on fresh prompts."""
+        from calibration.measurement import timing
+
+        assert self.job is not None  # noqa: S101
+        asked = prompts(seed, self.job.vocab_size, prompt_tokens, batch)
+        _, arrivals = self._generate(asked, output_tokens)
+        ttft_s, tpot_s = timing(arrivals)
+        return {"ttft_s": ttft_s, "tpot_s": tpot_s}
+
+    def do_close(self) -> dict[str, Any]:
+        if self.engine is not None:
+            self.engine.close()
+        return {}
+
+    def _generate(self, group: list[list[int]], new_tokens: int) -> tuple[list[list[int]], list[list[float]]]:
+        assert self.engine is not None  # noqa: S101
+        made = self.engine.generate(group, new_tokens)
+        got = [len(row) for row in made.tokens]
+        if got != [new_tokens] * len(group) or [len(row) for row in made.arrivals] != got:
+            raise StoppedEarly(f"asked for {new_tokens} tokens of each of {len(group)} prompts; got {got}")
+        return [list(map(int, row)) for row in made.tokens], [list(map(float, row)) for row in made.arrivals]
+
+
+class StoppedEarly(Exception):
+    """The engine gave another number of tokens than it was asked for: its times mean nothing."""
+
+
+def _backend(name: str) -> "Backend":
+    from calibration.registry import all_backends
+
+    return all_backends()[name]
+
+
+def _backend_from_file(source: str) -> "Backend":
+    from calibration.backend import Backend
+
+    spec = importlib.util.spec_from_file_location("autobackend_foreign_backend", source)
+    if spec is None or spec.loader is None:
+        raise ImportError(f"{source} is no Python file")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    mine = [t for t in vars(module).values() if isinstance(t, type) and issubclass(t, Backend) and t.__module__ == spec.name]
+    return mine[0]()
+
+
+def _write_row(row: Any, file: IO[bytes]) -> int:
+    """Write one row of scores as float32; returns its width."""
+    if hasattr(row, "detach"):  # torch
+        row = row.detach().float().cpu().contiguous().numpy()
+    if hasattr(row, "astype"):  # numpy
+        row = row.astype("float32")
+        file.write(row.tobytes())
+        return int(row.shape[-1])
+    values = array("f", row)
+    file.write(values.tobytes())
+    return len(values)
+
+
+def _send(events: IO[str], answer: dict[str, Any]) -> None:
+    events.write(json.dumps(answer) + "\n")
+    events.flush()
+
+
+def _describe(error: BaseException) -> dict[str, Any]:
+    """Type, message and whether it says that memory ran out."""
+    text = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+    chain: BaseException | None = error
+    out_of_memory = False
+    while chain is not None:
+        words = f"{type(chain).__name__} {chain}".lower()
+        out_of_memory |= isinstance(chain, MemoryError) or any(
+            sign in words for sign in ("outofmemory", "out of memory", "bad_alloc", "can't allocate memory", "cannot allocate memory")
+        )
+        chain = chain.__cause__ or chain.__context__
+    return {"message": text[:2000], "out_of_memory": out_of_memory, "stopped_early": isinstance(error, StoppedEarly)}
+
+
+def _die_with_parent(lifeline_fd: int, others: tuple[int, ...]) -> None:
+    """Fork a watchdog that kills this process group when the other end of the lifeline closes.
+
+    The supervisor holds that end and nobody else does, so it closes however the supervisor ends, kill -9 included. A
+    thread could not do it: an engine that hangs may hold the interpreter's lock.
+    """
+    if os.fork() == 0:
+        for fd in (0, 1, 2, *others):
+            os.close(fd)
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        os.read(lifeline_fd, 1)
+        os.killpg(0, signal.SIGKILL)
+    os.close(lifeline_fd)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
