@@ -14,13 +14,13 @@ Coefficients = tuple[float, float, float]
 PRIOR_CV = 0.12
 """Coefficient of variation between two processes of one candidate, before any spread was seen.
 
-Measured on a shared two-core host, where repeats inside one process vary by 5 % only; an exclusive machine is steadier, and
-its launches then say so.
+Measured on a shared two-core host, where repeats inside one process vary by 5 % only; an exclusive machine is steadier,
+and its launches then say so.
 """
 
 CONTEXT_SLACK = 1.25
-"""How far beyond the longest measured context an answer still counts as measured: a step's cost is linear in its context,
-and the context's share of a step is small, so a quarter more moves the sum by little."""
+"""How far beyond the longest measured context an answer still counts as measured: a step's cost is linear in its
+context, and the context's share of a step is small, so a quarter more moves the sum by little."""
 
 _T95 = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160, 2.145, 2.131)
 """Two-sided 95 % quantiles of Student's t for 1, 2, 3 ... degrees of freedom; beyond them see `_t95`."""
@@ -102,8 +102,8 @@ def fit(points: Sequence[Point]) -> Cost:
     """The non-negative least-squares fit of relative errors.
 
     Exact: with three coefficients all eight supports are tried in closed form. Where the cells cannot tell two
-    coefficients apart (one cell, one prompt length, one batch), the simpler explanation is kept: prefill proportional to
-    its tokens, a step of fixed cost.
+    coefficients apart (one cell, one prompt length, one batch), the simpler explanation is kept: prefill proportional
+    to its tokens, a step of fixed cost.
 
     Raises:
         ValueError: no point has a positive TTFT.
@@ -128,9 +128,9 @@ def fit(points: Sequence[Point]) -> Cost:
 def covers(cells: Iterable[Workload], workload: Workload) -> bool:
     """Is the workload bracketed by measured cells?
 
-    Every corner must be held by some cell: one with a prompt and batch at least as short and small, one as long and small,
-    one as short and large, one as long and large; and at both batches a context (prompt + output) that reaches the
-    workload's, CONTEXT_SLACK included. More output tokens than measured are fine as long as the context is inside.
+    Every corner must be held by some cell: one with a prompt and batch at least as short and small, one as long and
+    small, one as short and large, one as long and large; and at both batches a context (prompt + output) that reaches
+    the workload's, CONTEXT_SLACK included. More output tokens than measured are fine as long as the context is inside.
     """
     prompt, batch, context = workload.prompt_tokens, workload.batch, workload.context_tokens
     corners = 0
@@ -170,10 +170,10 @@ def estimate(launches: Sequence[Sequence[Point]], workload: Workload) -> Estimat
 
 
 def interval(values: Sequence[float], prior_cv: float = PRIOR_CV) -> tuple[float, float]:
-    """95 % interval of the median of positive values, one a launch, computed on their logarithms (it is never negative).
+    """95 % interval of the median of positive values, one a launch, computed on their logarithms (so never negative).
 
-    The narrower of two half-widths: Student's t on the observed spread, which is right for many launches but useless for
-    two, and the normal one on the larger of the prior and the observed spread, which is right for few.
+    The narrower of two half-widths: Student's t on the observed spread, which is right for many launches but useless
+    for two, and the normal one on the larger of the prior and the observed spread, which is right for few.
     """
     n = len(values)
     middle = median(values)
@@ -228,7 +228,7 @@ def _nnls(rows: Sequence[Coefficients], first: int, second: int, third: int) -> 
     h0 *= s0
     h1 *= s1
     h2 *= s2
-    x = _three(g01, g02, g12, h0, h1, h2)
+    x = _three(g01, g02, g12, (h0, h1, h2))
     if x is None or x[0] < 0.0 or x[1] < 0.0 or x[2] < 0.0:
         # The optimum lies on a face. Fit of a support: h @ x, the larger the better; ties stay with the earlier.
         x, best = (h0, 0.0, 0.0), h0 * h0 * (1.0 + 1e-12)
@@ -256,12 +256,13 @@ def _nnls(rows: Sequence[Coefficients], first: int, second: int, third: int) -> 
     return found[0], found[1], found[2]
 
 
-def _three(g01: float, g02: float, g12: float, h0: float, h1: float, h2: float) -> Coefficients | None:
+def _three(g01: float, g02: float, g12: float, h: Coefficients) -> Coefficients | None:
     """Solve [[1, g01, g02], [g01, 1, g12], [g02, g12, 1]] x = h by Cramer's rule; None where it is singular."""
     m00, m01, m02 = 1.0 - g12 * g12, g02 * g12 - g01, g01 * g12 - g02
     determinant = m00 + g01 * m01 + g02 * m02
     if determinant < _SINGULAR:
         return None
+    h0, h1, h2 = h
     m11, m12, m22 = 1.0 - g02 * g02, g01 * g02 - g12, 1.0 - g01 * g01
     return (
         (m00 * h0 + m01 * h1 + m02 * h2) / determinant,
