@@ -52,15 +52,24 @@ class Worker:
         log: file that takes everything the engine prints.
         memory_limit_bytes: above this the tree is killed as out of memory, before the kernel picks a victim of its own.
         environment: additions to the environment variables.
+        watch_gpu: also follow the tree's memory on NVIDIA GPUs.
     """
 
     def __init__(
-        self, python: Path, *, log: Path, memory_limit_bytes: int, environment: Mapping[str, str] | None = None
+        self,
+        python: Path,
+        *,
+        log: Path,
+        memory_limit_bytes: int,
+        environment: Mapping[str, str] | None = None,
+        watch_gpu: bool = False,
     ) -> None:
         self._log = log
         self._limit = memory_limit_bytes
         self._oom_kills = _oom_kills()
+        self._watch_gpu = watch_gpu
         self.peak_memory_bytes = 0
+        self.peak_gpu_memory_bytes = 0
         commands, self._commands = os.pipe()
         self._events, events = os.pipe()
         lifeline, self._lifeline = os.pipe()
@@ -202,6 +211,9 @@ class Worker:
                 with open(f"/proc/{self._process.pid}/status", encoding="ascii") as file:  # noqa: PTH123
                     peak = next((int(line.split()[1]) << 10 for line in file if line.startswith("VmHWM")), size)
                 size = max(size, peak) + self._children_bytes()
+                if self._watch_gpu:
+                    used = _gpu_bytes({p.pid for p in self._tree()})
+                    self.peak_gpu_memory_bytes = max(self.peak_gpu_memory_bytes, used)
         except OSError:
             return
         self.peak_memory_bytes = max(self.peak_memory_bytes, size)
@@ -245,6 +257,19 @@ def _busy_s() -> float:
                 user, nice, system, _idle, _iowait, irq, softirq, steal = map(int, values[:8])
                 ticks += user + nice + system + irq + softirq + steal
     return ticks / os.sysconf("SC_CLK_TCK")
+
+
+def _gpu_bytes(pids: set[int]) -> int:
+    """Memory that these processes hold on NVIDIA GPUs; 0 where the driver does not say."""
+    import pynvml
+
+    try:
+        pynvml.nvmlInit()
+        devices = [pynvml.nvmlDeviceGetHandleByIndex(i) for i in range(pynvml.nvmlDeviceGetCount())]
+        running = [p for d in devices for p in pynvml.nvmlDeviceGetComputeRunningProcesses(d)]
+    except pynvml.NVMLError:
+        return 0
+    return sum(p.usedGpuMemory or 0 for p in running if p.pid in pids)
 
 
 def _oom_kills() -> int:

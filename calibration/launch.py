@@ -1,0 +1,353 @@
+"""One launch: a candidate's process from start to end, as an Outcome."""
+
+import math
+import time
+import uuid
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any, Protocol
+
+from calibration.agreement import GROUPS, NEW_TOKENS, Answers, compare, fixed_prompts, precision_class
+from calibration.artifact import Artifact, ArtifactStore
+from calibration.backend import Variant
+from calibration.environment import POLICY
+from calibration.errors import ArtifactError
+from calibration.measurement import (
+    Agreement,
+    Candidate,
+    Cell,
+    Failure,
+    FailureKind,
+    Identity,
+    Measurement,
+    Outcome,
+    OutputVerdict,
+    Sample,
+)
+from calibration.supervisor import Reply, Trouble, Worker
+from calibration.workload import Workload
+
+REPEATS_LEAST, REPEATS_MOST = 2, 5
+CELL_SECONDS = 1.5
+"""Repeats of a cell go on until it was timed this long, within the two bounds: they only steady a launch's median."""
+WARM_UP_TOKENS = 2
+DIRTY_CORES = 0.15
+"""Foreign load above this share of a core is a disturbance: one busy loop slows a spinning engine 2 to 4 times."""
+DIRTY_SECONDS = 0.03
+"""... unless it is so short that the clock ticks of /proc/stat (10 ms each, a few rounded at once) explain it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """Seconds after which a step is given up."""
+
+    prepare_s: float = 1800.0
+    load_s: float = 900.0
+    sample_s: float = 300.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Subject:
+    """The model and the device, as a worker must know them."""
+
+    name: str
+    model_dir: Path
+    weights_identity: str
+    identity: Identity
+    dtype: str
+    vocab_size: int
+    device: str
+    """Device kind."""
+    threads: int
+    memory_limit_bytes: int
+    trust_remote_code: bool = False
+    tensor_parallel: int = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """A candidate with all that its worker needs."""
+
+    candidate: Candidate
+    variant: Variant
+    python: Path
+    environment: Mapping[str, str]
+    converter: str = ""
+    """Name and version of what `prepare` converts with."""
+    source: str = ""
+    """File of a backend that is not ours; the worker's interpreter need not have it installed."""
+    variables: Mapping[str, str] = field(default_factory=dict)
+    """Environment variables of the worker."""
+
+    @property
+    def label(self) -> str:
+        return self.candidate.label
+
+
+class Skipped:
+    """The budget ended before the launch did; nothing is stored."""
+
+
+class Events(Protocol):
+    """What a launch tells; runner.Reporter is one."""
+
+    def event(self, name: str, **fields: Any) -> None:
+        """See runner.Reporter."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Launcher:
+    """Launches the candidates of one calibration."""
+
+    subject: Subject
+    cells: tuple[Workload, ...]
+    store: ArtifactStore
+    folder: Path
+    """Logs and score files; gone after the calibration."""
+    reporter: Events
+    limits: Limits
+    make_reference: "Callable[[Launcher], Answers | None]"
+    clock: Callable[[], float] = time.monotonic
+    agreements: dict[str, Agreement] = field(default_factory=dict)
+    """Candidate label: the verdict of an earlier launch; an output is checked once."""
+    check_s: float = 0.0
+    _reference: Answers | None = None
+    _reference_made: bool = False
+
+    def launch(
+        self, entry: Entry, round_number: int, calibration_id: str, deadline: float | None
+    ) -> Outcome | Skipped:
+        """Prepare, load, check and time a candidate.
+
+        Returns:
+            The measurement, or the failure with its kind, its stage and the end of the log. Skipped where the budget's
+            deadline cut it off.
+        """
+        run_id = uuid.uuid4().hex
+        head: dict[str, Any] = {
+            "run_id": run_id,
+            "calibration_id": calibration_id,
+            "round": round_number,
+            "candidate": entry.candidate,
+            "identity": self.subject.identity,
+            "model": self.subject.name,
+            "environment": dict(entry.environment),
+            "policy": POLICY,
+            "started_at": time.time(),
+        }
+        log = self.folder / f"{run_id}.log"
+        log.touch()
+        step = Step(deadline, self.clock)
+        artifact: Artifact | None = None
+        try:
+            if entry.variant.prepares:
+                artifact = self._prepared(entry, log, step)
+            if entry.label not in self.agreements and not self._reference_made:
+                self._make_reference()
+            with self.worker(entry, log) as worker:
+                return self._measure(entry, worker, step, head, artifact)
+        except GivenUp as given_up:
+            if given_up.trouble.at_deadline and step.past_deadline():
+                return Skipped()
+            tail = log.read_text(errors="replace")[-4000:].strip()
+            trouble = given_up.trouble
+            return Failure(**head, kind=trouble.kind, stage=given_up.stage, message=trouble.message, log_tail=tail)
+
+    def worker(self, entry: Entry, log: Path) -> Worker:
+        """A fresh worker in the candidate's interpreter.
+
+        Raises:
+            GivenUp: the interpreter cannot be started.
+        """
+        threads = str(self.subject.threads)
+        variables = {"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads, "TOKENIZERS_PARALLELISM": "false", "HF_HUB_OFFLINE": "1"}
+        try:
+            return Worker(
+                entry.python,
+                log=log,
+                watch_gpu=self.subject.device == "cuda",
+                memory_limit_bytes=self.subject.memory_limit_bytes,
+                environment={**variables, **entry.variables},
+            )
+        except OSError as error:
+            trouble = Trouble(kind=FailureKind.REFUSED, message=f"{entry.python} cannot be started: {error.strerror}")
+            raise GivenUp("load", trouble) from error
+
+    def opened(self, entry: Entry, worker: Worker, artifact: Artifact | None, step: "Step", stage: str) -> None:
+        """Tell a worker who it is."""
+        longest = max((c.context_tokens for c in self.cells), default=0)
+        variant = asdict(entry.variant)
+        for name in ("devices", "only_without"):
+            variant[name] = sorted(variant[name])
+        job = {
+            "model_dir": str(self.subject.model_dir),
+            "artifact_dir": str(artifact.path) if artifact else None,
+            "dtype": self.subject.dtype,
+            "vocab_size": self.subject.vocab_size,
+            "device": self.subject.device,
+            "threads": self.subject.threads,
+            "max_context_tokens": max(longest, *map(len, self.check_prompts())) + NEW_TOKENS,
+            "max_batch": max([c.batch for c in self.cells] + [len(g) for g in GROUPS]),
+            "trust_remote_code": self.subject.trust_remote_code,
+            "tensor_parallel": self.subject.tensor_parallel,
+        }
+        step.ask(
+            worker, stage, 60, "open", backend=entry.candidate.backend, variant=variant, job=job, source=entry.source
+        )
+
+    def answers(
+        self, worker: Worker, step: "Step", continuations: list[list[int]] | None, rows_file: Path, timeout_s: float
+    ) -> Answers:
+        """Let a loaded worker answer the fixed prompts."""
+        reply = step.ask(
+            worker, "check", timeout_s, "answer", prompts=self.check_prompts(), groups=[list(g) for g in GROUPS],
+            new_tokens=NEW_TOKENS, continuations=continuations, rows_file=str(rows_file),
+        )
+        tokens = tuple(tuple(tuple(path) for path in paths) for paths in reply.fields["tokens"])
+        shape = reply.fields["rows"]
+        return Answers(
+            tokens=tokens, rows_file=rows_file if shape else None, row_shape=(shape[0], shape[1]) if shape else None
+        )
+
+    def check_prompts(self) -> list[list[int]]:
+        """The prompts of the correctness check."""
+        longest = max((c.context_tokens for c in self.cells), default=1 << 30)
+        return fixed_prompts(self.subject.vocab_size, max(longest, 2 * NEW_TOKENS))
+
+    def _measure(
+        self, entry: Entry, worker: Worker, step: "Step", head: dict[str, Any], artifact: Artifact | None
+    ) -> Outcome:
+        """Load, check and time, in an own worker."""
+        label = entry.label
+        self.opened(entry, worker, artifact, step, "load")
+        self.reporter.event("load", candidate=label)
+        loaded = step.ask(worker, "load", self.limits.load_s, "load")
+        self.reporter.event("loaded", candidate=label, seconds=loaded.fields["seconds"])
+        agreement = self._check(entry, worker, step)
+        if agreement.verdict is OutputVerdict.WRONG:
+            raise GivenUp("check", Trouble(kind=FailureKind.WRONG_OUTPUT, message=agreement.detail))
+        cells = []
+        for number, workload in enumerate(self.cells, start=1):
+            self.reporter.event("cell", candidate=label, number=number, of=len(self.cells), workload=workload)
+            cells.append(self._cell(worker, step, workload, head["run_id"]))
+        step.ask(worker, "close", 30, "close")
+        return Measurement(
+            **head,
+            cells=tuple(cells),
+            load_s=loaded.fields["seconds"],
+            peak_memory_bytes=worker.peak_memory_bytes,
+            gpu_memory_bytes=worker.peak_gpu_memory_bytes or None,
+            agreement=agreement,
+            prepare_s=artifact.seconds if artifact else None,
+            artifact_bytes=artifact.bytes if artifact else None,
+        )
+
+    def _check(self, entry: Entry, worker: Worker, step: "Step") -> Agreement:
+        """The verdict on the output; a candidate is checked in its first launch only."""
+        known = self.agreements.get(entry.label)
+        if known is not None:
+            return known
+        if self._reference is None:
+            return Agreement(verdict=OutputVerdict.UNCHECKED, detail="no reference could be computed here")
+        began = self.clock()
+        rows_file = self.folder / "candidate.f32"
+        along = [list(self._reference.path(i)[:-1]) for i in range(len(self.check_prompts()))]
+        found = self.answers(worker, step, along, rows_file, self.limits.sample_s)
+        precision = precision_class(entry.variant.precision, self.subject.dtype, lossy=entry.variant.lossy)
+        agreement = compare(self._reference, found, precision)
+        self.agreements[entry.label] = agreement
+        rows_file.unlink(missing_ok=True)
+        self.check_s += self.clock() - began
+        self.reporter.event("check", candidate=entry.label, agreement=agreement)
+        return agreement
+
+    def _cell(self, worker: Worker, step: "Step", workload: Workload, run_id: str) -> Cell:
+        """Warm up, then repeat; a disturbed sample is repeated once and marked when it stays disturbed."""
+
+        def sample(name: str, output_tokens: int) -> tuple[Sample, float]:
+            reply = step.ask(
+                worker, workload.label, self.limits.sample_s, "sample", seed=f"{run_id}-{workload.label}-{name}",
+                prompt_tokens=workload.prompt_tokens, output_tokens=output_tokens, batch=workload.batch,
+            )
+            foreign = reply.foreign_cores
+            dirty = foreign > DIRTY_CORES and foreign * reply.seconds > DIRTY_SECONDS
+            fields = reply.fields
+            taken = Sample(ttft_s=fields["ttft_s"], tpot_s=fields["tpot_s"], foreign_cores=round(foreign, 3), dirty=dirty)
+            return taken, reply.seconds
+
+        sample("warm-up", min(WARM_UP_TOKENS, workload.output_tokens))
+        samples: list[Sample] = []
+        spent = 0.0
+        while len(samples) < REPEATS_LEAST or (len(samples) < REPEATS_MOST and spent < CELL_SECONDS):
+            taken, seconds = sample(str(len(samples)), workload.output_tokens)
+            if taken.dirty:
+                again, seconds = sample(f"{len(samples)}-again", workload.output_tokens)
+                taken = again if not again.dirty or again.foreign_cores < taken.foreign_cores else taken
+            samples.append(taken)
+            spent += seconds
+        return Cell(workload=workload, samples=tuple(samples))
+
+    def _prepared(self, entry: Entry, log: Path, step: "Step") -> Artifact:
+        """The converted model: found in the store, or made by a worker."""
+        key = {
+            "kind": "converted",
+            "weights": self.subject.weights_identity,
+            "backend": entry.candidate.backend,
+            "variant": entry.candidate.variant,
+            "converter": entry.converter,
+            "model": self.subject.name,
+        }
+
+        def build(destination: Path) -> None:
+            self.reporter.event("prepare", candidate=entry.label)
+            with self.worker(entry, log) as worker:
+                self.opened(entry, worker, None, step, "prepare")
+                step.ask(worker, "prepare", self.limits.prepare_s, "prepare", destination=str(destination))
+
+        try:
+            return self.store.make(key, build)
+        except ArtifactError as error:
+            raise GivenUp("prepare", Trouble(kind=FailureKind.REFUSED, message=error.message)) from error
+
+    def _make_reference(self) -> None:
+        began = self.clock()
+        self.reporter.event("reference")
+        self._reference_made = True
+        self._reference = self.make_reference(self)
+        self.check_s += self.clock() - began
+
+
+def no_reference(launcher: Launcher) -> None:
+    """A calibration without a correctness check."""
+
+
+class GivenUp(Exception):
+    """A step of a launch failed."""
+
+    def __init__(self, stage: str, trouble: Trouble) -> None:
+        super().__init__(trouble.message)
+        self.stage = stage
+        self.trouble = trouble
+
+
+class Step:
+    """Asks a worker within what is left of the budget."""
+
+    def __init__(self, deadline: float | None, clock: Callable[[], float]) -> None:
+        self._deadline = deadline
+        self._clock = clock
+
+    def past_deadline(self) -> bool:
+        return self._deadline is not None and self._clock() >= self._deadline
+
+    def ask(self, worker: Worker, stage: str, timeout_s: float, verb: str, **fields: Any) -> Reply:
+        left = math.inf if self._deadline is None else max(0.1, self._deadline - self._clock())
+        limit = min(timeout_s, left)
+        match worker.ask(verb, timeout_s=limit, **fields):
+            case Reply() as reply:
+                return reply
+            case Trouble() as trouble:
+                if trouble.at_deadline and limit == timeout_s:
+                    trouble = replace(trouble, message=f"no answer within {timeout_s:g} s")
+                raise GivenUp(stage, trouble)

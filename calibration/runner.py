@@ -1,0 +1,207 @@
+"""calibrate(entries, subject, cells, cache, reporter): the loop, on one screen."""
+
+import shutil
+import tempfile
+import time
+import uuid
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from calibration import launch, race
+from calibration.agreement import Answers
+from calibration.artifact import ArtifactStore
+from calibration.cache import Cache
+from calibration.environment import POLICY
+from calibration.launch import Entry, Launcher, Limits, Skipped, Subject
+from calibration.measurement import Failure, FailureKind, Measurement, Outcome
+from calibration.workload import Workload
+
+__all__ = ["Entry", "Limits", "Reporter", "Subject", "Tally", "calibrate"]
+
+
+class Reporter(Protocol):
+    """Told what happens, for a progress display."""
+
+    def event(self, name: str, **fields: Any) -> None:
+        """`name` is reference, round, launch, prepare, load, check, cell, measured, failed, out or end."""
+
+
+class Silent:
+    """A reporter that shows nothing."""
+
+    def event(self, name: str, **fields: Any) -> None:
+        """Show nothing."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tally:
+    """What a calibration did."""
+
+    calibration_id: str
+    outcomes: tuple[Outcome, ...]
+    """Everything known of this calibration, oldest first, what an earlier run had left included."""
+    fresh: frozenset[str]
+    """run_ids measured by this run."""
+    out: Mapping[str, int]
+    """Candidate label: the round after which it was out of the race."""
+    ended: str
+    """Why it ended: `one left`, `tied`, `rounds`, `budget`, `nothing left`."""
+    unmeasured: tuple[str, ...]
+    """Labels of candidates without any launch, when the budget was spent."""
+    check_s: float
+    """Seconds spent on references and correctness checks."""
+    seconds: float
+
+
+def calibrate(
+    entries: Sequence[Entry],
+    subject: Subject,
+    cells: Sequence[Workload],
+    cache: Cache,
+    store: ArtifactStore,
+    reporter: Reporter,
+    *,
+    reference: Callable[[Launcher], Answers | None] = launch.no_reference,
+    rounds: int = 3,
+    budget_s: float | None = None,
+    again: bool = False,
+    limits: Limits | None = None,
+    clock: Callable[[], float] = time.monotonic,
+) -> Tally:
+    """Race the candidates in rounds; every launch is in the cache before the next one begins.
+
+    A calibration that was interrupted goes on: its launches are taken from the cache, and only what is missing or stale is
+    measured. One that had ended is answered from the cache, unless `again`.
+
+    Args:
+        entries: the candidates, in the static order.
+        cells: the workloads that are measured of each.
+        reference: makes (or finds) the reference's answers; called once, before the first check.
+        rounds: launches of a candidate at most.
+        budget_s: no launch begins that is not expected to end within it; one that overruns it is given up.
+    """
+    began = clock()
+    deadline = None if budget_s is None else began + budget_s
+    known = [] if again else _resumable(entries, subject, cells, cache)
+    calibration_id = known[-1].calibration_id if known else uuid.uuid4().hex
+    outcomes, fresh, out, took, ended = list(known), set[str](), dict[str, int](), dict[str, float](), "rounds"
+    with tempfile.TemporaryDirectory(prefix="autobackend-") as folder:
+        launcher = Launcher(
+            subject=subject, cells=tuple(cells), store=store, folder=Path(folder), reporter=reporter,
+            limits=limits or Limits(), make_reference=reference, clock=clock,
+            agreements={o.candidate.label: o.agreement for o in known if isinstance(o, Measurement)},
+        )
+        for number in range(1, rounds + 1):
+            standing = [e for e in entries if e.label not in out and not _failed(outcomes, e)]
+            order = race.order(number, [e.label for e in standing])
+            reporter.event("round", number=number, of=rounds, candidates=order)
+            for label in order:
+                entry = next(e for e in standing if e.label == label)
+                if _done(outcomes, entry, number):
+                    continue
+                left = None if deadline is None else deadline - clock()
+                if left is not None and left < _expected(label, took):
+                    ended = "budget"
+                    continue
+                reporter.event("launch", candidate=label, left_s=_time_left(order, label, number, rounds, took, left))
+                launch_began = clock()
+                outcome = launcher.launch(entry, number, calibration_id, deadline)
+                if isinstance(outcome, Skipped):
+                    ended = "budget"
+                    continue
+                took[label] = clock() - launch_began
+                cache.add(outcome)
+                outcomes.append(outcome)
+                fresh.add(outcome.run_id)
+                reporter.event("measured" if isinstance(outcome, Measurement) else "failed", outcome=outcome)
+            history = _history(entries, outcomes, number)
+            for label in race.eliminate(history) - out.keys():
+                out[label] = number
+                reporter.event("out", candidate=label, number=number)
+            why = "budget" if ended == "budget" else race.finished(_without(history, out), rounds)
+            if why:
+                ended = why
+                break
+        shutil.rmtree(launcher.folder, ignore_errors=True)
+    measured = {o.candidate.label for o in outcomes}
+    tally = Tally(
+        calibration_id=calibration_id,
+        outcomes=tuple(outcomes),
+        fresh=frozenset(fresh),
+        out=out,
+        ended=ended,
+        unmeasured=tuple(e.label for e in entries if e.label not in measured),
+        check_s=launcher.check_s,
+        seconds=clock() - began,
+    )
+    reporter.event("end", tally=tally)
+    return tally
+
+
+def _resumable(
+    entries: Sequence[Entry], subject: Subject, cells: Iterable[Workload], cache: Cache
+) -> list[Outcome]:
+    """The launches of the newest calibration of this subject that still hold, oldest first.
+
+    A launch holds when its environment and policy are today's and it has every cell that is asked for. A launch killed by
+    the budget or by the user leaves no row, so it is simply missing.
+    """
+    wanted, environments = set(cells), {e.label: dict(e.environment) for e in entries}
+    identity = subject.identity
+    found = cache.find(
+        architecture=identity.architecture, quant=identity.quant, device=identity.device, fingerprint=identity.fingerprint
+    )
+    mine = sorted((o for o in found if o.identity == identity), key=lambda o: o.started_at)
+    holds = [
+        o
+        for o in mine
+        if o.policy == POLICY
+        and dict(o.environment) == environments.get(o.candidate.label)
+        and (isinstance(o, Failure) or wanted <= {c.workload for c in o.cells})
+    ]
+    measured = [o for o in holds if isinstance(o, Measurement)]
+    newest = measured[-1].calibration_id if measured else None
+    return [o for o in holds if o.calibration_id == newest]
+
+
+def _done(outcomes: Iterable[Outcome], entry: Entry, number: int) -> bool:
+    return any(o.candidate == entry.candidate and o.round == number for o in outcomes)
+
+
+def _failed(outcomes: Iterable[Outcome], entry: Entry) -> bool:
+    return any(o.candidate == entry.candidate and isinstance(o, Failure) for o in outcomes)
+
+
+def _history(entries: Sequence[Entry], outcomes: Sequence[Outcome], rounds: int) -> race.Standing:
+    """One row a candidate that never failed: its cells in each round, None where it was not launched."""
+    history: race.Standing = {}
+    for entry in entries:
+        launches: list[dict[Workload, tuple[float, float | None]] | None] = [None] * rounds
+        for outcome in outcomes:
+            if isinstance(outcome, Measurement) and outcome.candidate == entry.candidate and outcome.round <= rounds:
+                launches[outcome.round - 1] = {c.workload: (c.ttft_s, c.tpot_s) for c in outcome.cells}
+        if any(launches) and not _failed(outcomes, entry):
+            history[entry.label] = launches
+    return history
+
+
+def _without(history: race.Standing, out: Mapping[str, int]) -> race.Standing:
+    return {label: launches for label, launches in history.items() if label not in out}
+
+
+def _expected(label: str, took: Mapping[str, float]) -> float:
+    """Seconds that the next launch of a candidate will take: as its last, or as the others' on average."""
+    return took.get(label, sum(took.values()) / len(took) if took else 0.0)
+
+
+def _time_left(
+    order: Sequence[str], label: str, number: int, rounds: int, took: Mapping[str, float], budget_left: float | None
+) -> float | None:
+    """Seconds to the end if nobody drops out; None while nothing is known."""
+    if not took:
+        return budget_left
+    rest = sum(_expected(name, took) for name in order[order.index(label) :])
+    rest += (rounds - number) * sum(_expected(name, took) for name in order)
+    return rest if budget_left is None else min(rest, budget_left)
