@@ -1,0 +1,82 @@
+# make install   .venv with autobackend and every engine that a machine without a GPU runs
+# make demo      install; judge, time, check and choose on a small model; print the matrix (under 6 minutes on two cores)
+# make test      install; the environment of LMDeploy's tests; everything that `make check` runs
+# make check     lint, types, import contracts and tests, in the environments that are there
+# make bench     the figures of the README: build/figures.json
+# make results   calibrate SHAPES on this machine and publish results/
+
+SHELL := bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DELETE_ON_ERROR:
+.PHONY: install demo test check lint bench results clean
+
+PYTHON ?= python3
+BIN := .venv/bin
+PIP := -m pip install --quiet --disable-pip-version-check
+LMDEPLOY := .venv-lmdeploy
+
+DEMO_MODEL ?= shape:smollm2-135m
+# Seconds of calibration; installing takes about two minutes of the six.
+DEMO_BUDGET ?= 180
+DEMO_WORKLOADS ?= chat summarize write
+
+SHAPES ?= gpt2 smollm2-135m smollm2-360m qwen3-0.6b
+# Seconds of calibration for each shape.
+BUDGET ?= 900
+
+install: .venv/installed
+
+.venv/installed: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(None if v >= (3, 11) else f"needs Python >= 3.11; found {v[0]}.{v[1]}\nmake PYTHON=python3.11 ...")'
+	$(PYTHON) -m venv .venv
+	$(BIN)/python $(PIP) --constraint constraints.txt --editable '.[cpu,dev]'
+	touch $@
+
+$(LMDEPLOY)/installed: tests/lmdeploy/requirements.txt
+	$(PYTHON) -m venv $(LMDEPLOY)
+	$(LMDEPLOY)/bin/python $(PIP) --no-deps --requirement $<
+	touch $@
+
+# A cache and artifacts of its own, so that a second run resumes where the first one ended.
+demo: export AUTOBACKEND_CACHE := $(CURDIR)/build/demo/cache.db
+demo: export AUTOBACKEND_ARTIFACTS := $(CURDIR)/build/demo/artifacts
+demo: install
+	@mkdir -p build/demo
+	$(BIN)/autobackend calibrate $(DEMO_MODEL) $(DEMO_WORKLOADS:%=--workload %) --budget $(DEMO_BUDGET)
+	@for workload in $(DEMO_WORKLOADS); do \
+		printf '\n$$ autobackend select %s --workload %s --why\n' $(DEMO_MODEL) $$workload; \
+		$(BIN)/autobackend select $(DEMO_MODEL) --workload $$workload --why; \
+	done
+	@printf '\n'
+	@$(BIN)/autobackend publish --out build/demo/results
+	@cat build/demo/results/matrix.md
+
+test: install $(LMDEPLOY)/installed
+	@$(MAKE) --no-print-directory check
+
+check: lint
+	$(BIN)/python -m pytest
+	@if [ -x $(LMDEPLOY)/bin/python ]; then \
+		echo '$(LMDEPLOY)/bin/python -m pytest tests/lmdeploy'; \
+		$(LMDEPLOY)/bin/python -m pytest tests/lmdeploy; \
+	else \
+		echo 'not run: tests/lmdeploy, which needs $(LMDEPLOY) (make test makes it)'; \
+	fi
+
+lint:
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
+
+bench: install
+	@mkdir -p build
+	$(BIN)/python -m pytest benchmarks --benchmark-only --benchmark-json=build/benchmarks.json
+	$(BIN)/python -m benchmarks.figures build/benchmarks.json build/figures.json
+
+results: install
+	for shape in $(SHAPES); do $(BIN)/autobackend calibrate shape:$$shape --budget $(BUDGET); done
+	$(BIN)/autobackend publish --out results
+
+clean:
+	rm -rf build

@@ -1,0 +1,24 @@
+"""Every test keeps to folders of its own: nothing is read from or written to the user's home, nothing is downloaded."""
+
+import atexit
+import importlib.util
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+HOME = Path(tempfile.mkdtemp(prefix="autobackend-tests-"))
+atexit.register(shutil.rmtree, HOME, ignore_errors=True)
+
+# Set before any test module is imported, so that child processes inherit them.
+os.environ |= {
+    "AUTOBACKEND_CACHE": str(HOME / "cache.db"),
+    "AUTOBACKEND_ARTIFACTS": str(HOME / "artifacts"),
+    "AUTOBACKEND_CONFIG": str(HOME / "config.toml"),
+    "HF_HOME": str(HOME / "huggingface"),
+    "HF_HUB_OFFLINE": "1",
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+}
+
+# Other versions of torch and transformers than ours: `make test` runs this folder in .venv-lmdeploy.
+collect_ignore = [] if importlib.util.find_spec("lmdeploy") else ["lmdeploy"]
