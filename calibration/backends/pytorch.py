@@ -1,0 +1,384 @@
+"""LMDeploy's PyTorch engine, driven through its engine API with token ids."""
+
+import asyncio
+import itertools
+import json
+import os
+import shlex
+import time
+from array import array
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+from calibration.backend import Backend, Engine, Facts, Generation, Job, QuantFact, Rows, Variant
+from calibration.workload import Workload
+
+Config = Mapping[str, Any]
+
+MIXTURES = frozenset(
+    {
+        "DeepseekForCausalLM",
+        "DeepseekV2ForCausalLM",
+        "DeepseekV3ForCausalLM",
+        "DeepseekV32ForCausalLM",
+        "DeepseekV4ForCausalLM",
+        "DeepseekVLV2ForCausalLM",
+        "Glm4MoeForCausalLM",
+        "Glm4MoeLiteForCausalLM",
+        "GlmMoeDsaForCausalLM",
+        "GptOssForCausalLM",
+        "HYV3ForCausalLM",
+        "InternS1ProForConditionalGeneration",
+        "InternS1_1_ForConditionalGeneration",
+        "InternS2MobiusForCausalLM",
+        "InternS2MobiusForConditionalGeneration",
+        "InternS2PreviewForCausalLM",
+        "InternS2PreviewForConditionalGeneration",
+        "KimiK25ForConditionalGeneration",
+        "Kimi_K25ForConditionalGeneration",
+        "Llama4ForConditionalGeneration",
+        "MetaMoeForConditionalGeneration",
+        "MixtralForCausalLM",
+        "PhiMoEForCausalLM",
+        "Qwen2MoeForCausalLM",
+        "Qwen3MoeForCausalLM",
+        "Qwen3NextForCausalLM",
+        "Qwen3OmniMoeForConditionalGeneration",
+        "Qwen3VLMoeForConditionalGeneration",
+        "Qwen3_5MoeForConditionalGeneration",
+        "SDARMoeForCausalLM",
+    }
+)
+DENSE = frozenset(
+    {
+        "ChatGLMForConditionalGeneration",
+        "CogVLMForCausalLM",
+        "Gemma2ForCausalLM",
+        "Gemma3ForCausalLM",
+        "Gemma3ForConditionalGeneration",
+        "GemmaForCausalLM",
+        "Glm4ForCausalLM",
+        "Glm4vForConditionalGeneration",
+        "InternLM2ForCausalLM",
+        "InternLM3ForCausalLM",
+        "InternS1ForConditionalGeneration",
+        "InternVLChatModel",
+        "InternVLForConditionalGeneration",
+        "LlamaForCausalLM",
+        "LlavaForConditionalGeneration",
+        "LlavaNextForConditionalGeneration",
+        "MiniCPM3ForCausalLM",
+        "MiniCPMV",
+        "MistralForCausalLM",
+        "Phi3ForCausalLM",
+        "Phi3VForCausalLM",
+        "Qwen2ForCausalLM",
+        "Qwen2VLForConditionalGeneration",
+        "Qwen2_5_VLForConditionalGeneration",
+        "Qwen3ForCausalLM",
+        "Qwen3VLForConditionalGeneration",
+        "Qwen3_5ForConditionalGeneration",
+        "SDARForCausalLM",
+    }
+)
+GEMMA = frozenset({"GemmaForCausalLM", "Gemma2ForCausalLM", "Gemma3ForCausalLM", "Gemma3ForConditionalGeneration"})
+KIMI = frozenset({"KimiK25ForConditionalGeneration", "Kimi_K25ForConditionalGeneration"})
+REMOVED = "was removed from LMDeploy: use an older release of lmdeploy"
+
+BLOCK_TOKENS = 64
+"""Tokens of a page of the KV cache (PytorchEngineConfig.block_size)."""
+SESSION_MARGIN = 64
+"""A session that would pass session_len ends early with FINISH, and a batch runs one step ahead."""
+
+FACTS = Facts(
+    title="LMDeploy PyTorch engine",
+    url="https://github.com/InternLM/lmdeploy",
+    package="lmdeploy",
+    # Triton comes with torch's builds for CUDA.
+    requires=(
+        "lmdeploy>=0.18,<0.19",
+        "torch>=2.0",
+        "transformers>=4.56,!=5.0.*,!=5.1.*,!=5.2.*,!=5.3.*,!=5.4.*,!=5.5.0,!=5.7.*,!=5.8.*,!=5.9.*",
+        "huggingface-hub<2",
+        "mmengine-lite",
+        "numpy",
+        "pillow",
+        "pybase64",
+        "pydantic>2",
+        "pyzmq",
+        "safetensors",
+        "shortuuid",
+        "xgrammar>=0.2,!=0.2.5.post1",
+    ),
+    install='pip install "lmdeploy>=0.18,<0.19"',
+    devices=frozenset({"cuda", "rocm", "ascend", "maca", "camb"}),
+    architectures=MIXTURES | DENSE,
+    architectures_from_auto_map=True,
+    removed_architectures={
+        "InternLMForCausalLM": REMOVED,
+        "QWenLMHeadModel": REMOVED,
+        "BaiChuanForCausalLM": REMOVED,
+        "BaichuanForCausalLM": REMOVED,
+        "Starcoder2ForCausalLM": REMOVED,
+        "InternLM2VEForCausalLM": REMOVED,
+        "MllamaForConditionalGeneration": REMOVED,
+    },
+    quants=(
+        QuantFact(
+            method="awq",
+            bits=frozenset({4}),
+            group_sizes=frozenset({32, 64, 128}),
+            not_architectures=MIXTURES,
+            source="lmdeploy 0.18.0 pytorch/nn/linear/awq.py; pytorch/nn/moe/__init__.py:131 raises for experts",
+        ),
+        QuantFact(
+            method="fp8",
+            block_shapes=frozenset({(128, 128)}),
+            capabilities=(8, 9),
+            source="lmdeploy 0.18.0 pytorch/nn/linear/blocked_fp8.py:43; Triton multiplies e4m3 from 8.9 on",
+        ),
+        QuantFact(
+            method="fp8",
+            activation_schemes=frozenset({"static"}),
+            capabilities=(8, 9),
+            source="lmdeploy 0.18.0 pytorch/nn/linear/__init__.py:24-28 (static, one scale a tensor)",
+        ),
+        QuantFact(
+            method="compressed-tensors",
+            bits=frozenset({4}),
+            group_sizes=frozenset({32}),
+            symmetric=True,
+            formats=frozenset({"pack-quantized"}),
+            strategies=frozenset({"group"}),
+            architectures=KIMI,
+            source="lmdeploy 0.18.0 pytorch/config.py:18-53; experts alone: nn/linear/__init__.py has no such branch",
+        ),
+        QuantFact(method="smooth_quant", source="lmdeploy 0.18.0 pytorch/nn/linear/w8a8.py"),
+    ),
+    # float32 becomes float16 without a word (pytorch/config.py:80-125), and so does bfloat16 where torch.version.cuda
+    # is None (lmdeploy/utils.py:430-448).
+    dtypes={
+        "cuda": frozenset({"float16", "bfloat16"}),
+        "rocm": frozenset({"float16"}),
+        "ascend": frozenset({"float16", "bfloat16"}),
+        "maca": frozenset({"float16", "bfloat16"}),
+        "camb": frozenset({"float16", "bfloat16"}),
+    },
+    least_capability=(7, 0),
+    bf16_capability=(8, 0),
+    rope_types=frozenset({"default", "linear", "dynamic", "yarn", "longrope", "su", "llama3", "mrope", "fope"}),
+    # Every kernel sees window + 1 keys where the models were trained with window keys (kernels/cuda/
+    # flashattention.py:231, pagedattention.py:148; fa3.py:69 passes the window as it is).
+    windowed_architectures=frozenset(),
+    vision="native",
+    kv_cache_bits=frozenset({4, 8, 16}),
+    kv_heads_repeatable=True,
+    tensor_parallel=True,
+    remote_code=True,
+    overhead_bytes=2 << 30,
+    order=20,
+    sources=(
+        "lmdeploy 0.18.0 pytorch/models/module_map.py (architectures; draft and reward models left out)",
+        "lmdeploy 0.18.0 pytorch/models/patch.py:165-197 (auto_map before architectures)",
+        "lmdeploy 0.18.0 pytorch/config.py:787-906 (formats)",
+        "lmdeploy 0.18.0 pytorch/nn/rotary_embedding.py:159-165 (rope)",
+        "lmdeploy 0.18.0 lmdeploy/messages.py:622-636 (devices, KV cache)",
+    ),
+)
+
+
+class PyTorch(Backend):
+    """LMDeploy's PyTorch engine: its own model code on Triton kernels, or dlinfer's on other accelerators."""
+
+    name: ClassVar[str] = "pytorch"
+    facts: ClassVar[Facts] = FACTS
+    variants: ClassVar[tuple[Variant, ...]] = (
+        Variant(name="graph", options={"eager_mode": False}),
+        Variant(name="eager", options={"eager_mode": True}),
+    )
+
+    def fits(self, model: Any, variant: Variant, device: Any = None) -> list[str]:
+        """What the engine loads and then computes wrong, or stops at while loading (lmdeploy 0.18.0)."""
+        config = _config(model)
+        return [reason for rule in _RULES if (reason := rule(model, config))]
+
+    def load(self, job: Job) -> Engine:
+        """Build the engine, without the check of the environment that it spawns and that ends in exit(1)."""
+        os.environ.setdefault("LMDEPLOY_ENABLE_CHECK_ENV", "0")
+        import torch
+
+        torch.set_num_threads(job.threads)
+        from lmdeploy import PytorchEngineConfig
+        from lmdeploy.pytorch.engine import Engine as LmdeployEngine
+
+        session_len = job.max_context_tokens + SESSION_MARGIN
+        config = PytorchEngineConfig(
+            dtype="auto",
+            tp=job.tensor_parallel,
+            session_len=session_len,
+            max_batch_size=job.max_batch,
+            # Twice what the batch needs, so that nothing is preempted: 16 pages are the least it takes.
+            num_gpu_blocks=max(16, 2 * job.max_batch * (-(-session_len // BLOCK_TOKENS) + 1)),
+            device_type={"rocm": "cuda"}.get(job.device, job.device),
+            logprobs_mode="raw_logprobs",
+            enable_metrics=False,
+            **job.variant.options,
+        )
+        if job.dtype == "float32":
+            config.dtype = "float32"  # refused by __post_init__, not by the engine; `auto` would take float16
+        engine = LmdeployEngine.from_pretrained(
+            str(job.model_dir), engine_config=config, trust_remote_code=job.trust_remote_code
+        )
+        return _PyTorchEngine(engine, job)
+
+    def engine_config(self, variant: Variant, model_dir: str, workload: Workload) -> Any:
+        """lmdeploy.PytorchEngineConfig for `lmdeploy.pipeline(model, backend_config=...)`."""
+        from lmdeploy import PytorchEngineConfig
+
+        return PytorchEngineConfig(dtype="auto", **variant.options)
+
+    def command(self, variant: Variant, model: str, artifact_dir: str | None) -> str:
+        """`--backend pytorch` is honoured; without CUDA graphs with `--eager-mode`."""
+        eager = " --eager-mode" if variant.options.get("eager_mode") else ""
+        return f"lmdeploy serve api_server {shlex.quote(model)} --backend pytorch{eager}"
+
+
+class _PyTorchEngine(Engine):
+    """One event loop for the engine's life: the engine's own loop is a task of it."""
+
+    def __init__(self, engine: Any, job: Job) -> None:
+        self._engine = engine
+        self._vocab_size = job.vocab_size
+        self._max_batch = job.max_batch
+        self._loop = asyncio.new_event_loop()
+        self._session_ids = itertools.count(1)
+
+    def generate(self, prompts: Sequence[Sequence[int]], new_tokens: int) -> Generation:
+        began = time.perf_counter()
+        streams = [self._stream(prompt, new_tokens, began) for prompt in prompts]
+        done = self._loop.run_until_complete(_gather(streams))
+        return Generation(tokens=tuple(tuple(d[0]) for d in done), arrivals=tuple(tuple(d[1]) for d in done))
+
+    def score(self, prompt: Sequence[int], continuation: Sequence[int]) -> Rows:
+        """Log-probabilities of the whole vocabulary, one prefill a row; what the engine leaves out is -inf."""
+        asked = [[*prompt, *continuation[:i]] for i in range(len(continuation) + 1)]
+        rows: list[array[float]] = []
+        for start in range(0, len(asked), self._max_batch):
+            streams = [self._stream(p, 1, 0.0, self._vocab_size) for p in asked[start : start + self._max_batch]]
+            for _, _, scores in self._loop.run_until_complete(_gather(streams)):
+                row = array("f", [float("-inf")]) * self._vocab_size
+                for token, score in scores[0].items():
+                    if token < self._vocab_size:
+                        row[token] = score
+                rows.append(row)
+        return rows
+
+    def close(self) -> None:
+        self._engine.close()
+        self._loop.run_until_complete(_cancel_tasks())
+        self._loop.run_until_complete(self._loop.shutdown_asyncgens())
+        self._loop.close()
+
+    async def _stream(
+        self, prompt: Sequence[int], new_tokens: int, began: float, logprobs: int | None = None
+    ) -> tuple[list[int], list[float], list[dict[int, float]]]:
+        """Tokens, arrivals and scores of one prompt. Tokens of one yield share its time."""
+        from lmdeploy import GenerationConfig
+
+        if not prompt:
+            raise ValueError("the PyTorch engine needs a prompt; an empty one ends its loop")
+        # No stop ids: with ignore_eos the engine masks them. No output_logits: it corrupts the request that follows
+        # (model_agent/agent.py:1183 keeps a row that inputs_maker.py:1266 skips).
+        wanted = GenerationConfig(
+            max_new_tokens=new_tokens, top_k=1, temperature=1.0, ignore_eos=True, logprobs=logprobs
+        )
+        tokens: list[int] = []
+        arrivals: list[float] = []
+        scores: list[dict[int, float]] = []
+        status = "no answer"
+        stream = self._engine.create_instance().async_stream_infer(
+            next(self._session_ids), list(prompt), gen_config=wanted
+        )
+        try:
+            async for out in stream:
+                tokens += out.token_ids
+                arrivals += [time.perf_counter() - began] * len(out.token_ids)
+                scores += out.logprobs or []
+                status = out.status.name
+        finally:
+            await stream.aclose()
+        if status != "FINISH" or len(tokens) != new_tokens or (logprobs and not scores):
+            raise RuntimeError(
+                f"the PyTorch engine ended with {status} after {len(tokens)} of {new_tokens} tokens and {len(scores)}"
+                f" rows of scores (prompt of {len(prompt)} tokens)"
+            ) from self._cause()
+        return tokens, arrivals, scores
+
+    def _cause(self) -> BaseException | None:
+        """What ended the engine's loop: callers only see ENGINE_STOP_ERROR, two seconds later."""
+        main = self._engine._loop_main
+        return main.exception() if main is not None and main.done() and not main.cancelled() else None
+
+
+async def _gather(streams: Sequence[Any]) -> list[Any]:
+    return await asyncio.gather(*streams)
+
+
+async def _cancel_tasks() -> None:
+    tasks = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _config(model: Any) -> dict[str, Any]:
+    """config.json with the inner language model's fields over the outer ones."""
+    path = Path(model.folder)
+    try:
+        raw = json.loads((path / "config.json" if path.is_dir() else path).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return {**raw, **(raw.get("text_config") or raw.get("llm_config") or {}), "outer": raw}
+
+
+def _tied_gemma(model: Any, config: Config) -> str | None:
+    if model.architecture in GEMMA and not model.tie_word_embeddings:
+        # models/gemma.py:596-620 drops lm_head and takes the embeddings: wrong tokens, no error.
+        return "needs Gemma with tied embeddings; found an lm_head of its own, which it drops"
+    return None
+
+
+def _awq_experts(model: Any, config: Config) -> str | None:
+    if model.quant.method == "awq" and model.experts:
+        return f"needs a dense model for awq; found {model.experts} experts"
+    return None
+
+
+def _awq_layout(model: Any, config: Config) -> str | None:
+    if model.quant.method == "awq" and (model.quant.version or "gemm").lower() != "gemm":
+        return f"needs awq weights packed for gemm; found {model.quant.version}"  # the version is never read
+    if model.quant.method != "awq" or not (config.get("attention_bias") or model.architecture.startswith("Qwen2")):
+        return None
+    group = model.quant.group_size or 128
+    for what, heads in (("heads", model.heads), ("kv heads", model.kv_heads)):
+        if (size := heads * model.head_dim) % group:
+            return f"needs {what} x head_dim divisible by {group} for awq with biases; found {size}"
+    return None
+
+
+def _compressed_tensors(model: Any, config: Config) -> str | None:
+    if model.quant.method != "compressed-tensors":
+        return None
+    quant = config.get("quantization_config") or config.get("outer", {}).get("quantization_config") or {}
+    groups = quant.get("config_groups") or {}
+    if set(groups) != {"group_0"}:
+        return f"needs config_groups.group_0 alone; found {', '.join(groups) or 'none'}"
+    if groups["group_0"].get("targets") != ["Linear"]:
+        return f"needs group_0 to target Linear; found {groups['group_0'].get('targets')}"
+    if groups["group_0"].get("input_activations") or groups["group_0"].get("output_activations"):
+        return "needs quantized weights alone; found quantized activations"
+    return None
+
+
+_RULES: tuple[Callable[[Any, Config], str | None], ...] = (_tied_gemma, _awq_experts, _awq_layout, _compressed_tensors)
