@@ -25,6 +25,8 @@ class Variant:
     """Needs `Backend.prepare` (a conversion) before it loads."""
     on_request: str = ""
     """Not a candidate unless named by the user; the reason, as a clause: `compiling takes minutes on a CPU`."""
+    on_request_device: str = ""
+    """Device kind on which `on_request` holds; empty: on all."""
     devices: frozenset[str] = frozenset()
     """Device kinds on which the variant exists; empty: all of the backend's."""
     only_without: frozenset[str] = frozenset()

@@ -1,0 +1,214 @@
+"""Hugging Face transformers: the widest coverage, straight from the checkpoint, in a plain decode loop."""
+
+import shlex
+import time
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+from calibration.backend import Backend, Engine, Facts, Generation, Job, QuantFact, Rows, Variant
+from calibration.workload import Workload
+
+if TYPE_CHECKING:
+    import torch
+
+_QUANTIZERS = "transformers 5.23.0 quantizers/quantizer_{}.py, validate_environment"
+_FLOATS = frozenset({"float32", "float16", "bfloat16"})
+_FAST_BF16 = frozenset({"avx512_bf16", "amx_bf16"})
+_CPU = frozenset({"cpu"})
+
+_CAUSAL_SUFFIXES = ("ForCausalLM", "LMHeadModel")
+_NOT_DECODERS = frozenset({
+    # Listed for AutoModelForCausalLM, but encoders or models without a key-value cache (models/auto/modeling_auto.py).
+    "BertLMHeadModel", "OpenAIGPTLMHeadModel", "XLMWithLMHeadModel", "XLNetLMHeadModel",
+})  # fmt: skip
+
+
+def _quant(method: str, packages: tuple[str, ...], quantizer: str, **limits: Any) -> QuantFact:
+    return QuantFact(method=method, packages=packages, source=_QUANTIZERS.format(quantizer), **limits)
+
+
+class TransformersBackend(Backend):
+    """AutoModelForCausalLM and its forward, called once a step."""
+
+    name = "transformers"
+    facts = Facts(
+        title="Hugging Face transformers",
+        url="https://github.com/huggingface/transformers",
+        package="transformers",
+        requires=("transformers>=5", "torch>=2.4"),
+        install="pip install 'autobackend[transformers]'",
+        devices=frozenset({"cpu", "cuda", "rocm"}),
+        architectures_table=("transformers", "models/auto/modeling_auto.py"),
+        quants=(
+            _quant("gptq", ("optimum", "gptqmodel"), "gptq"),
+            _quant("awq", ("gptqmodel", "accelerate"), "awq"),
+            _quant("bitsandbytes", ("bitsandbytes", "accelerate"), "bnb_4bit"),
+            # Below compute capability 8.9, and on a CPU, fp8 and mxfp4 are dequantised to bf16 while loading.
+            _quant("fp8", ("accelerate",), "finegrained_fp8"),
+            _quant("mxfp4", ("accelerate",), "mxfp4"),
+            _quant("fbgemm_fp8", ("fbgemm-gpu", "accelerate"), "fbgemm_fp8", capabilities=(9, 0)),
+            _quant("compressed-tensors", ("compressed-tensors",), "compressed_tensors"),
+            _quant("hqq", ("hqq",), "hqq"),
+            _quant("torchao", ("torchao",), "torchao"),
+            _quant("quark", ("amd-quark",), "quark"),
+            _quant("quanto", ("optimum-quanto", "accelerate"), "quanto"),
+            _quant("auto-round", ("auto-round",), "auto_round"),
+            _quant("bitnet", ("accelerate",), "bitnet"),
+        ),
+        dtypes={"cpu": _FLOATS, "cuda": _FLOATS, "rocm": _FLOATS},
+        remote_code=True,
+        overhead_bytes=768 << 20,
+        order=50,
+        sources=(
+            "transformers 5.23.0 models/auto/modeling_auto.py (MODEL_FOR_CAUSAL_LM_MAPPING_NAMES)",
+            "transformers 5.23.0 quantizers/auto.py (AUTO_QUANTIZER_MAPPING)",
+            "transformers 5.23.0 cli/serve.py",
+        ),
+    )
+    variants = (
+        Variant(name="sdpa", options={"attn_implementation": "sdpa", "dtype": "auto"}),
+        Variant(name="eager", options={"attn_implementation": "eager", "dtype": "auto"}),
+        # torch's bf16 matrix products on a CPU without bf16 instructions: prefill 5.5 times slower than fp32, decode faster
+        # (SmolLM-135M shape, Zen 3, torch 2.13). So neither dtype is best in general and both are measured.
+        Variant(
+            name="sdpa-fp32",
+            precision="fp32",
+            devices=_CPU,
+            only_without=_FAST_BF16,
+            options={"attn_implementation": "sdpa", "dtype": "float32"},
+        ),
+        Variant(
+            name="eager-fp32",
+            precision="fp32",
+            devices=_CPU,
+            only_without=_FAST_BF16,
+            options={"attn_implementation": "eager", "dtype": "float32"},
+        ),
+        Variant(
+            name="compile",
+            on_request="compiling takes minutes on a CPU",
+            on_request_device="cpu",
+            options={"attn_implementation": "sdpa", "dtype": "auto"},
+        ),
+    )
+
+    def fits(self, model: Any, variant: Variant, device: Any = None) -> list[str]:
+        """Also: an fp32 variant of an fp32 model is the variant in the model's dtype again."""
+        reasons = []
+        causal = model.architecture.endswith(_CAUSAL_SUFFIXES) and model.architecture not in _NOT_DECODERS
+        if not causal and not model.remote_code and not model.vision:
+            reasons.append(f"needs a decoder that AutoModelForCausalLM loads; found {model.architecture}")
+        if variant.precision == "fp32" and model.dtype == "float32":
+            reasons.append(f"needs a 16-bit model, or is {variant.name.removesuffix('-fp32')} again; found float32")
+        if variant.precision == "fp32" and model.quant.method != "none":
+            reasons.append(f"needs unquantised weights to compute them in fp32; found {model.quant.label}")
+        return reasons
+
+    def load(self, job: Job) -> Engine:
+        """Load with from_pretrained onto the device."""
+        import torch
+        from transformers import AutoModelForCausalLM
+
+        torch.set_num_threads(job.threads)
+        device = "cpu" if job.device == "cpu" else "cuda"
+        dtype = getattr(torch, "float32" if job.variant.precision == "fp32" else job.dtype)
+        model = AutoModelForCausalLM.from_pretrained(
+            job.model_dir,
+            dtype=dtype,
+            attn_implementation=job.variant.options["attn_implementation"],
+            trust_remote_code=job.trust_remote_code,
+            **({} if device == "cpu" else {"device_map": device}),
+        )
+        return _DecodeLoop(model.eval(), device, compiled=job.variant.name == "compile", max_tokens=job.max_context_tokens)
+
+    def engine_config(self, variant: Variant, model_dir: str, workload: Workload) -> dict[str, Any]:
+        """Keyword arguments for AutoModelForCausalLM.from_pretrained."""
+        return dict(variant.options)
+
+    def command(self, variant: Variant, model: str, artifact_dir: str | None) -> str:
+        """Serve by transformers' own OpenAI-compatible server."""
+        options = variant.options
+        words = ["transformers", "serve", model, "--attn-implementation", str(options["attn_implementation"])]
+        words += ["--dtype", str(options["dtype"])]
+        if variant.name == "compile":
+            words.append("--compile")
+        return shlex.join(words)
+
+
+class _DecodeLoop(Engine):
+    """Prefill, then one forward a token.
+
+    Args:
+        model: a causal language model of transformers (any class with a cache).
+        device: torch device.
+        compiled: keep the cache static and run the decode steps through torch.compile, as transformers' own generate does.
+        max_tokens: capacity of a static cache.
+    """
+
+    def __init__(self, model: Any, device: str, *, compiled: bool, max_tokens: int) -> None:
+        import inspect
+
+        import torch
+
+        accepted = inspect.signature(model.forward).parameters
+        self._cache = next((name for name in ("past_key_values", "cache_params") if name in accepted), None)
+        if self._cache is None:
+            raise ValueError(f"{type(model).__name__} has no cache: its forward takes neither past_key_values nor cache_params")
+        self._last_only: dict[str, Any] = {"logits_to_keep": 1} if "logits_to_keep" in accepted else {}
+        self._model = model
+        self._device = device
+        # Graphs that replay on inference tensors are not supported everywhere; transformers' generate uses no_grad too.
+        self._without_grad: Any = torch.no_grad if compiled else torch.inference_mode
+        self._static: dict[int, Any] = {}
+        self._max_tokens = max_tokens
+        self._step = model
+        self._compiled = compiled
+        if compiled:
+            mode = "default" if device == "cpu" else "reduce-overhead"
+            self._step = torch.compile(model.__call__, mode=mode, dynamic=False)
+
+    def generate(self, prompts: Sequence[Sequence[int]], new_tokens: int) -> Generation:
+        import torch
+
+        began = time.perf_counter()
+        steps: list[list[int]] = []
+        times: list[float] = []
+        with self._without_grad():
+            given: Any = torch.tensor(prompts, device=self._device)
+            cache = self._fresh_cache(len(prompts))
+            while len(steps) < new_tokens:
+                logits, cache = self._forward(given, cache)
+                given = logits.argmax(dim=-1, keepdim=True)
+                # Reading the tokens waits for the device; a server must do the same before it can send them.
+                steps.append(given[:, 0].tolist())
+                times.append(time.perf_counter() - began)
+        return Generation(tokens=tuple(zip(*steps, strict=True)), arrivals=(tuple(times),) * len(prompts))
+
+    def score(self, prompt: Sequence[int], continuation: Sequence[int]) -> Rows:
+        return list(self._rows(prompt, continuation))
+
+    def _rows(self, prompt: Sequence[int], continuation: Sequence[int]) -> "Iterator[torch.Tensor]":
+        import torch
+
+        cache = self._fresh_cache(1)
+        for given in ([*prompt], *([token] for token in continuation)):
+            with self._without_grad():
+                logits, cache = self._forward(torch.tensor([given], device=self._device), cache)
+                yield logits[0].float().cpu()
+
+    def _forward(self, given: Any, cache: Any) -> tuple[Any, Any]:
+        """Logits of the next token [batch, vocab] and the cache."""
+        call = self._step if given.shape[1] == 1 else self._model
+        out = call(input_ids=given, use_cache=True, **{self._cache: cache}, **self._last_only)
+        return out.logits[:, -1], out[self._cache]
+
+    def _fresh_cache(self, batch: int) -> Any:
+        """None lets the model make its own; compiled steps need one of fixed size at a fixed address."""
+        if not self._compiled:
+            return None
+        if batch not in self._static:
+            from transformers import StaticCache
+
+            self._static[batch] = StaticCache(config=self._model.config, max_cache_len=self._max_tokens)
+        self._static[batch].reset()
+        return self._static[batch]
