@@ -1,0 +1,61 @@
+"""What import-linter cannot see: what is imported when a module is, and what stands in the files."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+WORKER_SIDE = [
+    *(f"calibration/{name}.py" for name in "errors workload environment measurement backend registry worker".split()),
+    *sorted(str(path.relative_to(ROOT)) for path in (ROOT / "calibration" / "backends").glob("*.py")),
+]
+ENGINES = {"torch", "transformers", "lmdeploy", "numpy", "ctranslate2", "onnxruntime", "onnxruntime_genai", "huggingface_hub"}
+
+
+@pytest.mark.parametrize("file", WORKER_SIDE)
+def test_worker_side_imports_the_standard_library_only(file: str) -> None:
+    """At module level: an engine is imported by the backend that loads it, inside its functions."""
+    imported = {name.split(".")[0] for name in module_level_imports(ROOT / file)}
+    assert imported - set(sys.stdlib_module_names) - {"calibration"} == set()
+
+
+@pytest.mark.parametrize("module", ["selector", "selector.cli", "calibration.registry", "calibration.worker", "calibration.runner"])
+def test_importing_us_imports_no_engine(module: str) -> None:
+    code = f"import sys, {module}; print(*sorted({ENGINES!r} & set(sys.modules)))"
+    run = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert run.stdout.strip() == ""
+
+
+def test_everything_that_the_worker_needs_runs_without_our_packages() -> None:
+    """In an interpreter without site-packages (-S) and without the folder on its path."""
+    code = (
+        "import importlib.util, sys\n"
+        f"spec = importlib.util.spec_from_file_location('worker', {str(ROOT / 'calibration' / 'worker.py')!r})\n"
+        "module = importlib.util.module_from_spec(spec)\n"
+        "spec.loader.exec_module(module)\n"
+        "from calibration.registry import all_backends\n"
+        "print(*all_backends())\n"
+    )
+    run = subprocess.run([sys.executable, "-I", "-S", "-c", code], cwd="/", capture_output=True, text=True, check=True)
+    assert {"turbomind", "pytorch", "transformers", "ctranslate2", "onnxruntime"} <= set(run.stdout.split())
+
+
+def module_level_imports(path: Path) -> set[str]:
+    """Names imported when the module is, `if TYPE_CHECKING` left out."""
+    found: set[str] = set()
+    waiting: list[ast.stmt] = list(ast.parse(path.read_text()).body)
+    while waiting:
+        node = waiting.pop()
+        match node:
+            case ast.Import(names=names):
+                found |= {name.name for name in names}
+            case ast.ImportFrom(module=str(module)):
+                found.add(module)
+            case ast.If(test=ast.Name(id="TYPE_CHECKING")) | ast.FunctionDef() | ast.AsyncFunctionDef():
+                pass
+            case _:
+                waiting += [child for child in ast.walk(node) if isinstance(child, ast.Import | ast.ImportFrom)]
+    return found
