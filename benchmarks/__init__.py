@@ -1,1 +1,1 @@
-"""Benchmarks of autobackend itself: how fast it answers, how much memory it takes, how little it adds to what it times."""
+"""Benchmarks of autobackend itself: how fast it answers, what memory it takes, how little it adds to what it times."""

@@ -8,11 +8,15 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
+WORKER_FILES = ["errors", "workload", "environment", "measurement", "backend", "registry", "worker"]
 WORKER_SIDE = [
-    *(f"calibration/{name}.py" for name in "errors workload environment measurement backend registry worker".split()),
+    *(f"calibration/{name}.py" for name in WORKER_FILES),
     *sorted(str(path.relative_to(ROOT)) for path in (ROOT / "calibration" / "backends").glob("*.py")),
 ]
-ENGINES = {"torch", "transformers", "lmdeploy", "numpy", "ctranslate2", "onnxruntime", "onnxruntime_genai", "huggingface_hub"}
+ENGINES = {
+    "ctranslate2", "huggingface_hub", "lmdeploy", "numpy", "onnxruntime", "onnxruntime_genai", "torch", "transformers",
+}  # fmt: skip
+OURS = ["selector", "selector.cli", "calibration.registry", "calibration.worker", "calibration.runner"]
 
 
 @pytest.mark.parametrize("file", WORKER_SIDE)
@@ -22,7 +26,7 @@ def test_worker_side_imports_the_standard_library_only(file: str) -> None:
     assert imported - set(sys.stdlib_module_names) - {"calibration"} == set()
 
 
-@pytest.mark.parametrize("module", ["selector", "selector.cli", "calibration.registry", "calibration.worker", "calibration.runner"])
+@pytest.mark.parametrize("module", OURS)
 def test_importing_us_imports_no_engine(module: str) -> None:
     code = f"import sys, {module}; print(*sorted({ENGINES!r} & set(sys.modules)))"
     run = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)

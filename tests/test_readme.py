@@ -31,7 +31,8 @@ def workloads_table() -> str:
 def exit_codes_table() -> str:
     kinds = sorted(errors.AutobackendError.__subclasses__(), key=lambda kind: kind.exit_code)
     rows = [f"| {kind.exit_code} | `{kind.__name__}` | {(kind.__doc__ or '').strip()} |" for kind in kinds]
-    return "\n".join(["| exit code | error | meaning |", "| --- | --- | --- |", "| 0 | | It did what was asked. |", *rows, ""])
+    head = ["| exit code | error | meaning |", "| --- | --- | --- |", "| 0 | | It did what was asked. |"]
+    return "\n".join([*head, *rows, ""])
 
 
 def help_screen(command: str) -> str:
