@@ -49,9 +49,6 @@ def requirement_name(requirement: str) -> str:
     return normalise(found[0]) if found else normalise(requirement)
 
 
-# --- where the packages of an interpreter are
-
-
 def site_packages(python: Path) -> tuple[Path, ...]:
     """Folders in which an interpreter finds its packages, first found first, without running it.
 
@@ -200,9 +197,6 @@ def _scan_as_of(folder: Path, changed: int) -> _Scan:  # noqa: ARG001  `changed`
     return _Scan(folder)
 
 
-# --- which interpreter runs a backend
-
-
 def config_path() -> Path:
     """AUTOBACKEND_CONFIG, or autobackend/config.toml in the user's configuration folder."""
     if chosen := os.environ.get("AUTOBACKEND_CONFIG"):
@@ -251,9 +245,6 @@ def _config_as_of(path: Path, changed: int) -> dict[str, str]:  # noqa: ARG001  
             raise BackendError(f"{path}: python of {backend} must be a path; found {python!r}", mend)
         chosen[backend] = python
     return chosen
-
-
-# --- what makes times comparable
 
 
 def environment(

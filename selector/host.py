@@ -1,25 +1,20 @@
 """HostSpec: devices, memory, installed backends and their versions."""
 
+import hashlib
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+from calibration.backend import Backend
+from calibration.environment import backend_python, installed, site_packages
+from calibration.errors import BackendError
+from calibration.registry import all_backends
+from selector.accelerators import Device, accelerators
+from selector.cpu import Cpu
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Device:
-    """A GPU or accelerator, or the CPU."""
-
-    kind: str
-    """cpu, cuda, rocm, ascend, maca, camb"""
-    name: str
-    """Product name; for a CPU its microarchitecture, model and cores."""
-    memory_bytes: int
-    """What a process can have: the device's memory; for a CPU the cgroup's limit or the machine's."""
-    free_bytes: int
-    capability: tuple[int, int] | None = None
-    driver: str | None = None
-    power_limit_w: float | None = None
-    mig: str | None = None
+__all__ = ["Device", "HostSpec", "Installation"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,6 +26,17 @@ class Installation:
     versions: Mapping[str, str]
     """Distribution (normalised name): version, of all that is installed there."""
     site_packages: tuple[Path, ...]
+    problem: str = ""
+    """Why the interpreter cannot be used; nothing is installed there then."""
+
+    @classmethod
+    def detect(cls, backend: str) -> "Installation":
+        """Raises BackendError when the config file cannot be read; an interpreter that is missing is a `problem`."""
+        python = backend_python(backend)
+        try:
+            return cls(python=python, versions=installed(python), site_packages=site_packages(python))
+        except BackendError as error:
+            return cls(python=python, versions={}, site_packages=(), problem=error.message)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,5 +64,62 @@ class HostSpec:
         return self.devices[0]
 
     @classmethod
-    def detect(cls) -> "HostSpec":
-        raise NotImplementedError
+    def detect(
+        cls,
+        root: Path = Path("/"),
+        *,
+        nvml: Any = None,
+        environ: Mapping[str, str] = os.environ,
+        backends: Mapping[str, Backend] | None = None,
+    ) -> "HostSpec":
+        """Look at this machine; no engine is imported, nothing is run.
+
+        Args:
+            root: where proc, sys, dev, etc, opt and usr are.
+            nvml: the module pynvml or what stands for it.
+            environ: where CUDA_VISIBLE_DEVICES and its like are.
+            backends: whose packages to look for; None: every registered one.
+
+        Raises:
+            BackendError: the config file that names interpreters cannot be read.
+        """
+        cpu = Cpu.detect(root)
+        devices = accelerators(root, environ, nvml) or (_cpu_device(cpu),)
+        names = all_backends() if backends is None else backends
+        return cls(
+            identifier=_identifier(root, devices, cpu.cores),
+            cpu_name=cpu.name,
+            cpu_model=cpu.model,
+            cpu_features=cpu.features,
+            cores=cpu.cores,
+            memory_bytes=cpu.memory_bytes,
+            devices=devices,
+            installations={
+                name: Installation.detect(name) for name in (all_backends() if backends is None else backends)
+            },
+        )
+
+
+def _cpu_device(cpu: Cpu) -> Device:
+    cores = "1 core" if cpu.cores == 1 else f"{cpu.cores} cores"
+    return Device(
+        kind="cpu",
+        name=f"{cpu.model} ({cpu.name}), {cores}",
+        memory_bytes=cpu.memory_bytes,
+        free_bytes=cpu.free_bytes,
+    )
+
+
+def _identifier(root: Path, devices: tuple[Device, ...], cores: int) -> str:
+    """Hash of the machine's id (its name where it has none), its devices and its cores."""
+    machine = ""
+    for file in ("etc/machine-id", "var/lib/dbus/machine-id", "proc/sys/kernel/hostname"):
+        try:
+            machine = (root / file).read_text(encoding="utf-8", errors="replace").strip()
+        except OSError:
+            continue
+        # systemd writes `uninitialized` into images that are to be given their own id at the first boot.
+        if machine and machine != "uninitialized":
+            break
+    parts = (machine, *(f"{d.kind} {d.name}" for d in devices), str(cores))
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:12]
