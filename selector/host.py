@@ -94,9 +94,7 @@ class HostSpec:
             cores=cpu.cores,
             memory_bytes=cpu.memory_bytes,
             devices=devices,
-            installations={
-                name: Installation.detect(name) for name in (all_backends() if backends is None else backends)
-            },
+            installations={name: Installation.detect(name) for name in names},
         )
 
 
