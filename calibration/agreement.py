@@ -5,6 +5,7 @@ judged at the first token at which it leaves the reference's, by how much worse 
 distributions are compared along the reference's own path, teacher-forced.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -92,13 +93,13 @@ def compare(reference: Answers, candidate: Answers, precision: str) -> Agreement
     if found is not None:
         if found.shape[2] < expected.shape[2]:
             return _wrong(f"scores {found.shape[2]} tokens; the vocabulary has {expected.shape[2]}")
-        divergence, same = _divergence(expected, found[:, :, : expected.shape[2]])
-        kl, top1 = float(divergence.mean()), float(same.mean())
+        divergence, top1 = _divergence(expected, found)
+        kl = sum(divergence) / len(divergence)
         if not kl <= tolerance.kl:
-            worst = divergence.max(axis=1).argmax()
+            worst = divergence.index(max(divergence)) + 1
             return _wrong(
-                f"diverges from the reference by {kl:.2g} nats on average ({tolerance.kl:g} allowed), most on prompt"
-                f" {worst + 1} of {len(expected)}",
+                f"diverges from the reference by {kl:.2g} nats on average ({tolerance.kl:g} allowed), most after prompt"
+                f" {worst} of {len(divergence)}",
                 kl=kl,
                 top1=top1,
             )
@@ -113,41 +114,45 @@ def _wrong(detail: str, *, kl: float | None = None, top1: float | None = None) -
     return Agreement(verdict=OutputVerdict.WRONG, kl=kl, top1=top1, detail=detail)
 
 
-def _rows(answers: Answers) -> "NDArray[np.float64] | None":
-    """Scores [group, NEW_TOKENS, vocab]."""
+def _rows(answers: Answers) -> "NDArray[np.float32] | None":
+    """Scores [prompt, NEW_TOKENS, vocab], left on the disk: a calibration's parent stays small."""
     import numpy as np
 
     if answers.rows_file is None or answers.row_shape is None:
         return None
-    flat = np.fromfile(answers.rows_file, dtype=np.float32).astype(np.float64)
-    return flat.reshape(-1, *answers.row_shape)
+    return np.memmap(answers.rows_file, dtype=np.float32, mode="r").reshape(-1, *answers.row_shape)
 
 
-def _log_softmax(rows: "NDArray[np.float64]") -> "NDArray[np.float64]":
-    import numpy as np
+def _divergence(expected: "NDArray[np.float32]", found: "NDArray[np.float32]") -> tuple[list[float], float]:
+    """Mean KL(expected || found) of each prompt, in nats, and the share of positions where both name the same best token.
 
-    shifted = rows - rows.max(axis=-1, keepdims=True)
-    return np.asarray(shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True)))
-
-
-def _divergence(
-    expected: "NDArray[np.float64]", found: "NDArray[np.float64]"
-) -> "tuple[NDArray[np.float64], NDArray[np.bool_]]":
-    """KL(expected || found) in nats and whether both name the same best token, each [group, NEW_TOKENS].
-
-    An engine that gives only its best k scores leaves the rest at -inf (or near): both sides are then renormalised over
-    the tokens that it scored.
+    An engine that gives only its best k scores leaves the rest at -inf (or below FLOOR): both sides are then renormalised
+    over the tokens that it scored.
     """
     import numpy as np
 
-    scored = np.isfinite(found) & (found > FLOOR)
-    if not scored.any(axis=-1).all():
-        return np.full(found.shape[:2], np.inf), np.zeros(found.shape[:2], dtype=bool)
-    p = _log_softmax(np.where(scored, expected, -np.inf))
-    q = _log_softmax(np.where(scored, found, -np.inf))
-    with np.errstate(invalid="ignore"):
-        terms = np.where(scored, np.exp(p) * (p - q), 0.0)
-    return terms.sum(axis=-1), expected.argmax(axis=-1) == np.where(scored, found, -np.inf).argmax(axis=-1)
+    divergence, same, count = [], 0, 0
+    for ours, theirs in zip(expected, found, strict=True):
+        total = 0.0
+        for right, got in zip(ours, theirs, strict=True):
+            got = got[: len(right)].astype(np.float64)
+            scored = np.isfinite(got) & (got > FLOOR)
+            count += 1
+            if not scored.any():
+                total = math.inf
+                continue
+            p, q = _log_softmax(right.astype(np.float64)[scored]), _log_softmax(got[scored])
+            total += float((np.exp(p) * (p - q)).sum())
+            same += int(right.argmax() == np.where(scored, got, -np.inf).argmax())
+        divergence.append(total / len(ours))
+    return divergence, same / count
+
+
+def _log_softmax(row: "NDArray[np.float64]") -> "NDArray[np.float64]":
+    import numpy as np
+
+    shifted = row - row.max()
+    return np.asarray(shifted - np.log(np.exp(shifted).sum()))
 
 
 FLOOR = -1e30
@@ -155,7 +160,7 @@ FLOOR = -1e30
 
 
 def _first_departures(
-    reference: Answers, candidate: Answers, expected: "NDArray[np.float64]"
+    reference: Answers, candidate: Answers, expected: "NDArray[np.float32]"
 ) -> tuple[str, float]:
     """What was compared, and the worst margin in deviations by which a path leaves the reference's.
 
@@ -170,7 +175,7 @@ def _first_departures(
             if step is None:
                 equal += 1
                 continue
-            row = expected[prompt, step]
+            row = expected[prompt, step].astype("float64")
             chosen = row[got[step]] if got[step] < len(row) else row.min()
             margin = float((row[right[step]] - chosen) / row.std())
             if margin > worst:

@@ -22,6 +22,8 @@ POLL_S = 0.1
 """How often a waiting supervisor looks at the worker's own memory; the whole tree is looked at ten times less often."""
 TREE_EVERY = 10
 LOG_TAIL_BYTES = 4000
+GONE_S = 0.5
+"""How long a killed group may take to go; a zombie that nobody reaps would stay for ever."""
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
@@ -147,6 +149,11 @@ class Worker:
             with contextlib.suppress(psutil.Error):
                 stray.kill()
         self._process.wait()
+        end = time.monotonic() + GONE_S
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            while time.monotonic() < end:
+                os.killpg(self._process.pid, 0)
+                time.sleep(0.002)
 
     def log_tail(self) -> str:
         """The end of what the engine printed."""

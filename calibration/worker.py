@@ -51,13 +51,14 @@ def main(argv: Sequence[str]) -> None:
         server = _Server()
         for line in commands:
             request = json.loads(line)
+            verb = request.pop("verb")
             try:
-                answer = {"event": "done", **server.serve(request)}
+                answer = {"event": "done", **server.serve(verb, request)}
             except Exception as error:  # noqa: BLE001  whatever an engine raises is a result
                 answer = {"event": "error", **_describe(error)}
                 traceback.print_exc()
             _send(events, answer)
-            if request["verb"] == "close":
+            if verb == "close":
                 break
     # Interpreter shutdown of an engine may hang or abort after all is told; the group is killed by the supervisor anyway.
     sys.stdout.flush()
@@ -73,8 +74,8 @@ class _Server:
         self.backend: Backend | None = None
         self.engine: Engine | None = None
 
-    def serve(self, request: dict[str, Any]) -> dict[str, Any]:
-        verb = request.pop("verb")
+    def serve(self, verb: str, request: dict[str, Any]) -> dict[str, Any]:
+        """Do what a request asks for; what it returns goes into the answer."""
         return getattr(self, f"do_{verb}")(**request)  # type: ignore[no-any-return]
 
     def do_open(self, *, backend: str, variant: dict[str, Any], job: dict[str, Any], source: str = "") -> dict[str, Any]:
@@ -91,6 +92,13 @@ class _Server:
             variant=Variant(**variant),
         )
         return {"pid": os.getpid()}
+
+    def do_checkpoint(self, *, config_dir: str, destination: str, seed: int) -> dict[str, Any]:
+        """Write a checkpoint with random weights; needs no `open`."""
+        from calibration.checkpoint import write_random_checkpoint
+
+        write_random_checkpoint(Path(config_dir), Path(destination), seed)
+        return {}
 
     def do_prepare(self, *, destination: str) -> dict[str, Any]:
         assert self.backend is not None and self.job is not None  # noqa: S101  `open` comes first

@@ -1,0 +1,55 @@
+"""One calibration at a time on a device: a lock that names its holder and dies with it."""
+
+import contextlib
+import json
+import os
+import re
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import filelock
+
+from calibration.errors import DeviceBusy
+
+
+@contextlib.contextmanager
+def device_lock(device: str, *, folder: Path | None = None) -> Iterator[None]:
+    """Hold `device` for this process; the kernel lets go of it when the process ends, however it ends.
+
+    Args:
+        device: name of the device.
+        folder: where the locks are; by default one folder for all users of the machine.
+
+    Raises:
+        DeviceBusy: another process holds it.
+    """
+    root = folder or Path(tempfile.gettempdir()) / "autobackend-locks"
+    root.mkdir(parents=True, exist_ok=True)
+    with contextlib.suppress(PermissionError):  # another user's folder is open to all already
+        root.chmod(0o1777)
+    name = re.sub(r"[^A-Za-z0-9]+", "-", device).strip("-")
+    holder_file = root / f"{name}.json"
+    lock = filelock.FileLock(root / f"{name}.lock", mode=0o666)
+    try:
+        lock.acquire(timeout=0)
+    except filelock.Timeout:
+        raise DeviceBusy(
+            f"{device} is being calibrated by {_holder(holder_file)}", "wait until it has ended, or stop it"
+        ) from None
+    try:
+        holder_file.write_text(json.dumps({"pid": os.getpid(), "since": time.time()}), encoding="utf-8")
+        yield
+    finally:
+        holder_file.unlink(missing_ok=True)
+        lock.release()
+
+
+def _holder(file: Path) -> str:
+    """`process 4711 since 14:03:12`, as far as the holder has said."""
+    try:
+        told = json.loads(file.read_text(encoding="utf-8"))
+        return f"process {int(told['pid'])} since {time.strftime('%H:%M:%S', time.localtime(told['since']))}"
+    except (OSError, ValueError, KeyError, TypeError):
+        return "another process"
