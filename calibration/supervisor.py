@@ -22,8 +22,8 @@ POLL_S = 0.1
 """How often a waiting supervisor looks at the worker's own memory; the whole tree is looked at ten times less often."""
 TREE_EVERY = 10
 LOG_TAIL_BYTES = 4000
-GONE_S = 0.5
-"""How long a killed group may take to go; a zombie that nobody reaps would stay for ever."""
+GONE_S = 5.0
+"""How long a killed group may take to go; a process in an uninterruptible wait may take longer than we wait."""
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
@@ -150,10 +150,8 @@ class Worker:
                 stray.kill()
         self._process.wait()
         end = time.monotonic() + GONE_S
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            while time.monotonic() < end:
-                os.killpg(self._process.pid, 0)
-                time.sleep(0.002)
+        while _runs(self._process.pid) and time.monotonic() < end:
+            time.sleep(0.002)
 
     def log_tail(self) -> str:
         """The end of what the engine printed."""
@@ -264,6 +262,17 @@ def _busy_s() -> float:
                 user, nice, system, _idle, _iowait, irq, softirq, steal = map(int, values[:8])
                 ticks += user + nice + system + irq + softirq + steal
     return ticks / os.sysconf("SC_CLK_TCK")
+
+
+def _runs(group: int) -> bool:
+    """Whether a process group has a member that is no zombie."""
+    for name in os.listdir("/proc"):  # noqa: PTH208  names are all that is needed
+        if name.isdigit():
+            with contextlib.suppress(OSError), open(f"/proc/{name}/stat", encoding="utf-8", errors="replace") as file:  # noqa: PTH123
+                state, _parent, its_group = file.read().rpartition(")")[2].split()[:3]
+                if int(its_group) == group and state not in "ZX":
+                    return True
+    return False
 
 
 def _gpu_bytes(pids: set[int]) -> int:

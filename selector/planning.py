@@ -344,7 +344,8 @@ def _reference(planned: Plan) -> Callable[[Launcher], Answers | None]:
     plain: Variant = backend.variant("eager")
     wide = planned.spec.parameters * 4 * REFERENCE_OVERHEAD < planned.host.device.free_bytes
     precision = "fp32" if wide and planned.spec.quant.method == "none" else "model"
-    variant = dataclasses.replace(plain, name=f"reference-{precision}", precision=precision)
+    options = {**plain.options, "dtype": "float32" if precision == "fp32" else "auto"}
+    variant = dataclasses.replace(plain, name=f"reference-{precision}", precision=precision, options=options)
     return reference_of(
         dataclasses.replace(
             entry, candidate=Candidate(backend="transformers", variant=variant.name), variant=variant
