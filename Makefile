@@ -71,7 +71,7 @@ lint:
 
 bench: install
 	@mkdir -p build
-	$(BIN)/python -m pytest benchmarks --benchmark-only --benchmark-json=build/benchmarks.json
+	$(BIN)/python -m pytest benchmarks --benchmark-only --benchmark-save-data --benchmark-json=build/benchmarks.json
 	$(BIN)/python -m benchmarks.figures build/benchmarks.json build/figures.json
 
 results: install

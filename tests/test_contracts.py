@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-WORKER_FILES = ["errors", "workload", "environment", "measurement", "backend", "registry", "worker"]
+WORKER_FILES = ["errors", "workload", "environment", "measurement", "backend", "registry", "checkpoint", "worker"]
 WORKER_SIDE = [
     *(f"calibration/{name}.py" for name in WORKER_FILES),
     *sorted(str(path.relative_to(ROOT)) for path in (ROOT / "calibration" / "backends").glob("*.py")),
@@ -48,18 +48,19 @@ def test_everything_that_the_worker_needs_runs_without_our_packages() -> None:
 
 
 def module_level_imports(path: Path) -> set[str]:
-    """Names imported when the module is, `if TYPE_CHECKING` left out."""
+    """Names imported when the module is: outside of functions and of `if TYPE_CHECKING`."""
     found: set[str] = set()
-    waiting: list[ast.stmt] = list(ast.parse(path.read_text()).body)
+    waiting: list[ast.AST] = [ast.parse(path.read_text())]
     while waiting:
-        node = waiting.pop()
-        match node:
+        match waiting.pop():
             case ast.Import(names=names):
                 found |= {name.name for name in names}
             case ast.ImportFrom(module=str(module)):
                 found.add(module)
-            case ast.If(test=ast.Name(id="TYPE_CHECKING")) | ast.FunctionDef() | ast.AsyncFunctionDef():
+            case ast.If(test=ast.Name(id="TYPE_CHECKING"), orelse=otherwise):
+                waiting += otherwise
+            case ast.FunctionDef() | ast.AsyncFunctionDef() | ast.Lambda():
                 pass
-            case _:
-                waiting += [child for child in ast.walk(node) if isinstance(child, ast.Import | ast.ImportFrom)]
+            case node:
+                waiting += ast.iter_child_nodes(node)
     return found

@@ -1,0 +1,113 @@
+"""Times transformers by our worker's verbs and by a plain loop, in turn, in one process; prints a JSON object.
+
+`python -m benchmarks.plain_loop MODEL_FOLDER THREADS PAIRS`
+"""
+
+import json
+import sys
+import time
+from dataclasses import asdict
+from pathlib import Path
+from statistics import median, quantiles
+from typing import Any
+
+from calibration.backends.transformers import TransformersBackend
+from calibration.worker import _Server
+
+CELLS = ((64, 32, 1), (256, 32, 4))
+"""Prompt tokens, new tokens, batch."""
+VOCABULARY = 32_000
+
+
+def main() -> None:
+    folder, threads, pairs = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
+    server = worker(folder, threads)
+    model = plain_model(folder, threads)
+    print(json.dumps([compare(server, model, cell, pairs) for cell in CELLS]))
+
+
+def worker(folder: Path, threads: int) -> _Server:
+    """The worker's side of a launch of transformers:sdpa, loaded."""
+    variant = asdict(TransformersBackend().variant("sdpa"))
+    job = {
+        "model_dir": str(folder),
+        "artifact_dir": None,
+        "dtype": "float32",
+        "vocab_size": VOCABULARY,
+        "device": "cpu",
+        "threads": threads,
+        "max_context_tokens": 512,
+        "max_batch": 4,
+    }
+    server = _Server()
+    server.serve({"verb": "open", "backend": "transformers", "variant": variant, "job": job})
+    server.serve({"verb": "load"})
+    return server
+
+
+def plain_model(folder: Path, threads: int) -> Any:
+    """What a user would write."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    torch.set_num_threads(threads)
+    return AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, attn_implementation="sdpa").eval()
+
+
+def by_hand(model: Any, prompt_tokens: int, new_tokens: int, batch: int) -> tuple[float, float]:
+    """TTFT and TPOT of greedy decoding, written down plainly."""
+    import torch
+
+    tokens = torch.randint(3, VOCABULARY, (batch, prompt_tokens))
+    with torch.inference_mode():
+        began = time.perf_counter()
+        out = model(input_ids=tokens, use_cache=True, logits_to_keep=1)
+        tokens = out.logits[:, -1].argmax(-1, keepdim=True)
+        first = time.perf_counter()
+        for _ in range(new_tokens - 1):
+            out = model(input_ids=tokens, past_key_values=out.past_key_values, use_cache=True, logits_to_keep=1)
+            tokens = out.logits[:, -1].argmax(-1, keepdim=True)
+        end = time.perf_counter()
+    return first - began, (end - first) / (new_tokens - 1)
+
+
+def compare(server: _Server, model: Any, cell: tuple[int, int, int], pairs: int) -> dict[str, Any]:
+    """Ratios of ours to the plain loop's, by neighbours in time; the order alternates: ours, plain, plain, ours ..."""
+    prompt_tokens, new_tokens, batch = cell
+
+    def ours(number: int) -> tuple[float, float]:
+        told = server.serve(
+            {
+                "verb": "sample",
+                "seed": f"{cell} {number}",
+                "prompt_tokens": prompt_tokens,
+                "output_tokens": new_tokens,
+                "batch": batch,
+            }
+        )
+        return told["ttft_s"], told["tpot_s"]
+
+    for _ in range(2):
+        ours(-1)
+        by_hand(model, *cell)
+    ratios: list[tuple[float, float]] = []
+    plain: list[tuple[float, float]] = []
+    for number in range(pairs):
+        if number % 2:
+            plain.append(by_hand(model, *cell))
+            mine = ours(number)
+        else:
+            mine = ours(number)
+            plain.append(by_hand(model, *cell))
+        ratios.append((mine[0] / plain[-1][0], mine[1] / plain[-1][1]))
+    told: dict[str, Any] = {"cell": f"pp{prompt_tokens}:tg{new_tokens}:b{batch}", "pairs": pairs}
+    for place, name in enumerate(("ttft", "tpot")):
+        low, _, high = quantiles([pair[place] for pair in ratios], n=4)
+        told[f"plain_{name}_s"] = median(pair[place] for pair in plain)
+        told[f"{name}_ratio"] = median(pair[place] for pair in ratios)
+        told[f"{name}_ratio_quartiles"] = [low, high]
+    return told
+
+
+if __name__ == "__main__":
+    main()

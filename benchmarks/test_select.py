@@ -1,0 +1,59 @@
+"""How fast `select` answers."""
+
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from calibration.workload import Workload
+from selector import select
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def workloads() -> Iterator[Workload]:
+    """Another one each time, all inside the measured cells."""
+    for number in count():
+        yield Workload(prompt_tokens=64 + number % 400, output_tokens=16 + number % 48, batch=1 + number % 4)
+
+
+@pytest.mark.parametrize("rows", [100_000, 1_000_000])
+def test_select_another_workload_each_time(
+    benchmark: Any, model: Path, cache_of: Callable[[int], Path], rows: int
+) -> None:
+    cache, asked = cache_of(rows), workloads()
+    benchmark.extra_info |= {"what": f"select(), another workload each time, {rows:,} rows", "target_s": 0.0005}
+
+    def answer() -> None:
+        select(str(model), workload=next(asked), cache=cache)
+
+    answer()
+    assert select(str(model), workload=next(asked), cache=cache).source == "measured"
+    benchmark(answer)
+
+
+def test_select_unchanged(benchmark: Any, model: Path, cache_of: Callable[[int], Path]) -> None:
+    cache = cache_of(100_000)
+    benchmark.extra_info |= {"what": "select(), nothing changed", "target_s": 0.0001}
+    select(str(model), workload="chat", cache=cache)
+    benchmark(lambda: select(str(model), workload="chat", cache=cache))
+
+
+@pytest.mark.benchmark(group="fresh process")
+def test_select_in_a_fresh_process(benchmark: Any, model: Path, cache_of: Callable[[int], Path]) -> None:
+    code = "import sys; from selector import select; print(select(sys.argv[1], cache=sys.argv[2]).candidate.label)"
+    command = [sys.executable, "-c", code, str(model), str(cache_of(100_000).absolute())]
+    benchmark.extra_info |= {"what": "select() in a fresh process, all in", "target_s": 0.5}
+    benchmark.pedantic(lambda: subprocess.run(command, cwd=ROOT, check=True, capture_output=True), rounds=15)
+
+
+@pytest.mark.benchmark(group="fresh process")
+def test_autoget_backend_in_a_fresh_process(benchmark: Any, model: Path, lmdeploy_python: Path) -> None:
+    code = "import sys; from lmdeploy.archs import autoget_backend; print(autoget_backend(sys.argv[1]))"
+    command = [str(lmdeploy_python), "-c", code, str(model)]
+    benchmark.extra_info |= {"what": "LMDeploy's autoget_backend in a fresh process"}
+    benchmark.pedantic(lambda: subprocess.run(command, cwd=ROOT, check=True, capture_output=True), rounds=15)
