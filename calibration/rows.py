@@ -1,0 +1,194 @@
+"""A launch as a row of the cache's one table, and back. Standard library only."""
+
+import json
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from math import isfinite
+from typing import Any
+
+from calibration.measurement import (
+    Agreement,
+    Candidate,
+    Cell,
+    Failure,
+    FailureKind,
+    Identity,
+    Measurement,
+    Outcome,
+    OutputVerdict,
+    Sample,
+)
+from calibration.workload import Workload
+
+COLUMNS = (
+    *("run_id", "calibration_id", "round", "backend", "variant"),
+    *("architecture", "quant", "device", "fingerprint", "dtype", "device_count", "host"),
+    *("model", "environment", "policy", "started_at", "record"),
+    *("load_s", "prepare_s", "artifact_bytes", "peak_memory_bytes", "gpu_memory_bytes", "agreement", "cells"),
+    *("kind", "stage", "message", "log_tail"),
+)
+"""In the order in which `outcome` takes them."""
+
+
+def row(outcome: Outcome) -> dict[str, Any]:
+    """Column values of a launch; JSON texts for environment, agreement and cells.
+
+    Cells are `[["pp64:tg32:b1", [[ttft_s, tpot_s, foreign_cores, dirty], ...]], ...]`: all raw samples, in little room.
+
+    Raises:
+        ValueError: a sample is no finite number.
+    """
+    identity = outcome.identity
+    values: dict[str, Any] = dict.fromkeys(COLUMNS) | {
+        "run_id": outcome.run_id,
+        "calibration_id": outcome.calibration_id,
+        "round": outcome.round,
+        "backend": outcome.candidate.backend,
+        "variant": outcome.candidate.variant,
+        "architecture": _text(identity.architecture),
+        "quant": identity.quant,
+        "device": _text(identity.device),
+        "fingerprint": identity.fingerprint,
+        "dtype": identity.dtype,
+        "device_count": identity.device_count,
+        "host": _text(identity.host),
+        "model": _text(outcome.model),
+        "environment": json.dumps(outcome.environment, separators=(",", ":"), sort_keys=True),
+        "policy": outcome.policy,
+        "started_at": float(outcome.started_at),
+    }
+    match outcome:
+        case Measurement(agreement=agreement):
+            cells = [
+                [c.workload.label, [[s.ttft_s, s.tpot_s, s.foreign_cores, s.dirty] for s in c.samples]]
+                for c in outcome.cells
+            ]
+            judged = [str(agreement.verdict), finite(agreement.kl), finite(agreement.top1), agreement.detail]
+            values |= {
+                "record": "measurement",
+                "load_s": float(outcome.load_s),
+                "prepare_s": outcome.prepare_s,
+                "artifact_bytes": outcome.artifact_bytes,
+                "peak_memory_bytes": outcome.peak_memory_bytes,
+                "gpu_memory_bytes": outcome.gpu_memory_bytes,
+                "agreement": json.dumps(judged, separators=(",", ":")),
+                "cells": json.dumps(cells, separators=(",", ":"), allow_nan=False),
+            }
+        case Failure():
+            values |= {
+                "record": "failure",
+                "kind": str(outcome.kind),
+                "stage": outcome.stage,
+                "message": _text(outcome.message),
+                "log_tail": _text(outcome.log_tail),
+            }
+    return values
+
+
+def outcome(row: Sequence[Any]) -> Outcome:
+    """Read a row, COLUMNS in their order.
+
+    Raises:
+        ValueError, TypeError, KeyError: the row is malformed; readers treat it as a miss.
+    """
+    # Unpacked by position and shared parts kept: a selection reads dozens of rows in a fraction of a millisecond.
+    (run_id, calibration_id, round_, backend, variant, *key, model, environment, policy, started_at, record) = row[:17]
+    load_s, prepare_s, artifact_bytes, peak_memory, gpu_memory, agreement, cells, kind, stage, message, log = row[17:]
+    identity = _identity(*key)
+    if type(started_at) is not float or type(round_) is not int:
+        raise TypeError(f"run {run_id}: needs a start time and a round; found {started_at!r}, {round_!r}")
+    if record == "failure":
+        return Failure(
+            run_id=run_id,
+            calibration_id=calibration_id,
+            round=round_,
+            candidate=_candidate(backend, variant),
+            identity=identity,
+            model=model,
+            environment=dict(_environment(environment)),
+            policy=policy,
+            started_at=started_at,
+            kind=FailureKind(kind),
+            stage=stage,
+            message=message,
+            log_tail=log,
+        )
+    if record != "measurement":
+        raise ValueError(f"run {run_id}: a record is a measurement or a failure; found {record!r}")
+    if type(load_s) is not float or type(peak_memory) is not int:
+        raise TypeError(f"run {run_id}: needs a load time and a peak memory; found {load_s!r}, {peak_memory!r}")
+    return Measurement(
+        run_id=run_id,
+        calibration_id=calibration_id,
+        round=round_,
+        candidate=_candidate(backend, variant),
+        identity=identity,
+        model=model,
+        environment=dict(_environment(environment)),
+        policy=policy,
+        started_at=started_at,
+        cells=tuple([_cell(label, samples) for label, samples in json.loads(cells)]),
+        load_s=load_s,
+        peak_memory_bytes=peak_memory,
+        agreement=_agreement(agreement),
+        prepare_s=prepare_s,
+        artifact_bytes=artifact_bytes,
+        gpu_memory_bytes=gpu_memory,
+    )
+
+
+def finite(number: float | None) -> float | None:
+    """JSON knows no infinity; a divergence that is none counts as not measured, its verdict says the rest."""
+    return number if number is None or isfinite(number) else None
+
+
+def _cell(label: str, samples: list[list[Any]]) -> Cell:
+    read = []
+    for ttft, tpot, foreign, dirty in samples:
+        # JSON made these floats, unless someone else wrote them.
+        if type(ttft) is not float or (type(tpot) is not float and tpot is not None) or type(dirty) is not bool:
+            raise TypeError(f"a sample of {label} is no time: {ttft!r}, {tpot!r}")
+        read.append(Sample(ttft_s=ttft, tpot_s=tpot, foreign_cores=foreign, dirty=dirty))
+    if not read:
+        raise ValueError(f"{label} has no samples")
+    return Cell(workload=_workload(label), samples=tuple(read))
+
+
+@lru_cache(1024)
+def _workload(label: str) -> Workload:
+    return Workload.parse(label)
+
+
+@lru_cache(1024)
+def _candidate(backend: str, variant: str) -> Candidate:
+    return Candidate(backend=backend, variant=variant)
+
+
+@lru_cache(1024)
+def _identity(*key: Any) -> Identity:
+    architecture, quant, device, fingerprint, dtype, device_count, host = key
+    return Identity(
+        architecture=architecture,
+        quant=quant,
+        device=device,
+        fingerprint=fingerprint,
+        dtype=dtype,
+        device_count=int(device_count),
+        host=host,
+    )
+
+
+@lru_cache(1024)
+def _environment(text: str) -> Mapping[str, str]:
+    return {str(name): str(version) for name, version in json.loads(text).items()}
+
+
+@lru_cache(1024)
+def _agreement(text: str) -> Agreement:
+    verdict, kl, top1, detail = json.loads(text)
+    return Agreement(verdict=OutputVerdict(verdict), kl=kl, top1=top1, detail=detail)
+
+
+def _text(text: str) -> str:
+    """What every database stores: an engine's log may hold stray bytes (as lone surrogates) and NULs."""
+    return text.encode("utf-8", "replace").decode().replace("\0", "\ufffd")

@@ -1,0 +1,272 @@
+"""The cache's SQLite file as it is read, by the standard library's driver; set aside when it is corrupt."""
+
+import os
+import sqlite3
+import stat
+import time
+from collections.abc import Callable, Hashable, Iterator, Mapping
+from contextlib import closing, suppress
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from calibration.errors import CacheError
+
+Row = tuple[Any, ...]
+
+VERSION = "0001"
+"""The newest migration; a test compares it with the folder. Digits, so that a newer cache is told from an older one."""
+
+VERSION_TABLE = "autobackend_version"
+
+BUSY_S = 30.0
+"""How long one waits for the others; a writer holds the file for milliseconds, an import for seconds."""
+
+_ANOTHER = "name another with --cache or AUTOBACKEND_CACHE"
+
+_NETWORK = frozenset(
+    {"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "lustre", "gpfs", "ceph", "glusterfs", "beegfs", "afs", "vboxsf"}
+)
+
+
+class SQLiteFile:
+    """The file at `path`; one that does not exist has no rows."""
+
+    def __init__(self, path: Path, notify: Callable[[str], None]) -> None:
+        self.path = path
+        self._notify = notify
+        self._connection: sqlite3.Connection | None = None
+        self._opened: tuple[int, int] | None = None
+        """Process and inode that the connection belongs to."""
+        self.version: str | None = None
+        """Newest migration that the file has seen; None where there is no table yet. Read when it is opened."""
+
+    @property
+    def writable(self) -> bool:
+        """May it, and the journal beside it, be written?"""
+        return os.access(self.path, os.W_OK) and os.access(self.path.parent, os.W_OK)
+
+    @property
+    def state(self) -> tuple[int, int] | None:
+        """Process and inode: connections of another process, or to a file that was replaced, are not to be used."""
+        inode = self._inode()
+        return None if inode is None else (os.getpid(), inode)
+
+    def token(self) -> Hashable:
+        """Changes with every commit of any process; costs two stats."""
+        return _stamp(os.fspath(self.path)), _stamp(f"{self.path}-wal")
+
+    def ready(self) -> bool:
+        """Open it where it is there and not open yet; is there a table to read?
+
+        Raises:
+            CacheError: it is a directory, not ours, or may not be read.
+        """
+        state = self.state
+        if self._connection is not None and state != self._opened:
+            self.close()
+        if state is None:
+            return False
+        if self._connection is None:
+            try:
+                connection = self._connect()
+                try:
+                    self.version = self._read_version(connection)
+                except BaseException:
+                    connection.close()
+                    raise
+            except sqlite3.Error as error:
+                self.broken(error)
+                return False
+            if self.version is None:
+                connection.close()
+                return False
+            self._connection, self._opened = connection, state
+        return True
+
+    def lookup(self, statement: str, values: Mapping[str, Any]) -> list[Row]:
+        """All rows at once, on the open connection.
+
+        Raises:
+            CacheError: it cannot be read. A corrupt file is set aside, and has no rows.
+        """
+        if not self.ready():
+            return []
+        assert self._connection is not None
+        try:
+            return self._connection.execute(statement, values).fetchall()
+        except sqlite3.Error as error:
+            if "decode to UTF-8" in str(error):
+                return list(self.scan(statement, values))
+            self.broken(error)
+            return []
+
+    def scan(self, statement: str, values: Mapping[str, Any]) -> Iterator[Row]:
+        """Row by row, on a connection of its own; stray bytes in texts are replaced. Raises as `lookup`."""
+        if not self.ready():
+            return
+        try:
+            with closing(self._connect()) as connection:
+                connection.text_factory = lambda raw: raw.decode("utf-8", "replace")
+                yield from connection.execute(statement, values)
+        except sqlite3.Error as error:
+            self.broken(error)
+
+    def broken(self, error: BaseException) -> None:
+        """Set a corrupt file aside and say so.
+
+        Raises:
+            CacheError: it is not corrupt, but cannot be used.
+        """
+        if not corrupt(error):
+            raise self.problem(error) from error
+        seen = self._opened[1] if self._opened else None
+        self.close()
+        if seen is not None and self._inode() != seen:
+            return  # another process has set it aside already
+        if not self.writable:
+            self._notify(f"the cache {self.path} is corrupt ({error}) and read-only: it counts as empty")
+            return
+        aside = self._aside()
+        with suppress(FileNotFoundError):
+            self.path.rename(aside)
+            self._notify(
+                f"the cache {self.path} is corrupt ({error}); it was set aside as {aside.name} and a new one is begun"
+            )
+        for ending in ("-wal", "-shm", "-journal"):
+            with suppress(FileNotFoundError):
+                Path(f"{self.path}{ending}").rename(f"{aside}{ending}")
+
+    def problem(self, error: BaseException) -> CacheError:
+        """What SQLite said, as a sentence with its mend."""
+        match _code(error):
+            case sqlite3.SQLITE_FULL:
+                return CacheError(
+                    f"the cache {self.path} cannot be written: the disk is full", f"free space, or {_ANOTHER}"
+                )
+            case sqlite3.SQLITE_READONLY:
+                return self.read_only()
+            case sqlite3.SQLITE_BUSY | sqlite3.SQLITE_LOCKED:
+                return CacheError(
+                    f"the cache {self.path} was locked by another program for {BUSY_S:.0f} s",
+                    "try again when it has ended",
+                )
+            case sqlite3.SQLITE_CANTOPEN | sqlite3.SQLITE_PERM | sqlite3.SQLITE_AUTH:
+                return CacheError(f"the cache {self.path} cannot be opened ({error})", f"allow it, or {_ANOTHER}")
+            case _:
+                return CacheError(f"the cache {self.path} cannot be used ({error})", f"move it away, or {_ANOTHER}")
+
+    def shrink(self) -> None:
+        """Give the space of deleted rows back, unless somebody is using the file."""
+        with suppress(sqlite3.Error), closing(sqlite3.connect(self.path, timeout=1.0)) as connection:
+            connection.execute("VACUUM")
+
+    def read_only(self) -> CacheError:
+        return CacheError(f"the cache {self.path} is read-only", f"make it and its folder writable, or {_ANOTHER}")
+
+    def close(self) -> None:
+        # A connection inherited by a fork belongs to the parent: closing it here would touch the parent's locks.
+        if self._connection is not None and self._opened and self._opened[0] == os.getpid():
+            self._connection.close()
+        self._connection = self._opened = self.version = None
+
+    def _inode(self) -> int | None:
+        try:
+            found = self.path.stat()
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except OSError as error:
+            raise CacheError(
+                f"the cache {self.path} cannot be read: {error.strerror}", f"allow it, or {_ANOTHER}"
+            ) from error
+        if stat.S_ISDIR(found.st_mode):
+            raise CacheError(f"the cache {self.path} is a directory", f"name a file: --cache {self.path / 'cache.db'}")
+        if not stat.S_ISREG(found.st_mode):
+            raise CacheError(f"the cache {self.path} is not a file", _ANOTHER)
+        return found.st_ino
+
+    def _connect(self) -> sqlite3.Connection:
+        # A file in WAL mode needs its shared memory beside it; where that cannot be made, nobody writes: immutable.
+        modes = ("mode=rw",) if self.writable else ("mode=ro", "mode=ro&immutable=1")
+        for mode in modes:
+            connection = sqlite3.connect(
+                f"file:{quote(os.fspath(self.path))}?{mode}",
+                uri=True,
+                timeout=BUSY_S,
+                isolation_level=None,
+                check_same_thread=False,
+            )
+            try:
+                connection.execute("PRAGMA query_only = 1")
+                connection.execute("SELECT 1 FROM sqlite_master").fetchone()
+            except sqlite3.Error as error:
+                connection.close()
+                if mode == modes[-1] or corrupt(error):
+                    raise
+            else:
+                return connection
+        raise AssertionError
+
+    def _read_version(self, connection: sqlite3.Connection) -> str | None:
+        tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+        if not tables:
+            return None
+        if VERSION_TABLE not in tables:
+            raise CacheError(
+                f"{self.path} is an SQLite file of another program (tables {', '.join(sorted(tables)[:3])})", _ANOTHER
+            )
+        row = connection.execute(f"SELECT version_num FROM {VERSION_TABLE}").fetchone()  # noqa: S608 - a constant
+        return str(row[0]) if row else None
+
+    def _aside(self) -> Path:
+        stem = f"{self.path}.corrupt-{time.strftime('%Y%m%d-%H%M%S')}"
+        aside, count = Path(stem), 1
+        while aside.exists():
+            count += 1
+            aside = Path(f"{stem}-{count}")
+        return aside
+
+
+def refuse_newer(version: str | None, location: str) -> None:
+    """Raise CacheError where a cache has seen migrations that are not known here."""
+    if version is not None and version > VERSION:
+        raise CacheError(
+            f"the cache {location} has version {version}; this autobackend knows {VERSION} and older",
+            "upgrade autobackend: pip install --upgrade autobackend",
+        )
+
+
+def corrupt(error: BaseException) -> bool:
+    """Does SQLite say that the file is damaged, or no database at all?"""
+    return _code(error) in {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
+
+
+def on_network(path: Path, mounts: Path = Path("/proc/mounts")) -> bool:
+    """Is the path on a filesystem that several machines may mount?
+
+    SQLite's WAL needs memory shared by all readers, so that they must be on one machine (sqlite.org/wal.html). FUSE
+    counts too: many such filesystems are networks, and none promises that memory.
+    """
+    try:
+        lines = mounts.read_text(errors="replace").splitlines()
+    except OSError:
+        return False
+    real, best, kind = os.path.realpath(path), "", ""
+    for line in lines:
+        _, point, filesystem, *_ = line.split(" ")
+        point = point.replace("\\040", " ")
+        if len(point) >= len(best) and (real == point or real.startswith(point.rstrip("/") + "/")):
+            best, kind = point, filesystem
+    return kind in _NETWORK or kind.startswith("fuse")
+
+
+def _code(error: BaseException) -> int:
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF
+
+
+def _stamp(path: str) -> tuple[int, int, int] | None:
+    try:
+        found = os.stat(path)  # noqa: PTH116 - half the time of Path.stat, and this is called for every selection
+    except OSError:
+        return None
+    return found.st_mtime_ns, found.st_size, found.st_ino
