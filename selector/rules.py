@@ -1,22 +1,32 @@
 """The rules, one small function each; RULES; judge() -> Verdicts."""
 
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
 
+from calibration.backend import Backend
 from calibration.measurement import Candidate
-from calibration.workload import DEFAULT, Workload
+from calibration.registry import all_backends
+from selector.case import KINDS, Case, Demand, Finding, any_of
+from selector.device_rules import compute_capability, device_kind, dtype, kv_cache_bits, machine_code, tensor_parallel
+from selector.host import HostSpec, Installation
+from selector.install_rules import importable, installed
+from selector.memory_fit import memory_fit, needed_bytes
+from selector.model import ModelSpec
+from selector.model_rules import (
+    architecture,
+    context_length,
+    head_dim,
+    honours_window,
+    own_limits,
+    remote_code,
+    rope_type,
+    sliding_window,
+    vision,
+)
+from selector.quant_rules import quant_format, quant_packages
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Demand:
-    """What the user wants done with the model."""
-
-    workload: Workload = DEFAULT
-    allow_lossy: bool = False
-    trust_remote_code: bool = False
-    tensor_parallel: int = 1
-    kv_cache_bits: int = 16
-    requested: frozenset[str] = frozenset()
-    """Labels (`transformers`, `transformers:compile`) the user named: they lift `on_request`."""
+__all__ = ["RULES", "Case", "Demand", "Reason", "Verdict", "judge", "rules_table"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,13 +49,115 @@ class Verdict:
     """Legal, but no candidate unless asked for: lossy, or slow to compile; the reason."""
     needed_bytes: int = 0
     """Weights, KV cache and overhead."""
-    notes: tuple[str, ...] = field(default=())
+    notes: tuple[str, ...] = ()
 
     @property
     def legal(self) -> bool:
         return not self.reasons
 
 
-def judge(model, host, demand=Demand(), backends=None) -> tuple[Verdict, ...]:
-    """Judge every variant of every backend, in the static order."""
-    raise NotImplementedError
+def judge(
+    model: ModelSpec,
+    host: HostSpec,
+    demand: Demand = Demand(),  # noqa: B008  frozen
+    backends: Mapping[str, Backend] | None = None,
+) -> tuple[Verdict, ...]:
+    """Judge every variant of every backend, in the static order; all rules run, all reasons are kept."""
+    known = all_backends() if backends is None else backends
+    verdicts: list[Verdict] = []
+    for backend in sorted(known.values(), key=lambda b: (b.facts.order, b.name)):
+        shared: list[Reason] | None = None
+        for variant in backend.variants:
+            case = Case(
+                model=model,
+                host=host,
+                installation=host.installations.get(backend.name) or _unknown(),
+                backend=backend,
+                variant=variant,
+                demand=demand,
+                device=host.device,
+            )
+            if shared is None:
+                shared = [reason for rule in BACKEND_RULES for reason in _reasons(rule, case)]
+            own = [reason for rule in VARIANT_RULES for reason in _reasons(rule, case)]
+            verdicts.append(
+                Verdict(
+                    candidate=Candidate(backend=backend.name, variant=variant.name),
+                    reasons=(*shared, *own),
+                    left_out=_left_out(case),
+                    needed_bytes=needed_bytes(case),
+                    notes=_notes(case),
+                )
+            )
+    return tuple(verdicts)
+
+
+def rules_table() -> list[tuple[str, str]]:
+    """Name and sentence of every rule, in the order in which they run."""
+    return [(rule.__name__, " ".join((rule.__doc__ or "").split())) for rule in RULES]
+
+
+BACKEND_RULES: tuple[Callable[[Case], Finding], ...] = (
+    installed,
+    importable,
+    device_kind,
+    compute_capability,
+    machine_code,
+    architecture,
+    quant_format,
+    quant_packages,
+    head_dim,
+    rope_type,
+    sliding_window,
+    vision,
+    tensor_parallel,
+    kv_cache_bits,
+    remote_code,
+    context_length,
+)
+"""Of the backend: the same for all of its variants."""
+
+VARIANT_RULES: tuple[Callable[[Case], Finding], ...] = (dtype, memory_fit, own_limits)
+
+RULES = (*BACKEND_RULES, *VARIANT_RULES)
+
+
+def _reasons(rule: Callable[[Case], Finding], case: Case) -> list[Reason]:
+    match rule(case):
+        case None:
+            return []
+        case str(text):
+            return [Reason(rule=rule.__name__, text=text)]
+        case list(texts):
+            return [Reason(rule=rule.__name__, text=text) for text in texts]
+        case (text, mend):
+            return [Reason(rule=rule.__name__, text=text, mend=mend)]
+
+
+def _unknown() -> Installation:
+    return Installation(python=Path(), versions={}, site_packages=(), problem="where it runs was not looked for")
+
+
+def _left_out(case: Case) -> str:
+    """Why a variant is no candidate though nothing forbids it."""
+    variant, device = case.variant, case.device
+    label = f"{case.backend.name}:{variant.name}"
+    requested = label in case.demand.requested
+    if variant.devices and device.kind not in variant.devices:
+        return f"for {any_of(name for kind, name in KINDS.items() if kind in variant.devices)} only"
+    pointless = sorted(variant.only_without & case.host.cpu_features)
+    if pointless and not requested:
+        return f"pointless on a CPU with {' and '.join(pointless)} (--backends {label})"
+    if variant.lossy and not case.demand.allow_lossy:
+        return "lossy (--allow-lossy)"
+    asked_here = not variant.on_request_device or variant.on_request_device == device.kind
+    if variant.on_request and asked_here and not requested:
+        return f"{variant.on_request} (--backends {label})"
+    return ""
+
+
+def _notes(case: Case) -> tuple[str, ...]:
+    window = case.model.sliding_window
+    if window is None or honours_window(case) or window >= case.model.max_position > 0:
+        return ()
+    return (f"right only up to {window} tokens: it ignores the sliding window",)

@@ -1,0 +1,100 @@
+"""Rules about what is installed where a backend runs."""
+
+import sys
+from collections.abc import Iterable
+from functools import lru_cache
+from pathlib import Path
+
+from calibration.environment import normalise, requirement_name
+from selector.case import Case, Finding
+from selector.host import Installation
+from selector.shared_objects import missing_libraries
+
+_CARRIERS = {
+    "libcublas.so.12": "nvidia-cublas-cu12",
+    "libcublasLt.so.12": "nvidia-cublas-cu12",
+    "libcudart.so.12": "nvidia-cuda-runtime-cu12",
+    "libcudnn.so.9": "nvidia-cudnn-cu12",
+    "libcurand.so.10": "nvidia-curand-cu12",
+    "libnccl.so.2": "nvidia-nccl-cu12",
+}
+"""Wheels that carry a library under nvidia/*/lib, where RUNPATHs of other wheels point."""
+
+_OF_THE_DRIVER = {"libcuda.so.1": "the NVIDIA driver", "libnvidia-ml.so.1": "the NVIDIA driver"}
+
+
+def installed(case: Case) -> Finding:
+    """The backend's package and what it requires are installed, in versions it works with."""
+    facts, installation = case.facts, case.installation
+    if installation.problem:
+        return f"needs an interpreter; {installation.problem}"
+    if normalise(facts.package) not in installation.versions:
+        own = next((r for r in facts.requires if requirement_name(r) == normalise(facts.package)), facts.package)
+        return f"needs {own}; it is not installed", install_command(installation, facts.install)
+    unmet = [r for r in facts.requires if not meets(r, installation.versions.get(requirement_name(r)))]
+    if not unmet:
+        return None
+    mend = "pip install " + " ".join(f'"{r}"' for r in unmet)
+    return f"needs {', '.join(unmet)}; {_what_is(unmet, installation)}", install_command(installation, mend)
+
+
+def importable(case: Case) -> Finding:
+    """The backend's compiled libraries are there and find every shared object that they need."""
+    if normalise(case.facts.package) not in case.installation.versions:
+        return None
+    sites = case.installation.site_packages
+    for pattern in case.facts.libraries:
+        found = [file for site in sites for file in sorted(site.glob(pattern))]
+        if not found:
+            return f"needs {pattern} of {case.facts.package}; the installed package has none", case.facts.install
+        missing = [soname for file in found for soname in missing_libraries(file, sites)]
+        if missing:
+            what = ", ".join(dict.fromkeys(missing))
+            text = f"needs {what} to load {found[0].name}; {missing[0]}: cannot open shared object file"
+            return text, _carriers(missing, case.installation)
+    return None
+
+
+def install_command(installation: Installation, command: str) -> str:
+    """`pip install X`, for the interpreter that runs the backend."""
+    if installation.python == Path(sys.executable) or not command.startswith("pip "):
+        return command
+    return f"{installation.python} -m {command}"
+
+
+def lacking(packages: Iterable[str], installation: Installation) -> list[str]:
+    """Those that are not installed."""
+    return [p for p in packages if not meets(p, installation.versions.get(requirement_name(p)))]
+
+
+@lru_cache(maxsize=512)
+def meets(requirement: str, version: str | None) -> bool:
+    """A version (None: not installed) satisfies a requirement. Pre-releases and local versions count as they are."""
+    from packaging.requirements import InvalidRequirement, Requirement
+    from packaging.version import InvalidVersion
+
+    try:
+        wanted = Requirement(requirement)
+    except InvalidRequirement:
+        return version is not None
+    if wanted.marker is not None and not wanted.marker.evaluate():
+        return True
+    if version is None:
+        return False
+    try:
+        return wanted.specifier.contains(version, prereleases=True)
+    except InvalidVersion:
+        return not wanted.specifier
+
+
+def _what_is(requirements: Iterable[str], installation: Installation) -> str:
+    names = [requirement_name(r) for r in requirements]
+    found = {n: installation.versions.get(n) for n in names}
+    return ", ".join(f"{n} {v} is installed" if v else f"{n} is not installed" for n, v in found.items())
+
+
+def _carriers(missing: Iterable[str], installation: Installation) -> str:
+    wheels = dict.fromkeys(_CARRIERS[m] for m in missing if m in _CARRIERS)
+    command = install_command(installation, "pip install " + " ".join(wheels)) if wheels else ""
+    others = dict.fromkeys(f"install {_OF_THE_DRIVER[m]}" for m in missing if m in _OF_THE_DRIVER)
+    return "; ".join([command, *others] if command else others)
