@@ -40,8 +40,8 @@ def worker(folder: Path, threads: int) -> _Server:
         "max_batch": 4,
     }
     server = _Server()
-    server.serve({"verb": "open", "backend": "transformers", "variant": variant, "job": job})
-    server.serve({"verb": "load"})
+    server.do_open(backend="transformers", variant=variant, job=job)
+    server.do_load()
     return server
 
 
@@ -76,14 +76,8 @@ def compare(server: _Server, model: Any, cell: tuple[int, int, int], pairs: int)
     prompt_tokens, new_tokens, batch = cell
 
     def ours(number: int) -> tuple[float, float]:
-        told = server.serve(
-            {
-                "verb": "sample",
-                "seed": f"{cell} {number}",
-                "prompt_tokens": prompt_tokens,
-                "output_tokens": new_tokens,
-                "batch": batch,
-            }
+        told = server.do_sample(
+            seed=f"{cell} {number}", prompt_tokens=prompt_tokens, output_tokens=new_tokens, batch=batch
         )
         return told["ttft_s"], told["tpot_s"]
 

@@ -28,6 +28,11 @@ def workloads_table() -> str:
     return "\n".join(["| name | workload |", "| --- | --- |", *rows, ""])
 
 
+def rules_section() -> str:
+    rows = [f"| `{name}` | {sentence} |" for name, sentence in rules_table()]
+    return "\n".join(["| rule | what must hold |", "| --- | --- |", *rows, ""])
+
+
 def exit_codes_table() -> str:
     kinds = sorted(errors.AutobackendError.__subclasses__(), key=lambda kind: kind.exit_code)
     rows = [f"| {kind.exit_code} | `{kind.__name__}` | {(kind.__doc__ or '').strip()} |" for kind in kinds]
@@ -41,7 +46,7 @@ def help_screen(command: str) -> str:
 
 def renewed(readme: str) -> str:
     """The README with every generated part as the program has it now."""
-    sections = {"workloads": workloads_table, "rules": rules_table, "exit codes": exit_codes_table}
+    sections = {"workloads": workloads_table, "rules": rules_section, "exit codes": exit_codes_table}
     readme = SECTION.sub(lambda found: found[1] + sections[found[2]]() + found[4], readme)
     return HELP.sub(lambda found: found[1] + help_screen(found[2]) + found[4], readme)
 
