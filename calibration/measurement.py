@@ -2,11 +2,15 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import MISSING, asdict, dataclass, is_dataclass
+from dataclasses import fields as fields_of
 from enum import StrEnum
+from functools import cache
 from statistics import median
-from typing import Any
+from types import NoneType
+from typing import Any, get_args, get_origin, get_type_hints
 
+from calibration.errors import UsageError
 from calibration.workload import Workload
 
 
@@ -156,8 +160,8 @@ def timing(arrivals: Sequence[Sequence[float]]) -> tuple[float, float | None]:
 
     Args:
         arrivals: one row a sequence, seconds since the call, one entry a token, in order. Tokens that arrive together
-            share a time: TPOT divides by tokens, (t_last - t_first) / (n_last - n_first), so that a first chunk of several
-            tokens does not inflate it (the formula of lmdeploy.profiler and AIPerf).
+            share a time: TPOT divides by tokens, (t_last - t_first) / (n_last - n_first), so that a first chunk of
+            several tokens does not inflate it (the formula of lmdeploy.profiler and AIPerf).
 
     Returns:
         TTFT: when the last sequence has its first token. TPOT: None where no token came after the first chunk. E2E is
@@ -172,7 +176,8 @@ def timing(arrivals: Sequence[Sequence[float]]) -> tuple[float, float | None]:
 def spread(values: Sequence[float]) -> float:
     """Half the width of an interval for the median, from the median absolute deviation; 0 for fewer than two values.
 
-    1.4826 * MAD estimates sigma for normal noise (Hampel 1974); the median of n has a standard error of 1.2533 sigma / sqrt(n).
+    1.4826 * MAD estimates sigma for normal noise (Hampel 1974); the median of n has a standard error of
+    1.2533 sigma / sqrt(n).
     """
     if len(values) < 2:
         return 0.0
@@ -182,33 +187,91 @@ def spread(values: Sequence[float]) -> float:
 
 
 def to_json(outcome: Outcome) -> dict[str, Any]:
-    """The record of the export format: `kind` is `measurement` or `failure`, the rest are the fields by name."""
-    from dataclasses import asdict
+    """The record of the export format: `record` is `measurement` or `failure`, the rest are the fields by name."""
+    if isinstance(outcome, Failure):
+        return {"record": "failure", **asdict(outcome)}
+    fields = asdict(outcome)
+    # JSON knows no infinity: a divergence that is none counts as not measured, its verdict says the rest.
+    if not math.isfinite(outcome.agreement.kl or 0.0):
+        fields["agreement"]["kl"] = None
+    return {"record": "measurement", **fields}
 
-    if isinstance(outcome, Measurement):
-        return {"record": "measurement", **asdict(outcome)}
-    return {"record": "failure", **asdict(outcome)}
 
-
-def from_json(record: dict[str, Any]) -> Outcome:
-    """Read what `to_json` wrote.
+def from_json(record: Any) -> Outcome:
+    """Read what `to_json` wrote, or somebody else: every field is looked at.
 
     Raises:
-        ValueError, KeyError, TypeError: the record is malformed.
+        ValueError: the record is malformed; says which field, what it needs and what was found.
     """
+    if not isinstance(record, dict):
+        raise ValueError(f"needs an object; found {record!r:.40}")
     fields = dict(record)
-    kind = fields.pop("record")
-    fields["candidate"] = Candidate(**fields["candidate"])
-    fields["identity"] = Identity(**fields["identity"])
-    fields["environment"] = {str(k): str(v) for k, v in fields["environment"].items()}
-    if kind == "failure":
-        return Failure(**{**fields, "kind": FailureKind(fields["kind"])})
-    if kind != "measurement":
-        raise ValueError(f"a record is a measurement or a failure; found {kind!r}")
-    fields["cells"] = tuple(
-        Cell(workload=Workload(**c["workload"]), samples=tuple(Sample(**s) for s in c["samples"]))
-        for c in fields["cells"]
-    )
-    agreement = fields["agreement"]
-    fields["agreement"] = Agreement(**{**agreement, "verdict": OutputVerdict(agreement["verdict"])})
-    return Measurement(**fields)
+    match fields.pop("record", None):
+        case "measurement":
+            read: Outcome = _read(Measurement, fields)
+        case "failure":
+            read = _read(Failure, fields)
+        case kind:
+            raise ValueError(f"needs a record of measurement or failure; found {kind!r:.40}")
+    return read
+
+
+def _read(kind: Any, found: Any, where: str = "") -> Any:
+    """A dataclass from an object, its fields by their annotations."""
+    if not isinstance(found, dict):
+        raise ValueError(f"needs an object in {where.rstrip('.')}; found {found!r:.40}")
+    hints = _hints(kind)
+    if unknown := found.keys() - hints.keys():
+        raise ValueError(f"knows no field {where}{min(unknown, key=str)}")
+    values = {name: _value(hint, found[name], where + name) for name, hint in hints.items() if name in found}
+    try:
+        return kind(**values)
+    except TypeError:
+        missing = [f.name for f in fields_of(kind) if f.default is MISSING and f.name not in found]
+        raise ValueError(f"needs the field {where}{missing[0]}; found none") from None
+    except UsageError as error:
+        raise ValueError(f"{where.rstrip('.')}: {error.message}") from error
+
+
+@cache
+def _hints(kind: type[Any]) -> dict[str, Any]:
+    return get_type_hints(kind)
+
+
+def _value(hint: Any, found: Any, where: str) -> Any:
+    """A field's value by its annotation."""
+    options = get_args(hint)
+    if NoneType in options:
+        if found is None:
+            return None
+        (hint,) = set(options) - {NoneType}
+    if get_origin(hint) is tuple:
+        if not isinstance(found, list | tuple) or not found:
+            raise ValueError(f"needs a list with something in it in {where}; found {found!r:.40}")
+        return tuple(_value(get_args(hint)[0], item, f"{where}[{i}]") for i, item in enumerate(found))
+    if get_origin(hint) is dict:
+        if not isinstance(found, dict) or not all(isinstance(text, str) for pair in found.items() for text in pair):
+            raise ValueError(f"needs an object of texts in {where}; found {found!r:.40}")
+        return dict(found)
+    if is_dataclass(hint):
+        return _read(hint, found, where + ".")
+    if issubclass(hint, StrEnum):
+        if found not in list(hint):
+            raise ValueError(f"needs one of {', '.join(hint)} in {where}; found {found!r:.40}")
+        return hint(found)
+    return _scalar(hint, found, where)
+
+
+def _scalar(hint: Any, found: Any, where: str) -> Any:
+    """Numbers finite and not negative, nothing converted but int to float."""
+    if hint is float and type(found) is int and abs(found) < _LARGEST:
+        found = float(found)
+    if type(found) is not hint:
+        raise ValueError(f"needs {_NAMES[hint]} in {where}; found {found!r:.40}")
+    if hint in (int, float) and not 0 <= found < _LARGEST:
+        raise ValueError(f"needs a finite number >= 0 in {where}; found {found!r:.40}")
+    return found
+
+
+_NAMES = {str: "a text", int: "a whole number", float: "a number", bool: "true or false"}
+_LARGEST = 2**63

@@ -63,7 +63,9 @@ def row(outcome: Outcome) -> dict[str, Any]:
                 [c.workload.label, [[s.ttft_s, s.tpot_s, s.foreign_cores, s.dirty] for s in c.samples]]
                 for c in outcome.cells
             ]
-            judged = [str(agreement.verdict), finite(agreement.kl), finite(agreement.top1), agreement.detail]
+            # JSON knows no infinity: a divergence that is none counts as not measured, its verdict says the rest.
+            kl = agreement.kl if isfinite(agreement.kl or 0.0) else None
+            judged = [str(agreement.verdict), kl, agreement.top1, agreement.detail]
             values |= {
                 "record": "measurement",
                 "load_s": float(outcome.load_s),
@@ -135,11 +137,6 @@ def outcome(row: Sequence[Any]) -> Outcome:
         artifact_bytes=artifact_bytes,
         gpu_memory_bytes=gpu_memory,
     )
-
-
-def finite(number: float | None) -> float | None:
-    """JSON knows no infinity; a divergence that is none counts as not measured, its verdict says the rest."""
-    return number if number is None or isfinite(number) else None
 
 
 def _cell(label: str, samples: list[list[Any]]) -> Cell:

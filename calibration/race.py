@@ -1,0 +1,138 @@
+"""Who is measured next, who is out, and when it is over: decisions on what was measured, no clock, no process.
+
+Two processes of one candidate differ more than two repeats inside one (CV 12 % against 5 % on a shared two-core host),
+so what is sampled is the launch. A round launches every candidate still standing once; candidates are compared within
+rounds, by the ratios of their times, so that a slow drift of the machine hits both sides of a ratio.
+"""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import combinations
+from statistics import median
+
+from calibration.cost import PRIOR_CV, interval
+from calibration.workload import Workload
+
+Times = tuple[float, float | None]
+"""TTFT and TPOT of a cell, seconds."""
+
+Standing = dict[str, list[dict[Workload, Times] | None]]
+"""Candidate label: one entry a round, the cells of its launch; None where it was not launched in that round."""
+
+BAND = 0.03
+"""Times this close are as fast as each other: below it, published A/B tables of engines are mostly noise."""
+
+RATIO_CV = PRIOR_CV * math.sqrt(2)
+"""Spread of the ratio of two launches, before any was seen."""
+
+
+def order(round: int, labels: Sequence[str]) -> list[str]:  # noqa: A002 - the word of the house
+    """The order of a round, reversed from one to the next: A B C, C B A, A B C."""
+    return list(labels if round % 2 else reversed(labels))
+
+
+def eliminate(history: Standing, band: float = BAND) -> set[str]:
+    """Candidates that are out: one other is faster, beyond doubt, on every cell.
+
+    Out is a candidate for which one other exists such that, on every cell, the 95 % interval of the ratio of their
+    end-to-end times lies wholly above 1, and neither its prefill nor its decoding alone is ahead by more than the band:
+    it could win neither the cells nor a workload between them nor another objective. The leader is never out.
+    """
+    labels = [label for label, launches in history.items() if any(launches)]
+    if len(labels) < 2:
+        return set()
+    first = leader(history)
+    return {
+        label
+        for label in labels
+        if label != first and any(_beaten(history[label], history[other], band) for other in labels if other != label)
+    }
+
+
+def finished(history: Standing, rounds: int, *, band: float = BAND) -> str | None:
+    """Why the race is over: `one left`, `tied`, `rounds`; None while it goes on.
+
+    Args:
+        history: of the candidates still standing.
+        rounds: how many there are at most.
+        band: all are tied when every ratio of two candidates is inside it, beyond doubt, on every cell.
+    """
+    if len(history) < 2:
+        return "one left" if history else "none left"
+    pairs = combinations(history.values(), 2)
+    if all(_tied(one, other, band) for one, other in pairs):
+        return "tied"
+    return "rounds" if max(map(len, history.values())) >= rounds else None
+
+
+def rematch(history: Standing, *, long_load: bool, band: float = BAND) -> list[str]:
+    """Launches that decide between two overlapping leaders where a load costs minutes: A B B A; else none.
+
+    Instead of more rounds: after one round, the leader and its closest rival are launched twice more, in an order that
+    cancels a drift, unless their times do not overlap or are tied.
+
+    Args:
+        history: of one round.
+        long_load: loading takes longer than the measuring, by much.
+    """
+    out = eliminate(history, band)
+    standing = {label: launches for label, launches in history.items() if label not in out and any(launches)}
+    if not long_load or len(standing) < 2:
+        return []
+    one, other = sorted(standing, key=lambda label: _score(standing[label]))[:2]
+    return [] if _tied(standing[one], standing[other], band) else [one, other, other, one]
+
+
+def leader(history: Standing) -> str:
+    """The candidate with the least end-to-end time, in the geometric mean of its cells and the median of its launches.
+
+    Raises:
+        ValueError: nothing was launched.
+    """
+    return min(
+        (label for label, launches in history.items() if any(launches)), key=lambda label: _score(history[label])
+    )
+
+
+def _score(launches: Sequence[Mapping[Workload, Times] | None]) -> float:
+    return median(sum(math.log(_e2e(w, t)) for w, t in cells.items()) / len(cells) for cells in launches if cells)
+
+
+def _beaten(
+    slow: Sequence[Mapping[Workload, Times] | None], fast: Sequence[Mapping[Workload, Times] | None], band: float
+) -> bool:
+    ratios = list(_ratios(slow, fast))
+    return bool(ratios) and all(
+        interval(e2e, RATIO_CV)[0] > 1.0 and all(median(alone) >= 1.0 - band for alone in (ttft, tpot) if alone)
+        for e2e, ttft, tpot in ratios
+    )
+
+
+def _tied(
+    one: Sequence[Mapping[Workload, Times] | None], other: Sequence[Mapping[Workload, Times] | None], band: float
+) -> bool:
+    ratios = list(_ratios(one, other))
+    return bool(ratios) and all(_inside(interval(e2e, RATIO_CV), band) for e2e, _, _ in ratios)
+
+
+def _inside(bounds: tuple[float, float], band: float) -> bool:
+    return bounds[0] >= 1.0 / (1.0 + band) and bounds[1] <= 1.0 + band
+
+
+def _ratios(
+    one: Sequence[Mapping[Workload, Times] | None], other: Sequence[Mapping[Workload, Times] | None]
+) -> Iterator[tuple[list[float], list[float], list[float]]]:
+    """For each cell that both have: ratios of E2E, TTFT and TPOT, one a round in which both were launched."""
+    rounds = [(a, b) for a, b in zip(one, other, strict=False) if a and b]
+    for workload in {w: None for a, b in rounds for w in a if w in b}:
+        both = [(a[workload], b[workload]) for a, b in rounds if workload in a and workload in b]
+        yield (
+            [_e2e(workload, a) / _e2e(workload, b) for a, b in both],
+            [a[0] / b[0] for a, b in both],
+            [a[1] / b[1] for a, b in both if a[1] and b[1]],
+        )
+
+
+def _e2e(workload: Workload, times: Times) -> float:
+    ttft, tpot = times
+    return ttft + (workload.output_tokens - 1) * (tpot or 0.0)
