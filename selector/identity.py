@@ -1,5 +1,7 @@
-"""identity(): what a measurement of a model on a host is a measurement of, the cache's key."""
+"""What a measurement of a model on a host is a measurement of: the cache's key, and the versions that make times comparable."""
 
+from calibration.backend import Backend
+from calibration.environment import environment
 from calibration.measurement import Identity
 from selector.host import HostSpec
 from selector.model import ModelSpec
@@ -15,4 +17,16 @@ def identity(spec: ModelSpec, host: HostSpec, *, device_count: int = 1) -> Ident
         dtype=spec.dtype,
         device_count=device_count,
         host=host.identifier,
+    )
+
+
+def environment_of(backend: Backend, host: HostSpec) -> dict[str, str]:
+    """The environment that a launch of `backend` on `host` has today; a row with another one is stale."""
+    installation = host.installations[backend.name]
+    return environment(
+        backend.facts,
+        installation.versions,
+        driver=host.device.driver,
+        threads=host.cores,
+        python=installation.python,
     )
