@@ -79,6 +79,8 @@ class Entry:
     """File of a backend that is not ours; the worker's interpreter need not have it installed."""
     variables: Mapping[str, str] = field(default_factory=dict)
     """Environment variables of the worker."""
+    device: str = ""
+    """Device kind, where it is another than the subject's."""
 
     @property
     def label(self) -> str:
@@ -185,7 +187,7 @@ class Launcher:
             "artifact_dir": str(artifact.path) if artifact else None,
             "dtype": self.subject.dtype,
             "vocab_size": self.subject.vocab_size,
-            "device": self.subject.device,
+            "device": entry.device or self.subject.device,
             "threads": self.subject.threads,
             "max_context_tokens": max(longest, *map(len, self.check_prompts())) + NEW_TOKENS,
             "max_batch": max([c.batch for c in self.cells] + [len(g) for g in GROUPS]),

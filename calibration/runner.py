@@ -7,6 +7,7 @@ import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import median
 from typing import Any, Protocol
 
 from calibration import launch, race
@@ -15,8 +16,11 @@ from calibration.artifact import ArtifactStore
 from calibration.cache import Cache
 from calibration.environment import POLICY
 from calibration.launch import Entry, Launcher, Limits, Skipped, Subject
-from calibration.measurement import Failure, FailureKind, Measurement, Outcome
+from calibration.measurement import Failure, Measurement, Outcome
 from calibration.workload import Workload
+
+LONG_LOAD_S = 60.0
+"""A load this long costs more than the cells of an ordinary calibration."""
 
 __all__ = ["Entry", "Limits", "Reporter", "Subject", "Tally", "calibrate"]
 
@@ -47,7 +51,7 @@ class Tally:
     out: Mapping[str, int]
     """Candidate label: the round after which it was out of the race."""
     ended: str
-    """Why it ended: `one left`, `tied`, `rounds`, `budget`, `nothing left`."""
+    """Why it ended: `one left`, `none left`, `tied`, `rounds`, `budget`; `load`: loads cost minutes and one round was clear."""
     unmeasured: tuple[str, ...]
     """Labels of candidates without any launch, when the budget was spent."""
     check_s: float
@@ -120,6 +124,14 @@ def calibrate(
             for label in race.eliminate(history) - out.keys():
                 out[label] = number
                 reporter.event("out", candidate=label, number=number)
+            if number == 1 and _loads_long(outcomes):
+                pair = race.rematch(history, long_load=True)
+                for label in history.keys() - pair - out.keys() if pair else ():
+                    out[label] = number
+                    reporter.event("out", candidate=label, number=number)
+                if not pair:
+                    ended = "load"
+                    break
             why = "budget" if ended == "budget" else race.finished(_without(history, out), rounds)
             if why:
                 ended = why
@@ -189,6 +201,12 @@ def _history(entries: Sequence[Entry], outcomes: Sequence[Outcome], rounds: int)
 
 def _without(history: race.Standing, out: Mapping[str, int]) -> race.Standing:
     return {label: launches for label, launches in history.items() if label not in out}
+
+
+def _loads_long(outcomes: Iterable[Outcome]) -> bool:
+    """Whether loading is what a launch costs: then one round is followed by a rematch of the leaders only (A B B A)."""
+    loads = [o.load_s for o in outcomes if isinstance(o, Measurement)]
+    return bool(loads) and median(loads) > LONG_LOAD_S
 
 
 def _expected(label: str, took: Mapping[str, float]) -> float:

@@ -337,17 +337,23 @@ def _random_checkpoint(
 
 
 def _reference(planned: Plan) -> Callable[[Launcher], Answers | None]:
-    """transformers on this device's host: in float32 where that fits, else in the model's dtype."""
-    backend = all_backends()["transformers"]
-    candidate = Candidate(backend="transformers", variant="eager")
-    entry = entry_of(candidate, planned.host)
-    plain: Variant = backend.variant("eager")
-    wide = planned.spec.parameters * 4 * REFERENCE_OVERHEAD < planned.host.device.free_bytes
-    precision = "fp32" if wide and planned.spec.quant.method == "none" else "model"
-    options = {**plain.options, "dtype": "float32" if precision == "fp32" else "auto"}
-    variant = dataclasses.replace(plain, name=f"reference-{precision}", precision=precision, options=options)
+    """transformers in float32 on the CPU where that fits into its memory, else in the model's dtype on the device."""
+    spec, host = planned.spec, planned.host
+    plain: Variant = all_backends()["transformers"].variant("eager")
+    free = host.device.free_bytes if host.device.kind == "cpu" else host.memory_bytes
+    wide = spec.quant.method == "none" and spec.parameters * 4 * REFERENCE_OVERHEAD < free
+    precision = "fp32" if wide else "model"
+    variant = dataclasses.replace(
+        plain,
+        name=f"reference-{precision}",
+        precision=precision,
+        options={**plain.options, "dtype": "float32" if wide else "auto"},
+    )
     return reference_of(
         dataclasses.replace(
-            entry, candidate=Candidate(backend="transformers", variant=variant.name), variant=variant
+            entry_of(Candidate(backend="transformers", variant=plain.name), host),
+            candidate=Candidate(backend="transformers", variant=variant.name),
+            variant=variant,
+            device="cpu" if wide else "",
         )
     )
