@@ -268,7 +268,8 @@ def _scalar(hint: Any, found: Any, where: str) -> Any:
         found = float(found)
     if type(found) is not hint:
         raise ValueError(f"needs {_NAMES[hint]} in {where}; found {found!r:.40}")
-    if hint in (int, float) and not 0 <= found < _LARGEST:
+    # A divergence near 0 may be rounded below it; nothing else is ever negative.
+    if hint in (int, float) and not (-1 if where.endswith(".kl") else 0) <= found < _LARGEST:
         raise ValueError(f"needs a finite number >= 0 in {where}; found {found!r:.40}")
     return found
 

@@ -29,6 +29,8 @@ COLUMNS = (
 )
 """In the order in which `outcome` takes them."""
 
+_json = json.JSONEncoder(separators=(",", ":"), sort_keys=True, allow_nan=False).encode
+
 
 def row(outcome: Outcome) -> dict[str, Any]:
     """Column values of a launch; JSON texts for environment, agreement and cells.
@@ -53,7 +55,7 @@ def row(outcome: Outcome) -> dict[str, Any]:
         "device_count": identity.device_count,
         "host": _text(identity.host),
         "model": _text(outcome.model),
-        "environment": json.dumps(outcome.environment, separators=(",", ":"), sort_keys=True),
+        "environment": _json(outcome.environment),
         "policy": outcome.policy,
         "started_at": float(outcome.started_at),
     }
@@ -73,8 +75,8 @@ def row(outcome: Outcome) -> dict[str, Any]:
                 "artifact_bytes": outcome.artifact_bytes,
                 "peak_memory_bytes": outcome.peak_memory_bytes,
                 "gpu_memory_bytes": outcome.gpu_memory_bytes,
-                "agreement": json.dumps(judged, separators=(",", ":")),
-                "cells": json.dumps(cells, separators=(",", ":"), allow_nan=False),
+                "agreement": _json(judged),
+                "cells": _json(cells),
             }
         case Failure():
             values |= {
