@@ -1,0 +1,538 @@
+"""One test a rule, with its exact sentence."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from calibration.backend import QuantFact, Variant
+from calibration.measurement import Candidate
+from calibration.workload import Workload
+from selector.host import Device
+from selector.quant import QuantFormat
+from selector.rules import RULES, Demand, Reason, Verdict, judge, rules_table
+from tests.selector.conftest import A100, CPU, GIB, FakeBackend, host, installation, spec
+
+
+def reasons(backend: FakeBackend, model: Any = None, machine: Any = None, **demand: Any) -> list[tuple[str, str, str]]:
+    """(rule, text, mend) of the backend's first variant."""
+    verdict = judge(model or small(), machine or host(), Demand(**demand), {backend.name: backend})[0]
+    return [(r.rule, r.text, r.mend) for r in verdict.reasons]
+
+
+def small(**changes: Any) -> Any:
+    """A model that fits everywhere."""
+    return spec(**{"parameters": 500_000_000, "weight_bytes": GIB, **changes})
+
+
+def gpu(capability: tuple[int, int] = (8, 0), name: str = "NVIDIA GPU", **changes: Any) -> Any:
+    device = Device(
+        kind="cuda", name=name, memory_bytes=80 * GIB, free_bytes=79 * GIB, capability=capability, driver="570.1"
+    )
+    return host(devices=(device,), **changes)
+
+
+def test_legal_model_has_no_reasons() -> None:
+    verdicts = judge(small(), host(), Demand(), {"fake": FakeBackend()})
+    assert verdicts == (
+        Verdict(candidate=Candidate(backend="fake", variant="plain"), needed_bytes=verdicts[0].needed_bytes),
+    )
+    assert verdicts[0].legal
+    # 1 GiB of weights, 640 tokens of 32 layers x 8 heads x 128 x 2 (K and V) x 2 bytes, 1 GiB of overhead
+    assert verdicts[0].needed_bytes == GIB + 640 * 32 * 8 * 128 * 2 * 2 + GIB
+
+
+def test_installed_missing() -> None:
+    machine = host(installations={"fake": installation({})})
+    mend = "/venv/bin/python -m pip install fake"
+    assert reasons(FakeBackend(), machine=machine) == [("installed", "needs fake>=2; it is not installed", mend)]
+
+
+def test_installed_in_our_own_interpreter_mends_with_plain_pip() -> None:
+    machine = host(installations={"fake": installation({}, python=Path(sys.executable))})
+    assert reasons(FakeBackend(), machine=machine)[0][2] == "pip install fake"
+
+
+def test_installed_in_other_versions() -> None:
+    machine = host(installations={"fake": installation({"fake": "2.0", "torch": "2.13.0+cpu", "old-thing": "1.9"})})
+    backend = FakeBackend(requires=("fake>=2", "torch>=2.4,<2.14", "old_thing>=2,!=2.1.*", "shortuuid"))
+    assert reasons(backend, machine=machine) == [
+        (
+            "installed",
+            "needs old_thing>=2,!=2.1.*, shortuuid; old-thing 1.9 is installed, shortuuid is not installed",
+            '/venv/bin/python -m pip install "old_thing>=2,!=2.1.*" "shortuuid"',
+        )
+    ]
+
+
+def test_installed_where_the_interpreter_is_missing() -> None:
+    machine = host(installations={"fake": installation({}, problem="interpreter /gone/python does not exist")})
+    assert reasons(FakeBackend(), machine=machine) == [
+        ("installed", "needs an interpreter; interpreter /gone/python does not exist", "")
+    ]
+
+
+def test_not_looked_for() -> None:
+    assert reasons(FakeBackend(), machine=host(installations={})) == [
+        ("installed", "needs an interpreter; where it runs was not looked for", "")
+    ]
+
+
+@pytest.fixture
+def wheel(tmp_path: Path) -> Path:
+    """site-packages whose fake/_fake.so needs libcublas.so.12 (in none), libinner.so and libc."""
+    if not shutil.which("gcc"):
+        pytest.skip("needs gcc to build shared objects")
+    site = tmp_path / "site-packages"
+    (site / "fake").mkdir(parents=True)
+    build = tmp_path / "build"
+    build.mkdir()
+    (build / "empty.c").write_text("int nothing_at_all;\n")
+    for soname in ("libcublas.so.12", "libinner.so"):
+        run = ["gcc", "-shared", f"-Wl,-soname,{soname}", "-o", str(build / soname), str(build / "empty.c")]
+        subprocess.run(run, check=True)
+    libraries = [str(build / "libcublas.so.12"), str(build / "libinner.so")]
+    target = ["-o", str(site / "fake/_fake.so"), str(build / "empty.c")]
+    flags = [
+        "-shared",
+        "-Wl,--no-as-needed",
+        "-Wl,-rpath,$ORIGIN/lib:$ORIGIN/../nvidia/cublas/lib",
+        "-Wl,--enable-new-dtags",
+    ]
+    subprocess.run(["gcc", *flags, *target, *libraries], check=True)
+    (site / "fake/lib").mkdir()
+    shutil.move(build / "libinner.so", site / "fake/lib/libinner.so")
+    return site
+
+
+def test_importable_names_the_missing_library(wheel: Path) -> None:
+    machine = host(installations={"fake": installation(site_packages=(wheel,))})
+    backend = FakeBackend(libraries=("fake/_fake*.so",))
+    assert reasons(backend, machine=machine) == [
+        (
+            "importable",
+            "needs libcublas.so.12 to load _fake.so; libcublas.so.12: cannot open shared object file",
+            "/venv/bin/python -m pip install nvidia-cublas-cu12",
+        )
+    ]
+    (wheel / "nvidia/cublas/lib").mkdir(parents=True)
+    shutil.move(wheel.parent / "build/libcublas.so.12", wheel / "nvidia/cublas/lib/libcublas.so.12")
+    assert reasons(backend, machine=machine) == []
+
+
+def test_importable_where_the_package_has_no_library(tmp_path: Path) -> None:
+    machine = host(installations={"fake": installation(site_packages=(tmp_path,))})
+    assert reasons(FakeBackend(libraries=("fake/_fake*.so",)), machine=machine) == [
+        ("importable", "needs fake/_fake*.so of fake; the installed package has none", "pip install fake")
+    ]
+
+
+def test_importable_takes_what_is_no_elf_object(tmp_path: Path) -> None:
+    (tmp_path / "_fake.so").write_bytes(b"\x7fELF, but torn")
+    machine = host(installations={"fake": installation(site_packages=(tmp_path,))})
+    assert reasons(FakeBackend(libraries=("_fake.so",)), machine=machine) == []
+
+
+def test_device_kind() -> None:
+    backend = FakeBackend(devices=frozenset({"ascend", "cuda"}), least_capability=(9, 0), overhead_bytes=1 << 50)
+    assert reasons(backend) == [("device_kind", "needs an NVIDIA GPU or an Ascend NPU; this host has none", "")]
+    assert reasons(FakeBackend(devices=frozenset({"cpu"})), machine=gpu(name="NVIDIA H200")) == [
+        ("device_kind", "needs a CPU; found NVIDIA H200", "")
+    ]
+
+
+def test_compute_capability() -> None:
+    backend = FakeBackend(least_capability=(7, 0))
+    assert reasons(backend, machine=gpu((6, 1), "Tesla P40")) == [
+        ("compute_capability", "needs compute capability 7.0 or newer; found 6.1 (Tesla P40)", "")
+    ]
+    assert reasons(backend, machine=gpu((7, 0))) == []
+
+
+@pytest.mark.parametrize(
+    ("capability", "runs"),
+    [
+        ((7, 0), True),
+        ((7, 2), True),
+        ((8, 6), True),
+        ((8, 7), True),
+        ((8, 9), True),
+        ((9, 0), True),
+        ((10, 0), True),
+        ((10, 3), False),
+        ((11, 0), False),
+        ((12, 0), True),
+        ((12, 1), False),
+        ((6, 1), False),
+    ],
+)
+def test_machine_code_runs_by_minor_compatibility(capability: tuple[int, int], runs: bool) -> None:
+    backend = FakeBackend(machine_code=("70", "75", "80", "86", "89", "90a", "100a", "120a"))
+    assert (reasons(backend, machine=gpu(capability)) == []) is runs
+
+
+def test_machine_code() -> None:
+    backend = FakeBackend(machine_code=("80", "90a", "100f"))
+    assert reasons(backend, machine=gpu((12, 1), "NVIDIA GB10")) == [
+        (
+            "machine_code",
+            "needs a GPU that the wheel has machine code for (sm80, sm90a, sm100f); found sm121 (NVIDIA GB10)",
+            "",
+        )
+    ]
+    assert reasons(backend, machine=gpu((10, 3))) == []
+
+
+def test_architecture() -> None:
+    backend = FakeBackend(architectures=frozenset({"Qwen2ForCausalLM"}))
+    assert reasons(backend) == [
+        ("architecture", "needs an architecture that Fake engine knows; found LlamaForCausalLM", "")
+    ]
+
+
+def test_architecture_from_auto_map_wins_where_the_engine_asks_it_first() -> None:
+    model = small(auto_architecture="OwnForCausalLM", architectures=("LlamaForCausalLM",))
+    known = frozenset({"LlamaForCausalLM"})
+    assert reasons(FakeBackend(architectures=known), model) == []
+    assert reasons(FakeBackend(architectures=known, architectures_from_auto_map=True), model) == [
+        ("architecture", "needs an architecture that Fake engine knows; found OwnForCausalLM", "")
+    ]
+    several = small(architectures=("OtherForCausalLM", "LlamaForCausalLM"), architecture="OtherForCausalLM")
+    assert reasons(FakeBackend(architectures=known, architectures_from_auto_map=True), several) == []
+
+
+def test_architecture_removed() -> None:
+    backend = FakeBackend(removed_architectures={"LlamaForCausalLM": "use fake 1.9"})
+    assert reasons(backend) == [
+        ("architecture", "needs an architecture that Fake engine still has; LlamaForCausalLM: use fake 1.9", "")
+    ]
+
+
+def test_architecture_by_the_installed_table(tmp_path: Path) -> None:
+    table = tmp_path / "fake/models/table.py"
+    table.parent.mkdir(parents=True)
+    table.write_text('MODELS = {"llama": "LlamaForCausalLM"}\n')
+    machine = host(installations={"fake": installation(site_packages=(tmp_path,))})
+    backend = FakeBackend(architectures=frozenset(), architectures_table=("fake", "models/table.py"))
+    assert reasons(backend, machine=machine) == []
+    assert reasons(backend, small(architecture="Llama"), machine) == [
+        ("architecture", "needs an architecture that Fake engine knows; found Llama", "")
+    ]
+    table.write_text("MODELS = {}\n")
+    os.utime(table, ns=(1, 1))
+    assert len(reasons(backend, machine=machine)) == 1
+
+
+AWQ = QuantFact(
+    method="awq", bits=frozenset({4}), group_sizes=frozenset({128}), versions=frozenset({"gemm"}), symmetric=False
+)
+
+
+def test_quant_method() -> None:
+    model = small(quant=QuantFormat(method="hqq", bits=4))
+    assert reasons(FakeBackend(quants=(AWQ, QuantFact(method="gptq"))), model) == [
+        ("quant_format", f"needs weights without quantization or in awq or gptq; found {model.quant.label}", "")
+    ]
+    assert reasons(FakeBackend(), model) == [
+        ("quant_format", f"needs weights without quantization; found {model.quant.label}", "")
+    ]
+
+
+def test_quant_names_every_mismatch() -> None:
+    quant = QuantFormat(method="awq", bits=8, group_size=32, version="gemm", symmetric=True)
+    assert reasons(FakeBackend(quants=(AWQ,)), small(quant=quant)) == [
+        (
+            "quant_format",
+            "needs awq with 4 bits, group size 128, zero points; found 8 bits, group size 32, symmetric weights",
+            "",
+        )
+    ]
+
+
+def test_quant_is_judged_by_the_closest_fact() -> None:
+    facts = (
+        QuantFact(method="fp8", block_shapes=frozenset({(128, 128)}), capabilities=(8, 9)),
+        QuantFact(method="fp8", activation_schemes=frozenset({"static"}), capabilities=(9, 0)),
+    )
+    plain = QuantFormat(method="fp8", bits=8, activation_scheme="dynamic")
+    assert reasons(FakeBackend(quants=facts), small(quant=plain), gpu((9, 0))) == [
+        ("quant_format", "needs fp8 with blocks of 128x128; found no blocks", "")
+    ]
+    blocks = QuantFormat(method="fp8", bits=8, activation_scheme="dynamic", block_shape=(128, 128))
+    assert reasons(FakeBackend(quants=facts), small(quant=blocks), gpu((9, 0))) == []
+    assert reasons(FakeBackend(quants=facts), small(quant=blocks), gpu((8, 6))) == [
+        ("quant_format", "needs fp8 with compute capability 8.9 or newer; found compute capability 8.6", "")
+    ]
+
+
+def test_quant_layouts() -> None:
+    fact = QuantFact(
+        method="compressed-tensors",
+        formats=frozenset({"pack-quantized"}),
+        strategies=frozenset({"group"}),
+        desc_act=False,
+    )
+    quant = QuantFormat(method="compressed-tensors", bits=8, format="int-quantized", desc_act=True)
+    needed = "no desc_act, format pack-quantized, strategy group"
+    found = "desc_act, format int-quantized, no strategy"
+    assert reasons(FakeBackend(quants=(fact,)), small(quant=quant)) == [
+        ("quant_format", f"needs compressed-tensors with {needed}; found {found}", "")
+    ]
+
+
+def test_quant_of_other_architectures() -> None:
+    quant = QuantFormat(method="awq", bits=4)
+    only = QuantFact(method="awq", architectures=frozenset({"KimiForCausalLM", "Qwen2ForCausalLM"}))
+    assert reasons(FakeBackend(quants=(only,)), small(quant=quant)) == [
+        ("quant_format", "needs awq with KimiForCausalLM or Qwen2ForCausalLM; found LlamaForCausalLM", "")
+    ]
+    but = QuantFact(method="awq", not_architectures=frozenset({"LlamaForCausalLM"}))
+    assert reasons(FakeBackend(quants=(but,)), small(quant=quant)) == [
+        ("quant_format", "needs awq with an architecture other than LlamaForCausalLM; found LlamaForCausalLM", "")
+    ]
+
+
+def test_quant_of_mixed_groups_needs_every_group() -> None:
+    fact = QuantFact(method="compressed-tensors", bits=frozenset({4}))
+    groups = (QuantFormat(method="compressed-tensors", bits=4), QuantFormat(method="compressed-tensors", bits=8))
+    quant = QuantFormat(method="compressed-tensors", groups=groups)
+    assert reasons(FakeBackend(quants=(fact,)), small(quant=quant)) == [
+        ("quant_format", "needs compressed-tensors with 4 bits; found 8 bits", "")
+    ]
+
+
+def test_quant_packages() -> None:
+    backend = FakeBackend(quants=(QuantFact(method="awq", packages=("gptqmodel", "fake")),))
+    assert reasons(backend, small(quant=QuantFormat(method="awq", bits=4))) == [
+        (
+            "quant_packages",
+            "needs gptqmodel for awq; it is not installed",
+            "/venv/bin/python -m pip install gptqmodel",
+        )
+    ]
+
+
+def test_head_dim() -> None:
+    backend = FakeBackend(head_dims=frozenset({64, 128, 256}))
+    assert reasons(backend, small(head_dim=80)) == [("head_dim", "needs head_dim 64, 128 or 256; found 80", "")]
+
+
+def test_rope_type() -> None:
+    backend = FakeBackend(rope_types=frozenset({"default", "yarn"}))
+    assert reasons(backend, small(rope_type="longrope")) == [
+        ("rope_type", "needs rope type default or yarn; found longrope", "")
+    ]
+
+
+def test_sliding_window_matters_beyond_the_window_only() -> None:
+    backend = FakeBackend(windowed_architectures=frozenset({"GptOssForCausalLM"}))
+    model = small(sliding_window=4096, window_layers=32)
+    inside, beyond = Workload(prompt_tokens=4000, output_tokens=96), Workload(prompt_tokens=4000, output_tokens=97)
+    assert reasons(backend, model, workload=inside) == []
+    assert reasons(backend, model, workload=beyond) == [
+        (
+            "sliding_window",
+            "needs at most 4096 tokens a sequence, since it ignores the sliding window; found 4097 (pp4000:tg97:b1)",
+            "choose a --workload of at most 4096 tokens, prompt and output together",
+        )
+    ]
+    assert reasons(FakeBackend(), model, workload=beyond) == []
+    honoured = small(sliding_window=4096, window_layers=32, architecture="GptOssForCausalLM")
+    assert reasons(backend, honoured, workload=beyond) == []
+    noted = judge(model, host(), Demand(workload=inside), {"fake": backend})[0]
+    assert noted.notes == ("right only up to 4096 tokens: it ignores the sliding window",)
+
+
+def test_vision() -> None:
+    model = small(vision=True, architecture="Qwen2VLForConditionalGeneration")
+    assert reasons(FakeBackend(), model) == [
+        ("vision", "needs a model without a vision part; found one in Qwen2VLForConditionalGeneration", "")
+    ]
+    assert reasons(FakeBackend(vision="native"), model) == []
+
+
+def test_tensor_parallel() -> None:
+    model = small(heads=14, kv_heads=2)
+    assert reasons(FakeBackend(), model, tensor_parallel=2) == [
+        ("tensor_parallel", "needs one device, since it has no tensor parallelism; found --tensor-parallel 2", "")
+    ]
+    two = host(devices=(A100, A100))
+    assert reasons(FakeBackend(tensor_parallel=True), model, two, tensor_parallel=4) == [
+        ("tensor_parallel", "needs 4 devices of one product; found 2", ""),
+        ("tensor_parallel", "needs heads divisible by 4; found 14", ""),
+        ("tensor_parallel", "needs KV heads divisible by 4; found 2", ""),
+    ]
+    assert reasons(FakeBackend(tensor_parallel=True), model, two, tensor_parallel=2) == []
+    four = host(devices=(A100,) * 4)
+    repeated = FakeBackend(tensor_parallel=True, kv_heads_repeatable=True)
+    assert reasons(repeated, small(heads=16, kv_heads=2), four, tensor_parallel=4) == []
+
+
+def test_kv_cache_bits() -> None:
+    assert reasons(FakeBackend(kv_cache_bits=frozenset({8, 16})), kv_cache_bits=4) == [
+        ("kv_cache_bits", "needs a KV cache of 8 or 16 bits; found 4 asked for", "")
+    ]
+
+
+def test_remote_code() -> None:
+    model = small(remote_code=True, architecture="OwnForCausalLM")
+    assert reasons(FakeBackend(), model) == [
+        (
+            "remote_code",
+            "needs a model without code of its own; OwnForCausalLM is loaded by code of its repository",
+            "",
+        )
+    ]
+    assert reasons(FakeBackend(remote_code=True), model) == [
+        (
+            "remote_code",
+            "needs leave to run the code of the model's repository; found none",
+            "--trust-remote-code",
+        )
+    ]
+    assert reasons(FakeBackend(remote_code=True), model, trust_remote_code=True) == []
+
+
+def test_context_length() -> None:
+    workload = Workload(prompt_tokens=1000, output_tokens=25)
+    assert reasons(FakeBackend(), small(max_position=1024), workload=workload) == [
+        (
+            "context_length",
+            "needs at most 1024 tokens a sequence, the model's positions; found 1025 (pp1000:tg25:b1)",
+            "choose a --workload of at most 1024 tokens, prompt and output together",
+        )
+    ]
+
+
+def test_dtype() -> None:
+    halves = FakeBackend(dtypes={"cuda": frozenset({"float16", "bfloat16"})}, bf16_capability=(8, 0))
+    assert reasons(halves, small(dtype="float32"), gpu()) == [
+        ("dtype", "needs bfloat16 or float16 on an NVIDIA GPU; found float32", "")
+    ]
+    assert reasons(halves, machine=gpu((7, 5), "Tesla T4")) == [
+        ("dtype", "needs compute capability 8.0 or newer for bfloat16; found 7.5 (Tesla T4)", "")
+    ]
+    assert reasons(halves, small(dtype="float16"), gpu((7, 5))) == []
+    assert reasons(halves, small(dtype="float32")) == []
+
+
+def test_dtype_of_a_variant_with_its_own_precision() -> None:
+    backend = FakeBackend(
+        Variant(name="fp32", precision="fp32"),
+        Variant(name="int8", precision="int8"),
+        dtypes={"cpu": frozenset({"float16"})},
+    )
+    verdicts = judge(small(dtype="float16"), host(), Demand(allow_lossy=True), {"fake": backend})
+    assert [[r.text for r in v.reasons] for v in verdicts] == [["needs float16 on a CPU; found float32"], []]
+
+
+def test_memory_fit() -> None:
+    backend = FakeBackend()
+    assert reasons(backend, spec(), workload=Workload(prompt_tokens=3968, output_tokens=128)) == [
+        (
+            "memory_fit",
+            "needs 16.4 GiB (14.9 of weights, 0.5 of KV cache for pp3968:tg128:b1, 1.0 of overhead); 12.0 GiB are free",
+            "",
+        )
+    ]
+    assert reasons(backend, spec(), gpu()) == []
+
+
+def test_memory_fit_mends_a_batch_that_is_too_large() -> None:
+    machine = host(devices=(Device(kind="cpu", name="x", memory_bytes=20 * GIB, free_bytes=20 * GIB),))
+    workload = Workload(prompt_tokens=3968, output_tokens=128, batch=16)
+    (found,) = reasons(FakeBackend(), spec(weight_bytes=16 * GIB), machine, workload=workload)
+    assert found == (
+        "memory_fit",
+        "needs 25.0 GiB (16.0 of weights, 8.0 of KV cache for pp3968:tg128:b16, 1.0 of overhead); 20.0 GiB are free",
+        "--workload pp3968:tg128:b6",
+    )
+
+
+def test_memory_of_variants_is_of_their_precision() -> None:
+    backend = FakeBackend(*(Variant(name=p, precision=p) for p in ("model", "fp32", "int8", "int4")), overhead_bytes=0)
+    one = Workload(prompt_tokens=1, output_tokens=1)
+    verdicts = judge(small(kv_heads=0), host(), Demand(workload=one), {"fake": backend})
+    assert [v.needed_bytes for v in verdicts] == [GIB, 2 * GIB, GIB // 2, int(GIB * 0.28125)]
+
+
+def test_memory_of_unknown_size_is_not_judged() -> None:
+    npu = Device(kind="ascend", name="Ascend 910B", memory_bytes=0, free_bytes=0)
+    assert reasons(FakeBackend(devices=frozenset({"ascend"})), spec(), host(devices=(npu,))) == []
+
+
+def test_own_limits() -> None:
+    backend = FakeBackend(reasons=("needs hidden_act silu; found gelu", "needs one config group; found 2"))
+    assert reasons(backend) == [
+        ("own_limits", "needs hidden_act silu; found gelu", ""),
+        ("own_limits", "needs one config group; found 2", ""),
+    ]
+
+
+def test_own_limits_that_stumble_are_a_reason() -> None:
+    assert reasons(FakeBackend(reasons=TypeError("a list is no mapping"))) == [
+        (
+            "own_limits",
+            "needs a config.json that its own rules can read; found TypeError: a list is no mapping",
+            "",
+        )
+    ]
+
+
+def test_left_out() -> None:
+    backend = FakeBackend(
+        Variant(name="plain"),
+        Variant(name="int8", precision="int8", lossy=True),
+        Variant(name="compile", on_request="compiling takes minutes on a CPU"),
+        Variant(name="graph", on_request="capturing takes minutes", on_request_device="cuda"),
+        Variant(name="fp32", precision="fp32", only_without=frozenset({"avx512f", "amx_bf16"})),
+        Variant(name="gpu", devices=frozenset({"cuda", "rocm"})),
+    )
+    verdicts = judge(small(), host(), Demand(), {"fake": backend})
+    assert {v.candidate.variant: v.left_out for v in verdicts} == {
+        "plain": "",
+        "int8": "lossy (--allow-lossy)",
+        "compile": "compiling takes minutes on a CPU (--backends fake:compile)",
+        "graph": "",
+        "fp32": "pointless on a CPU with avx512f (--backends fake:fp32)",
+        "gpu": "for an NVIDIA GPU or an AMD GPU only",
+    }
+    asked = Demand(allow_lossy=True, requested=frozenset({"fake:compile", "fake:fp32"}))
+    verdicts = judge(small(), host(), asked, {"fake": backend})
+    assert [v.candidate.variant for v in verdicts if v.left_out] == ["gpu"]
+
+
+def test_static_order_and_all_reasons_at_once() -> None:
+    late = FakeBackend(name="late", order=90, package="late", requires=())
+    early = FakeBackend(name="early", order=10, devices=frozenset({"cuda"}), head_dims=frozenset({64}))
+    machine = host(installations={"early": installation({}), "late": installation({"late": "1"})})
+    assert judge(small(), machine, Demand(), {"late": late, "early": early}) == (
+        Verdict(
+            candidate=Candidate(backend="early", variant="plain"),
+            reasons=(
+                Reason(
+                    rule="installed",
+                    text="needs fake>=2; it is not installed",
+                    mend="/venv/bin/python -m pip install fake",
+                ),
+                Reason(rule="device_kind", text="needs an NVIDIA GPU; this host has none"),
+                Reason(rule="head_dim", text="needs head_dim 64; found 128"),
+            ),
+            needed_bytes=2 * GIB + 640 * 131072,
+        ),
+        Verdict(candidate=Candidate(backend="late", variant="plain"), needed_bytes=2 * GIB + 640 * 131072),
+    )
+
+
+def test_table_has_one_sentence_a_rule() -> None:
+    table = rules_table()
+    assert [name for name, _ in table] == [rule.__name__ for rule in RULES]
+    assert [name for name, sentence in table if not sentence.endswith(".") or len(sentence) > 130] == []
+
+
+def test_device_of_the_fixtures_is_the_cpu() -> None:
+    assert host().device == CPU
