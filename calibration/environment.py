@@ -215,9 +215,7 @@ def backend_python(name: str) -> Path:
     path = config_path()
     try:
         changed = path.stat().st_mtime_ns
-    except OSError as error:
-        if "AUTOBACKEND_CONFIG" in os.environ:
-            raise BackendError(f"{path} cannot be read: {error}", "mend or unset AUTOBACKEND_CONFIG") from error
+    except OSError:
         return Path(sys.executable)
     chosen = _config_as_of(path, changed).get(name)
     if chosen is None:

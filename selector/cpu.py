@@ -78,7 +78,8 @@ def _microarchitecture(info: dict[str, str], flags: frozenset[str]) -> str:
         name
         for name, target in targets.items()
         if (name == family or family in ancestors[name])
-        and target["vendor"] in {vendor, "generic"}
+        # Of ARM's generic versions (armv8.2a ...) the table does not say what they need.
+        and (target["vendor"] == vendor or (target["vendor"] == "generic" and (name == family or family != "aarch64")))
         and flags.issuperset(target["features"])
     ]
 
@@ -144,9 +145,10 @@ def _memory(root: Path) -> tuple[int, int]:
             continue
         used = _number(folder / "memory.current") or _number(folder / "memory.usage_in_bytes")
         # Pages of files that were read are given back when somebody needs the memory.
-        cached = re.search(r"^(?:total_)?inactive_file (\d+)", _read(folder / "memory.stat"), re.MULTILINE)
+        stat = dict(re.findall(r"^(\w+) (\d+)$", _read(folder / "memory.stat"), re.MULTILINE))
+        cached = int(stat.get("total_inactive_file") or stat.get("inactive_file") or 0)
         total = limit
-        free = min(free, max(0, limit - used + int(cached[1] if cached else 0)))
+        free = min(free, max(0, limit - used + cached))
     return total, min(free, total)
 
 

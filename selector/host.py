@@ -100,9 +100,11 @@ class HostSpec:
 
 def _cpu_device(cpu: Cpu) -> Device:
     cores = "1 core" if cpu.cores == 1 else f"{cpu.cores} cores"
+    # An ARM processor names no model: its microarchitecture is all there is to say.
+    model = cpu.model if cpu.name in cpu.model else f"{cpu.model} ({cpu.name})"
     return Device(
         kind="cpu",
-        name=f"{cpu.model} ({cpu.name}), {cores}",
+        name=f"{model}, {cores}",
         memory_bytes=cpu.memory_bytes,
         free_bytes=cpu.free_bytes,
     )
