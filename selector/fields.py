@@ -1,0 +1,132 @@
+"""Fields: values of a JSON object read by type and range; every refusal names the field, the value and the mend."""
+
+import math
+from collections.abc import Mapping
+from typing import Any, Final
+
+from calibration.errors import ModelError
+
+Json = Mapping[str, Any]
+
+REQUIRED: Final = object()
+"""Default of a field that has none: missing is an error."""
+
+MOST: Final = 2**40
+"""No shape of a published model is near it; products of two stay exact and cheap."""
+
+
+class Fields:
+    """The fields of one JSON object and of those around it: the innermost that has a field wins; null is absent."""
+
+    __slots__ = ("mend", "sources", "where")
+
+    def __init__(self, where: str, *sources: Json, mend: str = "") -> None:
+        self.where = where
+        self.sources = sources
+        self.mend = mend or f"compare {where} with the published one, or fetch it again"
+
+    def find(self, *names: str) -> tuple[str, Any] | None:
+        """The first name that has a value, with that value."""
+        for source in self.sources:
+            for name in names:
+                value = source.get(name)
+                if value is not None:
+                    return name, value
+        return None
+
+    def refuse(self, name: str, needed: str, found: object) -> ModelError:
+        """The error to raise for `name`."""
+        shown = repr(found)
+        shown = shown if len(shown) <= 80 else shown[:77] + "..."
+        return ModelError(f"{self.where}: {name} needs {needed}; found {shown}", self.mend)
+
+    def missing(self, *names: str) -> ModelError:
+        """The error to raise where none of `names` is there."""
+        others = f" (nor {', '.join(names[1:])})" if len(names) > 1 else ""
+        return ModelError(f"{self.where} has no {names[0]}{others}", self.mend)
+
+    def _found(self, names: tuple[str, ...], default: object) -> tuple[str, Any] | None:
+        found = self.find(*names)
+        if found is None and default is REQUIRED:
+            raise self.missing(*names)
+        return found
+
+    def whole(self, *names: str, least: int = 1, most: int = MOST, default: Any = REQUIRED) -> Any:
+        """A whole number in [least, most]; of a list with one value per layer, the largest."""
+        found = self._found(names, default)
+        if found is None:
+            return default
+        name, value = found
+        if type(value) is list and value and all(type(item) is int for item in value):
+            value = max(value)
+        if type(value) is not int or not least <= value <= most:
+            raise self.refuse(name, f"a whole number from {least} to {most}", value)
+        return value
+
+    def number(self, *names: str, least: float = 0.0, default: Any = REQUIRED) -> Any:
+        """A finite number above `least`, as a float."""
+        found = self._found(names, default)
+        if found is None:
+            return default
+        name, value = found
+        if type(value) not in {int, float} or not math.isfinite(value) or value <= least or value > 1e18:
+            raise self.refuse(name, f"a number above {least:g}", value)
+        return float(value)
+
+    def flag(self, *names: str, default: Any = False) -> Any:
+        """True or false."""
+        found = self._found(names, default)
+        if found is None:
+            return default
+        name, value = found
+        if type(value) is not bool:
+            raise self.refuse(name, "true or false", value)
+        return value
+
+    def text(self, *names: str, default: Any = REQUIRED, most: int = 200) -> Any:
+        """A printable string of at most `most` characters."""
+        found = self._found(names, default)
+        if found is None:
+            return default
+        name, value = found
+        if type(value) is not str or not 0 < len(value) <= most or not value.isprintable():
+            raise self.refuse(name, "a short text", value)
+        return value
+
+    def table(self, *names: str) -> dict[str, Any]:
+        """A JSON object; empty where there is none."""
+        found = self.find(*names)
+        if found is None:
+            return {}
+        name, value = found
+        if type(value) is not dict:
+            raise self.refuse(name, "an object", value)
+        return value
+
+    def rows(self, *names: str) -> list[Any] | None:
+        """A JSON list; None where there is none."""
+        found = self.find(*names)
+        if found is None:
+            return None
+        name, value = found
+        if type(value) is not list:
+            raise self.refuse(name, "a list", value)
+        return value
+
+    def texts(self, *names: str) -> tuple[str, ...]:
+        """A list of strings; empty where there is none."""
+        value = self.rows(*names)
+        if value is None:
+            return ()
+        for item in value:
+            if type(item) is not str:
+                raise self.refuse(names[0], "a list of texts", value)
+        return tuple(value)
+
+    def within(self, name: str) -> "Fields":
+        """The fields of the object `name`, alone."""
+        return Fields(f"{self.where}: {name}", self.table(name), mend=self.mend)
+
+    def table_names(self) -> tuple[str, ...]:
+        """The names in the innermost object."""
+        return tuple(self.sources[0])
