@@ -1,1 +1,53 @@
-"""Which backends can run a model here, and which of them is fastest."""
+"""Decides which backends are legal for a model on a host, and which is fastest.
+
+`select`, `explain` and `calibrate` are the Python API of autobackend; each is imported when it is first used.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from calibration.workload import Workload
+    from selector.answer import Selection, SelectionWarning
+    from selector.explanation import Explanation, explain
+    from selector.host import HostSpec
+    from selector.model import ModelSpec
+    from selector.planning import calibrate
+    from selector.selection import select
+
+__all__ = [
+    "Explanation",
+    "HostSpec",
+    "ModelSpec",
+    "Selection",
+    "SelectionWarning",
+    "Workload",
+    "calibrate",
+    "explain",
+    "select",
+]
+
+_HOMES = {
+    "Explanation": "selector.explanation",
+    "HostSpec": "selector.host",
+    "ModelSpec": "selector.model",
+    "Selection": "selector.answer",
+    "SelectionWarning": "selector.answer",
+    "Workload": "calibration.workload",
+    "calibrate": "selector.planning",
+    "explain": "selector.explanation",
+    "select": "selector.selection",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """The public names, imported when they are asked for (PEP 562): `selector.cli host` needs no cache."""
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    found = getattr(import_module(_HOMES[name]), name)
+    globals()[name] = found
+    return found
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

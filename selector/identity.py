@@ -1,4 +1,4 @@
-"""What a measurement of a model on a host is a measurement of: the cache's key, and the versions that make times comparable."""
+"""What a launch of a model on a host is a launch of: the cache's key, and the versions that make times comparable."""
 
 from calibration.backend import Backend
 from calibration.environment import environment

@@ -34,8 +34,8 @@ _KEPT = 512
 class Memo:
     """Answers by key, the oldest forgotten; an answer of other objects than those asked about is none.
 
-    Objects that cannot be hashed (hosts, models, open caches) stand in the key by their id and are kept beside the answer,
-    so that no other object can have that id meanwhile.
+    Objects that cannot be hashed (hosts, models, open caches) stand in the key by their id and are kept beside the
+    answer, so that no other object can have that id meanwhile.
     """
 
     def __init__(self, kept: int = _KEPT) -> None:
@@ -72,7 +72,7 @@ def stamp(path: str) -> Stamp:
 
 
 def this_host() -> HostSpec:
-    """HostSpec.detect(), again when packages, the configuration or the visible devices changed, or after HOST_SECONDS."""
+    """HostSpec.detect(), again when packages, configuration or visible devices changed, or after HOST_SECONDS."""
     global _host  # noqa: PLW0603  one host a process
     now = time.monotonic()
     if _host is not None and now - _host[1] < HOST_SECONDS and _host[0] == _host_state(_host[2]):
@@ -153,28 +153,32 @@ def open_cache(where: Cache | str | Path | None, notify: Callable[[str], None]) 
 
 
 def verdicts(spec: ModelSpec, host: HostSpec, demand: Demand) -> tuple[Verdict, ...]:
-    """The verdicts of all registered backends, for select's purposes: their needed_bytes may be those of a larger workload.
+    """The verdicts of all registered backends; their needed_bytes may be those of a workload a little larger.
 
-    Only memory depends on the workload, and a larger one needs more. So what has room for a workload rounded up has room
-    for all below, and the judgement is made once for all of them; where something is refused for memory, exactly.
+    More tokens never make a refused variant legal. So where a workload rounded down and one rounded up to powers of two
+    get the same verdicts for the same reasons, so does every workload between them, and two judgements serve them all;
+    else it is judged exactly.
     """
-    wide = replace(demand, workload=_rounded_up(demand.workload))
-    found = _verdicts.answer(wide, (spec, host), lambda: judge(spec, host, wide))
-    if any(reason.rule == "memory_fit" for verdict in found for reason in verdict.reasons):
-        return _verdicts.answer(demand, (spec, host), lambda: judge(spec, host, demand))
-    return found
+
+    def judged(workload: Workload) -> tuple[Verdict, ...]:
+        asked = replace(demand, workload=workload)
+        return _verdicts.answer(asked, (spec, host), lambda: judge(spec, host, asked))
+
+    small, large = judged(_rounded(demand.workload, 0)), judged(_rounded(demand.workload, 1))
+    if all((a.reasons, a.left_out) == (b.reasons, b.left_out) for a, b in zip(small, large, strict=True)):
+        return large
+    return judged(demand.workload)
 
 
-def _rounded_up(workload: Workload) -> Workload:
+def _rounded(workload: Workload, up: int) -> Workload:
+    def power(number: int) -> int:
+        return 1 << ((number - 1).bit_length() if up else number.bit_length() - 1)
+
     return Workload(
-        prompt_tokens=_power(workload.prompt_tokens),
-        output_tokens=_power(workload.output_tokens),
-        batch=_power(workload.batch),
+        prompt_tokens=power(workload.prompt_tokens),
+        output_tokens=power(workload.output_tokens),
+        batch=power(workload.batch),
     )
-
-
-def _power(number: int) -> int:
-    return 1 << (number - 1).bit_length()
 
 
 def environments(host: HostSpec) -> dict[str, dict[str, str]]:

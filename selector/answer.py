@@ -1,0 +1,159 @@
+"""Selection: the answer, where it comes from and how sure it is."""
+
+from dataclasses import asdict, dataclass
+from enum import StrEnum
+from typing import Any
+
+from calibration.backend import Engine
+from calibration.measurement import Candidate, Failure
+from calibration.workload import Workload
+from selector.host import HostSpec
+from selector.model import ModelSpec
+from selector.ranking import Ranked
+from selector.rules import Verdict
+
+
+class Source(StrEnum):
+    """Where an answer comes from."""
+
+    FORCED = "forced"
+    MEASURED = "measured"
+    STALE = "stale"
+    TRANSFERRED = "transferred"
+    RULES = "rules"
+
+
+class SelectionWarning(UserWarning):
+    """An answer that is not what it could be: nothing was measured, or with other versions, or the output was wrong."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stale:
+    """A candidate whose launches here ran in another environment than today's."""
+
+    candidate: Candidate
+    differences: tuple[str, ...]
+    e2e_s: float | None
+    """Seconds that the workload took then."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Selection:
+    """The answer, where it comes from and how sure it is."""
+
+    model: str
+    candidate: Candidate
+    source: Source
+    workload: Workload
+    objective: str
+    ranking: tuple[Ranked, ...]
+    """What was measured and may answer, the best first; of backends that may be chosen, and of them alone."""
+    tie: tuple[str, ...]
+    """Candidates that cannot be told from the chosen one."""
+    extrapolated: bool
+    """The workload lies outside the measured cells."""
+    verdicts: tuple[Verdict, ...]
+    """Of every variant of every backend."""
+    failed: tuple[Failure, ...]
+    """The newest launch of each candidate that failed here."""
+    stale: tuple[Stale, ...]
+    unmeasured: tuple[Candidate, ...]
+    """Candidates that nothing is known of."""
+    warnings: tuple[str, ...]
+    """Sentences, each with the command that mends it."""
+    notes: tuple[str, ...]
+    """Sentences that are good to know."""
+    measured_at: float | None
+    """Unix time of the newest launch behind the ranking."""
+    spec: ModelSpec
+    host: HostSpec
+    trust_remote_code: bool = False
+    tensor_parallel: int = 1
+
+    @property
+    def rejected(self) -> tuple[Verdict, ...]:
+        """Variants that a rule refuses."""
+        return tuple(v for v in self.verdicts if v.reasons)
+
+    @property
+    def left_out(self) -> tuple[Verdict, ...]:
+        """Variants that are legal, but no candidates unless asked for."""
+        return tuple(v for v in self.verdicts if v.left_out and not v.reasons)
+
+    @property
+    def backend(self) -> str:
+        return self.candidate.backend
+
+    @property
+    def variant(self) -> str:
+        return self.candidate.variant
+
+    def to_json(self) -> dict[str, Any]:
+        """What `autobackend select --json` prints; seconds. `rejected` has those left out too, with that reason."""
+        return {
+            "model": self.model,
+            "architecture": self.spec.architecture,
+            "quant": self.spec.quant.label,
+            "device": self.host.device.name,
+            "candidate": self.candidate.label,
+            "backend": self.backend,
+            "variant": self.variant,
+            "source": str(self.source),
+            "workload": self.workload.label,
+            "objective": self.objective,
+            "tie": list(self.tie),
+            "extrapolated": self.extrapolated,
+            "ranking": [
+                {
+                    "candidate": r.candidate.label,
+                    "ttft_s": r.ttft_s,
+                    "tpot_s": r.tpot_s,
+                    "e2e_s": r.e2e_s,
+                    "ci95": list(r.ci95),
+                    "n": r.n,
+                }
+                for r in self.ranking
+            ],
+            "rejected": [
+                {**asdict(v.candidate), "reasons": [r.text for r in v.reasons] or [v.left_out]}
+                for v in self.verdicts
+                if v.reasons or v.left_out
+            ],
+            "failed": [
+                {"candidate": f.candidate.label, "kind": str(f.kind), "message": f.message} for f in self.failed
+            ],
+            "stale": [
+                {"candidate": s.candidate.label, "differences": list(s.differences), "e2e_s": s.e2e_s}
+                for s in self.stale
+            ],
+        }
+
+    def engine_config(self) -> Any:
+        """The engine's own configuration: TurbomindEngineConfig or PytorchEngineConfig of LMDeploy, else a dict of options.
+
+        Imports the engine where its configuration is a class of its own.
+        """
+        from selector.loading import engine_config
+
+        return engine_config(self)
+
+    def command(self) -> str:
+        """The shell command that serves the model with the chosen backend."""
+        from selector.loading import command
+
+        return command(self)
+
+    def load(self, *, max_context_tokens: int | None = None, max_batch: int | None = None) -> Engine:
+        """The engine in this process, ready to generate; random weights and converted models are found or made.
+
+        Args:
+            max_context_tokens: longest sequence, prompt and output; by default the workload's.
+            max_batch: sequences at once; by default the workload's.
+
+        Raises:
+            BackendError: the backend runs in another interpreter, or its engine cannot be loaded.
+            ArtifactError, ModelError: there are no weights, or they cannot be made or converted.
+        """
+        from selector.loading import load
+
+        return load(self, max_context_tokens=max_context_tokens, max_batch=max_batch)

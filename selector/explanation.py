@@ -1,0 +1,102 @@
+"""explain(model) -> Explanation: for every backend and variant, legal or every reason why not."""
+
+from dataclasses import asdict, dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+from calibration.workload import DEFAULT, Workload
+from selector import memo
+from selector.host import HostSpec
+from selector.model import ModelSpec
+from selector.rules import Demand, Verdict, judge
+
+
+class Group(StrEnum):
+    """What a verdict means to a user."""
+
+    RUNS = "runs here now"
+    ON_REQUEST = "runs on request"
+    AFTER_A_CHANGE = "runs after a change"
+    TOO_LARGE = "too large here"
+    NOT = "not by this backend"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Explanation:
+    """The verdicts of every variant of every backend, in the static order."""
+
+    model: str
+    spec: ModelSpec
+    host: HostSpec
+    workload: Workload
+    verdicts: tuple[Verdict, ...]
+
+    @property
+    def groups(self) -> dict[Group, tuple[Verdict, ...]]:
+        """The verdicts by what they mean, in the order of Group; groups without any are left out."""
+        grouped = {g: tuple(v for v in self.verdicts if group(v) is g) for g in Group}
+        return {g: verdicts for g, verdicts in grouped.items() if verdicts}
+
+    def to_json(self) -> dict[str, Any]:
+        """What `autobackend explain --json` prints."""
+        return {
+            "model": self.model,
+            "architecture": self.spec.architecture,
+            "quant": self.spec.quant.label,
+            "device": self.host.device.name,
+            "workload": self.workload.label,
+            "verdicts": [
+                {
+                    **asdict(v.candidate),
+                    "legal": v.legal,
+                    "group": str(group(v)),
+                    "left_out": v.left_out,
+                    "needed_bytes": v.needed_bytes,
+                    "reasons": [asdict(r) for r in v.reasons],
+                    "notes": list(v.notes),
+                }
+                for v in self.verdicts
+            ],
+        }
+
+
+def explain(
+    model: str | Path,
+    *,
+    workload: Workload | str | None = None,
+    host: HostSpec | None = None,
+    allow_lossy: bool = False,
+    trust_remote_code: bool = False,
+    tensor_parallel: int = 1,
+) -> Explanation:
+    """Judge every backend for `model` on this host.
+
+    Args:
+        model: a folder, a hub id or `shape:NAME`.
+        workload: a label or standard name, by default `chat`; memory must hold it.
+
+    Raises:
+        ModelError, UsageError: the model or the workload is not known.
+    """
+    asked = DEFAULT if workload is None else workload if isinstance(workload, Workload) else Workload.parse(workload)
+    spec = memo.read_model(str(model))
+    here = host or memo.this_host()
+    demand = Demand(
+        workload=asked,
+        allow_lossy=allow_lossy,
+        trust_remote_code=trust_remote_code,
+        tensor_parallel=tensor_parallel,
+    )
+    return Explanation(model=spec.name, spec=spec, host=here, workload=asked, verdicts=judge(spec, here, demand))
+
+
+def group(verdict: Verdict) -> Group:
+    """Where a verdict stands on the screen."""
+    if verdict.legal:
+        return Group.ON_REQUEST if verdict.left_out else Group.RUNS
+    if all(reason.mend for reason in verdict.reasons):
+        return Group.AFTER_A_CHANGE
+    if {reason.rule for reason in verdict.reasons} <= {"memory_fit", "installed", "importable"}:
+        return Group.TOO_LARGE
+    return Group.NOT

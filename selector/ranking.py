@@ -1,0 +1,149 @@
+"""Ranked: candidates by their times for a workload; which are as fast as each other."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from statistics import median
+from typing import NamedTuple
+
+from calibration.cost import Cost, covers, interval
+from calibration.measurement import Candidate, Measurement
+from calibration.race import BAND, RATIO_CV
+from calibration.workload import Workload
+
+OBJECTIVES = ("latency", "ttft", "throughput", "memory")
+"""latency: seconds end to end. ttft: seconds to the first token. throughput: output tokens of the batch per second, which
+for a given workload orders as latency does. memory: peak of the process tree, or of the GPU."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Timed:
+    """One launch, ready to answer for any workload."""
+
+    cost: Cost
+    cells: tuple[Workload, ...]
+    calibration_id: str
+    round: int
+    started_at: float
+    memory_bytes: int
+
+    @property
+    def turn(self) -> tuple[str, int]:
+        """Launches of one turn ran close to each other and are compared."""
+        return self.calibration_id, self.round
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Record:
+    """The launches of a candidate that may answer together."""
+
+    candidate: Candidate
+    launches: tuple[Timed, ...]
+    """The oldest first, at least one."""
+    last: Measurement
+    """The newest, whole."""
+    differences: tuple[str, ...] = ()
+    """What is not as it was: `ctranslate2 4.8.4 -> 4.8.5`; empty where nothing changed."""
+
+
+class Ratio(NamedTuple):
+    """How many times longer one takes than another, with its 95 % interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ranked:
+    """A candidate's times for the workload asked; seconds."""
+
+    candidate: Candidate
+    ttft_s: float
+    tpot_s: float
+    e2e_s: float
+    ci95: tuple[float, float]
+    """Of e2e_s."""
+    n: int
+    """Launches."""
+    memory_bytes: int
+    covered: bool
+    """The workload lies inside the measured cells."""
+    launches: tuple[Timed, ...]
+
+
+def rank(records: Iterable[Record], workload: Workload, objective: str) -> tuple[Ranked, ...]:
+    """The candidates that were measured, the one to choose first, the others by the objective.
+
+    The median decides; among those that are within BAND of the best the one that comes first in `records`, which is the
+    static order, so that an answer does not change with the noise.
+    """
+    ranked = [r for record in records if (r := _ranked(record, workload)) is not None]
+    if not ranked:
+        return ()
+    least = min(value(r, objective) for r in ranked)
+    first = next(r for r in ranked if value(r, objective) <= least * (1 + BAND))
+    return first, *sorted((r for r in ranked if r is not first), key=lambda r: value(r, objective))
+
+
+def value(ranked: Ranked, objective: str) -> float:
+    """What the objective wants small: seconds or bytes."""
+    if objective == "memory":
+        return float(ranked.memory_bytes)
+    return ranked.ttft_s if objective == "ttft" else ranked.e2e_s
+
+
+def tied(first: Ranked, others: Iterable[Ranked], workload: Workload, objective: str) -> tuple[str, ...]:
+    """Labels of those that cannot be told from `first`: within BAND, or with 1 inside the interval of their ratio."""
+    return tuple(other.candidate.label for other in others if _same(first, other, workload, objective))
+
+
+def _same(first: Ranked, other: Ranked, workload: Workload, objective: str) -> bool:
+    one, two = value(first, objective), value(other, objective)
+    if max(one, two) <= min(one, two) * (1 + BAND):
+        return True
+    if objective == "memory":
+        return False  # it hardly varies from launch to launch
+    found = ratio(other, first, replace(workload, output_tokens=1) if objective == "ttft" else workload)
+    return found.low <= 1.0 <= found.high
+
+
+def ratio(slow: Ranked, fast: Ranked, workload: Workload) -> Ratio:
+    """How many times longer `slow` takes for the workload, end to end.
+
+    Compared within rounds, where a drift of the machine hits both; where the two share no round, by their medians, and
+    the interval is that of two independent ones.
+    """
+    turns = {launch.turn: launch for launch in fast.launches}
+    pairs = [(launch, turns[launch.turn]) for launch in slow.launches if launch.turn in turns]
+    if pairs:
+        values = [a.cost.e2e_s(workload) / b.cost.e2e_s(workload) for a, b in pairs]
+        return Ratio(median(values), *interval(values, RATIO_CV))
+    (one, low, high), (other, least, most) = _end_to_end(slow.launches, workload), _end_to_end(fast.launches, workload)
+    return Ratio(one / other, low / most, high / least)
+
+
+def _end_to_end(launches: Sequence[Timed], workload: Workload) -> tuple[float, float, float]:
+    times = [launch.cost.e2e_s(workload) for launch in launches]
+    return median(times), *interval(times)
+
+
+def _ranked(record: Record, workload: Workload) -> Ranked | None:
+    """None where decoding is asked for and no launch measured it."""
+    able = [launch for launch in record.launches if workload.output_tokens == 1 or launch.cost.step is not None]
+    if not able:
+        return None
+    # Calibrations for other uses bracket other workloads: those that bracket this one know it better.
+    hull = {launch.cells: covers(launch.cells, workload) for launch in able}
+    chosen = tuple(launch for launch in able if hull[launch.cells]) or tuple(able)
+    times = [launch.cost.e2e_s(workload) for launch in chosen]
+    return Ranked(
+        candidate=record.candidate,
+        ttft_s=median(launch.cost.ttft_s(workload) for launch in chosen),
+        tpot_s=median(launch.cost.tpot_s(workload) if launch.cost.step else 0.0 for launch in chosen),
+        e2e_s=median(times),
+        ci95=interval(times),
+        n=len(chosen),
+        memory_bytes=int(median(launch.memory_bytes for launch in chosen)),
+        covered=any(hull.values()),
+        launches=chosen,
+    )
