@@ -44,7 +44,7 @@ class SQLiteFile:
     @property
     def writable(self) -> bool:
         """May it, and the journal beside it, be written?"""
-        return os.access(self.path, os.W_OK) and os.access(self.path.parent, os.W_OK)
+        return all(os.access(p, os.W_OK, effective_ids=True) for p in (self.path, self.path.parent))
 
     @property
     def state(self) -> tuple[int, int] | None:

@@ -1,0 +1,73 @@
+"""Launches as a calibration would leave them, numbered: equal numbers are equal launches."""
+
+import random
+from dataclasses import replace
+from typing import Any
+
+from calibration.measurement import (
+    Agreement,
+    Candidate,
+    Cell,
+    Failure,
+    FailureKind,
+    Identity,
+    Measurement,
+    OutputVerdict,
+    Sample,
+)
+from calibration.workload import grid
+
+IDENTITY = Identity(
+    architecture="LlamaForCausalLM",
+    quant="none",
+    device="AMD EPYC 7763, 2 cores",
+    fingerprint="0123456789ab",
+    dtype="bfloat16",
+    device_count=1,
+    host="a1b2c3",
+)
+KEY = {"architecture": IDENTITY.architecture, "quant": IDENTITY.quant, "device": IDENTITY.device}
+
+
+def measured(number: int, **changes: Any) -> Measurement:
+    draw = random.Random(number)
+    samples = [
+        Sample(ttft_s=draw.random(), tpot_s=draw.random(), foreign_cores=draw.random(), dirty=i == 1) for i in range(3)
+    ]
+    launch = Measurement(
+        run_id=f"{number:032x}",
+        calibration_id="c" * 32,
+        round=1 + number % 3,
+        candidate=Candidate(backend="transformers", variant="sdpa"),
+        identity=IDENTITY,
+        model="shape:smollm2-135m",
+        environment={"torch": "2.13.0", "transformers": "5.23.0", "threads": "2"},
+        policy="1",
+        started_at=1_790_000_000.0 + number,
+        cells=tuple(Cell(workload=w, samples=tuple(samples)) for w in grid()),
+        load_s=2.5,
+        peak_memory_bytes=1 << 30,
+        agreement=Agreement(verdict=OutputVerdict.RIGHT, kl=2e-9, top1=1.0, detail="48 positions of 4 prompts"),
+        prepare_s=9.25,
+        artifact_bytes=10**10,
+    )
+    return replace(launch, **changes)
+
+
+def failed(number: int, **changes: Any) -> Failure:
+    launch = Failure(
+        run_id=f"{number:032x}",
+        calibration_id="c" * 32,
+        round=1,
+        candidate=Candidate(backend="pytorch", variant="graph"),
+        identity=IDENTITY,
+        model="shape:smollm2-135m",
+        environment={"lmdeploy": "0.18.0"},
+        policy="1",
+        started_at=1_790_000_000.0 + number,
+        kind=FailureKind.OUT_OF_MEMORY,
+        stage="load",
+        message="CUDA out of memory",
+        log_tail="Traceback ...\ntorch.OutOfMemoryError: é\n",
+    )
+    return replace(launch, **changes)
