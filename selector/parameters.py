@@ -96,8 +96,8 @@ def _attention(config: Fields, model_type: str, shape: Shape, *, window: bool = 
     if q_rank and (groups := config.whole("o_groups", most=MOST, default=0)):  # DeepSeek-V4
         out: int = config.whole("o_lora_rank", most=MOST, default=0)
         compressor = 3 * hidden * dim  # 4 or 2 matrices for 4 or 128 tokens an entry
-        queries = int(q_rank) * (hidden + heads * dim)
-        return queries + (hidden + heads * out) * dim + groups * out * hidden + compressor
+        mixed: int = q_rank * (hidden + heads * dim)
+        return mixed + (hidden + heads * out) * dim + int(groups) * out * hidden + compressor
     gate = 2 if config.flag("attn_output_gate") else 1
     keys = kv_heads * (dim + values) if same == 2 else kv_heads * dim
     biased = model_type in _BIASED or config.flag("attention_bias", "qkv_bias", default=False)

@@ -1,6 +1,7 @@
 """The shapes that come with autobackend: real public configurations, each a folder with its config.json."""
 
 import difflib
+import re
 from pathlib import Path
 from typing import Final
 
@@ -21,8 +22,8 @@ def shape_folder(name: str) -> Path:
     Raises:
         ModelError: unknown name.
     """
-    names = shape_names()
-    if name not in names:
+    if not re.fullmatch(r"[a-z0-9][a-z0-9.-]*", name) or not (_LIBRARY / name / "config.json").is_file():
+        names = shape_names()
         near = difflib.get_close_matches(name, names, n=1)
         hint = f"did you mean {PREFIX}{near[0]}? " if near else ""
         raise ModelError(f"there is no shape {name!r}", f"{hint}the shapes are {', '.join(names)}")
