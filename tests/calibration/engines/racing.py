@@ -1,0 +1,74 @@
+"""Entries and a subject for races of the scripted engine; also run as a program, to be killed: racing.py FOLDER."""
+
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from calibration.agreement import Answers
+from calibration.artifact import ArtifactStore
+from calibration.backend import Variant
+from calibration.cache import Cache
+from calibration.launch import Entry, Launcher, Limits, Subject
+from calibration.measurement import Candidate, Identity
+from calibration.reference import reference_of
+from calibration.runner import Silent, Tally, calibrate
+from calibration.workload import Workload
+
+CELLS = (Workload(prompt_tokens=4, output_tokens=4), Workload(prompt_tokens=12, output_tokens=4, batch=2))
+LIMITS = Limits(prepare_s=20, load_s=3, sample_s=3)
+
+
+def entry(name: str, *, python: str = sys.executable, prepares: bool = False, lossy: bool = False, **options: Any) -> Entry:
+    """A candidate of the scripted engine with these options."""
+    return Entry(
+        candidate=Candidate(backend="scripted", variant=name),
+        variant=Variant(name=name, options=options, prepares=prepares, lossy=lossy),
+        python=Path(python),
+        environment={"scripted": "1"},
+        source=str(Path(__file__).parent / "scripted.py"),
+    )
+
+
+def subject(folder: Path) -> Subject:
+    """A model of the scripted engine: there is none, it counts."""
+    return Subject(
+        name="counting",
+        model_dir=folder,
+        weights_identity="none",
+        identity=Identity(
+            architecture="CountingForCausalLM", quant="none", device="test", fingerprint="f", dtype="float32", device_count=1, host="h"
+        ),
+        dtype="float32",
+        vocab_size=64,
+        device="cpu",
+        threads=1,
+        memory_limit_bytes=400 << 20,
+    )
+
+
+def race(folder: Path, *entries: Entry, checked: bool = True, **more: Any) -> Tally:
+    """Calibrate in `folder`, which keeps the cache and the artifacts."""
+    (folder / "model").mkdir(exist_ok=True)
+    settings: Mapping[str, Any] = {"limits": LIMITS, "reporter": Silent(), **more}
+    reference = reference_of(entry("reference")) if checked else no_reference
+    with Cache.open(folder / "cache.db") as cache:
+        return calibrate(
+            entries,
+            subject(folder / "model"),
+            CELLS,
+            cache,
+            ArtifactStore(folder / "artifacts"),
+            settings["reporter"],
+            reference=reference,
+            **{k: v for k, v in settings.items() if k != "reporter"},
+        )
+
+
+def no_reference(launcher: Launcher) -> Answers | None:
+    """Leave all outputs unchecked."""
+    return None
+
+
+if __name__ == "__main__":
+    race(Path(sys.argv[1]), entry("a", step_s=0.004), entry("b", step_s=0.006), entry("c", step_s=0.005))

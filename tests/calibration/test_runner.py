@@ -1,0 +1,154 @@
+"""A calibration from first launch to last: what is measured, stored, resumed, checked and given up."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from engines.racing import CELLS, entry, race
+
+from calibration.cache import Cache
+from calibration.measurement import Failure, FailureKind, Measurement, Outcome, OutputVerdict
+from calibration.runner import Tally
+
+
+def failures(tally: Tally) -> dict[str, tuple[FailureKind, str]]:
+    return {o.candidate.label: (o.kind, o.stage) for o in tally.outcomes if isinstance(o, Failure)}
+
+
+def launches(tally: Tally) -> dict[str, int]:
+    found: dict[str, int] = {}
+    for outcome in tally.outcomes:
+        if isinstance(outcome, Measurement):
+            found[outcome.candidate.label] = found.get(outcome.candidate.label, 0) + 1
+    return found
+
+
+class Recorder:
+    """A reporter that remembers."""
+
+    def __init__(self) -> None:
+        self.events: list[tuple[str, dict[str, Any]]] = []
+
+    def event(self, name: str, **fields: Any) -> None:
+        self.events.append((name, fields))
+
+
+def test_a_race_measures_checks_and_keeps_every_sample(tmp_path: Path) -> None:
+    tally = race(tmp_path, entry("quick"), entry("slow", step_s=0.02), rounds=2)
+    with Cache.open(tmp_path / "cache.db") as cache:
+        kept = list(cache.all())
+    assert sorted(o.run_id for o in kept) == sorted(tally.fresh)
+    first = next(o for o in kept if o.candidate.label == "scripted:slow")
+    assert isinstance(first, Measurement)
+    assert [c.workload for c in first.cells] == list(CELLS)
+    assert all(len(c.samples) >= 2 for c in first.cells)
+    assert all(s.tpot_s is not None and s.tpot_s >= 0.02 for c in first.cells for s in c.samples)
+    assert first.agreement.verdict is OutputVerdict.RIGHT
+    assert first.agreement.detail == "4 of 4 greedy paths equal"
+    assert tally.out == {"scripted:slow": 1}
+    assert tally.ended == "one left"
+
+
+def test_a_second_calibration_measures_nothing_and_again_measures_anew(tmp_path: Path) -> None:
+    entries = entry("quick"), entry("slow", step_s=0.02)
+    first = race(tmp_path, *entries, rounds=2)
+    second = race(tmp_path, *entries, rounds=2)
+    third = race(tmp_path, *entries, rounds=2, again=True)
+    assert (len(second.fresh), len(second.outcomes)) == (0, len(first.outcomes))
+    assert second.calibration_id == first.calibration_id != third.calibration_id
+    assert len(third.fresh) == len(first.fresh)
+
+
+def test_only_what_is_missing_is_measured(tmp_path: Path) -> None:
+    race(tmp_path, entry("quick"), rounds=1)
+    tally = race(tmp_path, entry("quick"), entry("new", step_s=0.02), rounds=1)
+    assert launches(tally) == {"scripted:quick": 1, "scripted:new": 1}
+    assert len(tally.fresh) == 1
+
+
+def test_every_bad_day_is_a_stored_failure_and_the_others_are_measured(tmp_path: Path) -> None:
+    tally = race(
+        tmp_path,
+        entry("segfaults", load="segfault"),
+        entry("aborts", generate="abort"),
+        entry("hangs-in-load", load="hang"),
+        entry("hangs-in-cell", generate="hang"),
+        entry("prints-garbage", load="garbage"),
+        entry("hoards", load="memory"),
+        entry("refuses", load="refuse"),
+        entry("explodes", generate="raise"),
+        entry("good"),
+        rounds=1,
+    )
+    assert failures(tally) == {
+        "scripted:segfaults": (FailureKind.CRASHED, "load"),
+        "scripted:aborts": (FailureKind.CRASHED, "check"),
+        "scripted:hangs-in-load": (FailureKind.TIMED_OUT, "load"),
+        "scripted:hangs-in-cell": (FailureKind.TIMED_OUT, "check"),
+        "scripted:prints-garbage": (FailureKind.CRASHED, "load"),
+        "scripted:hoards": (FailureKind.OUT_OF_MEMORY, "load"),
+        "scripted:refuses": (FailureKind.REFUSED, "load"),
+        "scripted:explodes": (FailureKind.CRASHED, "pp4:tg4:b1"),
+    }
+    assert launches(tally) == {"scripted:good": 1}
+    refused = next(o for o in tally.outcomes if o.candidate.variant == "refuses")
+    assert isinstance(refused, Failure)
+    assert refused.message == "ValueError: cannot load this architecture"
+    assert refused.log_tail.startswith("loading\nTraceback")
+
+
+@pytest.mark.parametrize("options", [{"off_by_one": True}, {"swaps_rows": True}, {"stops_early": True}])
+def test_wrong_output_is_a_failure(tmp_path: Path, options: dict[str, Any]) -> None:
+    tally = race(tmp_path, entry("wrong", no_scores=True, **options), entry("good"), rounds=1)
+    assert failures(tally) == {"scripted:wrong": (FailureKind.WRONG_OUTPUT, "check")}
+
+
+def test_without_a_reference_the_output_is_unchecked_and_the_reporter_is_told(tmp_path: Path) -> None:
+    recorder = Recorder()
+    tally = race(tmp_path, entry("good"), rounds=1, checked=False, reporter=recorder)
+    only = tally.outcomes[0]
+    assert isinstance(only, Measurement)
+    assert only.agreement.verdict is OutputVerdict.UNCHECKED
+    assert [n for n, _ in recorder.events] == [
+        "round", "launch", "reference", "load", "loaded", "cell", "cell", "measured", "end",
+    ]  # fmt: skip
+
+
+def test_a_conversion_is_made_once_and_its_time_and_size_are_kept(tmp_path: Path) -> None:
+    recorder = Recorder()
+    entries = entry("converted", prepares=True), entry("as-fast", step_s=0.0)
+    tally = race(tmp_path, *entries, rounds=2, reporter=recorder)
+    kept = [o for o in tally.outcomes if isinstance(o, Measurement) and o.candidate.variant == "converted"]
+    assert len(kept) == 2
+    assert [n for n, _ in recorder.events].count("prepare") == 1
+    assert all(o.artifact_bytes == 4 and o.prepare_s is not None for o in kept)
+
+
+def test_a_conversion_that_dies_leaves_nothing_that_looks_finished(tmp_path: Path) -> None:
+    tally = race(tmp_path, entry("dies", prepares=True, prepare="abort"), rounds=1)
+    assert failures(tally) == {"scripted:dies": (FailureKind.CRASHED, "prepare")}
+    assert [p for p in (tmp_path / "artifacts").rglob("converted")] == []
+
+
+def test_a_budget_that_is_spent_leaves_the_rest_unmeasured(tmp_path: Path) -> None:
+    tally = race(tmp_path, entry("a", load="slow"), entry("b", load="hang"), rounds=3, budget_s=2.0)
+    assert tally.ended == "budget"
+    assert tally.unmeasured == ("scripted:b",)
+    assert failures(tally) == {}
+
+
+def test_a_python_that_cannot_be_started_is_a_stored_refusal(tmp_path: Path) -> None:
+    tally = race(tmp_path, entry("nowhere", python="/nowhere/python"), entry("good"), rounds=1, checked=False)
+    gone = next(o for o in tally.outcomes if isinstance(o, Failure))
+    assert (gone.kind, gone.message) == (
+        FailureKind.REFUSED, "/nowhere/python cannot be started: No such file or directory"
+    )  # fmt: skip
+
+
+def test_outcomes_survive_the_export_format(tmp_path: Path) -> None:
+    from calibration.measurement import from_json, to_json
+
+    tally = race(tmp_path, entry("good"), entry("bad", load="refuse"), rounds=1)
+    back: list[Outcome] = [from_json(json.loads(json.dumps(to_json(o)))) for o in tally.outcomes]
+    assert back == list(tally.outcomes)
