@@ -1,12 +1,13 @@
-"""Writes launches one by one into a cache and says each one's run_id when it is committed. Started by tests, and killed.
+"""Writes launches one by one into a cache and says each run_id when it is committed. Started by tests, and killed.
 
 python cache_writer.py CACHE FIRST COUNT
 """
 
 import sys
 
-from calibration.cache import Cache
 from launches import measured
+
+from calibration.cache import Cache
 
 where, first, count = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
 with Cache.open(where) as cache:

@@ -7,10 +7,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from launches import measured
 
 from calibration.cache import Cache, Check
 from calibration.sqlite_file import SQLiteFile
-from launches import measured
 
 HERE = Path(__file__).parent
 PATHS = os.pathsep.join([str(HERE.parent.parent), str(HERE)])
