@@ -129,7 +129,7 @@ class Selection:
         }
 
     def engine_config(self) -> Any:
-        """The engine's own configuration: TurbomindEngineConfig or PytorchEngineConfig of LMDeploy, else a dict of options.
+        """The engine's own configuration: TurbomindEngineConfig or PytorchEngineConfig of LMDeploy, else a dict.
 
         Imports the engine where its configuration is a class of its own.
         """

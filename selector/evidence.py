@@ -2,11 +2,13 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from calibration.cache import Cache
 from calibration.cost import fit, points
 from calibration.environment import POLICY, differences
 from calibration.measurement import Failure, Identity, Measurement, Outcome
+from calibration.workload import Workload
 from selector.memo import Memo
 from selector.ranking import Record, Timed
 
@@ -145,7 +147,7 @@ def _record(outcomes: Sequence[Outcome], changed: tuple[str, ...]) -> Record | N
         launches.append(
             Timed(
                 cost=cost,
-                cells=tuple(cell.workload for cell in outcome.cells),
+                cells=_shared(tuple(cell.workload for cell in outcome.cells)),
                 calibration_id=outcome.calibration_id,
                 round=outcome.round,
                 started_at=outcome.started_at,
@@ -155,3 +157,8 @@ def _record(outcomes: Sequence[Outcome], changed: tuple[str, ...]) -> Record | N
     if last is None:
         return None
     return Record(candidate=last.candidate, launches=tuple(launches), last=last, differences=changed)
+
+
+@lru_cache(1024)
+def _shared(cells: tuple[Workload, ...]) -> tuple[Workload, ...]:
+    return cells

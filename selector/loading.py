@@ -28,7 +28,7 @@ def engine_config(selection: "Selection") -> Any:
 
 
 def command(selection: "Selection") -> str:
-    """The shell command that serves the model: a shape's random checkpoint, or what was converted, where there is one."""
+    """The shell command that serves the model: a shape's random checkpoint, or what was converted, if it is there."""
     backend, spec = find(selection.backend), selection.spec
     variant = backend.variant(selection.variant)
     folder = _weights_folder(spec)

@@ -59,6 +59,7 @@ _models: dict[str, tuple[Hashable, str, ModelSpec]] = {}
 _caches: dict[tuple[int, str], Cache] = {}
 _verdicts = Memo()
 _environments = Memo(8)
+_watched = Memo(8)
 _host: tuple[Hashable, float, HostSpec] | None = None
 
 
@@ -93,13 +94,17 @@ def _same_devices(one: HostSpec, other: HostSpec) -> bool:
 
 
 def _host_state(host: HostSpec) -> Hashable:
-    folders = {os.fspath(folder) for i in host.installations.values() for folder in i.site_packages}
     environ = os.environ.get
+    chosen = environ("AUTOBACKEND_CONFIG"), environ("XDG_CONFIG_HOME"), environ("HOME")
     return (
-        stamp(os.fspath(config_path())),
-        tuple(stamp(folder) for folder in sorted(folders)),
-        tuple(environ(name) for name in _VISIBLE),
+        *map(stamp, _watched.answer(chosen, (host,), lambda: _packages_and_config(host))),
+        *map(environ, _VISIBLE),
     )
+
+
+def _packages_and_config(host: HostSpec) -> tuple[str, ...]:
+    folders = {os.fspath(folder) for i in host.installations.values() for folder in i.site_packages}
+    return os.fspath(config_path()), *sorted(folders)
 
 
 def read_model(model: str) -> ModelSpec:

@@ -1,7 +1,7 @@
 """Ranked: candidates by their times for a workload; which are as fast as each other."""
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable
+from dataclasses import dataclass
 from statistics import median
 from typing import NamedTuple
 
@@ -11,7 +11,7 @@ from calibration.race import BAND, RATIO_CV
 from calibration.workload import Workload
 
 OBJECTIVES = ("latency", "ttft", "throughput", "memory")
-"""latency: seconds end to end. ttft: seconds to the first token. throughput: output tokens of the batch per second, which
+"""latency: seconds end to end. ttft: seconds to the first token. throughput: output tokens a second, which
 for a given workload orders as latency does. memory: peak of the process tree, or of the GPU."""
 
 
@@ -21,6 +21,7 @@ class Timed:
 
     cost: Cost
     cells: tuple[Workload, ...]
+    """One object for all launches with the same cells."""
     calibration_id: str
     round: int
     started_at: float
@@ -69,6 +70,8 @@ class Ranked:
     covered: bool
     """The workload lies inside the measured cells."""
     launches: tuple[Timed, ...]
+    times: tuple[tuple[float, float], ...]
+    """(TTFT, E2E) of each launch."""
 
 
 def rank(records: Iterable[Record], workload: Workload, objective: str) -> tuple[Ranked, ...]:
@@ -77,7 +80,8 @@ def rank(records: Iterable[Record], workload: Workload, objective: str) -> tuple
     The median decides; among those that are within BAND of the best the one that comes first in `records`, which is the
     static order, so that an answer does not change with the noise.
     """
-    ranked = [r for record in records if (r := _ranked(record, workload)) is not None]
+    hull: dict[int, bool] = {}
+    ranked = [r for record in records if (r := _ranked(record, workload, hull)) is not None]
     if not ranked:
         return ()
     least = min(value(r, objective) for r in ranked)
@@ -92,58 +96,67 @@ def value(ranked: Ranked, objective: str) -> float:
     return ranked.ttft_s if objective == "ttft" else ranked.e2e_s
 
 
-def tied(first: Ranked, others: Iterable[Ranked], workload: Workload, objective: str) -> tuple[str, ...]:
+def tied(first: Ranked, others: Iterable[Ranked], objective: str) -> tuple[str, ...]:
     """Labels of those that cannot be told from `first`: within BAND, or with 1 inside the interval of their ratio."""
-    return tuple(other.candidate.label for other in others if _same(first, other, workload, objective))
+    return tuple(other.candidate.label for other in others if _same(first, other, objective))
 
 
-def _same(first: Ranked, other: Ranked, workload: Workload, objective: str) -> bool:
+def _same(first: Ranked, other: Ranked, objective: str) -> bool:
     one, two = value(first, objective), value(other, objective)
     if max(one, two) <= min(one, two) * (1 + BAND):
         return True
     if objective == "memory":
         return False  # it hardly varies from launch to launch
-    found = ratio(other, first, replace(workload, output_tokens=1) if objective == "ttft" else workload)
+    found = ratio(other, first, objective)
     return found.low <= 1.0 <= found.high
 
 
-def ratio(slow: Ranked, fast: Ranked, workload: Workload) -> Ratio:
-    """How many times longer `slow` takes for the workload, end to end.
+def ratio(slow: Ranked, fast: Ranked, objective: str = "latency") -> Ratio:
+    """How many times longer `slow` takes, to the first token for the objective ttft, else end to end.
 
     Compared within rounds, where a drift of the machine hits both; where the two share no round, by their medians, and
     the interval is that of two independent ones.
     """
-    turns = {launch.turn: launch for launch in fast.launches}
-    pairs = [(launch, turns[launch.turn]) for launch in slow.launches if launch.turn in turns]
-    if pairs:
-        values = [a.cost.e2e_s(workload) / b.cost.e2e_s(workload) for a, b in pairs]
-        return Ratio(median(values), *interval(values, RATIO_CV))
-    (one, low, high), (other, least, most) = _end_to_end(slow.launches, workload), _end_to_end(fast.launches, workload)
-    return Ratio(one / other, low / most, high / least)
+    part = 0 if objective == "ttft" else 1
+    turns = {launch.turn: times[part] for launch, times in zip(fast.launches, fast.times, strict=True)}
+    own = [(launch.turn, times[part]) for launch, times in zip(slow.launches, slow.times, strict=True)]
+    ratios = [time / turns[turn] for turn, time in own if turn in turns]
+    if ratios:
+        return Ratio(median(ratios), *interval(ratios, RATIO_CV))
+    slow_times, fast_times = [time for _, time in own], list(turns.values())
+    low, high = interval(slow_times)
+    least, most = interval(fast_times)
+    return Ratio(median(slow_times) / median(fast_times), low / most, high / least)
 
 
-def _end_to_end(launches: Sequence[Timed], workload: Workload) -> tuple[float, float, float]:
-    times = [launch.cost.e2e_s(workload) for launch in launches]
-    return median(times), *interval(times)
+def _ranked(record: Record, workload: Workload, hull: dict[int, bool]) -> Ranked | None:
+    """None where decoding is asked for and no launch measured it.
 
-
-def _ranked(record: Record, workload: Workload) -> Ranked | None:
-    """None where decoding is asked for and no launch measured it."""
+    Args:
+        hull: id of a launch's cells: whether they bracket the workload; filled here.
+    """
     able = [launch for launch in record.launches if workload.output_tokens == 1 or launch.cost.step is not None]
     if not able:
         return None
+    for launch in able:
+        if id(launch.cells) not in hull:
+            hull[id(launch.cells)] = covers(launch.cells, workload)
     # Calibrations for other uses bracket other workloads: those that bracket this one know it better.
-    hull = {launch.cells: covers(launch.cells, workload) for launch in able}
-    chosen = tuple(launch for launch in able if hull[launch.cells]) or tuple(able)
-    times = [launch.cost.e2e_s(workload) for launch in chosen]
+    covering = [launch for launch in able if hull[id(launch.cells)]]
+    chosen = covering or able
+    ttfts = [launch.cost.ttft_s(workload) for launch in chosen]
+    tpots = [launch.cost.tpot_s(workload) if launch.cost.step else 0.0 for launch in chosen]
+    steps = workload.output_tokens - 1
+    ends = [ttft + steps * tpot for ttft, tpot in zip(ttfts, tpots, strict=True)]
     return Ranked(
         candidate=record.candidate,
-        ttft_s=median(launch.cost.ttft_s(workload) for launch in chosen),
-        tpot_s=median(launch.cost.tpot_s(workload) if launch.cost.step else 0.0 for launch in chosen),
-        e2e_s=median(times),
-        ci95=interval(times),
+        ttft_s=median(ttfts),
+        tpot_s=median(tpots),
+        e2e_s=median(ends),
+        ci95=interval(ends),
         n=len(chosen),
-        memory_bytes=int(median(launch.memory_bytes for launch in chosen)),
-        covered=any(hull.values()),
-        launches=chosen,
+        memory_bytes=int(median([launch.memory_bytes for launch in chosen])),
+        covered=bool(covering),
+        launches=tuple(chosen),
+        times=tuple(zip(ttfts, ends, strict=True)),
     )

@@ -146,7 +146,7 @@ def _choose(
         workload=demand.workload,
         objective=objective,
         ranking=ranking,
-        tie=tied(chosen, (r for r in ranking if r is not chosen), demand.workload, objective) if chosen else (),
+        tie=tied(chosen, (r for r in ranking if r is not chosen), objective) if chosen else (),
         extrapolated=chosen is not None and not chosen.covered,
         verdicts=verdicts,
         failed=tuple(known.failed[label] for label in legal if label in known.failed),
