@@ -231,6 +231,6 @@ def _rope_type(fields: Fields, model_type: str) -> str:
 def _rope_theta(fields: Fields, model_type: str) -> float | None:
     if model_type in _UNROTATED:
         return None
-    around = Fields(fields.where, _rope(fields), *fields.sources, mend=fields.mend)
+    around = Fields(fields.where, _rope(fields), *fields.sources, fields.table("attn_config"), mend=fields.mend)  # DBRX
     theta: float | None = around.number("rope_theta", "rotary_emb_base", default=None)
     return theta

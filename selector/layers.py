@@ -43,7 +43,8 @@ _MIXERS: Final = {
     "mlp": "none",
 }
 
-_STATE_ONLY: Final = frozenset({"mamba", "mamba2", "falcon_mamba", "rwkv", "rwkv5", "rwkv6", "rwkv7", "xlstm"})
+STATE_ONLY: Final = frozenset({"mamba", "mamba2", "falcon_mamba", "rwkv", "rwkv5", "rwkv6", "rwkv7", "xlstm"})
+"""Model types that attend nowhere."""
 
 _HYBRID_LETTERS: Final = {"M": "mamba", "*": "full", "-": "none", "E": "none"}
 """hybrid_override_pattern of Nemotron-H: mamba, attention, MLP, experts; each layer is one of them."""
@@ -80,7 +81,7 @@ def read(fields: Fields, model_type: str, layers: int, experts: int) -> Layers:
         mlps = mlps or _mlps(fields, layers, experts)
     else:
         mixers = _mixers(fields, model_type, layers, window)
-        mlps = _mlps(fields, layers, experts)
+        mlps = ("none",) * layers if "mamba" in model_type else _mlps(fields, layers, experts)
     return Layers(mixers=mixers, mlps=mlps, window=window if "window" in mixers else None)
 
 
@@ -101,7 +102,7 @@ _EVERY: Final = {"gemma2": 2, "gemma3_text": 6, "gpt_oss": 2, "cohere2": 4, "exa
 
 
 def _mixers(fields: Fields, model_type: str, layers: int, window: int | None) -> tuple[str, ...]:
-    if model_type in _STATE_ONLY:
+    if model_type in STATE_ONLY:
         return ("mamba",) * layers
     if (types := fields.rows("layer_types")) is not None:
         return _named(fields, "layer_types", fields.texts("layer_types") if types else (), _MIXERS, layers)

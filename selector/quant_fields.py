@@ -1,5 +1,6 @@
 """The fields that quantization configs share: bits, group sizes, block shapes, names, and the KV cache's format."""
 
+import re
 from typing import Any
 
 from selector.fields import Fields
@@ -40,9 +41,13 @@ def ignored(fields: Fields) -> tuple[str, ...]:
 
 def block_shape(fields: Fields, *names: str) -> tuple[int, int] | None:
     """Rows and columns that share a scale."""
-    match fields.rows(*names):
+    found = fields.find(*names)
+    match found and found[1]:
         case None:
             return None
+        case str(text) if re.fullmatch(r"[1-9]\d{0,4}x[1-9]\d{0,4}", text, re.ASCII):  # compressed-tensors' older form
+            height, _, width = text.partition("x")
+            return int(height), int(width)
         case [height, width] if type(height) is int and type(width) is int and 1 <= min(height, width) < 1 << 20:
             return height, width
         case other:

@@ -5,7 +5,7 @@ from typing import Final
 
 from selector import layers as layers_of
 from selector.fields import Fields
-from selector.layers import Layers
+from selector.layers import STATE_ONLY, Layers
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,8 +71,6 @@ _FOUR_TIMES: Final = frozenset({"gpt2", "gptj", "gpt_neo", "gpt_bigcode", "codeg
 _MULTI_QUERY: Final = frozenset({"gpt_bigcode", "falcon"})
 """Classes whose multi_query is true where the config does not say (transformers 5.23)."""
 
-_NO_ATTENTION: Final = frozenset({"mamba", "mamba2", "falcon_mamba", "rwkv", "rwkv5", "rwkv6", "rwkv7", "xlstm"})
-
 _DEFAULTS: Final[dict[str, dict[str, int]]] = {
     # transformers 5.23, models/*/configuration_*.py: what published configs leave out and the class fills in
     "gemma": {"head_dim": 256},
@@ -136,7 +134,7 @@ def read_shape(config: Fields, model_type: str, *, inner: bool) -> Shape:
     defaults = (_INNER_DEFAULTS.get(model_type, {}) if inner else {}) | _DEFAULTS.get(model_type, {})
     fields = Fields(config.where, *config.sources, defaults, mend=config.mend)
     hidden = fields.whole(*_HIDDEN, most=MOST)
-    heads = 0 if model_type in _NO_ATTENTION else fields.whole(*_HEADS, most=MOST)
+    heads = 0 if model_type in STATE_ONLY else fields.whole(*_HEADS, most=MOST)
     experts, chosen = _experts(fields)
     layers = layers_of.read(fields, model_type, layers_of.count(fields), experts)
     intermediate = _intermediate(fields, model_type, hidden, experts, layers)
@@ -186,7 +184,7 @@ def _head_dim(fields: Fields, hidden: int, heads: int) -> int:
 
 
 def _kv_heads(fields: Fields, model_type: str, heads: int) -> int:
-    if model_type in _NO_ATTENTION:
+    if model_type in STATE_ONLY:
         return 0
     many = fields.flag("new_decoder_architecture")  # Falcon: multi_query counts for the first ones only
     if not many and fields.flag("multi_query", default=model_type in _MULTI_QUERY):
@@ -203,7 +201,7 @@ def _intermediate(fields: Fields, model_type: str, hidden: int, experts: int, la
     if found is None and model_type in _FOUR_TIMES:
         ratio: int = fields.whole("expansion_ratio", most=MOST, default=4)  # MPT
         return hidden * ratio
-    if found is None and not experts and "dense" in layers.mlps and model_type not in _NO_ATTENTION:
+    if found is None and not experts and "dense" in layers.mlps and model_type not in STATE_ONLY:
         raise fields.missing(*_INTERMEDIATE)
     return found or 0
 
