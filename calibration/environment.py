@@ -3,7 +3,6 @@
 import os
 import re
 import sys
-import tomllib
 from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from pathlib import Path
@@ -226,6 +225,8 @@ def backend_python(name: str) -> Path:
 
 @lru_cache(maxsize=8)
 def _config_as_of(path: Path, changed: int) -> dict[str, str]:  # noqa: ARG001  `changed` is part of the key only
+    import tomllib  # most users have no such file
+
     mend = 'write it as [backends.turbomind], and in the next line python = "/path/to/venv/bin/python"'
     try:
         content = tomllib.loads(path.read_text(encoding="utf-8"))

@@ -92,6 +92,7 @@ def _microarchitecture(info: dict[str, str], flags: frozenset[str]) -> str:
     return max((n for n in same_part or found if generic in ancestors[n]), key=depth, default=generic)
 
 
+@cache
 def _ancestors(name: str) -> frozenset[str]:
     parents = _archspec()["microarchitectures"][name]["from"]
     return frozenset(parents).union(*map(_ancestors, parents))

@@ -30,9 +30,8 @@ class Installation:
     """Why the interpreter cannot be used; nothing is installed there then."""
 
     @classmethod
-    def detect(cls, backend: str) -> "Installation":
-        """Raises BackendError when the config file cannot be read; an interpreter that is missing is a `problem`."""
-        python = backend_python(backend)
+    def detect(cls, python: Path) -> "Installation":
+        """What an interpreter has; one that is missing is a `problem`."""
         try:
             return cls(python=python, versions=installed(python), site_packages=site_packages(python))
         except BackendError as error:
@@ -85,7 +84,8 @@ class HostSpec:
         """
         cpu = Cpu.detect(root)
         devices = accelerators(root, environ, nvml) or (_cpu_device(cpu),)
-        names = all_backends() if backends is None else backends
+        pythons = {name: backend_python(name) for name in (all_backends() if backends is None else backends)}
+        found = {python: Installation.detect(python) for python in set(pythons.values())}
         return cls(
             identifier=_identifier(root, devices, cpu.cores),
             cpu_name=cpu.name,
@@ -94,7 +94,7 @@ class HostSpec:
             cores=cpu.cores,
             memory_bytes=cpu.memory_bytes,
             devices=devices,
-            installations={name: Installation.detect(name) for name in names},
+            installations={name: found[python] for name, python in pythons.items()},
         )
 
 

@@ -48,7 +48,7 @@ def sliding_window(case: Case) -> Finding:
     window, tokens = case.model.sliding_window, case.demand.workload.context_tokens
     if window is None or honours_window(case) or tokens <= window:
         return None
-    text = f"needs at most {window} tokens a sequence, since it ignores the sliding window; found {tokens}"
+    text = f"needs at most {window} tokens a sequence, since it does not honour the sliding window; found {tokens}"
     return f"{text} ({case.demand.workload.label})", _shorter(window)
 
 

@@ -82,7 +82,7 @@ def _surroundings(fact: QuantFact, case: Case) -> Iterator[_Mismatch]:
 
 
 def _group(size: int | None) -> str:
-    return "per channel" if size == -1 else "none" if size is None else str(size)
+    return "-1 (per channel)" if size == -1 else "none" if size is None else str(size)
 
 
 def _symmetry(symmetric: bool | None) -> str:

@@ -79,7 +79,9 @@ def judge(
             )
             if shared is None:
                 shared = [reason for rule in BACKEND_RULES for reason in _reasons(rule, case)]
-            own = [reason for rule in VARIANT_RULES for reason in _reasons(rule, case)]
+            # What does not exist on this device is left out, and its other shortcomings are of no interest.
+            own_rules = VARIANT_RULES if _exists(case) else ()
+            own = [reason for rule in own_rules for reason in _reasons(rule, case)]
             verdicts.append(
                 Verdict(
                     candidate=Candidate(backend=backend.name, variant=variant.name),
@@ -143,7 +145,7 @@ def _left_out(case: Case) -> str:
     variant, device = case.variant, case.device
     label = f"{case.backend.name}:{variant.name}"
     requested = label in case.demand.requested
-    if variant.devices and device.kind not in variant.devices:
+    if not _exists(case):
         return f"for {any_of(name for kind, name in KINDS.items() if kind in variant.devices)} only"
     pointless = sorted(variant.only_without & case.host.cpu_features)
     if pointless and not requested:
@@ -156,8 +158,13 @@ def _left_out(case: Case) -> str:
     return ""
 
 
+def _exists(case: Case) -> bool:
+    """The variant is one for this kind of device."""
+    return not case.variant.devices or case.device.kind in case.variant.devices
+
+
 def _notes(case: Case) -> tuple[str, ...]:
     window = case.model.sliding_window
     if window is None or honours_window(case) or window >= case.model.max_position > 0:
         return ()
-    return (f"right only up to {window} tokens: it ignores the sliding window",)
+    return (f"right only up to {window} tokens: it does not honour the sliding window",)

@@ -333,18 +333,16 @@ def test_sliding_window_matters_beyond_the_window_only() -> None:
     model = small(sliding_window=4096, window_layers=32)
     inside, beyond = Workload(prompt_tokens=4000, output_tokens=96), Workload(prompt_tokens=4000, output_tokens=97)
     assert reasons(backend, model, workload=inside) == []
+    needed = "needs at most 4096 tokens a sequence, since it does not honour the sliding window"
+    mend = "choose a --workload of at most 4096 tokens, prompt and output together"
     assert reasons(backend, model, workload=beyond) == [
-        (
-            "sliding_window",
-            "needs at most 4096 tokens a sequence, since it ignores the sliding window; found 4097 (pp4000:tg97:b1)",
-            "choose a --workload of at most 4096 tokens, prompt and output together",
-        )
+        ("sliding_window", f"{needed}; found 4097 (pp4000:tg97:b1)", mend)
     ]
     assert reasons(FakeBackend(), model, workload=beyond) == []
     honoured = small(sliding_window=4096, window_layers=32, architecture="GptOssForCausalLM")
     assert reasons(backend, honoured, workload=beyond) == []
     noted = judge(model, host(), Demand(workload=inside), {"fake": backend})[0]
-    assert noted.notes == ("right only up to 4096 tokens: it ignores the sliding window",)
+    assert noted.notes == ("right only up to 4096 tokens: it does not honour the sliding window",)
 
 
 def test_vision() -> None:
@@ -490,9 +488,11 @@ def test_left_out() -> None:
         Variant(name="compile", on_request="compiling takes minutes on a CPU"),
         Variant(name="graph", on_request="capturing takes minutes", on_request_device="cuda"),
         Variant(name="fp32", precision="fp32", only_without=frozenset({"avx512f", "amx_bf16"})),
-        Variant(name="gpu", devices=frozenset({"cuda", "rocm"})),
+        Variant(name="gpu", devices=frozenset({"cuda", "rocm"}), precision="fp32"),
+        dtypes={"cuda": frozenset({"float16"})},
     )
     verdicts = judge(small(), host(), Demand(), {"fake": backend})
+    assert all(v.legal for v in verdicts)
     assert {v.candidate.variant: v.left_out for v in verdicts} == {
         "plain": "",
         "int8": "lossy (--allow-lossy)",
