@@ -86,10 +86,8 @@ def changed(quant: QuantFormat, **fields: Any) -> QuantFormat:
         (changed(FP8, block_shape=(128, 128)), []),
         (INT4, []),
         (
-            changed(INT4, group_size=-1, strategy="channel"),
-            [
-                "needs compressed-tensors with group size 32 or 128, strategy group; found group size -1, strategy channel"
-            ],
+            changed(INT4, group_size=-1),
+            ["needs compressed-tensors with group size 32 or 128; found group size -1 (per channel)"],
         ),
         (
             changed(INT4, bits=8, format="int-quantized"),
@@ -140,26 +138,23 @@ def test_awq_of_experts_is_for_turbomind_alone(site: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("capability", "rules"),
+    ("capability", "turbomind", "pytorch"),
     [
-        (
-            (6, 1),
-            {"turbomind": ["compute_capability", "machine_code", "dtype"], "pytorch": ["compute_capability", "dtype"]},
-        ),
-        ((7, 5), {"turbomind": ["dtype"], "pytorch": ["dtype"]}),
-        ((8, 7), {"turbomind": [], "pytorch": []}),
-        ((9, 0), {"turbomind": [], "pytorch": []}),
-        ((10, 3), {"turbomind": ["machine_code"], "pytorch": []}),
-        ((12, 0), {"turbomind": [], "pytorch": []}),
-        ((12, 1), {"turbomind": ["machine_code"], "pytorch": []}),
+        ((6, 1), ["compute_capability", "machine_code", "dtype"], ["compute_capability", "dtype"]),
+        ((7, 5), ["dtype"], ["dtype"]),
+        ((8, 7), [], []),
+        ((9, 0), [], []),
+        ((10, 3), ["machine_code"], []),
+        ((12, 0), [], []),
+        ((12, 1), ["machine_code"], []),
     ],
 )
 def test_bfloat16_by_compute_capability(
-    site: Path, capability: tuple[int, int], rules: tuple[list[str], list[str]]
+    site: Path, capability: tuple[int, int], turbomind: list[str], pytorch: list[str]
 ) -> None:
     verdicts = judge(spec(folder=site), gpu(site, capability), Demand(), BACKENDS)
-    found = {v.candidate.backend: [r.rule for r in v.reasons] for v in verdicts if v.candidate.variant != "eager"}
-    assert (found["turbomind"], found["pytorch"]) == rules
+    found = {v.candidate.label: [r.rule for r in v.reasons] for v in verdicts}
+    assert found == {"turbomind:default": turbomind, "pytorch:graph": pytorch, "pytorch:eager": pytorch}
 
 
 def test_window_that_turbomind_ignores(site: Path) -> None:
