@@ -70,20 +70,28 @@ def refusal(spec: ModelSpec, verdicts: Sequence[Verdict], backend: str | None) -
         lines = [f"  {name}: {reason}" for name, reason in reasons_of(verdicts)]
         return NoLegalBackend("\n".join([f"no backend can run {spec.name} here", *lines]), see)
     named = [v for v in verdicts if backend in {v.candidate.backend, v.candidate.label}]
-    lines = [f"  {reason}" if name in {backend, ""} else f"  {name}: {reason}" for name, reason in reasons_of(named)]
+    lines = [f"  {reason}" if name == backend else f"  {name}: {reason}" for name, reason in reasons_of(named)]
+    if named[0].candidate.label == backend:
+        lines = [f"  {reason}" for _, reason in reasons_of(named)]
     return IllegalBackend("\n".join([f"{backend} cannot run {spec.name}", *lines]), see)
 
 
-def reasons_of(verdicts: Sequence[Verdict]) -> list[tuple[str, str]]:
-    """(name, reason) pairs in order: what all variants of a backend share under its name, the rest under theirs."""
+def reasons_of(verdicts: Sequence[Verdict], everyone: Sequence[Verdict] = ()) -> list[tuple[str, str]]:
+    """(name, reason) pairs in order, each reason of a backend once, under the name of the variants that it holds for.
+
+    Args:
+        everyone: all verdicts there are, where `verdicts` are some: a backend's own name stands for all its variants.
+    """
     found: list[tuple[str, str]] = []
-    for name in dict.fromkeys(v.candidate.backend for v in verdicts):
-        its = [v for v in verdicts if v.candidate.backend == name]
-        texts = [[r.text for r in v.reasons] + ([v.left_out] if v.left_out and not v.reasons else []) for v in its]
-        shared = [text for text in texts[0] if all(text in other for other in texts)]
-        found += [(name, text) for text in shared]
-        for verdict, own in zip(its, texts, strict=True):
-            found += [(verdict.candidate.label, text) for text in own if text not in shared]
+    for backend in dict.fromkeys(v.candidate.backend for v in verdicts):
+        of_all = {v.candidate.variant for v in (everyone or verdicts) if v.candidate.backend == backend}
+        holds: dict[str, list[str]] = {}
+        for verdict in verdicts:
+            if verdict.candidate.backend == backend:
+                for text in [r.text for r in verdict.reasons] or [verdict.left_out]:
+                    holds.setdefault(text, []).append(verdict.candidate.variant)
+        for text, variants in holds.items():
+            found.append((backend if of_all == set(variants) else f"{backend}:{','.join(variants)}", text))
     return found
 
 

@@ -1,0 +1,91 @@
+"""Progress: a calibration's events on a terminal as one living line, elsewhere as plain lines."""
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+from rich.console import Console
+from rich.progress import Progress as Bar
+from rich.progress import SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.text import Text
+
+from calibration.measurement import Failure, Measurement
+from selector.planning import Plan
+from selector.screens_calibrate import header, launched, left, step
+
+
+class Progress:
+    """A reporter for calibrate(); a context manager, since a living line must be ended.
+
+    Args:
+        console: of stderr.
+        random_weights: what the user asked for, for the header.
+    """
+
+    def __init__(
+        self, console: Console, *, random_weights: bool = False, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._console = console
+        self._random_weights = random_weights
+        self._clock = clock
+        self._bar: Bar | None = None
+        self._round = ""
+        self._candidate = ""
+        self._end_s: float | None = None
+        """When, on the clock, it will probably be over."""
+
+    def __enter__(self) -> "Progress":
+        if self._console.is_terminal:
+            self._bar = Bar(
+                SpinnerColumn(),
+                TextColumn("{task.description}", markup=False),
+                TimeElapsedColumn(),
+                TextColumn("{task.fields[left]}", markup=False),
+                console=self._console,
+                transient=True,
+            )
+            self._task = self._bar.add_task("", total=None, left="", visible=False)
+            self._bar.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+    def event(self, name: str, **fields: Any) -> None:
+        """Show what the runner says."""
+        match name, fields:
+            case "plan", {"plan": Plan() as plan}:
+                across = self._console.width if self._console.is_terminal else None
+                for line in header(plan, random_weights=self._random_weights, across=across):
+                    self._line(line)
+                self._line("")
+            case "round", {"number": number, "of": of}:
+                self._round = f"round {number} of at most {of}"
+            case "launch", {"candidate": candidate}:
+                self._candidate = candidate
+                remaining = fields.get("left_s")
+                self._end_s = None if remaining is None else self._clock() + remaining
+                self._step("starting")
+            case (("measured" | "failed"), {"outcome": (Measurement() | Failure()) as outcome}):
+                self._line(launched(outcome))
+            case "out", {"candidate": candidate, "number": number}:
+                self._line(f"{candidate} is out after round {number}: slower on every cell")
+            case "end", _:
+                self._candidate = ""
+            case "reference_failed", _:
+                self._line(step(name, fields))
+            case _ if text := step(name, fields):
+                self._step(text)
+
+    def _line(self, text: str) -> None:
+        # Text, not str: brackets in paths and messages are no markup; and no wrapping of what others may parse.
+        self._console.print(Text(text), soft_wrap=True, highlight=False)
+
+    def _step(self, text: str) -> None:
+        told = "  ".join(part for part in (self._round, self._candidate, text) if part)
+        remaining = left(None if self._end_s is None else max(0.0, self._end_s - self._clock()))
+        if self._bar is not None:
+            self._bar.update(self._task, description=told, left=remaining, visible=True)
+        elif not text.startswith("cell ") or text.startswith("cell 1/"):
+            self._line("  ".join(part for part in (told, remaining) if part))

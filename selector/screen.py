@@ -1,0 +1,134 @@
+"""What the user sees, as text: figures with their units, aligned columns, whole screens. Nothing here prints."""
+
+import shutil
+import textwrap
+import time
+from collections.abc import Iterable, Sequence
+from statistics import median
+
+from calibration.measurement import Agreement, Measurement, OutputVerdict, spread
+from calibration.workload import Workload
+
+DEFAULT_WIDTH = 100
+
+
+def width() -> int:
+    """Columns of the terminal, or DEFAULT_WIDTH where there is none."""
+    return shutil.get_terminal_size((DEFAULT_WIDTH, 24)).columns
+
+
+def seconds(value: float) -> str:
+    """`3.27 s`, `61 ms`, `14.6 ms`, `2:05 min`: three digits at most, above 100 s minutes."""
+    if value >= 99.95:
+        whole = round(value)
+        return f"{whole // 60}:{whole % 60:02} min" if whole < 3600 else f"{value / 3600:.1f} h"
+    if value >= 1:
+        return f"{_digits(value)} s"
+    if value >= 0.000_999_5:
+        return f"{_digits(value * 1e3)} ms"
+    return f"{_digits(value * 1e6)} µs"
+
+
+def seconds_within(value: float, half: float) -> str:
+    """`1.92 ± 0.01 s`: the value and half the width of its interval, in one unit."""
+    unit, name = (1.0, "s") if value >= 1 else (1e-3, "ms")
+    return within(value / unit, half / unit) + f" {name}"
+
+
+def within(value: float, half: float) -> str:
+    """`719 ± 11`, `49.6 ± 0.8`: both to the digit at which the value has three."""
+    places = _places(value)
+    return f"{value:.{places}f} ± {half:.{places}f}"
+
+
+def size(count: float) -> str:
+    """`0.9 GiB`, `512 MiB`."""
+    return f"{count / (1 << 30):.1f} GiB" if count >= 0.1 * (1 << 30) else f"{count / (1 << 20):.0f} MiB"
+
+
+def parameters(count: int) -> str:
+    """`135 M`, `7.6 B`."""
+    if count >= 999_500_000:
+        return f"{_digits(count / 1e9)} B"
+    return f"{_digits(count / 1e6)} M"
+
+
+def plural(count: int, word: str, many: str = "") -> str:
+    """`1 launch`, `2 launches`."""
+    plenty = many or (f"{word}es" if word.endswith(("ch", "sh", "s", "x")) else f"{word}s")
+    return f"{count:,} {word if count == 1 else plenty}"
+
+
+def age(then: float, now: float | None = None) -> str:
+    """`3 days ago`, `just now`."""
+    past = (time.time() if now is None else now) - then
+    for unit, word in ((86400, "day"), (3600, "hour"), (60, "minute")):
+        if past >= unit:
+            return f"{plural(int(past // unit), word)} ago"
+    return "just now"
+
+
+def day(then: float) -> str:
+    """`2026-11-24`, in UTC."""
+    return time.strftime("%Y-%m-%d", time.gmtime(then))
+
+
+def _digits(value: float) -> str:
+    return f"{value:.{_places(value)}f}"
+
+
+def _places(value: float) -> int:
+    return 0 if value >= 99.95 else 1 if value >= 9.995 else 2
+
+
+def columns(rows: Iterable[Sequence[str]], align: str = "", *, gap: int = 2, across: int | None = None) -> list[str]:
+    """Rows as lines of aligned columns.
+
+    Args:
+        align: a letter for each column, `<` left or `>` right; left where letters are missing.
+        gap: blanks between columns.
+        across: the last column is wrapped to lines of this length, under itself; None: never.
+    """
+    table = [[str(cell) for cell in row] for row in rows]
+    if not table:
+        return []
+    count = max(map(len, table))
+    table = [row + [""] * (count - len(row)) for row in table]
+    widths = [max(len(row[i]) for row in table) for i in range(count)]
+    sides = align.ljust(count, "<")[:count]
+    lines: list[str] = []
+    for row in table:
+        *cells, last = [f"{cell:{side}{wide}}" for cell, side, wide in zip(row, sides, widths, strict=True)]
+        start = "".join(cell + " " * gap for cell in cells)
+        room = (across or 0) - len(start)
+        parts = textwrap.wrap(last, room, break_long_words=False, break_on_hyphens=False) if room >= 20 else [last]
+        lines += [((start if i == 0 else " " * len(start)) + part).rstrip() for i, part in enumerate(parts or [""])]
+    return lines
+
+
+def rate(values: Sequence[float]) -> str:
+    """`719 ± 11 tok/s`, of one value a launch (or, of a single launch, a sample)."""
+    return f"{within(median(values), spread(values))} tok/s"
+
+
+def prefill(launches: Sequence[Measurement], cell: Workload) -> list[float]:
+    """Prompt tokens a second of the whole batch: one value a launch, of a single launch one a sample."""
+    tokens = cell.prompt_tokens * cell.batch
+    found = [c for m in launches for c in m.cells if c.workload == cell]
+    if len(found) == 1:
+        return [tokens / s.ttft_s for s in found[0].clean if s.ttft_s > 0]
+    return [tokens / c.ttft_s for c in found if c.ttft_s > 0]
+
+
+def decode(launches: Sequence[Measurement], cell: Workload) -> list[float]:
+    """New tokens a second of the whole batch: one value a launch, of a single launch one a sample."""
+    found = [c for m in launches for c in m.cells if c.workload == cell]
+    times = [s.tpot_s for s in found[0].clean] if len(found) == 1 else [c.tpot_s for c in found]
+    return [cell.batch / t for t in times if t]
+
+
+def output(agreement: Agreement) -> str:
+    """`right`, `lossy (KL 0.012)`."""
+    if agreement.verdict is OutputVerdict.LOSSY and agreement.kl is not None:
+        return f"lossy (KL {agreement.kl:.2g})"
+    return str(agreement.verdict)
