@@ -84,11 +84,11 @@ class Cache:
             CacheError: it is a directory, another program's, of a newer version, may not be read, or cannot be reached.
         """
         text = str(where or os.environ.get("AUTOBACKEND_CACHE") or _default_path())
-        if "://" in text and not text.startswith("sqlite:///"):
+        if "://" in text and (not text.startswith("sqlite:///") or ":memory:" in text):
             cache = cls(text, None)
         else:
             path = Path(text.removeprefix("sqlite:///")).expanduser().absolute()
-            cache = cls(f"sqlite:///{path}", SQLiteFile(path, notify))
+            cache = cls("", SQLiteFile(path, notify))
         cache._ready()
         return cache
 
@@ -276,11 +276,11 @@ class Cache:
             with (self._writable_file() if self._file else self._server()).begin() as connection:
                 result = work(connection)
         except (SQLAlchemyError, sqlite3.Error) as error:
-            cause = getattr(error, "orig", None) or error
+            cause, opened = getattr(error, "orig", None) or error, self._engine_state
             self._drop_engine()
             if self._file is None or not corrupt(cause):
                 raise self._problem(error) from error
-            self._file.broken(cause)
+            self._file.broken(cause, opened)
             if not again:
                 raise CacheError(
                     f"the cache {self.location} was corrupt and was set aside", "do it once more"
@@ -306,7 +306,7 @@ class Cache:
             from calibration.migrations import upgrade
 
             self._drop_engine()
-            self._engine = _engine(self._url, "delete" if on_network(self._file.path) else "wal")
+            self._engine, self._engine_state = _file_engine(self._file.path), state
             upgrade(self._engine, self.location)
             self._engine_state = self._file.state
         return self._engine
@@ -314,12 +314,13 @@ class Cache:
     def _server(self) -> "Engine":
         if self._engine is None or (self._engine_state and self._engine_state[0] != os.getpid()):
             self._drop_engine()
+            from sqlalchemy import create_engine
             from sqlalchemy.exc import SQLAlchemyError
 
             from calibration.migrations import upgrade
 
             try:
-                self._engine = _engine(self._url)
+                self._engine = create_engine(self._url)
                 upgrade(self._engine, self.location)
             except (SQLAlchemyError, ImportError) as error:
                 raise self._problem(error) from error
@@ -342,17 +343,19 @@ class Cache:
         )
 
 
-def _engine(url: str, journal: str | None = None) -> "Engine":
-    """An engine; that of a file gets its journal mode, and every transaction takes the write lock at its beginning."""
-    from sqlalchemy import create_engine, event
+def _file_engine(path: Path) -> "Engine":
+    """An engine of which every transaction writes: it takes the lock at its start, and is on the disk at its end."""
+    from sqlalchemy import URL, create_engine, event
 
-    if journal is None:
-        return create_engine(url)
-    engine = create_engine(url, connect_args={"timeout": BUSY_S, "isolation_level": None, "check_same_thread": False})
+    journal = "delete" if on_network(path) else "wal"
+    engine = create_engine(
+        URL.create("sqlite", database=os.fspath(path)),
+        connect_args={"timeout": BUSY_S, "isolation_level": None, "check_same_thread": False},
+    )
 
     @event.listens_for(engine, "connect")
     def prepare(connection: Any, _: Any) -> None:
-        # FULL: a commit is on the disk when it returns, so a row survives a kill, and a power cut too.
+        # FULL syncs at every commit: a row survives a kill, and a power cut too.
         connection.execute("PRAGMA synchronous = FULL")
         if connection.execute("PRAGMA journal_mode").fetchone() != (journal,):
             with suppress(sqlite3.OperationalError):  # somebody is using it: next time

@@ -179,7 +179,10 @@ def _identity(*key: Any) -> Identity:
 
 @lru_cache(1024)
 def _environment(text: str) -> Mapping[str, str]:
-    return {str(name): str(version) for name, version in json.loads(text).items()}
+    found = json.loads(text)
+    if type(found) is not dict:
+        raise TypeError(f"an environment is an object; found {text!r:.40}")
+    return {str(name): str(version) for name, version in found.items()}
 
 
 @lru_cache(1024)

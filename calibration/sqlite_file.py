@@ -76,7 +76,7 @@ class SQLiteFile:
                     connection.close()
                     raise
             except sqlite3.Error as error:
-                self.broken(error)
+                self.broken(error, state)
                 return False
             if self.version is None:
                 connection.close()
@@ -98,32 +98,32 @@ class SQLiteFile:
         except sqlite3.Error as error:
             if "decode to UTF-8" in str(error):
                 return list(self.scan(statement, values))
-            self.broken(error)
+            self.broken(error, self._opened)
             return []
 
     def scan(self, statement: str, values: Mapping[str, Any]) -> Iterator[Row]:
         """Row by row, on a connection of its own; stray bytes in texts are replaced. Raises as `lookup`."""
         if not self.ready():
             return
+        opened = self._opened
         try:
             with closing(self._connect()) as connection:
                 connection.text_factory = lambda raw: raw.decode("utf-8", "replace")
                 yield from connection.execute(statement, values)
         except sqlite3.Error as error:
-            self.broken(error)
+            self.broken(error, opened)
 
-    def broken(self, error: BaseException) -> None:
-        """Set a corrupt file aside and say so.
+    def broken(self, error: BaseException, opened: tuple[int, int] | None) -> None:
+        """Set a corrupt file aside and say so, unless another process has done it: then its state is no longer `opened`.
 
         Raises:
             CacheError: it is not corrupt, but cannot be used.
         """
         if not corrupt(error):
             raise self.problem(error) from error
-        seen = self._opened[1] if self._opened else None
         self.close()
-        if seen is not None and self._inode() != seen:
-            return  # another process has set it aside already
+        if opened is not None and self.state != opened:
+            return
         if not self.writable:
             self._notify(f"the cache {self.path} is corrupt ({error}) and read-only: it counts as empty")
             return
