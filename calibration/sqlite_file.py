@@ -114,7 +114,7 @@ class SQLiteFile:
             self.broken(error, opened)
 
     def broken(self, error: BaseException, opened: tuple[int, int] | None) -> None:
-        """Set a corrupt file aside and say so, unless another process has done it: then its state is no longer `opened`.
+        """Set a corrupt file aside and say so, unless another process has: its state is no longer `opened` then.
 
         Raises:
             CacheError: it is not corrupt, but cannot be used.
