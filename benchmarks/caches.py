@@ -4,7 +4,9 @@ import hashlib
 import json
 import random
 import shutil
+import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -12,10 +14,13 @@ from pathlib import Path
 from calibration.cache import Cache
 from calibration.environment import POLICY
 from calibration.measurement import Agreement, Cell, Identity, Measurement, OutputVerdict, Sample
+from calibration.rows import COLUMNS
 from calibration.workload import grid
 from selector.planning import Plan
 
 FOLDER = Path("build/benchmarks")
+LEAST = 100_000
+"""Launches in the smallest cache."""
 ROUNDS = 3
 SIZES = 10
 """Models of other sizes, with rows under the same architecture, quant and device as the one that is asked about."""
@@ -23,19 +28,40 @@ _BATCH = 5_000
 
 
 def stocked(plan: Plan, rows: int) -> Path:
-    """A cache of `rows` launches, made once: 12 to 15 of each model, ten models a key, the planned one among them."""
-    told = json.dumps([str(plan.identity), [[e.label, dict(e.environment)] for e in plan.entries], POLICY, rows])
+    """A cache of `rows` launches, made once; the planned model's are among those of ten models a key.
+
+    Args:
+        rows: LEAST, or a multiple of it.
+    """
+    told = json.dumps(
+        [str(plan.identity), [[e.label, dict(e.environment)] for e in plan.entries], POLICY, COLUMNS, rows]
+    )
     path = FOLDER / f"cache-{rows}-{hashlib.sha256(told.encode()).hexdigest()[:8]}.db"
     if not path.exists():
         FOLDER.mkdir(parents=True, exist_ok=True)
         unfinished = path.with_suffix(".unfinished")
         unfinished.unlink(missing_ok=True)
-        with Cache.open(unfinished) as cache:
-            stream = islice(_launches(plan), rows)
-            while batch := list(islice(stream, _BATCH)):
-                cache.add(*batch)
-        shutil.move(unfinished, path)
+        if rows > LEAST:
+            shutil.copyfile(stocked(plan, LEAST), unfinished)
+            _multiply(unfinished, rows // LEAST)
+        else:
+            with Cache.open(unfinished) as cache:
+                stream = islice(_launches(plan), LEAST)
+                while batch := list(islice(stream, _BATCH)):
+                    cache.add(*batch)
+        unfinished.rename(path)
     return path
+
+
+def _multiply(path: Path, times: int) -> None:
+    """Copy every row times - 1 times, under another run_id and architecture: quicker than writing launches."""
+    changed = {"run_id": ":copy || '-' || run_id", "architecture": "architecture || :copy"}
+    columns, values = ", ".join(COLUMNS), ", ".join(changed.get(name, name) for name in COLUMNS)
+    statement = f"INSERT INTO launches ({columns}) SELECT {values} FROM launches WHERE rowid <= :last"  # noqa: S608
+    with closing(sqlite3.connect(path)) as connection, connection:
+        last = connection.execute("SELECT max(rowid) FROM launches").fetchone()[0]
+        for copy in range(1, times):
+            connection.execute(statement, {"copy": copy, "last": last})
 
 
 def _launches(plan: Plan) -> Iterator[Measurement]:

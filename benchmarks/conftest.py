@@ -1,15 +1,14 @@
 """The model and the host that the benchmarks ask about."""
 
-import json
 import os
 import shutil
 from collections.abc import Callable
-from importlib.resources import files
 from pathlib import Path
 
 import pytest
 
 from benchmarks.caches import stocked
+from selector.model import ModelSpec
 from selector.planning import Plan, plan
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -33,9 +32,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder as a hub has it: a real config.json, and weights of the right size that nobody reads."""
     folder = tmp_path_factory.mktemp("models") / "Qwen2.5-0.5B"
     folder.mkdir()
-    with files("selector").joinpath("shapes/qwen2.5-0.5b.json").open("rb") as shape:
-        config = json.load(shape)
-    (folder / "config.json").write_text(json.dumps(config, indent=2))
+    shutil.copy(ModelSpec.read("shape:qwen2.5-0.5b").folder / "config.json", folder)
     with (folder / "model.safetensors").open("wb") as weights:
         weights.truncate(988_097_824)
     return folder

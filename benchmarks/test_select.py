@@ -56,4 +56,4 @@ def test_autoget_backend_in_a_fresh_process(benchmark: Any, model: Path, lmdeplo
     code = "import sys; from lmdeploy.archs import autoget_backend; print(autoget_backend(sys.argv[1]))"
     command = [str(lmdeploy_python), "-c", code, str(model)]
     benchmark.extra_info |= {"what": "LMDeploy's autoget_backend in a fresh process"}
-    benchmark.pedantic(lambda: subprocess.run(command, cwd=ROOT, check=True, capture_output=True), rounds=15)
+    benchmark.pedantic(lambda: subprocess.run(command, cwd=ROOT, check=True, capture_output=True), rounds=5)
