@@ -1,0 +1,190 @@
+"""CTranslate2: a C++ engine for Transformer models, converted once from a Hugging Face folder."""
+
+import json
+import shlex
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from calibration.backend import Backend, Engine, Facts, Generation, Job, Rows, Variant
+from calibration.workload import Workload
+
+_REGISTRY = "ctranslate2 4.8.5 converters/transformers.py (register_loader)"
+
+_DECODERS = frozenset({
+    "BloomForCausalLM", "CodeGenForCausalLM", "FalconForCausalLM", "GPT2LMHeadModel", "GPTBigCodeForCausalLM",
+    "GPTJForCausalLM", "Gemma2ForCausalLM", "Gemma3ForCausalLM", "GemmaForCausalLM", "LlamaForCausalLM",
+    "MPTForCausalLM", "MistralForCausalLM", "OPTForCausalLM", "Qwen2ForCausalLM", "Qwen3ForCausalLM",
+})  # fmt: skip
+"""Decoders with a registered conversion that converts with transformers 5. Phi, Phi3, GPTNeoX and Gemma4 are registered
+too, but their loaders ask for attributes that transformers 5 renamed (tried with 5.23.0). No mixture of experts is."""
+
+
+class CTranslate2Backend(Backend):
+    """ctranslate2.Generator on a model that TransformersConverter wrote."""
+
+    name = "ctranslate2"
+    facts = Facts(
+        title="CTranslate2",
+        url="https://github.com/OpenNMT/CTranslate2",
+        package="ctranslate2",
+        requires=("ctranslate2>=4.5", "torch>=2.4", "transformers>=5"),
+        install="pip install 'autobackend[ctranslate2]'",
+        devices=frozenset({"cpu", "cuda"}),
+        architectures=_DECODERS,
+        rope_types=frozenset({"default", "linear", "llama3", "longrope", "su"}),
+        windowed_architectures=frozenset({"Gemma2ForCausalLM", "Gemma3ForCausalLM", "MistralForCausalLM"}),
+        bf16_capability=(8, 0),
+        order=40,
+        sources=(_REGISTRY, "ctranslate2 4.8.5 converters/transformers.py (_SUPPORTED_ROPE_SCALING)"),
+    )
+    variants = (
+        # bf16 loads on no CPU ("do not support efficient bfloat16"), but a bf16 model is exact in float32.
+        Variant(name="float32", precision="fp32", prepares=True, options={"compute_type": "float32"}),
+        Variant(
+            name="float16",
+            precision="model",
+            prepares=True,
+            devices=frozenset({"cuda"}),
+            options={"compute_type": "float16"},
+        ),
+        Variant(
+            name="bfloat16",
+            precision="model",
+            prepares=True,
+            devices=frozenset({"cuda"}),
+            options={"compute_type": "bfloat16"},
+        ),
+        Variant(name="int8", precision="int8", lossy=True, prepares=True, options={"compute_type": "int8"}),
+    )
+
+    def fits(self, model: Any, variant: Variant, device: Any = None) -> list[str]:
+        """Also: what the converter leaves out, and the 16-bit variants only in the model's own dtype."""
+        reasons = []
+        if variant.name in {"float16", "bfloat16"} and model.dtype != variant.name:
+            reasons.append(f"needs a {variant.name} model; found {model.dtype}")
+        cap = _raw_config(model.folder).get("final_logit_softcapping")
+        if model.architecture == "Gemma2ForCausalLM" and cap:
+            # Its logits differ by up to 4.8; applying the cap to them restores transformers' (ctranslate2 4.8.5).
+            reasons.append(f"needs no final_logit_softcapping, which the conversion leaves out; found {cap:g}")
+        return reasons
+
+    def prepare(self, job: Job, destination: Path, say: Callable[[str], None]) -> None:
+        """Convert; full precision keeps the checkpoint's dtype on disk."""
+        from ctranslate2.converters import TransformersConverter
+
+        quantization = None if job.variant.precision != "int8" else _int8(job)
+        say(f"ctranslate2: converting {job.model_dir} (quantization: {quantization or 'none'})")
+        converter = TransformersConverter(
+            str(job.model_dir), low_cpu_mem_usage=True, trust_remote_code=job.trust_remote_code
+        )
+        converter.convert(str(destination), quantization=quantization, force=True)
+
+    def load(self, job: Job) -> Engine:
+        """Load the converted model.
+
+        Raises:
+            ValueError: the device does not compute the variant's type, or two tokens of the vocabulary share a name.
+        """
+        import ctranslate2
+
+        assert job.artifact_dir is not None  # the caller runs `prepare` for every variant that prepares
+        compute_type = _int8(job) if job.variant.precision == "int8" else str(job.variant.options["compute_type"])
+        supported = ctranslate2.get_supported_compute_types(job.device)
+        if compute_type not in supported:
+            raise ValueError(f"needs compute type {compute_type}; this {job.device} has {', '.join(sorted(supported))}")
+        words = json.loads((job.artifact_dir / "vocabulary.json").read_text(encoding="utf-8"))
+        if len(set(words)) != len(words):
+            raise ValueError(f"needs a name of its own for each token; found {len(words)} tokens, {len(set(words))} names")
+        generator = ctranslate2.Generator(
+            str(job.artifact_dir),
+            job.device,
+            compute_type=compute_type,
+            inter_threads=1,
+            intra_threads=job.threads,
+        )
+        return _Generator(generator, words)
+
+    def engine_config(self, variant: Variant, model_dir: str, workload: Workload) -> dict[str, Any]:
+        """Keyword arguments for ctranslate2.Generator."""
+        return dict(variant.options)
+
+    def command(self, variant: Variant, model: str, artifact_dir: str | None) -> str:
+        """CTranslate2 has no server: convert where nothing is converted yet, else answer one line of text."""
+        compute_type = str(variant.options["compute_type"])
+        if artifact_dir is None:
+            words = ["ct2-transformers-converter", "--model", model, "--output_dir", "ctranslate2-model"]
+            return shlex.join(words + (["--quantization", "int8"] if variant.precision == "int8" else []))
+        program = (
+            "import ctranslate2, transformers; "
+            f"engine = ctranslate2.Generator({artifact_dir!r}, 'auto', compute_type={compute_type!r}); "
+            f"words = transformers.AutoTokenizer.from_pretrained({model!r}); "
+            "prompt = words.convert_ids_to_tokens(words.encode(input('prompt: '))); "
+            "made = engine.generate_batch([prompt], max_length=128, include_prompt_in_result=False); "
+            "print(words.decode(made[0].sequences_ids[0]))"
+        )
+        return shlex.join(["python", "-c", program])
+
+
+class _Generator(Engine):
+    """A loaded model; prompts go in as token strings, ids come out."""
+
+    def __init__(self, generator: Any, words: list[str]) -> None:
+        self._generator = generator
+        self._words = words
+
+    def generate(self, prompts: Sequence[Sequence[int]], new_tokens: int) -> Generation:
+        """One batch; the engine calls back for every token as it is chosen."""
+        began = time.perf_counter()
+        arrivals: list[list[float]] = [[] for _ in prompts]
+
+        def chosen(step: Any) -> bool:
+            arrivals[step.batch_id].append(time.perf_counter() - began)
+            return False  # True would end this sequence
+
+        made = self._generator.generate_batch(
+            [[self._words[token] for token in prompt] for prompt in prompts],
+            min_length=new_tokens,
+            max_length=new_tokens,
+            end_token=[],
+            sampling_topk=1,
+            include_prompt_in_result=False,
+            callback=chosen,
+        )
+        return Generation(
+            tokens=tuple(tuple(result.sequences_ids[0]) for result in made), arrivals=tuple(map(tuple, arrivals))
+        )
+
+    def score(self, prompt: Sequence[int], continuation: Sequence[int]) -> Rows:
+        """Logits of the whole sequence in one call: the engine scores no step of its decoding."""
+        import numpy as np
+
+        logits = self._generator.forward_batch([[*prompt, *continuation]])
+        device = str(getattr(logits, "device", "cpu"))
+        if device != "cpu":
+            import ctranslate2
+
+            logits = logits.to_device(ctranslate2.Device.cpu)
+        if str(logits.dtype).rpartition(".")[2] != "float32":
+            import ctranslate2
+
+            logits = logits.to(ctranslate2.DataType.float32)
+        rows = np.array(logits)[0, len(prompt) - 1 :]
+        return list(rows)
+
+    def close(self) -> None:
+        self._generator.unload_model()
+
+
+def _int8(job: Job) -> str:
+    """int8 weights; the rest in float32 on a CPU, in the model's dtype on a GPU."""
+    return f"int8_{'float32' if job.device == 'cpu' else job.dtype}"
+
+
+def _raw_config(folder: Path) -> dict[str, Any]:
+    try:
+        found = json.loads((Path(folder) / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
