@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Self
 
 from rich.console import Console
 from rich.progress import Progress as Bar
@@ -34,7 +34,7 @@ class Progress:
         self._end_s: float | None = None
         """When, on the clock, it will probably be over."""
 
-    def __enter__(self) -> "Progress":
+    def __enter__(self) -> Self:
         if self._console.is_terminal:
             self._bar = Bar(
                 SpinnerColumn(),

@@ -106,6 +106,11 @@ def columns(rows: Iterable[Sequence[str]], align: str = "", *, gap: int = 2, acr
     return lines
 
 
+def shown_cell(cells: Iterable[Workload]) -> Workload:
+    """The cell that the table shows: the longest prompt of the smallest batch."""
+    return max(cells, key=lambda c: (-c.batch, c.prompt_tokens))
+
+
 def rate(values: Sequence[float]) -> str:
     """`719 ± 11 tok/s`, of one value a launch (or, of a single launch, a sample)."""
     return f"{within(median(values), spread(values))} tok/s"

@@ -5,11 +5,10 @@ from typing import Any
 
 from calibration.measurement import Failure, FailureKind, Measurement
 from calibration.runner import Tally
-from calibration.workload import Workload
 from selector.answer import Selection
 from selector.planning import Calibration, Plan
 from selector.ranking import Ranked, ratio
-from selector.screen import columns, decode, output, parameters, plural, prefill, rate, seconds, size
+from selector.screen import columns, decode, output, parameters, plural, prefill, rate, seconds, shown_cell, size
 from selector.telling import reasons_of
 
 
@@ -91,11 +90,6 @@ def launched(outcome: Measurement | Failure) -> str:
     figures = [f"prefill {rate(ttft)}" if ttft else "", f"decode {rate(tpot)}" if tpot else ""]
     told = [f"loaded in {seconds(outcome.load_s)}", *figures, f"output {output(outcome.agreement)}"]
     return head + ", ".join(part for part in told if part)
-
-
-def shown_cell(cells: Iterable[Workload]) -> Workload:
-    """The cell that the table shows: the longest prompt of the smallest batch."""
-    return max(cells, key=lambda c: (-c.batch, c.prompt_tokens))
 
 
 def table(calibration: Calibration, order: Sequence[str] = ()) -> list[str]:

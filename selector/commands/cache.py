@@ -1,0 +1,190 @@
+"""`autobackend cache`: what the calibrations left."""
+
+import time
+from collections.abc import Iterable
+from typing import Any, TextIO
+
+import click
+
+from calibration import errors
+from calibration.measurement import Failure, Measurement, Outcome, to_json
+from selector.commands.terminal import (
+    cache_option,
+    examples,
+    json_option,
+    model_argument,
+    open_cache,
+    show,
+    show_json,
+    warn,
+)
+from selector.screen import age, columns, decode, output, plural, prefill, rate, shown_cell, size
+
+
+@click.group(
+    epilog=examples(
+        "autobackend cache list",
+        "autobackend cache export --out rows.jsonl",
+        "autobackend cache import rows.jsonl",
+        "autobackend cache prune --older-than 90",
+    )
+)
+def cache() -> None:
+    """The measurements: list, show, move and forget them."""
+
+
+@cache.command()
+@cache_option
+def path(cache: str | None) -> None:
+    """Print where the cache is."""
+    with open_cache(cache) as opened:
+        click.echo(opened.location)
+
+
+@cache.command("list")
+@cache_option
+@json_option
+def list_(cache: str | None, as_json: bool) -> None:
+    """List what was measured: a line for each model, device and host."""
+    groups: dict[tuple[str, ...], list[Outcome]] = {}
+    with open_cache(cache) as opened:
+        for outcome in opened.all():
+            its = outcome.identity
+            key = (outcome.model, its.architecture, its.quant, its.device, its.host, its.fingerprint)
+            groups.setdefault(key, []).append(outcome)
+        location = opened.location
+    if as_json:
+        names = ("model", "architecture", "quant", "device", "host", "fingerprint")
+        show_json([{**dict(zip(names, key, strict=True)), **_counts(found)} for key, found in groups.items()])
+        return
+    if not groups:
+        click.echo(f"nothing was measured yet; the cache is {location}", err=True)
+        return
+    rows = [("model", "architecture", "quant", "device", "host", "launches", "failed", "newest")]
+    for (model, architecture, quant, device, host, _), found in groups.items():
+        told = _counts(found)
+        when = age(told["newest"])
+        rows.append((model, architecture, quant, device, host, str(told["launches"]), str(told["failures"]), when))
+    show(columns(rows, "<<<<<>>>"))
+
+
+@cache.command("show")
+@model_argument
+@cache_option
+@json_option
+def show_(model: str, cache: str | None, as_json: bool) -> None:
+    """Show every launch of MODEL, named as it was when it was measured."""
+    with open_cache(cache) as opened:
+        found = list(opened.all(model=model))
+        known = sorted({o.model for o in opened.all()}) if not found else []
+    if not found:
+        mend = f"measured were: {', '.join(known)}" if known else f"measure it: autobackend calibrate {model}"
+        raise errors.UsageError(f"the cache has no launch of {model}", mend)
+    if as_json:
+        show_json([to_json(o) for o in found])
+        return
+    rows = [("candidate", "round", "when", "versions", "outcome")]
+    rows += [(o.candidate.label, str(o.round), age(o.started_at), _versions(o), _told(o)) for o in found]
+    show(columns(rows, "<>>"))
+
+
+@cache.command()
+@click.option(
+    "--out", metavar="FILE", type=click.File("w", encoding="utf-8", lazy=True), default="-", help="Default: stdout."
+)
+@click.option("--model", help="Only of this model.")
+@click.option("--host", help="Only of this host (see `cache list`).")
+@cache_option
+def export(out: TextIO, cache: str | None, **conditions: str | None) -> None:
+    """Write launches as JSON lines, raw samples and all."""
+    with open_cache(cache) as opened:
+        count = opened.export(out, **_given(conditions))
+    click.echo(f"exported {plural(count, 'launch')}", err=True)
+
+
+@cache.command("import")
+@click.argument("files", nargs=-1, required=True, type=click.File("r", encoding="utf-8", errors="replace"))
+@cache_option
+def import_(files: tuple[TextIO, ...], cache: str | None) -> None:
+    """Take in FILES that `cache export` wrote (`-`: stdin); what is known already is left alone."""
+    with open_cache(cache) as opened:
+        for file in files:
+            done = opened.import_(file)
+            click.echo(f"{file.name}: {plural(done.added, 'launch')} added, {done.duplicates:,} known already")
+            for bad in done.bad[:10]:
+                warn(f"{file.name}, line {bad.number}, left out: {bad.reason}")
+            if len(done.bad) > 10:
+                warn(f"{file.name}: {len(done.bad) - 10:,} more lines left out")
+
+
+@cache.command()
+@click.option("--older-than", metavar="DAYS", type=click.FloatRange(0), help="Launches from longer ago.")
+@click.option("--model", help="Launches of this model.")
+@click.option("--host", help="Launches of this host.")
+@click.option("--backend", help="Launches of this backend.")
+@click.option("--version", "versions", metavar="PACKAGE=VERSION", multiple=True, help="Launches with this version.")
+@cache_option
+def prune(older_than: float | None, versions: tuple[str, ...], cache: str | None, **conditions: str | None) -> None:
+    """Forget launches that meet every condition given; at least one is needed."""
+    for text in versions:
+        if "=" not in text:
+            raise errors.UsageError(f"needs PACKAGE=VERSION; found {text!r}", "as in --version torch=2.12.0")
+    environment = dict(text.replace("==", "=").split("=", 1) for text in versions)
+    given = _given(conditions)
+    if older_than is None and not environment and not given:
+        raise errors.UsageError(
+            "needs to be told what to forget; found no condition", "see autobackend cache prune --help"
+        )
+    limit = None if older_than is None else time.time() - older_than * 86400
+    with open_cache(cache) as opened:
+        count = opened.prune(older_than=limit, environment=environment or None, **given)
+    click.echo(f"forgot {plural(count, 'launch')}")
+
+
+@cache.command()
+@cache_option
+@json_option
+def check(cache: str | None, as_json: bool) -> None:
+    """Read all of the cache and say whether it is well."""
+    with open_cache(cache) as opened:
+        found = opened.check()
+        location = opened.location
+    if as_json:
+        show_json({"rows": found.rows, "unreadable": found.unreadable, "damage": list(found.damage)})
+    else:
+        click.echo(f"{location}: {plural(found.rows, 'launch')}, {'well' if found.healthy else 'not well'}")
+    if not found.healthy:
+        lines = [*found.damage, *(f"{run}: {reason}" for run, reason in found.unreadable.items())]
+        raise errors.CacheError(
+            "\n  ".join([f"{location} has damage", *lines[:20]]),
+            "unreadable launches count as never made: save the rest with autobackend cache export",
+        )
+
+
+def _given(conditions: dict[str, str | None]) -> dict[str, Any]:
+    return {name: value for name, value in conditions.items() if value is not None}
+
+
+def _counts(outcomes: Iterable[Outcome]) -> dict[str, Any]:
+    found = list(outcomes)
+    return {
+        "launches": len(found),
+        "failures": sum(isinstance(o, Failure) for o in found),
+        "candidates": sorted({o.candidate.label for o in found}),
+        "newest": max(o.started_at for o in found),
+    }
+
+
+def _versions(outcome: Outcome) -> str:
+    """The versions that name the engine, not the dozen of libraries below it."""
+    engines = ("lmdeploy", "ctranslate2", "onnxruntime-genai", "onnxruntime", "transformers", "torch")
+    return " ".join([f"{n} {outcome.environment[n]}" for n in engines if n in outcome.environment][:2]) or "-"
+
+
+def _told(outcome: Outcome) -> str:
+    if not isinstance(outcome, Measurement):
+        return f"{outcome.kind} in {outcome.stage}: {outcome.message.strip().partition(chr(10))[0]}"
+    cell = shown_cell(c.workload for c in outcome.cells)
+    ttft, tpot = prefill([outcome], cell), decode([outcome], cell)
+    parts = [f"{cell.label}: prefill {rate(ttft)}" if ttft else "", f"decode {rate(tpot)}" if tpot else ""]
+    return ", ".join(p for p in [*parts, size(outcome.peak_memory_bytes), output(outcome.agreement)] if p)
