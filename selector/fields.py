@@ -1,6 +1,7 @@
 """Fields: values of a JSON object read by type and range; every refusal names the field, the value and the mend."""
 
 import math
+import reprlib
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -13,6 +14,21 @@ REQUIRED: Final = object()
 
 MOST: Final = 2**40
 """No shape of a published model is near it; products of two stay exact and cheap."""
+
+
+_BRIEF: Final = reprlib.Repr()
+_BRIEF.maxlevel, _BRIEF.maxstring, _BRIEF.maxlong, _BRIEF.maxother = 3, 80, 80, 80
+
+
+def shown(value: object) -> str:
+    """A value of a JSON file on a line of a message, however long or deep it is."""
+    text = _BRIEF.repr(value)
+    return text if len(text) <= 80 else text[:77] + "..."
+
+
+def plain(name: str) -> str:
+    """The name of a field, which a file may have made long or unprintable."""
+    return name if len(name) <= 80 and name.isprintable() else ascii(name[:80])
 
 
 class Fields:
@@ -36,9 +52,7 @@ class Fields:
 
     def refuse(self, name: str, needed: str, found: object) -> ModelError:
         """The error to raise for `name`."""
-        shown = repr(found)
-        shown = shown if len(shown) <= 80 else shown[:77] + "..."
-        return ModelError(f"{self.where}: {name} needs {needed}; found {shown}", self.mend)
+        return ModelError(f"{self.where}: {plain(name)} needs {needed}; found {shown(found)}", self.mend)
 
     def missing(self, *names: str) -> ModelError:
         """The error to raise where none of `names` is there."""
@@ -125,7 +139,7 @@ class Fields:
 
     def within(self, name: str) -> "Fields":
         """The fields of the object `name`, alone."""
-        return Fields(f"{self.where}: {name}", self.table(name), mend=self.mend)
+        return Fields(f"{self.where}: {plain(name)}", self.table(name), mend=self.mend)
 
     def table_names(self) -> tuple[str, ...]:
         """The names in the innermost object."""

@@ -11,7 +11,7 @@ from selector.weights import BESIDE, INDEXES, is_weights
 
 TIMEOUT_S: Final = 10.0
 
-_ID: Final = re.compile(r"(?:[A-Za-z0-9][\w.-]{0,95}/)?[A-Za-z0-9][\w.-]{0,95}")
+_ID: Final = re.compile(r"(?:\w(?:[\w.-]{0,94}\w)?/)?\w(?:[\w.-]{0,94}\w)?", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -19,13 +19,15 @@ class Snapshot:
     """The small files of a repository, here."""
 
     folder: Path
+    """Named after the commit."""
     sizes: Mapping[str, int]
     """Of the files that the hub has; empty where it was not asked."""
 
 
 def is_hub_id(model: str) -> bool:
     """`owner/name`, or the `name` of the oldest models."""
-    return bool(_ID.fullmatch(model)) and ".." not in model and "--" not in model and not model.endswith((".git", "."))
+    plain = len(model) <= 96 and bool(_ID.fullmatch(model))
+    return plain and ".." not in model and "--" not in model and not model.endswith(".git")
 
 
 def read_hub(model: str) -> Snapshot:
@@ -58,8 +60,7 @@ def read_hub(model: str) -> Snapshot:
             raise ModelError(f"{model} on the hub has no config.json", "give a model in transformers' format")
         for name in ("config.json", *BESIDE, *INDEXES):
             if name in sizes:
-                path = huggingface_hub.hf_hub_download(model, name, revision=found.sha)
-                folder = Path(path).parent
+                folder = Path(huggingface_hub.hf_hub_download(model, name)).parent
     except errors.GatedRepoError:
         raise ModelError(f"{model} is gated on the hub", "ask for access there, then: hf auth login") from None
     except errors.RepositoryNotFoundError:

@@ -3,7 +3,7 @@
 import hashlib
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -100,11 +100,11 @@ class ModelSpec:
             return _read_folder(cls, model, shape_folder(model.removeprefix(PREFIX)))
         if not model or "\0" in model:
             raise ModelError(f"{model!r} is not a model", _MEND)
-        path = Path(model).expanduser()
         try:
+            path = Path(model).expanduser()
             folder, file = path.is_dir(), path.is_file()
-        except OSError as error:  # a name that is too long, a folder that may not be searched
-            raise ModelError(f"{model[:80]!r} cannot be read: {error.strerror or error}", _MEND) from None
+        except (OSError, RuntimeError, ValueError) as error:  # too long a name, no such ~user, a lone surrogate
+            raise ModelError(f"{model[:80]!r} cannot be read: {error}", _MEND) from None
         if folder:
             return _read_folder(cls, model, path)
         if file and path.suffix == ".gguf":
@@ -117,7 +117,8 @@ class ModelSpec:
         if not is_hub_id(model):
             raise ModelError(f"there is no folder {model!r}", _MEND)
         snapshot = read_hub(model)
-        return _read_folder(cls, model, snapshot.folder, listed=snapshot.sizes)
+        found = _read_folder(cls, model, snapshot.folder, listed=snapshot.sizes)
+        return replace(found, weights_identity=snapshot.folder.name)  # the commit: the same before and after a download
 
     def kv_bytes(self, tokens: int, batch: int, bits: int = 16) -> int:
         """KV cache of `batch` sequences of `tokens` tokens, windows respected."""

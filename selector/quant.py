@@ -74,6 +74,8 @@ def _parts(quant: QuantFormat) -> list[str]:
             return [quant.format or "e4m3", *shape, *scheme]
         case "modelopt" | "gguf" | "smooth_quant" if quant.format:
             return [quant.format, *shape]
+        case _ if (quant.format or "").endswith("bpw"):  # exl2: a fraction of bits per weight
+            return [str(quant.format)]
         case "bitsandbytes" if quant.bits == 4 and quant.format:
             return ["4bit", quant.format]
     return [*_weights(quant, shape), *_activations(quant), *_details(quant)]

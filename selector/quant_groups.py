@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Final
 
 from selector import quant_fields as parse
-from selector.fields import Fields
+from selector.fields import Fields, plain
 from selector.quant import QuantFormat
 
 
@@ -91,13 +91,12 @@ def modelopt(fields: Fields, declared: Fields) -> QuantFormat:
     kv_cache, ignored = parse.kv_cache(fields), parse.ignored(fields)
     if algorithm != "mixed_precision":
         return replace(_algorithm(fields, algorithm), kv_cache=kv_cache, ignored=ignored)
-    groups: dict[str, QuantFormat] = {}
+    groups: dict[object, QuantFormat] = {}
     for name, layer in fields.table("quantized_layers").items():
-        # Thousands of layers repeat two or three declarations: each is read once.
-        key = repr(layer)
-        if key not in groups:
-            one = Fields(f"{fields.where}: quantized_layers: {name[:40]}", layer if type(layer) is dict else {})
-            groups[key] = _algorithm(one, one.text("quant_algo").lower())
+        one = Fields(f"{fields.where}: quantized_layers: {plain(name)}", layer if type(layer) is dict else {})
+        key = one.text("quant_algo").lower(), parse.group_size(one, "group_size")
+        if key not in groups:  # thousands of layers repeat two or three declarations
+            groups[key] = _algorithm(one, key[0])
     if block_shape := parse.block_shape(declared, "weight_block_size"):
         # DeepSeek-V4 with NVFP4 experts: the rest stays as it was published, fp8 in blocks.
         groups["rest"] = QuantFormat(

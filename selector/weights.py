@@ -10,6 +10,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, Final
 
 from calibration.errors import ModelError
+from selector.fields import shown
 
 CONFIG_BYTES: Final = 32 << 20
 """The largest published config.json is below 100 KB, the largest weights index (a trillion parameters) about 15 MB."""
@@ -100,9 +101,9 @@ def find_weights(folder: Path, names: Iterable[str], *, listed: Mapping[str, int
         found = _found(folder, shards, listed or {})
         missing = [shard for shard in shards if shard not in found]
         if missing and listed is None:
-            shown = ", ".join(missing[:3]) + (" ..." if len(missing) > 3 else "")
+            first = ", ".join(missing[:3]) + (" ..." if len(missing) > 3 else "")
             raise ModelError(
-                f"{folder / index} names {len(missing)} of {len(shards)} files that are not there: {shown}",
+                f"{folder / index} names {len(missing)} of {len(shards)} files that are not there: {first}",
                 f"fetch the missing files, or remove {index} to work with the shape alone",
             )
         return replace(
@@ -146,17 +147,12 @@ def _read_index(path: Path) -> tuple[list[str], Mapping[str, Any]]:
     mend = f"fetch {path.name} again from where the model was published"
     names, metadata = content.get("weight_map"), content.get("metadata")
     if type(names) is not dict or not names:
-        raise ModelError(f"{path}: weight_map needs an object of tensors and files; found {_short(names)}", mend)
+        raise ModelError(f"{path}: weight_map needs an object of tensors and files; found {shown(names)}", mend)
     shards = dict.fromkeys(names.values()) if all(type(name) is str for name in names.values()) else {"": None}
     for shard in shards:
         if not shard or "\0" in shard or len(shard) > 255 or PurePosixPath(shard).is_absolute() or ".." in shard:
-            raise ModelError(f"{path}: weight_map needs names of files beside it; found {_short(shard)}", mend)
+            raise ModelError(f"{path}: weight_map needs names of files beside it; found {shown(shard)}", mend)
     return sorted(shards), metadata if type(metadata) is dict else {}
-
-
-def _short(value: object) -> str:
-    shown = repr(value)
-    return shown if len(shown) <= 80 else shown[:77] + "..."
 
 
 def _stat(path: Path) -> os.stat_result | None:
