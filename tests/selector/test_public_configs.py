@@ -1,4 +1,4 @@
-"""Fifty published configs, each with the right answers, compared by eye with its config.json.
+"""Fifty published configs, each with the right answers, compared field by field with its config.json.
 
 The files are not ours to ship: AUTOBACKEND_MODEL_CONFIGS names the folder that has them (`owner--name/config.json`).
 """
