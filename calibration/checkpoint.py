@@ -11,11 +11,16 @@ from itertools import count, product
 from pathlib import Path
 from typing import Any
 
-CHECKPOINT_VERSION = "1"
+CHECKPOINT_VERSION = "2"
 """Part of an artifact's key: raise it when the same config would give other weights or another tokenizer."""
 
 SHARD_SIZE = "2GB"
 """A shard is held twice while it is written."""
+
+SCORES_STD = 2.0
+"""Standard deviation of the scores over the vocabulary; trained models have about that, and agreement.py's tolerances do."""
+
+PROBE_TOKENS = 16
 
 _GPT2 = ""
 """ByteLevel's own expression."""
@@ -30,8 +35,9 @@ _QWEN2 = _LETTERS + r"|\p{N}" + _REST
 def write_random_checkpoint(config_dir: Path, destination: Path, seed: int = 0) -> None:
     """Write config.json, weights (safetensors, in the config's dtype) and a tokenizer into the folder `destination`.
 
-    The weights are drawn by the config's own initializer. config.json is the given one, word for word where it names its
-    architecture: transformers would rewrite it in its own style, which several engines do not read. No code of a model is run.
+    The weights are drawn by the config's own initializer; the gain of the last norm is then set so that an engine's errors
+    show (`_spread_scores`). config.json is the given one, word for word where it names its architecture: transformers would
+    rewrite it in its own style, which several engines do not read. No code of a model's repository is run.
 
     Args:
         config_dir: folder with a config.json.
@@ -51,6 +57,7 @@ def write_random_checkpoint(config_dir: Path, destination: Path, seed: int = 0) 
     model_class = _model_class(config, written.get("architectures") or [])
     torch.manual_seed(seed)
     model = model_class._from_config(config, dtype=config.dtype or torch.float32)  # noqa: SLF001  from_config of one class
+    _spread_scores(model, config.get_text_config().vocab_size)
     destination.mkdir(parents=True, exist_ok=True)
     model.save_pretrained(destination, max_shard_size=SHARD_SIZE)
     if not written.get("architectures"):
@@ -138,6 +145,40 @@ def _model_class(config: Any, architectures: list[str]) -> Any:
             f" found model_type {config.model_type!r}, architectures: {named}"
         )
     return mapping[type(config)]
+
+
+def _spread_scores(model: Any, vocab_size: int) -> None:
+    """Give the last norm a gain of random signs, of the size at which scores have a standard deviation of SCORES_STD.
+
+    Drawn by its initializer alone, a small model scores almost flatly (granite-3.0-1b: a deviation of 0.1, and another
+    prompt moves the distribution by 0.004 nats), and one with tied embeddings repeats its last token for ever, since that
+    token's own embedding is the best match. Neither would show a wrong cache or a wrong position. Signs end the match, the
+    size ends the flatness, and every matrix stays as it was drawn.
+    """
+    import torch
+
+    norms: list[Any] = []
+
+    def called(module: Any, _inputs: Any, _output: Any) -> None:
+        norms.append(module)
+
+    head = model.get_output_embeddings()
+    hooks = [
+        module.register_forward_hook(called)
+        for module in model.modules()
+        if module is not head and getattr(getattr(module, "weight", None), "ndim", 0) == 1
+    ]
+    with torch.no_grad():
+        logits = model.eval()(torch.randint(vocab_size, (1, PROBE_TOKENS)), use_cache=False).logits
+        for hook in hooks:
+            hook.remove()
+        if not norms:
+            return
+        weight = norms[-1].weight
+        size = SCORES_STD / logits.float().std(dim=-1).mean()
+        gain = (torch.randint(2, weight.shape) * 2 - 1) * size
+        # Gemma's norms multiply by 1 + weight, which starts at 0.
+        weight.copy_(gain - 1 if not weight.any() else gain)
 
 
 def _pattern(model_type: str, vocab_size: int) -> str:
