@@ -228,8 +228,12 @@ def _named(candidate: Candidate, labels: Sequence[str]) -> bool:
 
 
 def _within(cells: tuple[Workload, ...], max_position: int) -> tuple[Workload, ...]:
-    """The cells that the model's context can hold; a model shorter than all of them gets one that it can."""
-    fitting = tuple(c for c in cells if c.context_tokens <= max_position)
+    """The cells that the model's context can hold; a model shorter than all of them gets one that it can.
+
+    Args:
+        max_position: 0 where the config names no limit.
+    """
+    fitting = tuple(c for c in cells if c.context_tokens <= max_position or max_position == 0)
     if fitting:
         return fitting
     output = max(1, max_position // 4)
@@ -282,8 +286,7 @@ def _subject(
 
 def _weights_folder(spec: ModelSpec, reporter: Reporter) -> Path:
     """The folder with the model's own weights; of a hub id they are downloaded, once, by huggingface_hub."""
-    held = any(True for pattern in ("*.safetensors", "*.bin", "*.gguf") for _ in spec.folder.glob(pattern))
-    if held or Path(spec.name).exists():
+    if Path(spec.name).exists():
         return spec.folder
     import huggingface_hub
 
