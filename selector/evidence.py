@@ -52,7 +52,7 @@ def evidence(cache: Cache, identity: Identity, environments: Environments) -> Ev
     """
     # The token before the rows: what is written meanwhile makes the answer out of date, never the other way round.
     key = cache.token(), identity
-    return _evidence.answer(key, (cache, environments), lambda: _sorted(_exactly(cache, identity), environments))
+    return _evidence.answer(key, (cache, environments), lambda: weigh(_exactly(cache, identity), environments))
 
 
 def elsewhere(cache: Cache, identity: Identity, environments: Environments) -> tuple[Elsewhere, ...]:
@@ -86,7 +86,7 @@ def _others(cache: Cache, identity: Identity, environments: Environments) -> tup
             groups.setdefault(its, []).append(outcome)
     found = []
     for its, outcomes in groups.items():
-        known = _sorted(outcomes, environments)
+        known = weigh(outcomes, environments)
         records = {**known.stale, **known.measured}
         if records:
             newest = max(outcomes, key=lambda o: o.started_at)
@@ -102,7 +102,7 @@ def _others(cache: Cache, identity: Identity, environments: Environments) -> tup
     return tuple(found)
 
 
-def _sorted(outcomes: Iterable[Outcome], environments: Environments) -> Evidence:
+def weigh(outcomes: Iterable[Outcome], environments: Environments) -> Evidence:
     """Sort launches, the oldest first, by candidate and by whether their environment is today's."""
     by_label: dict[str, list[Outcome]] = {}
     for outcome in outcomes:

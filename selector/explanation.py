@@ -5,6 +5,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
+from calibration.registry import find
 from calibration.workload import DEFAULT, Workload
 from selector import memo
 from selector.host import HostSpec
@@ -35,7 +36,8 @@ class Explanation:
     @property
     def groups(self) -> dict[Group, tuple[Verdict, ...]]:
         """The verdicts by what they mean, in the order of Group; groups without any are left out."""
-        grouped = {g: tuple(v for v in self.verdicts if group(v) is g) for g in Group}
+        found = [(group(v, self.host.device.kind), v) for v in self.verdicts]
+        grouped = {g: tuple(v for its, v in found if its is g) for g in Group}
         return {g: verdicts for g, verdicts in grouped.items() if verdicts}
 
     def to_json(self) -> dict[str, Any]:
@@ -50,7 +52,7 @@ class Explanation:
                 {
                     **asdict(v.candidate),
                     "legal": v.legal,
-                    "group": str(group(v)),
+                    "group": str(group(v, self.host.device.kind)),
                     "left_out": v.left_out,
                     "needed_bytes": v.needed_bytes,
                     "reasons": [asdict(r) for r in v.reasons],
@@ -91,10 +93,14 @@ def explain(
     return Explanation(model=spec.name, spec=spec, host=here, workload=asked, verdicts=judge(spec, here, demand))
 
 
-def group(verdict: Verdict) -> Group:
+def group(verdict: Verdict, device_kind: str) -> Group:
     """Where a verdict stands on the screen."""
+    candidate = verdict.candidate
     if verdict.legal:
-        return Group.ON_REQUEST if verdict.left_out else Group.RUNS
+        if not verdict.left_out:
+            return Group.RUNS
+        devices = find(candidate.backend).variant(candidate.variant).devices
+        return Group.NOT if devices and device_kind not in devices else Group.ON_REQUEST
     if all(reason.mend for reason in verdict.reasons):
         return Group.AFTER_A_CHANGE
     if {reason.rule for reason in verdict.reasons} <= {"memory_fit", "installed", "importable"}:

@@ -103,3 +103,12 @@ def all_wrong(spec: ModelSpec, verdicts: Sequence[Verdict], known: Evidence) -> 
         "\n".join([f"no backend runs {spec.name} right here", *lines]),
         f"measure again with other versions: {shlex.join(['autobackend', 'calibrate', spec.name, '--again'])}",
     )
+
+
+def grouped(pairs: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
+    """(label, text) pairs with the labels of the same text together: `transformers:sdpa,eager`."""
+    texts: dict[tuple[str, str], list[str]] = {}
+    for label, text in pairs:
+        backend, _, variant = label.partition(":")
+        texts.setdefault((backend, text), []).append(variant)
+    return [(f"{backend}:{','.join(variants)}", text) for (backend, text), variants in texts.items()]

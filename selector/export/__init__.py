@@ -1,0 +1,1 @@
+"""Matrix -> text: Markdown and one self-contained HTML page."""

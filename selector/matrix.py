@@ -1,0 +1,317 @@
+"""Matrix: models x backend variants, host by host; each square a measurement, a refusal, a failure, or untested."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+from statistics import median
+
+from calibration.cost import interval
+from calibration.measurement import Identity, Measurement, Outcome, OutputVerdict, spread
+from calibration.race import BAND
+from calibration.workload import STANDARD, Workload
+from selector.evidence import weigh
+from selector.ranking import Ranked, Record, rank, tied
+from selector.screen import decode, prefill
+
+
+class State(StrEnum):
+    """What is known of a variant for a model on a host."""
+
+    MEASURED = "measured"
+    FAILED = "failed"
+    REFUSED = "refused"
+    LEFT_OUT = "left out"
+    UNTESTED = "not tested"
+
+
+class View(StrEnum):
+    """What of a measurement is shown."""
+
+    END_TO_END = "end to end"
+    PREFILL = "prefill"
+    DECODE = "decode"
+
+
+UNITS = {View.END_TO_END: "s", View.PREFILL: "tok/s", View.DECODE: "tok/s"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Judged:
+    """A verdict as a host file keeps it."""
+
+    label: str
+    reasons: tuple[str, ...] = ()
+    left_out: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Published:
+    """What one host has measured."""
+
+    host: str
+    """Its identifier."""
+    device: str
+    machine: str
+    """CPU, cores and memory, as people say it."""
+    published_at: float
+    environments: Mapping[str, Mapping[str, str]]
+    """Backend name: its environment when this was published."""
+    verdicts: Mapping[str, tuple[Judged, ...]]
+    """Model, as it was named: the verdicts on every variant, in the static order."""
+    outcomes: tuple[Outcome, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Figure:
+    """Median and spread over the launches; seconds for END_TO_END, tokens of the batch a second else."""
+
+    median: float
+    half: float
+    share: float
+    """How good it is beside the row's best, 0 to 1: the length of its bar."""
+    best: bool
+    tied: bool
+    """As fast as the best."""
+    estimated: bool
+    """Of the fitted cost, not of a cell that was timed."""
+    extrapolated: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Square:
+    """One model, one variant, one host."""
+
+    label: str
+    state: State
+    reasons: tuple[str, ...] = ()
+    """Why it is refused, left out, or what it said when it failed."""
+    differences: tuple[str, ...] = ()
+    """What changed since it was measured: stale; empty where nothing did."""
+    last: Outcome | None = None
+    launches: int = 0
+    lossy: bool = False
+    figures: Mapping[tuple[View, str], Figure] = field(default_factory=dict)
+    """By view and workload label."""
+    samples: Mapping[str, tuple[tuple[float, float | None], ...]] = field(default_factory=dict)
+    """Cell label: (TTFT, TPOT) of every clean sample, seconds."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """One model on one host."""
+
+    model: str
+    identity: Identity
+    squares: tuple[Square, ...]
+    """One for each of Matrix.labels."""
+    newest: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Matrix:
+    """Everything that the pages show."""
+
+    hosts: tuple[Published, ...]
+    labels: tuple[str, ...]
+    """Variants, in the static order."""
+    rows: tuple[Row, ...]
+    """By host, then model."""
+    workloads: tuple[Workload, ...]
+    """Those with figures: the standard ones first, then the measured cells."""
+
+    def of(self, host: Published) -> tuple[Row, ...]:
+        return tuple(row for row in self.rows if row.identity.host == host.host)
+
+
+def matrix(hosts: Sequence[Published], order: Sequence[str] = ()) -> Matrix:
+    """Lay out what the hosts have measured.
+
+    Args:
+        order: labels in the static order; others follow as they come.
+    """
+    found = [_of_host(host) for host in hosts]
+    seen = dict.fromkeys(label for host, models in zip(hosts, found, strict=True) for label in _labels(host, models))
+    labels = [label for label in order if label in seen] + [label for label in seen if label not in order]
+    cells = {c.workload for host in hosts for o in host.outcomes if isinstance(o, Measurement) for c in o.cells}
+    workloads = list(dict.fromkeys((*STANDARD.values(), *sorted(cells, key=lambda w: (w.batch, w.prompt_tokens)))))
+    rows = [
+        _row(host, model, identity, outcomes, labels, workloads)
+        for host, models in zip(hosts, found, strict=True)
+        for (identity, model), outcomes in models.items()
+    ]
+    rows, labels = _without_idle(rows, labels)
+    shown = {label for row in rows for square in row.squares for _, label in square.figures}
+    return Matrix(
+        hosts=tuple(hosts),
+        labels=tuple(labels),
+        rows=tuple(rows),
+        workloads=tuple(w for w in workloads if w.label in shown),
+    )
+
+
+def _without_idle(rows: Sequence[Row], labels: Sequence[str]) -> tuple[list[Row], list[str]]:
+    """Leave out the variants that nobody refused, measured or saw fail: they exist on other devices, or on request."""
+    idle = {State.LEFT_OUT, State.UNTESTED}
+    kept = {square.label for row in rows for square in row.squares if square.state not in idle}
+    left = [replace(row, squares=tuple(s for s in row.squares if s.label in kept)) for row in rows]
+    return left, [label for label in labels if label in kept]
+
+
+def _of_host(host: Published) -> dict[tuple[Identity, str], list[Outcome]]:
+    """The outcomes of each model, by its newest name; the models sorted by name."""
+    groups: dict[Identity, list[Outcome]] = {}
+    for outcome in sorted(host.outcomes, key=lambda o: o.started_at):
+        groups.setdefault(outcome.identity, []).append(outcome)
+    named = {(identity, outcomes[-1].model): outcomes for identity, outcomes in groups.items()}
+    return dict(sorted(named.items(), key=lambda item: (item[0][1], item[0][0].fingerprint)))
+
+
+def _labels(host: Published, models: Mapping[tuple[Identity, str], Sequence[Outcome]]) -> Iterable[str]:
+    for (_, model), outcomes in models.items():
+        yield from (judged.label for judged in host.verdicts.get(model, ()))
+        yield from (outcome.candidate.label for outcome in outcomes)
+
+
+def _row(
+    host: Published,
+    model: str,
+    identity: Identity,
+    outcomes: Sequence[Outcome],
+    labels: Sequence[str],
+    workloads: Sequence[Workload],
+) -> Row:
+    known = weigh(outcomes, host.environments)
+    verdicts = {judged.label: judged for judged in host.verdicts.get(model, ())}
+    lossy = {label: _lossy(record.last) for label, record in (*known.measured.items(), *known.stale.items())}
+    # Only what `select` may choose wins: not what is lossy, was left out, or ran with other versions.
+    racing = [
+        label
+        for label in labels
+        if label in known.measured and not lossy[label] and not (label in verdicts and _barred(verdicts[label]))
+    ]
+    launches = {label: [o for o in outcomes if o.candidate.label == label] for label in labels}
+    figures = _figures({**known.stale, **known.measured}, launches, racing, workloads)
+    squares = []
+    for label in labels:
+        judged = verdicts.get(label)
+        record = known.measured.get(label) or known.stale.get(label)
+        failure = known.failed.get(label)
+        if record is not None:
+            square = Square(
+                label=label,
+                state=State.MEASURED,
+                differences=record.differences,
+                last=record.last,
+                launches=len(record.launches),
+                lossy=lossy[label],
+                figures=figures.get(label, {}),
+                samples=_samples(record.last),
+            )
+        elif failure is not None:
+            said = f"{failure.kind} in {failure.stage}: {failure.message}"
+            square = Square(
+                label=label, state=State.FAILED, reasons=(said,), last=failure, launches=len(launches[label])
+            )
+        elif judged is not None and judged.reasons:
+            square = Square(label=label, state=State.REFUSED, reasons=judged.reasons)
+        elif judged is not None and judged.left_out:
+            square = Square(label=label, state=State.LEFT_OUT, reasons=(judged.left_out,))
+        else:
+            square = Square(label=label, state=State.UNTESTED)
+        squares.append(square)
+    return Row(model=model, identity=identity, squares=tuple(squares), newest=outcomes[-1].started_at)
+
+
+def _barred(judged: Judged) -> bool:
+    return bool(judged.reasons or judged.left_out)
+
+
+def _lossy(measurement: Measurement) -> bool:
+    return measurement.agreement.verdict is OutputVerdict.LOSSY
+
+
+def _samples(measurement: Measurement) -> dict[str, tuple[tuple[float, float | None], ...]]:
+    return {c.workload.label: tuple((s.ttft_s, s.tpot_s) for s in c.clean) for c in measurement.cells}
+
+
+def _figures(
+    records: Mapping[str, Record],
+    outcomes: Mapping[str, Sequence[Outcome]],
+    racing: Sequence[str],
+    workloads: Sequence[Workload],
+) -> dict[str, dict[tuple[View, str], Figure]]:
+    """Figures of every view and workload, by candidate label."""
+    found: dict[str, dict[tuple[View, str], Figure]] = {label: {} for label in records}
+    for workload in workloads:
+        ranked = {label: r[0] for label in records if (r := rank([records[label]], workload, "latency"))}
+        for view in View:
+            values = {
+                label: v for label, r in ranked.items() if (v := _values(view, workload, r, outcomes.get(label, ())))[0]
+            }
+            for label, figure in _compared(view, values, ranked, racing).items():
+                found[label][view, workload.label] = figure
+    return found
+
+
+def _values(view: View, workload: Workload, ranked: Ranked, outcomes: Sequence[Outcome]) -> tuple[list[float], bool]:
+    """One value a launch (of a single launch one a sample, where the cell was timed); whether they are estimated."""
+    turns = {launch.turn for launch in ranked.launches}
+    measured = [o for o in outcomes if isinstance(o, Measurement) and (o.calibration_id, o.round) in turns]
+    if view is not View.END_TO_END:
+        timed = prefill(measured, workload) if view is View.PREFILL else decode(measured, workload)
+        if timed:
+            return timed, False
+    if view is View.PREFILL:
+        return [workload.prompt_tokens * workload.batch / ttft for ttft, _ in ranked.times if ttft > 0], True
+    if view is View.DECODE:
+        steps = workload.output_tokens - 1
+        return [steps * workload.batch / (e2e - ttft) for ttft, e2e in ranked.times if e2e > ttft and steps], True
+    exact = any(workload == cell for launch in ranked.launches for cell in launch.cells)
+    return [e2e for _, e2e in ranked.times], not exact
+
+
+def _compared(
+    view: View,
+    values: Mapping[str, tuple[list[float], bool]],
+    ranked: Mapping[str, Ranked],
+    racing: Sequence[str],
+) -> dict[str, Figure]:
+    medians = {label: median(found) for label, (found, _) in values.items()}
+    halves = {label: _half(found) for label, (found, _) in values.items()}
+    smaller = view is View.END_TO_END
+    able = [label for label in racing if label in medians]
+    best = min(able, key=lambda label: medians[label] if smaller else -medians[label], default=None)
+    as_fast: set[str] = set()
+    if best is not None and smaller:
+        # What `select` says: the first of the static order inside the band, and a tie where launches cannot tell.
+        close = [label for label in able if medians[label] <= medians[best] * (1 + BAND)]
+        best = close[0]
+        as_fast = set(tied(ranked[best], (ranked[label] for label in able if label != best), "latency"))
+    elif best is not None:
+        least = medians[best] - halves[best]
+        as_fast = {
+            label
+            for label in able
+            if label != best
+            and (medians[label] * (1 + BAND) >= medians[best] or medians[label] + halves[label] >= least)
+        }
+    top = medians[best] if best is not None else (min if smaller else max)(medians.values(), default=0.0)
+    return {
+        label: Figure(
+            median=medians[label],
+            half=halves[label],
+            share=min(1.0, top / medians[label] if smaller else medians[label] / top) if top > 0 else 0.0,
+            best=label == best,
+            tied=label in as_fast,
+            estimated=values[label][1],
+            extrapolated=not ranked[label].covered,
+        )
+        for label in medians
+    }
+
+
+def _half(values: Sequence[float]) -> float:
+    if len(values) > 1:
+        return spread(values)
+    low, high = interval(values)
+    return (high - low) / 2
