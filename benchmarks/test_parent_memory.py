@@ -37,7 +37,7 @@ finally:
 
 def test_memory_of_the_parent(benchmark: Any, tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(json.dumps(WIDE))
-    options = ["--random-weights", "--again", "--rounds", "1", "--cache", str(tmp_path / "cache.db")]
+    options = ["--random-weights", "--rounds", "1", "--workload", "pp64:tg16:b1", "--cache", str(tmp_path / "cache.db")]
     command = [sys.executable, "-c", CODE, "calibrate", str(tmp_path), *options]
 
     def calibrate() -> int:
