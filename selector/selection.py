@@ -187,11 +187,12 @@ def _evidence_for(
 
 
 def _static(allowed: Iterable[str], known: Evidence, wrong: set[str], *, forced: bool) -> str | None:
-    """The first of the static order that never failed here, else the first whose output was not wrong."""
+    """The first of the static order that never failed here, else only with other versions, else whose output is right."""
     labels = list(allowed)
     fresh = (label for label in labels if label not in known.failed)
+    changed = (label for label in labels if label in known.outdated)
     right = (label for label in labels if label not in wrong)
-    return next(fresh, None) or next(right, None) or (labels[0] if forced else None)
+    return next(fresh, None) or next(changed, None) or next(right, None) or (labels[0] if forced else None)
 
 
 def _today(known: Evidence, label: str) -> bool:

@@ -28,19 +28,20 @@ class Telling:
     ranking: tuple[Ranked, ...]
 
     def warnings(self, *, forced: bool) -> Iterable[str]:
-        failure = self.known.failed.get(self.pick)
-        if failure and self.pick not in self.known.outdated:
-            yield f"{self.pick} failed here: {failure.kind}, {failure.message}"
-        if forced and self.source is not Source.STALE:
-            return
+        """What the answer lacks, each with the command that mends it."""
         again = calibrate_command(self.spec.name, self.demand)
-        if self.source is Source.RULES and not failure:
-            yield f"{self.spec.name} was never measured on this host; this is the static order. Measure it: {again}"
+        failure = self.known.failed.get(self.pick)
+        if failure:
+            when = " with other versions" if self.pick in self.known.outdated else ""
+            yield f"{self.pick} failed here{when}: {failure.kind}, {failure.message}. Measure again: {again}"
         elif self.source is Source.STALE:
             changed = ", ".join(self.known.stale[self.pick].differences)
             yield f"{self.pick} was measured with other versions ({changed}). Measure again: {again}"
+        elif self.source is Source.RULES and not forced:
+            yield f"{self.spec.name} was never measured on this host; this is the static order. Measure it: {again}"
 
     def notes(self, stale: Sequence[Stale]) -> Iterable[str]:
+        """What is good to know beside the answer."""
         if self.origin is not None:
             here = self.origin.identity.host == self.host.identifier
             where = "here" if here else "on another host with the same device"

@@ -1,0 +1,511 @@
+"""select() with real caches: where an answer comes from, and what it says."""
+
+import json
+import warnings
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from calibration.cache import Cache
+from calibration.errors import IllegalBackend, ModelError, NoLegalBackend, NotCalibrated, UsageError
+from calibration.measurement import FailureKind, Outcome
+from calibration.registry import all_backends
+from calibration.workload import Workload
+from selector import SelectionWarning, explain, memo, select
+from selector.answer import Source
+from selector.identity import environment_of
+from selector.model import ModelSpec
+from selector.rules import Demand, judge
+from selector.selection import choose
+from tests.selector.launches import (
+    DAY,
+    LOSSY,
+    cpu_host,
+    failure,
+    measurement,
+    model_and_host,
+    other_size,
+    rounds,
+)
+
+MODEL = "shape:smollm2-135m"
+SPEC, HOST, KEY = model_and_host(MODEL)
+CT2, SDPA, EAGER = "ctranslate2:float32", "transformers:sdpa", "transformers:eager"
+
+
+@pytest.fixture
+def cache(tmp_path: Path) -> Iterator[Cache]:
+    with Cache.open(tmp_path / "cache.db") as opened:
+        yield opened
+
+
+def with_versions(**versions: str) -> dict[str, str]:
+    """The environment of transformers on HOST with other versions."""
+    return {**environment_of(all_backends()["transformers"], HOST), **versions}
+
+
+def labels(selection: object) -> list[str]:
+    return [ranked.candidate.label for ranked in selection.ranking]  # type: ignore[attr-defined]
+
+
+def answer(cache: Cache, *outcomes: Outcome, **asked: object) -> object:
+    cache.add(*outcomes)
+    return choose(MODEL, cache=cache, host=HOST, **asked)  # type: ignore[arg-type]
+
+
+def test_uncalibrated_is_the_static_order_with_one_warning(cache: Cache) -> None:
+    with pytest.warns(SelectionWarning) as told:
+        found = select(MODEL, cache=cache, host=HOST)
+    first = next(v for v in explain(MODEL, host=HOST).verdicts if v.legal and not v.left_out)
+    assert (found.source, found.candidate, found.ranking, found.tie, found.extrapolated) == (
+        "rules",
+        first.candidate,
+        (),
+        (),
+        False,
+    )
+    assert [str(w.message) for w in told] == [
+        (
+            "shape:smollm2-135m was never measured on this host; this is the static order."
+            " Measure it: autobackend calibrate shape:smollm2-135m"
+        )
+    ]
+    assert told[0].filename == __file__
+
+
+def test_uncalibrated_is_an_error_when_strict(cache: Cache) -> None:
+    with pytest.raises(NotCalibrated) as error:
+        select(MODEL, cache=cache, host=HOST, strict=True, workload="pp64:tg8")
+    assert str(error.value) == (
+        "shape:smollm2-135m was never measured on this host\n"
+        "measure it: autobackend calibrate shape:smollm2-135m --workload pp64:tg8:b1"
+    )
+
+
+def test_the_fastest_of_what_was_measured_here(cache: Cache) -> None:
+    cache.add(*rounds(CT2, KEY, HOST, (2.0, 2.0, 2.0)), *rounds(SDPA, KEY, HOST, (1.0, 1.0, 1.0)))
+    with warnings.catch_warnings(action="error"):
+        found = select(MODEL, cache=cache, host=HOST, workload="pp100:tg11:b2")
+    # Prefill 10 ms + 2 ms x 200; a step 24 ms, ten of them.
+    assert json.loads(json.dumps(found.to_json())) == {
+        "model": MODEL,
+        "architecture": "LlamaForCausalLM",
+        "quant": "none",
+        "device": "AMD EPYC 7763 (zen3), 2 cores",
+        "candidate": SDPA,
+        "backend": "transformers",
+        "variant": "sdpa",
+        "source": "measured",
+        "workload": "pp100:tg11:b2",
+        "objective": "latency",
+        "tie": [],
+        "extrapolated": False,
+        "ranking": [
+            {
+                "candidate": SDPA,
+                "ttft_s": pytest.approx(0.410),
+                "tpot_s": pytest.approx(0.024),
+                "e2e_s": pytest.approx(0.650),
+                "ci95": [pytest.approx(0.650), pytest.approx(0.650)],
+                "n": 3,
+            },
+            {
+                "candidate": CT2,
+                "ttft_s": pytest.approx(0.820),
+                "tpot_s": pytest.approx(0.048),
+                "e2e_s": pytest.approx(1.300),
+                "ci95": [pytest.approx(1.300), pytest.approx(1.300)],
+                "n": 3,
+            },
+        ],
+        "rejected": [
+            {
+                "backend": v.candidate.backend,
+                "variant": v.candidate.variant,
+                "reasons": [r.text for r in v.reasons] or [v.left_out],
+            }
+            for v in explain(MODEL, host=HOST, workload="pp100:tg11:b2").verdicts
+            if v.reasons or v.left_out
+        ],
+        "failed": [],
+        "stale": [],
+    }
+
+
+@pytest.mark.parametrize(
+    ("objective", "winner"), [("latency", SDPA), ("ttft", CT2), ("throughput", SDPA), ("memory", EAGER)]
+)
+def test_objectives(cache: Cache, objective: str, winner: str) -> None:
+    found = answer(
+        cache,
+        *rounds(CT2, KEY, HOST, (0.5, 0.5, 0.5), decode=3.0),
+        *rounds(SDPA, KEY, HOST, (1.0, 1.0, 1.0)),
+        *rounds(EAGER, KEY, HOST, (1.5, 1.5, 1.5), memory=1 << 29),
+        objective=objective,
+    )
+    assert (found.candidate.label, found.objective) == (winner, objective)
+
+
+def test_within_the_band_the_static_order_decides_and_the_tie_is_said(cache: Cache) -> None:
+    found = answer(cache, *rounds(SDPA, KEY, HOST, (1.0, 1.0, 1.0)), *rounds(CT2, KEY, HOST, (1.02, 1.02, 1.02)))
+    assert (found.candidate.label, found.tie, labels(found)) == (CT2, (SDPA,), [CT2, SDPA])
+
+
+def test_what_launches_cannot_tell_apart_is_a_tie_and_the_median_decides(cache: Cache) -> None:
+    found = answer(cache, *rounds(CT2, KEY, HOST, (1.0, 1.5, 1.2)), *rounds(SDPA, KEY, HOST, (1.3, 1.0, 1.1)))
+    assert (found.candidate.label, found.tie) == (SDPA, (CT2,))
+
+
+def test_rounds_share_their_drift(cache: Cache) -> None:
+    """The machine slowed down by half from round to round: within each, one was always a quarter faster."""
+    found = answer(cache, *rounds(CT2, KEY, HOST, (1.25, 1.875, 2.8125)), *rounds(SDPA, KEY, HOST, (1.0, 1.5, 2.25)))
+    assert (found.candidate.label, found.tie) == (SDPA, ())
+
+
+def test_outside_the_measured_cells_the_answer_is_extrapolated(cache: Cache) -> None:
+    cache.add(*rounds(SDPA, KEY, HOST, (1.0, 1.0)))
+    inside = choose(MODEL, cache=cache, host=HOST, workload="pp500:tg32:b4")
+    outside = choose(MODEL, cache=cache, host=HOST, workload="pp500:tg32:b8")
+    assert (inside.extrapolated, outside.extrapolated) == (False, True)
+
+
+def test_the_launches_that_bracket_the_workload_answer_for_it(cache: Cache) -> None:
+    far = [Workload(prompt_tokens=p, output_tokens=32, batch=1) for p in (1000, 1500)]
+    found = answer(
+        cache,
+        *rounds(SDPA, KEY, HOST, (1.0, 1.0)),
+        *rounds(SDPA, KEY, HOST, (9.0,), cells=far, calibration="c2"),
+        workload="pp100:tg11:b2",
+    )
+    assert (found.ranking[0].n, found.extrapolated) == (2, False)
+    assert found.ranking[0].e2e_s == pytest.approx(0.650)
+
+
+def test_stale_says_what_changed(cache: Cache) -> None:
+    cache.add(*rounds(SDPA, KEY, HOST, (1.0, 1.0), environment=with_versions(torch="2.12.0")))
+    with pytest.warns(SelectionWarning, match="torch 2.12.0 -> 2.13.0"):
+        found = select(MODEL, cache=cache, host=HOST)
+    assert (found.source, found.candidate.label) == ("stale", SDPA)
+    (stale,) = found.to_json()["stale"]
+    assert stale == {
+        "candidate": SDPA,
+        "differences": ["torch 2.12.0 -> 2.13.0"],
+        "e2e_s": pytest.approx(1.034 + 127 * 0.022),
+    }
+
+
+def test_another_measuring_policy_is_stale(cache: Cache) -> None:
+    found = answer(cache, *rounds(SDPA, KEY, HOST, (1.0,), policy="0"))
+    assert (found.source, found.stale[0].differences) == (Source.STALE, ("measuring policy 0 -> 1",))
+
+
+def test_a_stale_candidate_does_not_compete_but_is_said_when_it_was_faster(cache: Cache) -> None:
+    found = answer(
+        cache,
+        *rounds(CT2, KEY, HOST, (2.0, 2.0)),
+        *rounds(SDPA, KEY, HOST, (1.0, 1.0), environment=with_versions(torch="2.12.0")),
+    )
+    assert (found.source, found.candidate.label, labels(found)) == (Source.MEASURED, CT2, [CT2])
+    assert found.notes == (
+        (
+            "transformers:sdpa was faster before torch 2.12.0 -> 2.13.0."
+            " Measure it again: autobackend calibrate shape:smollm2-135m"
+        ),
+    )
+
+
+def test_todays_launches_replace_stale_ones(cache: Cache) -> None:
+    found = answer(
+        cache,
+        *rounds(SDPA, KEY, HOST, (1.0,), environment=with_versions(torch="2.12.0")),
+        *rounds(SDPA, KEY, HOST, (3.0,), calibration="c2", at=DAY + 3600),
+        workload="pp100:tg11:b2",
+    )
+    assert (found.source, found.stale) == (Source.MEASURED, ())
+    assert found.ranking[0].e2e_s == pytest.approx(3 * 0.650)
+
+
+def test_another_size_on_this_host_is_transferred(cache: Cache) -> None:
+    found = answer(cache, *rounds(SDPA, other_size(KEY), HOST, (1.0, 1.0), model="shape:smollm2-360m"))
+    assert (found.source, found.candidate.label, found.stale) == (Source.TRANSFERRED, SDPA, ())
+    assert found.notes == ("shape:smollm2-360m was measured here; shape:smollm2-135m was not",)
+
+
+def test_this_model_on_another_host_comes_before_another_size_here(cache: Cache) -> None:
+    found = answer(
+        cache,
+        *rounds(SDPA, other_size(KEY), HOST, (1.0,), at=DAY + 86400),
+        *rounds(EAGER, replace(KEY, host="b" * 12), HOST, (1.0,)),
+    )
+    assert (found.source, found.candidate.label) == (Source.TRANSFERRED, EAGER)
+    assert found.notes == (
+        "shape:smollm2-135m was measured on another host with the same device; shape:smollm2-135m was not",
+    )
+
+
+@pytest.mark.parametrize("change", [{"device_count": 2}, {"dtype": "float32"}, {"device": "another"}, {"quant": "awq"}])
+def test_never_transferred(cache: Cache, change: dict[str, object]) -> None:
+    found = answer(cache, *rounds(EAGER, replace(KEY, **change), HOST, (1.0,)))  # type: ignore[arg-type]
+    assert found.source is Source.RULES
+
+
+def test_what_failed_here_is_not_transferred(cache: Cache) -> None:
+    other = other_size(KEY)
+    found = answer(
+        cache,
+        *rounds(EAGER, other, HOST, (1.0,)),
+        *rounds(SDPA, other, HOST, (2.0,)),
+        failure(EAGER, KEY, HOST),
+    )
+    assert (found.source, found.candidate.label, labels(found)) == (Source.TRANSFERRED, SDPA, [SDPA])
+
+
+def test_a_failure_is_told_and_never_chosen(cache: Cache) -> None:
+    found = answer(
+        cache,
+        *rounds(CT2, KEY, HOST, (0.5,)),
+        failure(CT2, KEY, HOST, round_=2, kind=FailureKind.OUT_OF_MEMORY, stage="pp512:tg32:b4", message="no memory"),
+        *rounds(SDPA, KEY, HOST, (1.0, 1.0)),
+    )
+    assert (found.candidate.label, labels(found)) == (SDPA, [SDPA])
+    assert found.to_json()["failed"] == [{"candidate": CT2, "kind": "out of memory", "message": "no memory"}]
+
+
+def test_what_only_failed_is_not_the_static_choice_while_another_is_left(cache: Cache) -> None:
+    found = answer(cache, failure(CT2, KEY, HOST))
+    others = [v.candidate.label for v in found.verdicts if v.legal and not v.left_out and v.candidate.label != CT2]
+    assert (found.source, found.candidate.label) == (Source.RULES, others[0])
+
+
+def all_labels() -> list[str]:
+    return [v.candidate.label for v in judge(SPEC, HOST, Demand()) if v.legal and not v.left_out]
+
+
+def test_when_all_failed_the_first_is_tried_with_a_warning(cache: Cache) -> None:
+    found = answer(cache, *(failure(label, KEY, HOST) for label in all_labels()))
+    assert (found.source, found.candidate.label) == (Source.RULES, all_labels()[0])
+    assert found.warnings == (
+        (
+            f"{all_labels()[0]} failed here: crashed, the worker was killed by signal 11."
+            f" Measure again: autobackend calibrate {MODEL}"
+        ),
+    )
+
+
+def test_wrong_output_is_never_chosen(cache: Cache) -> None:
+    wrong = {"kind": FailureKind.WRONG_OUTPUT, "stage": "check", "message": "diverges"}
+    first, *others = all_labels()
+    found = answer(cache, *(failure(label, KEY, HOST, **wrong) for label in others), failure(first, KEY, HOST))  # type: ignore[arg-type]
+    assert found.candidate.label == first
+    with pytest.raises(NoLegalBackend) as error:
+        answer(cache, failure(first, KEY, HOST, at=DAY + 3600, **wrong))  # type: ignore[arg-type]
+    assert error.value.message.startswith(f"no backend runs {MODEL} right here\n")
+    assert f"\n  {first}: wrong output, diverges" in error.value.message
+
+
+def test_wrong_output_is_used_when_forced_with_a_warning(cache: Cache) -> None:
+    cache.add(failure(SDPA, KEY, HOST, kind=FailureKind.WRONG_OUTPUT, stage="check", message="diverges"))
+    with pytest.warns(SelectionWarning, match="transformers:sdpa failed here: wrong output, diverges"):
+        found = select(MODEL, backend=SDPA, cache=cache, host=HOST)
+    assert (found.source, found.candidate.label) == ("forced", SDPA)
+    # Of a whole backend another variant is taken.
+    assert choose(MODEL, backend="transformers", cache=cache, host=HOST).candidate.label == EAGER
+
+
+def test_a_wrong_output_of_other_versions_may_be_right_today(cache: Cache) -> None:
+    old = with_versions(torch="2.12.0")
+    found = answer(
+        cache,
+        *(failure(x, KEY, HOST) for x in all_labels() if x != SDPA),
+        failure(SDPA, KEY, HOST, kind=FailureKind.WRONG_OUTPUT, stage="check", message="diverges", environment=old),
+    )
+    assert (found.source, found.candidate.label) == (Source.RULES, SDPA)
+    assert found.warnings == (
+        f"{SDPA} failed here with other versions: wrong output, diverges. Measure again: autobackend calibrate {MODEL}",
+    )
+
+
+def test_lossy_only_when_allowed(cache: Cache) -> None:
+    cache.add(*rounds("ctranslate2:int8", KEY, HOST, (0.2, 0.2), agreement=LOSSY), *rounds(SDPA, KEY, HOST, (1.0, 1.0)))
+    assert choose(MODEL, cache=cache, host=HOST).candidate.label == SDPA
+    assert choose(MODEL, cache=cache, host=HOST, allow_lossy=True).candidate.label == "ctranslate2:int8"
+    with pytest.raises(IllegalBackend) as error:
+        choose(MODEL, backend="ctranslate2:int8", cache=cache, host=HOST)
+    assert error.value.message == f"ctranslate2:int8 cannot run {MODEL}\n  lossy (--allow-lossy)"
+
+
+def test_forced_takes_the_best_variant_of_the_backend(cache: Cache) -> None:
+    found = answer(
+        cache,
+        *rounds(CT2, KEY, HOST, (0.5, 0.5)),
+        *rounds(SDPA, KEY, HOST, (2.0, 2.0)),
+        *rounds(EAGER, KEY, HOST, (1.0, 1.0)),
+        backend="transformers",
+    )
+    assert (found.source, found.candidate.label, labels(found)) == (Source.FORCED, EAGER, [CT2, EAGER, SDPA])
+    assert found.warnings == ()
+
+
+def test_forced_without_measurements_is_the_first_variant(cache: Cache) -> None:
+    found = answer(cache, backend="transformers", strict=True)
+    assert (found.source, found.candidate.label, found.warnings) == (Source.FORCED, SDPA, ())
+
+
+def test_a_variant_on_request_runs_when_it_is_named(cache: Cache) -> None:
+    assert answer(cache, backend="transformers:compile").candidate.label == "transformers:compile"
+
+
+def test_forced_and_illegal_is_an_error_with_every_reason(cache: Cache) -> None:
+    with pytest.raises(IllegalBackend) as error:
+        select(MODEL, backend="turbomind", cache=cache, host=HOST)
+    reasons = next(v.reasons for v in judge(SPEC, HOST, Demand()) if v.candidate.backend == "turbomind")
+    assert len(reasons) >= 2
+    assert error.value.message == "\n".join([f"turbomind cannot run {MODEL}", *(f"  {r.text}" for r in reasons)])
+    assert error.value.mend == f"see autobackend explain {MODEL}"
+
+
+@pytest.mark.parametrize(
+    ("asked", "sentence"),
+    [
+        ({"backend": "foo"}, "unknown backend 'foo'"),
+        ({"backend": "transformers:foo"}, "unknown variant 'transformers:foo'"),
+        ({"backend": "transformers:"}, "unknown variant 'transformers:'"),
+        ({"objective": "speed"}, "unknown objective 'speed'"),
+        ({"workload": "much"}, "unknown workload 'much'"),
+        ({"tensor_parallel": 0}, "needs 1 device or more; found 0"),
+    ],
+)
+def test_bad_arguments(cache: Cache, asked: dict[str, object], sentence: str) -> None:
+    with pytest.raises(UsageError) as error:
+        select(MODEL, cache=cache, host=HOST, **asked)  # type: ignore[arg-type]
+    assert error.value.message == sentence
+
+
+def test_unknown_model(cache: Cache) -> None:
+    with pytest.raises(ModelError):
+        select("shape:nope", cache=cache, host=HOST)
+
+
+def test_no_legal_backend_says_every_reason(cache: Cache) -> None:
+    bare = cpu_host(versions={})
+    with pytest.raises(NoLegalBackend) as error:
+        select(MODEL, cache=cache, host=bare)
+    first, *lines = error.value.message.splitlines()
+    assert first == f"no backend can run {MODEL} here"
+    assert "  transformers: needs transformers" in error.value.message
+    assert {line.strip().split(":")[0] for line in lines} == set(all_backends())
+
+
+def test_another_device_count_has_launches_of_its_own(cache: Cache) -> None:
+    """Tensor parallelism needs as many devices: one CPU is refused, and nothing measured on one answers."""
+    cache.add(*rounds(SDPA, KEY, HOST, (1.0,)))
+    with pytest.raises(NoLegalBackend):
+        choose(MODEL, cache=cache, host=HOST, tensor_parallel=2)
+
+
+def test_a_launch_without_decoding_answers_only_for_one_token(cache: Cache) -> None:
+    one = Workload(prompt_tokens=64, output_tokens=1)
+    launch = measurement(SDPA, KEY, HOST, cells=[one])
+    bare = replace(
+        launch, cells=tuple(replace(c, samples=tuple(replace(s, tpot_s=None) for s in c.samples)) for c in launch.cells)
+    )
+    found = answer(cache, bare)
+    assert found.source is Source.RULES
+    assert choose(MODEL, cache=cache, host=HOST, workload=one).source is Source.MEASURED
+
+
+def test_an_answer_is_remembered_until_the_cache_changes(cache: Cache) -> None:
+    cache.add(*rounds(SDPA, KEY, HOST, (1.0,)))
+    first = choose(MODEL, cache=cache, host=HOST)
+    assert choose(MODEL, cache=cache, host=HOST) is first
+    cache.add(*rounds(CT2, KEY, HOST, (0.5,)))
+    assert choose(MODEL, cache=cache, host=HOST).candidate.label == CT2
+
+
+def test_a_launch_of_another_process_changes_the_answer(cache: Cache, tmp_path: Path) -> None:
+    assert choose(MODEL, cache=cache, host=HOST).source is Source.RULES
+    with Cache.open(tmp_path / "cache.db") as other:
+        other.add(*rounds(EAGER, KEY, HOST, (1.0,)))
+    assert choose(MODEL, cache=cache, host=HOST).candidate.label == EAGER
+
+
+def test_a_changed_model_is_read_anew(tmp_path: Path, cache: Cache) -> None:
+    folder = tmp_path / "model"
+    folder.mkdir()
+    config = json.loads((SPEC.folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config))
+    assert memo.read_model(str(folder)) is memo.read_model(str(folder))
+    before = choose(folder, cache=cache, host=HOST).spec.layers
+    (folder / "config.json").write_text(json.dumps({**config, "num_hidden_layers": 7}))
+    assert (before, choose(folder, cache=cache, host=HOST).spec.layers) == (30, 7)
+
+
+def test_caches_by_path_and_by_variable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "one.db"
+    with Cache.open(path) as opened:
+        opened.add(*rounds(EAGER, KEY, HOST, (1.0,)))
+    monkeypatch.setenv("AUTOBACKEND_CACHE", str(tmp_path / "none.db"))
+    assert choose(MODEL, host=HOST).source is Source.RULES
+    assert choose(MODEL, cache=path, host=HOST).candidate.label == EAGER
+    monkeypatch.setenv("AUTOBACKEND_CACHE", str(path))
+    assert choose(MODEL, host=HOST).candidate.label == EAGER
+
+
+def test_the_host_is_looked_at_once() -> None:
+    assert memo.this_host() is memo.this_host()
+
+
+@pytest.mark.parametrize("model", ["shape:qwen3-30b-a3b", "shape:qwen2.5-7b", "shape:gpt2", "shape:gemma-3-270m"])
+def test_shared_judgements_are_the_exact_ones(model: str) -> None:
+    """Verdicts of rounded workloads stand for those between them only where nothing differs."""
+    spec = ModelSpec.read(model)
+    for prompt in (1, 63, 64, 65, 500, 513, 900, 1000, 1025, 5000, 40_000):
+        for batch in (1, 3, 33):
+            demand = Demand(workload=Workload(prompt_tokens=prompt, output_tokens=100, batch=batch))
+            shared, exact = memo.verdicts(spec, HOST, demand), judge(spec, HOST, demand)
+            assert [replace(v, needed_bytes=0) for v in shared] == [replace(v, needed_bytes=0) for v in exact]
+
+
+def test_command_and_configuration(cache: Cache) -> None:
+    found = answer(cache, *rounds(SDPA, KEY, HOST, (1.0,)))
+    variant = all_backends()["transformers"].variant("sdpa")
+    assert found.command() == all_backends()["transformers"].command(variant, MODEL, None)
+    assert isinstance(found.engine_config(), dict)
+
+
+def test_load_names_the_interpreter_it_would_need(cache: Cache) -> None:
+    from calibration.errors import BackendError
+
+    with pytest.raises(BackendError, match=r"transformers runs in /usr/bin/python3\.11, not in this interpreter"):
+        answer(cache, backend=SDPA).load()
+
+
+@pytest.mark.engine
+@pytest.mark.parametrize("label", [SDPA, CT2])
+def test_load_gives_an_engine_that_generates(label: str, tmp_path: Path, cache: Cache) -> None:
+    from calibration.checkpoint import write_random_checkpoint
+
+    config = json.loads((SPEC.folder / "config.json").read_text())
+    small = {
+        "num_hidden_layers": 2,
+        "hidden_size": 32,
+        "intermediate_size": 64,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "head_dim": 8,
+        "vocab_size": 512,
+    }
+    source = tmp_path / "config"
+    source.mkdir()
+    (source / "config.json").write_text(json.dumps({**config, **small}))
+    folder = tmp_path / "model"
+    folder.mkdir()
+    write_random_checkpoint(source, folder)
+    found = choose(folder, backend=label, cache=cache, workload="pp8:tg4:b2")
+    for _ in range(2):  # what was converted is found the second time
+        engine = found.load()
+        made = engine.generate([[1, 2, 3, 4], [4, 3, 2, 1]], 4)
+        engine.close()
+        assert [len(row) for row in made.tokens] == [4, 4]
