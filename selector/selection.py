@@ -187,7 +187,7 @@ def _evidence_for(
 
 
 def _static(allowed: Iterable[str], known: Evidence, wrong: set[str], *, forced: bool) -> str | None:
-    """The first of the static order that never failed here, else only with other versions, else whose output is right."""
+    """The first of the static order that never failed here, else only with other versions, else that answers right."""
     labels = list(allowed)
     fresh = (label for label in labels if label not in known.failed)
     changed = (label for label in labels if label in known.outdated)
