@@ -48,6 +48,9 @@ NO_INT4 = QWEN3_5 | {"GptOssForCausalLM", "Glm4MoeLiteForCausalLM"}
 
 MAX_LOGPROBS = 1024
 """turbomind/turbomind.py: more are cut off with a warning."""
+PREFILL_TOKENS = 8192
+"""Its default of max_prefill_token_num. The warm-up tunes its GEMMs for batches of up to this many tokens, each as one
+request: a shorter session_len would leave them untuned (`Warm-up for 8192 tokens failed with status 6` in its log)."""
 SESSION_MARGIN = 64
 """Tokens of a session beyond the job's longest sequence: one block of the KV cache."""
 
@@ -163,12 +166,13 @@ class TurboMind(Backend):
             raise RuntimeError(f"TurboMind's library cannot be loaded: {turbomind._import_error}")
         from lmdeploy import TurbomindEngineConfig
 
+        prefill = job.variant.options.get("max_prefill_token_num", PREFILL_TOKENS)
         engine = turbomind.TurboMind.from_pretrained(
             str(job.model_dir),
             engine_config=TurbomindEngineConfig(
                 dtype="auto",
                 tp=job.tensor_parallel,
-                session_len=job.max_context_tokens + SESSION_MARGIN,
+                session_len=max(job.max_context_tokens, prefill + job.max_batch) + SESSION_MARGIN,
                 max_batch_size=job.max_batch,
                 enable_metrics=False,
                 **job.variant.options,
