@@ -1,0 +1,369 @@
+"""The command: answers on stdout, everything else on stderr, an exit code for each error."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from calibration import errors
+from calibration.artifact import ArtifactStore
+from calibration.cache import Cache
+from calibration.measurement import FailureKind
+from selector import memo
+from selector.cli import main
+from selector.host import HostSpec
+from selector.identity import identity
+from selector.model import ModelSpec
+from tests.selector.launches import failure, rounds
+
+ROOT = Path(__file__).resolve().parents[2]
+MODEL = "shape:smollm2-135m"
+SDPA, EAGER = "transformers:sdpa", "transformers:eager"
+COMMANDS = [
+    "",
+    "calibrate",
+    "select",
+    "explain",
+    "host",
+    "backends",
+    "rules",
+    "shapes",
+    "publish",
+    "cache",
+    "artifacts",
+]
+COMMANDS += [f"cache {name}" for name in ("list", "show", "path", "export", "import", "prune", "check")]
+COMMANDS += ["artifacts list", "artifacts prune"]
+
+
+@pytest.fixture(scope="module")
+def host() -> HostSpec:
+    return memo.this_host()
+
+
+@pytest.fixture
+def path(tmp_path: Path, host: HostSpec) -> Path:
+    """A cache with launches of this very host: sdpa twice as fast as eager, and a failure."""
+    key = identity(ModelSpec.read(MODEL), host)
+    place = tmp_path / "cache.db"
+    with Cache.open(place) as cache:
+        cache.add(
+            *rounds(SDPA, key, host, (1.0, 1.0, 1.0)),
+            *rounds(EAGER, key, host, (2.0, 2.0, 2.0)),
+            failure("ctranslate2:float32", key, host, kind=FailureKind.TIMED_OUT, message="no answer within 900 s"),
+        )
+    return place
+
+
+def run(*words: object, **environment: str) -> Result:
+    return CliRunner(env=environment).invoke(main, [str(w) for w in words], prog_name="autobackend")
+
+
+def program(*words: object, **popen: object) -> "subprocess.CompletedProcess[str]":
+    """The command in a process of its own."""
+    code = "from selector.cli import main; main(prog_name='autobackend')"
+    command = [sys.executable, "-c", code, *map(str, words)]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, **popen)  # type: ignore[call-overload,no-any-return]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("option", ["-h", "--help"])
+def test_help(command: str, option: str) -> None:
+    found = run(*command.split(), option)
+    assert (found.exit_code, found.stderr) == (0, "")
+    assert found.stdout.startswith(f"Usage: {' '.join(['autobackend', *command.split()])} ")
+
+
+def test_every_exit_code_is_in_the_help() -> None:
+    shown = dict(re.findall(r"^ +(\d+)  (\w+): ", run("--help").stdout, re.MULTILINE))
+    assert shown == {str(kind.exit_code): kind.__name__ for kind in errors.AutobackendError.__subclasses__()}
+
+
+def test_version() -> None:
+    found = run("--version")
+    assert (found.exit_code, found.stdout.partition(" ")[0]) == (0, "autobackend")
+
+
+def test_select_prints_the_answer_alone(path: Path) -> None:
+    found = run("select", MODEL, "--cache", path)
+    assert (found.exit_code, found.stdout, found.stderr) == (0, "transformers:sdpa\n", "")
+
+
+def test_select_json_has_the_documented_keys(path: Path) -> None:
+    found = run("select", MODEL, "--cache", path, "--json", "--objective", "ttft", "--workload", "summarize")
+    told = json.loads(found.stdout)
+    assert list(told) == [
+        "model", "architecture", "quant", "device", "candidate", "backend", "variant", "source", "workload",
+        "objective", "tie", "extrapolated", "ranking", "rejected", "failed", "stale",
+    ]  # fmt: skip
+    assert [told[k] for k in ("candidate", "source", "workload", "objective", "extrapolated")] == [
+        SDPA, "measured", "pp1024:tg64:b1", "ttft", True,
+    ]  # fmt: skip
+    assert told["failed"] == [
+        {"candidate": "ctranslate2:float32", "kind": "timed out", "message": "no answer within 900 s"}
+    ]
+
+
+def test_select_why(path: Path) -> None:
+    lines = run("select", MODEL, "--cache", path, "--why").stdout.splitlines()
+    assert re.sub(r"\d+ (day|hour|minute)s? ago", "N days ago", lines[0]) == (
+        "transformers:sdpa, measured here N days ago (6 launches, 2 candidates), for pp512:tg128:b1"
+    )
+    assert lines[1:3] == [
+        "  transformers:sdpa   3.83 ± 0.00 s  TTFT 1.03 s  TPOT 22.0 ms",
+        "  transformers:eager  7.66 ± 0.00 s  TTFT 2.07 s  TPOT 44.0 ms",
+    ]
+    assert "  failed:        ctranslate2:float32 (timed out in load: no answer within 900 s)" in lines
+
+
+def test_select_says_a_tie(tmp_path: Path, host: HostSpec) -> None:
+    key = identity(ModelSpec.read(MODEL), host)
+    with Cache.open(tmp_path / "tie.db") as cache:
+        cache.add(*rounds(SDPA, key, host, (1.01, 1.01)), *rounds(EAGER, key, host, (1.0, 1.0)))
+    lines = run("select", MODEL, "--cache", tmp_path / "tie.db", "--why").stdout.splitlines()
+    assert lines[1] == "  as fast as transformers:eager: chosen by the static order"
+
+
+def test_select_uncalibrated_warns_on_stderr(tmp_path: Path) -> None:
+    found = run("select", MODEL, "--cache", tmp_path / "none.db")
+    assert found.exit_code == 0
+    assert found.stdout.count("\n") == 1
+    assert found.stderr == (
+        f"warning: {MODEL} was never measured on this host; this is the static order."
+        f" Measure it: autobackend calibrate {MODEL}\n"
+    )
+
+
+def test_select_command(path: Path) -> None:
+    found = run("select", MODEL, "--cache", path, "--command")
+    assert found.stdout == f"transformers serve {MODEL} --attn-implementation sdpa --dtype auto\n"
+
+
+def test_the_cache_may_be_named_by_the_environment(path: Path) -> None:
+    assert run("select", MODEL, AUTOBACKEND_CACHE=str(path)).stdout == "transformers:sdpa\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "sentence"),
+    [
+        (["select", "shape:nope"], 3, "error: there is no shape 'nope'\n"),
+        (["select", "/no/such/folder"], 3, "error: "),
+        (["select", MODEL, "--backend", "foo"], 2, "error: unknown backend 'foo'\nknown are: "),
+        (["select", MODEL, "--backend", "turbomind"], 6, f"error: turbomind cannot run {MODEL}\n  needs "),
+        (["select", MODEL, "--strict"], 7, f"error: {MODEL} was never measured on this host\nmeasure it: "),
+        (["select", MODEL, "--workload", "foo"], 2, "error: unknown workload 'foo'\nwrite it as pp512:tg128:b1"),
+        (["select", MODEL, "--objective", "foo"], 2, "error: unknown objective 'foo'\nknown are: latency, "),
+        (["select"], 2, "error: Missing argument 'MODEL'.\nsee autobackend select --help\n"),
+        (["select", MODEL, "--foo"], 2, "error: No such option"),
+        (["foo"], 2, "error: No such command 'foo'.\nsee autobackend --help\n"),
+        (["explain", "shape:nope"], 3, "error: there is no shape 'nope'\n"),
+        (["calibrate", MODEL, "--backends", "foo"], 2, "error: unknown backend 'foo'\n"),
+        (["calibrate", MODEL, "--backends", "transformers:foo"], 2, "error: unknown variant 'transformers:foo'\n"),
+        (["calibrate", MODEL, "--rounds", "0"], 2, "error: Invalid value for '--rounds'"),
+        (["calibrate", MODEL, "--budget", "-1"], 2, "error: Invalid value for '--budget'"),
+        (["cache", "show", MODEL], 2, f"error: the cache has no launch of {MODEL}\nmeasure it: "),
+        (["cache", "prune"], 2, "error: needs to be told what to forget; found no condition\n"),
+        (["cache", "prune", "--version", "torch"], 2, "error: needs PACKAGE=VERSION; found 'torch'\n"),
+        (["cache", "import", "/no/such/file"], 2, "error: Invalid value for 'FILES...'"),
+        (["publish", "--out", "/proc/results"], 4, "error: /proc/results cannot be written: "),
+    ],
+)
+def test_errors(words: list[str], code: int, sentence: str, tmp_path: Path) -> None:
+    found = run(*words, AUTOBACKEND_CACHE=str(tmp_path / "cache.db"))
+    assert (found.exit_code, found.stdout) == (code, "")
+    assert sentence in found.stderr
+    assert "Traceback" not in found.stderr
+
+
+@pytest.mark.parametrize("command", [["select", MODEL], ["cache", "list"], ["cache", "check"], ["publish"]])
+def test_a_cache_that_is_a_folder(command: list[str], tmp_path: Path) -> None:
+    found = run(*command, "--cache", tmp_path)
+    assert (found.exit_code, found.stdout) == (4, "")
+    assert found.stderr.startswith("error: the cache ")
+
+
+def test_a_corrupt_cache_is_set_aside_and_said(tmp_path: Path) -> None:
+    path = tmp_path / "cache.db"
+    path.write_bytes(b"SQLite format 3\0" + b"garbage" * 1000)
+    found = run("select", MODEL, "--cache", path)
+    assert found.exit_code == 0
+    assert "warning: " in found.stderr.splitlines()[0]
+    assert [p.name for p in tmp_path.iterdir() if p.name.startswith("cache.db")] != []
+
+
+def test_explain(host: HostSpec) -> None:
+    found = run("explain", MODEL)
+    assert found.exit_code == 0
+    assert found.stdout.startswith("runs here now")
+    assert "not by this backend   turbomind " in found.stdout
+    told = json.loads(run("explain", MODEL, "--json").stdout)
+    assert (told["model"], told["device"], told["workload"]) == (MODEL, host.device.name, "pp512:tg128:b1")
+    sdpa = next(v for v in told["verdicts"] if (v["backend"], v["variant"]) == ("transformers", "sdpa"))
+    assert (sdpa["legal"], sdpa["group"], sdpa["reasons"]) == (True, "runs here now", [])
+    refused = next(v for v in told["verdicts"] if v["backend"] == "turbomind")
+    assert (refused["legal"], {*refused["reasons"][0]}) == (False, {"rule", "text", "mend"})
+
+
+def test_host(host: HostSpec) -> None:
+    assert f"cores   {host.cores}\n" in run("host").stdout
+    told = json.loads(run("host", "--json").stdout)
+    assert (told["identifier"], told["devices"][0]["name"]) == (host.identifier, host.device.name)
+
+
+def test_backends() -> None:
+    lines = run("backends").stdout.splitlines()
+    assert lines[0].split() == ["backend", "package", "version", "devices", "here", "variants", "python"]
+    told = json.loads(run("backends", "--json").stdout)
+    assert [b["name"] for b in told] == [line.split()[0] for line in lines[1:]]
+    assert next(b for b in told if b["name"] == "transformers")["device_here"] is True
+
+
+def test_rules() -> None:
+    told = json.loads(run("rules", "--json").stdout)
+    assert [line.split()[0] for line in run("rules").stdout.splitlines()] == [r["rule"] for r in told]
+
+
+def test_shapes() -> None:
+    lines = run("shapes").stdout.splitlines()
+    assert lines[1].split() == ["shape:gpt2", "GPT2LMHeadModel", "124", "M", "12", "0.5", "GiB", "float32"]
+    assert len(json.loads(run("shapes", "--json").stdout)) == len(lines) - 1
+
+
+def test_cache_commands(path: Path, tmp_path: Path, host: HostSpec) -> None:
+    given = ["--cache", path]
+    assert run("cache", "path", *given).stdout == f"{path}\n"
+    head, line = run("cache", "list", *given).stdout.splitlines()
+    assert head.split() == ["model", "architecture", "quant", "device", "host", "launches", "failed", "newest"]
+    assert line.startswith(f"{MODEL}  LlamaForCausalLM  none ")
+    (told,) = json.loads(run("cache", "list", *given, "--json").stdout)
+    assert (told["host"], told["launches"], told["failures"]) == (host.identifier, 7, 1)
+
+    shown = run("cache", "show", MODEL, *given).stdout.splitlines()
+    assert (len(shown), [line.endswith("timed out in load: no answer within 900 s") for line in shown].count(True)) == (
+        8,
+        1,
+    )
+    assert len(json.loads(run("cache", "show", MODEL, *given, "--json").stdout)) == 7
+
+    exported = run("cache", "export", *given)
+    assert exported.stdout.splitlines()[0] == '{"format": "autobackend-cache", "version": 1}'
+    assert exported.stderr == "exported 7 launches\n"
+    file = tmp_path / "rows.jsonl"
+    assert run("cache", "export", "--out", file, *given).stdout == ""
+    assert file.read_text() == exported.stdout
+    other = ["--cache", tmp_path / "other.db"]
+    assert run("cache", "import", file, *other).stdout == f"{file}: 7 launches added, 0 known already\n"
+    assert run("cache", "import", file, *other).stdout == f"{file}: 0 launches added, 7 known already\n"
+
+    assert run("cache", "check", *other).stdout == f"{other[1]}: 7 launches, well\n"
+    assert json.loads(run("cache", "check", *other, "--json").stdout) == {"rows": 7, "unreadable": {}, "damage": []}
+    assert run("cache", "prune", "--backend", "transformers", *other).stdout == "forgot 6 launches\n"
+    assert run("cache", "prune", "--older-than", "0", *other).stdout == "forgot 1 launch\n"
+
+
+def test_an_import_says_what_it_left_out(tmp_path: Path) -> None:
+    file = tmp_path / "rows.jsonl"
+    file.write_text('{"format": "autobackend-cache", "version": 1}\n{"record": "measurement"}\nnothing\n')
+    found = run("cache", "import", file, "--cache", tmp_path / "cache.db")
+    assert (found.exit_code, found.stdout) == (0, f"{file}: 0 launches added, 0 known already\n")
+    assert [line.split(": ")[1] for line in found.stderr.splitlines()] == [
+        f"{file}, line 2, left out",
+        f"{file}, line 3, left out",
+    ]
+
+
+def test_artifacts(tmp_path: Path) -> None:
+    given = {"AUTOBACKEND_ARTIFACTS": str(tmp_path)}
+    empty = run("artifacts", "list", **given)
+    assert (empty.stdout, empty.stderr) == ("", f"no artifacts in {tmp_path}\n")
+    key = {"kind": "converted", "model": MODEL, "backend": "ctranslate2", "variant": "float32"}
+    ArtifactStore(tmp_path).make(key, lambda folder: (folder / "x").write_text("1" * 1000) and None)
+    lines = run("artifacts", "list", **given).stdout.splitlines()
+    assert lines[0].split() == ["kind", "model", "backend", "size", "made", "in", "made"]
+    assert lines[1].split()[:3] == ["converted", MODEL, "ctranslate2:float32"]
+    (told,) = json.loads(run("artifacts", "list", "--json", **given).stdout)
+    assert told["key"] == key
+    assert run("artifacts", "prune", "--kind", "checkpoint", **given).stdout == "deleted 0 artifacts, 0 MiB\n"
+    assert run("artifacts", "prune", **given).stdout.startswith("deleted 1 artifact, ")
+    assert ArtifactStore(tmp_path).list() == []
+
+
+def test_publish(path: Path, tmp_path: Path, host: HostSpec) -> None:
+    out = tmp_path / "results"
+    found = run("publish", "--cache", path, "--out", out)
+    assert found.stdout.splitlines() == [
+        str(out / "hosts" / f"{host.identifier}.json"),
+        str(out / "matrix.md"),
+        str(out / "matrix.html"),
+    ]
+
+
+def test_a_reader_that_leaves_is_no_error(path: Path) -> None:
+    code = "from selector.cli import main; main(prog_name='autobackend')"
+    words = [sys.executable, "-c", code, "cache", "export", "--cache", str(path)]
+    with subprocess.Popen(words, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as running:
+        assert running.stdout and running.stderr
+        running.stdout.close()
+        said = running.stderr.read().decode()
+    assert "Traceback" not in said and "Broken" not in said
+    assert running.returncode in {0, 1}
+
+
+def test_the_program_in_a_process_of_its_own(path: Path) -> None:
+    found = program("select", MODEL, "--cache", path)
+    assert (found.returncode, found.stdout, found.stderr) == (0, "transformers:sdpa\n", "")
+    failed = program("select", MODEL, "--backend", "turbomind")
+    assert (failed.returncode, failed.stdout) == (6, "")
+    assert failed.stderr.startswith("error: turbomind cannot run ")
+
+
+def test_an_interrupt_is_exit_code_130(tmp_path: Path) -> None:
+    """Ctrl-C while the command waits for its input; what it did before stands."""
+    file = tmp_path / "rows.jsonl"
+    file.write_text('{"format": "autobackend-cache", "version": 1}\n')
+    code = "from selector.cli import main; main(prog_name='autobackend')"
+    words = [sys.executable, "-c", code, "cache", "import", str(file), "-", "--cache", str(tmp_path / "cache.db")]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(words, cwd=ROOT, stdin=pipe, stdout=pipe, stderr=pipe, text=True) as running:
+        assert running.stdout and running.stderr
+        assert running.stdout.readline() == f"{file}: 0 launches added, 0 known already\n"
+        running.send_signal(signal.SIGINT)
+        said = running.stderr.read()
+    assert (running.returncode, said.strip()) == (130, "interrupted; what was measured is kept")
+
+
+@pytest.mark.engine
+def test_calibrate_then_select(tmp_path: Path) -> None:
+    from calibration.checkpoint import write_random_checkpoint
+
+    config = json.loads((ModelSpec.read(MODEL).folder / "config.json").read_text())
+    small = {"num_hidden_layers": 2, "hidden_size": 32, "intermediate_size": 64, "num_attention_heads": 4}
+    small |= {"num_key_value_heads": 2, "head_dim": 8, "vocab_size": 512}
+    (tmp_path / "config").mkdir()
+    (tmp_path / "config" / "config.json").write_text(json.dumps({**config, **small}))
+    model = tmp_path / "model"
+    model.mkdir()
+    write_random_checkpoint(tmp_path / "config", model)
+
+    given = ["--cache", tmp_path / "cache.db", "--workload", "pp16:tg40:b2"]
+    words = ["calibrate", model, *given, "--backends", SDPA, "--rounds", 1]
+    # Locks of devices lie in the temporary folder: a calibration of the user's own is no reason to fail.
+    apart = {**os.environ, "TMPDIR": str(tmp_path)}
+    done = program(*words, env=apart)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[0].split()[:2] == ["candidate", "launches"]
+    assert done.stdout.splitlines()[1].split()[:2] == [SDPA, "1"]
+    assert re.search(rf"^{SDPA} answers pp16:tg40:b2 in .+; nothing else was measured\.$", done.stdout, re.MULTILINE)
+    assert re.search(r"^candidates +transformers:sdpa$", done.stderr, re.MULTILINE)
+    assert f"Next: autobackend select {model}" in done.stderr
+    assert run("select", model, *given).stdout == f"{SDPA}\n"
+
+    again = json.loads(program(*words, "--json", env=apart).stdout)
+    assert (again["measured"], again["reused"], again["unmeasured"]) == (0, 1, [])
+    assert again["selections"][0]["candidate"] == SDPA
