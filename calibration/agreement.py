@@ -159,9 +159,7 @@ FLOOR = -1e30
 """Scores at or below it mean: not among those the engine gives."""
 
 
-def _first_departures(
-    reference: Answers, candidate: Answers, expected: "NDArray[np.float32]"
-) -> tuple[str, float]:
+def _first_departures(reference: Answers, candidate: Answers, expected: "NDArray[np.float32]") -> tuple[str, float]:
     """What was compared, and the worst margin in deviations by which a path leaves the reference's.
 
     Up to its first departure a path is the reference's, so the reference's rows along its own path judge it.

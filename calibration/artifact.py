@@ -181,8 +181,10 @@ def _sync_folder(folder: Path) -> None:
 def _unwritable(root: Path, error: OSError) -> ArtifactError:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return ArtifactError(
-            f"no space left for artifacts in {root}", "free some: autobackend artifacts prune, or set AUTOBACKEND_ARTIFACTS"
+            f"no space left for artifacts in {root}",
+            "free some: autobackend artifacts prune, or set AUTOBACKEND_ARTIFACTS",
         )
     return ArtifactError(
-        f"the artifact store {root} cannot be used: {error.strerror or error}", "set AUTOBACKEND_ARTIFACTS to a folder of yours"
+        f"the artifact store {root} cannot be used: {error.strerror or error}",
+        "set AUTOBACKEND_ARTIFACTS to a folder of yours",
     )

@@ -117,9 +117,7 @@ class Launcher:
     _reference: Answers | None = None
     _reference_made: bool = False
 
-    def launch(
-        self, entry: Entry, round_number: int, calibration_id: str, deadline: float | None
-    ) -> Outcome | Skipped:
+    def launch(self, entry: Entry, round_number: int, calibration_id: str, deadline: float | None) -> Outcome | Skipped:
         """Prepare, load, check and time a candidate.
 
         Returns:
@@ -163,7 +161,12 @@ class Launcher:
             GivenUp: the interpreter cannot be started.
         """
         threads = str(self.subject.threads)
-        variables = {"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads, "TOKENIZERS_PARALLELISM": "false", "HF_HUB_OFFLINE": "1"}
+        variables = {
+            "OMP_NUM_THREADS": threads,
+            "MKL_NUM_THREADS": threads,
+            "TOKENIZERS_PARALLELISM": "false",
+            "HF_HUB_OFFLINE": "1",
+        }
         try:
             return Worker(
                 entry.python,
@@ -203,8 +206,15 @@ class Launcher:
     ) -> Answers:
         """Let a loaded worker answer the fixed prompts."""
         reply = step.ask(
-            worker, "check", timeout_s, "answer", prompts=self.check_prompts(), groups=[list(g) for g in GROUPS],
-            new_tokens=NEW_TOKENS, continuations=continuations, rows_file=str(rows_file),
+            worker,
+            "check",
+            timeout_s,
+            "answer",
+            prompts=self.check_prompts(),
+            groups=[list(g) for g in GROUPS],
+            new_tokens=NEW_TOKENS,
+            continuations=continuations,
+            rows_file=str(rows_file),
         )
         tokens = tuple(tuple(tuple(path) for path in paths) for paths in reply.fields["tokens"])
         shape = reply.fields["rows"]
@@ -269,13 +279,21 @@ class Launcher:
 
         def sample(name: str, output_tokens: int) -> tuple[Sample, float]:
             reply = step.ask(
-                worker, workload.label, self.limits.sample_s, "sample", seed=f"{run_id}-{workload.label}-{name}",
-                prompt_tokens=workload.prompt_tokens, output_tokens=output_tokens, batch=workload.batch,
+                worker,
+                workload.label,
+                self.limits.sample_s,
+                "sample",
+                seed=f"{run_id}-{workload.label}-{name}",
+                prompt_tokens=workload.prompt_tokens,
+                output_tokens=output_tokens,
+                batch=workload.batch,
             )
             foreign = reply.foreign_cores
             dirty = foreign > DIRTY_CORES and foreign * reply.seconds > DIRTY_SECONDS
             fields = reply.fields
-            taken = Sample(ttft_s=fields["ttft_s"], tpot_s=fields["tpot_s"], foreign_cores=round(foreign, 3), dirty=dirty)
+            taken = Sample(
+                ttft_s=fields["ttft_s"], tpot_s=fields["tpot_s"], foreign_cores=round(foreign, 3), dirty=dirty
+            )
             return taken, reply.seconds
 
         sample("warm-up", min(WARM_UP_TOKENS, workload.output_tokens))

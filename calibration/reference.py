@@ -34,9 +34,7 @@ def reference_of(entry: Entry) -> Callable[[Launcher], Answers | None]:
             with launcher.worker(entry, log) as worker:
                 launcher.opened(entry, worker, None, step, "reference")
                 step.ask(worker, "reference", launcher.limits.load_s, "load")
-                answers = launcher.answers(
-                    worker, step, None, destination / "rows.f32", launcher.limits.load_s
-                )
+                answers = launcher.answers(worker, step, None, destination / "rows.f32", launcher.limits.load_s)
             told = {"tokens": answers.tokens, "row_shape": answers.row_shape}
             (destination / "answers.json").write_text(json.dumps(told), encoding="utf-8")
 

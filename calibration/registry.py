@@ -61,6 +61,8 @@ def _anything_installed() -> bool:
             for name in os.listdir(folder or "."):  # noqa: PTH208  names are all that is needed
                 if name.endswith((".dist-info", ".egg-info")):
                     with contextlib.suppress(OSError):
-                        if GROUP in Path(folder, name, "entry_points.txt").read_text(encoding="utf-8", errors="replace"):
+                        if GROUP in Path(folder, name, "entry_points.txt").read_text(
+                            encoding="utf-8", errors="replace"
+                        ):
                             return True
     return False

@@ -93,8 +93,14 @@ def calibrate(
     outcomes, fresh, out, took, ended = list(known), set[str](), dict[str, int](), dict[str, float](), "rounds"
     with tempfile.TemporaryDirectory(prefix="autobackend-") as folder:
         launcher = Launcher(
-            subject=subject, cells=tuple(cells), store=store, folder=Path(folder), reporter=reporter,
-            limits=limits or Limits(), make_reference=reference, clock=clock,
+            subject=subject,
+            cells=tuple(cells),
+            store=store,
+            folder=Path(folder),
+            reporter=reporter,
+            limits=limits or Limits(),
+            make_reference=reference,
+            clock=clock,
             agreements={o.candidate.label: o.agreement for o in known if isinstance(o, Measurement)},
         )
         for number in range(1, rounds + 1):
@@ -152,9 +158,7 @@ def calibrate(
     return tally
 
 
-def _resumable(
-    entries: Sequence[Entry], subject: Subject, cells: Iterable[Workload], cache: Cache
-) -> list[Outcome]:
+def _resumable(entries: Sequence[Entry], subject: Subject, cells: Iterable[Workload], cache: Cache) -> list[Outcome]:
     """The launches of the newest calibration of this subject that still hold, oldest first.
 
     A launch holds when its environment and policy are today's and it has every cell that is asked for. A launch killed by
@@ -163,7 +167,10 @@ def _resumable(
     wanted, environments = set(cells), {e.label: dict(e.environment) for e in entries}
     identity = subject.identity
     found = cache.find(
-        architecture=identity.architecture, quant=identity.quant, device=identity.device, fingerprint=identity.fingerprint
+        architecture=identity.architecture,
+        quant=identity.quant,
+        device=identity.device,
+        fingerprint=identity.fingerprint,
     )
     mine = sorted((o for o in found if o.identity == identity), key=lambda o: o.started_at)
     holds = [

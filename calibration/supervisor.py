@@ -100,7 +100,9 @@ class Worker:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.kill()
         for fd in (self._commands, self._events, self._lifeline):
             os.close(fd)
@@ -173,7 +175,9 @@ class Worker:
                     return self._dead()
                 self._buffer += chunk
                 if len(self._buffer) > 64 << 20:
-                    return Trouble(kind=FailureKind.CRASHED, message="the worker sent more than 64 MiB without an end of line")
+                    return Trouble(
+                        kind=FailureKind.CRASHED, message="the worker sent more than 64 MiB without an end of line"
+                    )
                 continue
             if self._process.poll() is not None:  # a child of the engine may hold the pipe open
                 return self._dead()

@@ -24,7 +24,7 @@ if __package__ in (None, ""):
     _spec = importlib.util.spec_from_file_location(
         "calibration", _here / "__init__.py", submodule_search_locations=[str(_here)]
     )
-    assert _spec is not None and _spec.loader is not None  # noqa: S101  a file that exists always has both
+    assert _spec is not None and _spec.loader is not None
     _package = importlib.util.module_from_spec(_spec)
     sys.modules["calibration"] = _package
     _spec.loader.exec_module(_package)
@@ -47,7 +47,10 @@ def main(argv: Sequence[str]) -> None:
     """Serve requests until the pipe ends."""
     commands_fd, events_fd, lifeline_fd = map(int, argv)
     _die_with_parent(lifeline_fd, (commands_fd, events_fd))
-    with os.fdopen(commands_fd, "r", encoding="utf-8") as commands, os.fdopen(events_fd, "w", encoding="utf-8") as events:
+    with (
+        os.fdopen(commands_fd, "r", encoding="utf-8") as commands,
+        os.fdopen(events_fd, "w", encoding="utf-8") as events,
+    ):
         server = _Server()
         for line in commands:
             request = json.loads(line)
@@ -78,7 +81,9 @@ class _Server:
         """Do what a request asks for; what it returns goes into the answer."""
         return getattr(self, f"do_{verb}")(**request)  # type: ignore[no-any-return]
 
-    def do_open(self, *, backend: str, variant: dict[str, Any], job: dict[str, Any], source: str = "") -> dict[str, Any]:
+    def do_open(
+        self, *, backend: str, variant: dict[str, Any], job: dict[str, Any], source: str = ""
+    ) -> dict[str, Any]:
         """Name the candidate; `source` is the file of a backend that is not ours."""
         from calibration.backend import Job, Variant
 
@@ -101,13 +106,13 @@ class _Server:
         return {}
 
     def do_prepare(self, *, destination: str) -> dict[str, Any]:
-        assert self.backend is not None and self.job is not None  # noqa: S101  `open` comes first
+        assert self.backend is not None and self.job is not None
         began = time.perf_counter()
         self.backend.prepare(self.job, Path(destination), lambda line: print(line, flush=True))
         return {"seconds": time.perf_counter() - began}
 
     def do_load(self) -> dict[str, Any]:
-        assert self.backend is not None and self.job is not None  # noqa: S101
+        assert self.backend is not None and self.job is not None
         began = time.perf_counter()
         self.engine = self.backend.load(self.job)
         return {"seconds": time.perf_counter() - began}
@@ -126,12 +131,15 @@ class _Server:
         Without continuations each prompt's own tokens, where it first occurs, are its continuation. Rows go to `rows_file`
         as float32 [prompt, new_tokens, vocab].
         """
-        assert self.engine is not None  # noqa: S101
+        assert self.engine is not None
         tokens = [self._generate([prompts[i] for i in group], new_tokens)[0] for group in groups]
         along = continuations
         if along is None:
-            first = {i: path for group, paths in reversed(list(zip(groups, tokens, strict=True)))
-                     for i, path in zip(group, paths, strict=True)}
+            first = {
+                i: path
+                for group, paths in reversed(list(zip(groups, tokens, strict=True)))
+                for i, path in zip(group, paths, strict=True)
+            }
             along = [first[i][:-1] for i in range(len(prompts))]
         shape: list[int] | None = None
         with Path(rows_file).open("wb") as file:
@@ -142,7 +150,9 @@ class _Server:
                     break
                 widths = [_write_row(row, file) for row in rows]
                 if len(widths) != len(continuation) + 1 or set(widths) != {widths[0]}:
-                    raise ValueError(f"score gave rows of {widths} scores; {len(continuation) + 1} of one width are due")
+                    raise ValueError(
+                        f"score gave rows of {widths} scores; {len(continuation) + 1} of one width are due"
+                    )
                 shape = [len(widths), widths[0]]
         return {"tokens": tokens, "rows": shape}
 
@@ -150,7 +160,7 @@ class _Server:
         """Time one generate call on fresh prompts."""
         from calibration.measurement import timing
 
-        assert self.job is not None  # noqa: S101
+        assert self.job is not None
         asked = prompts(seed, self.job.vocab_size, prompt_tokens, batch)
         _, arrivals = self._generate(asked, output_tokens)
         ttft_s, tpot_s = timing(arrivals)
@@ -162,7 +172,7 @@ class _Server:
         return {}
 
     def _generate(self, group: list[list[int]], new_tokens: int) -> tuple[list[list[int]], list[list[float]]]:
-        assert self.engine is not None  # noqa: S101
+        assert self.engine is not None
         made = self.engine.generate(group, new_tokens)
         got = [len(row) for row in made.tokens]
         if got != [new_tokens] * len(group) or [len(row) for row in made.arrivals] != got:
@@ -189,7 +199,9 @@ def _backend_from_file(source: str) -> "Backend":
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module
     spec.loader.exec_module(module)
-    mine = [t for t in vars(module).values() if isinstance(t, type) and issubclass(t, Backend) and t.__module__ == spec.name]
+    mine = [
+        t for t in vars(module).values() if isinstance(t, type) and issubclass(t, Backend) and t.__module__ == spec.name
+    ]
     return mine[0]()
 
 
@@ -219,7 +231,8 @@ def _describe(error: BaseException) -> dict[str, Any]:
     while chain is not None:
         words = f"{type(chain).__name__} {chain}".lower()
         out_of_memory |= isinstance(chain, MemoryError) or any(
-            sign in words for sign in ("outofmemory", "out of memory", "bad_alloc", "can't allocate memory", "cannot allocate memory")
+            sign in words
+            for sign in ("outofmemory", "out of memory", "bad_alloc", "can't allocate memory", "cannot allocate memory")
         )
         chain = chain.__cause__ or chain.__context__
     return {"message": text[:2000], "out_of_memory": out_of_memory, "stopped_early": isinstance(error, StoppedEarly)}

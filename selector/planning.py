@@ -197,9 +197,7 @@ def entry_of(candidate: Candidate, host: HostSpec) -> Entry:
         candidate=candidate,
         variant=backend.variant(candidate.variant),
         python=installation.python,
-        environment=environment(
-            backend.facts, installation.versions, driver=host.device.driver, threads=host.cores
-        ),
+        environment=environment(backend.facts, installation.versions, driver=host.device.driver, threads=host.cores),
         converter=f"{backend.facts.package} {version}",
         source=_foreign_source(backend),
     )
@@ -300,9 +298,7 @@ def _weights_folder(spec: ModelSpec, reporter: Reporter) -> Path:
         ) from error
 
 
-def _random_checkpoint(
-    spec: ModelSpec, store: ArtifactStore, reporter: Reporter, host: HostSpec
-) -> tuple[Path, str]:
+def _random_checkpoint(spec: ModelSpec, store: ArtifactStore, reporter: Reporter, host: HostSpec) -> tuple[Path, str]:
     """The folder of a checkpoint with random weights, and the identity of its weights."""
     from calibration.checkpoint import CHECKPOINT_VERSION
 

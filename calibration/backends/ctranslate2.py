@@ -96,7 +96,9 @@ class CTranslate2Backend(Backend):
             raise ValueError(f"needs compute type {compute_type}; this {job.device} has {', '.join(sorted(supported))}")
         words = json.loads((job.artifact_dir / "vocabulary.json").read_text(encoding="utf-8"))
         if len(set(words)) != len(words):
-            raise ValueError(f"needs a name of its own for each token; found {len(words)} tokens, {len(set(words))} names")
+            raise ValueError(
+                f"needs a name of its own for each token; found {len(words)} tokens, {len(set(words))} names"
+            )
         generator = ctranslate2.Generator(
             str(job.artifact_dir),
             job.device,

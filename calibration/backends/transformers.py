@@ -119,7 +119,9 @@ class TransformersBackend(Backend):
             trust_remote_code=job.trust_remote_code,
             **({} if device == "cpu" else {"device_map": device}),
         )
-        return _DecodeLoop(model.eval(), device, compiled=job.variant.name == "compile", max_tokens=job.max_context_tokens)
+        return _DecodeLoop(
+            model.eval(), device, compiled=job.variant.name == "compile", max_tokens=job.max_context_tokens
+        )
 
     def engine_config(self, variant: Variant, model_dir: str, workload: Workload) -> dict[str, Any]:
         """Keyword arguments for AutoModelForCausalLM.from_pretrained."""
@@ -153,7 +155,9 @@ class _DecodeLoop(Engine):
         accepted = inspect.signature(model.forward).parameters
         self._cache = next((name for name in ("past_key_values", "cache_params") if name in accepted), None)
         if self._cache is None:
-            raise ValueError(f"{type(model).__name__} has no cache: its forward takes neither past_key_values nor cache_params")
+            raise ValueError(
+                f"{type(model).__name__} has no cache: its forward takes neither past_key_values nor cache_params"
+            )
         self._last_only: dict[str, Any] = {"logits_to_keep": 1} if "logits_to_keep" in accepted else {}
         self._model = model
         self._device = device

@@ -6,7 +6,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from calibration.agreement import FLOOR, GROUPS, NEW_TOKENS, PROMPT_TOKENS, Answers, compare, fixed_prompts, precision_class
+from calibration.agreement import (
+    FLOOR,
+    GROUPS,
+    NEW_TOKENS,
+    PROMPT_TOKENS,
+    Answers,
+    compare,
+    fixed_prompts,
+    precision_class,
+)
 from calibration.measurement import Agreement, OutputVerdict
 
 VOCAB = 50
@@ -27,7 +36,9 @@ def scores() -> "np.ndarray":
 
 def test_equal_scores_are_right(tmp_path: Path, scores: "np.ndarray") -> None:
     one = answers(tmp_path, scores, scores.argmax(-1), "a")
-    other = answers(tmp_path, scores + 3.0, scores.argmax(-1), "b")  # log-probabilities differ from logits by a constant
+    other = answers(
+        tmp_path, scores + 3.0, scores.argmax(-1), "b"
+    )  # log-probabilities differ from logits by a constant
     found = compare(one, other, "fp32")
     assert (found.verdict, found.top1, found.detail) == (OutputVerdict.RIGHT, 1.0, "4 of 4 greedy paths equal")
     assert found.kl is not None

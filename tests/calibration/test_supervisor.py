@@ -90,7 +90,9 @@ def test_a_bad_day_is_a_trouble_with_its_kind(
         opened(worker, tmp_path, **{stage: how})
         answer = worker.ask("load", timeout_s=2 if how == "hang" else 30)
         if stage == "generate":
-            answer = worker.ask("sample", timeout_s=1 if how == "hang" else 30, seed="", prompt_tokens=4, output_tokens=2, batch=1)
+            answer = worker.ask(
+                "sample", timeout_s=1 if how == "hang" else 30, seed="", prompt_tokens=4, output_tokens=2, batch=1
+            )
         pid = worker.pid
     assert answer == Trouble(kind=kind, message=message, at_deadline=how == "hang")
     assert group_members(pid) == []

@@ -55,7 +55,9 @@ def test_kill_9_at_random_moments_loses_nothing(tmp_path: Path) -> None:
     seen: dict[str, Outcome] = {}
     for attempt in range(KILLS):
         environment = {**os.environ, "SURVIVES_MARK": mark, "PYTHONPATH": os.pathsep.join(sys.path)}
-        parent = subprocess.Popen([sys.executable, str(PROGRAM), str(tmp_path)], env=environment, stderr=subprocess.PIPE)
+        parent = subprocess.Popen(
+            [sys.executable, str(PROGRAM), str(tmp_path)], env=environment, stderr=subprocess.PIPE
+        )
         time.sleep(draw.uniform(0.1, 1.2))
         workers = [p for p in marked(mark) if p.pid != parent.pid]
         if attempt % 2 and workers:

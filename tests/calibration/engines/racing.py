@@ -19,7 +19,9 @@ CELLS = (Workload(prompt_tokens=4, output_tokens=4), Workload(prompt_tokens=12, 
 LIMITS = Limits(prepare_s=20, load_s=3, sample_s=3)
 
 
-def entry(name: str, *, python: str = sys.executable, prepares: bool = False, lossy: bool = False, **options: Any) -> Entry:
+def entry(
+    name: str, *, python: str = sys.executable, prepares: bool = False, lossy: bool = False, **options: Any
+) -> Entry:
     """A candidate of the scripted engine with these options."""
     return Entry(
         candidate=Candidate(backend="scripted", variant=name),
@@ -37,7 +39,13 @@ def subject(folder: Path) -> Subject:
         model_dir=folder,
         weights_identity="none",
         identity=Identity(
-            architecture="CountingForCausalLM", quant="none", device="test", fingerprint="f", dtype="float32", device_count=1, host="h"
+            architecture="CountingForCausalLM",
+            quant="none",
+            device="test",
+            fingerprint="f",
+            dtype="float32",
+            device_count=1,
+            host="h",
         ),
         dtype="float32",
         vocab_size=64,

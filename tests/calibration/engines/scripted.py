@@ -57,7 +57,12 @@ class CountingEngine(Engine):
 class Scripted(Backend):
     name = "scripted"
     facts = Facts(
-        title="Scripted", url="", package="pytest", requires=("pytest",), install="pip install pytest", devices=frozenset({"cpu"})
+        title="Scripted",
+        url="",
+        package="pytest",
+        requires=("pytest",),
+        install="pip install pytest",
+        devices=frozenset({"cpu"}),
     )
     variants = (Variant(name="plain"),)
 
