@@ -1,0 +1,50 @@
+"""Jobs on a GPU, small ones, and how the runner sends them to a worker."""
+
+import shlex
+from argparse import Namespace
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import tiny_checkpoints
+
+from calibration.backend import Backend, Job, Variant
+
+
+def a_job(backend: Backend, folder: Path, variant: str, **changes: Any) -> Job:
+    """A small job on a GPU."""
+    return Job(
+        **{
+            "model_dir": folder,
+            "variant": backend.variant(variant),
+            "artifact_dir": None,
+            "dtype": "float32",
+            "vocab_size": tiny_checkpoints.VOCAB,
+            "device": "cuda",
+            "threads": 1,
+            "max_context_tokens": 256,
+            "max_batch": 4,
+            **changes,
+        }
+    )
+
+
+def open_request(backend: Backend, folder: Path, variant: Variant, **changes: Any) -> dict[str, Any]:
+    """The fields of the worker's verb `open`, as the runner sends them."""
+    job = asdict(a_job(backend, folder, backend.variants[0].name, **changes))
+    del job["variant"]
+    job["model_dir"] = str(job["model_dir"])
+    fields = {**asdict(variant), "devices": [], "only_without": []}
+    return {"backend": backend.name, "variant": fields, "job": job}
+
+
+def lmdeploy_arguments(command: str) -> Namespace:
+    """What LMDeploy's own command line makes of a command of ours."""
+    from lmdeploy.cli.cli import CLI
+    from lmdeploy.cli.serve import SubCliServe
+
+    program, *arguments = shlex.split(command)
+    assert program == "lmdeploy"
+    if "api_server" not in SubCliServe.subparsers.choices:
+        SubCliServe.add_parsers()
+    return CLI.parser.parse_args(arguments)

@@ -1,0 +1,148 @@
+"""TurboMind's real C++ library, driven by our adapter on stub CUDA libraries: what it computes means nothing."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import tiny_checkpoints
+from conftest import Checkpoints, Pythons
+from jobs import lmdeploy_arguments, open_request
+
+from calibration.agreement import GROUPS, NEW_TOKENS, Answers, compare, fixed_prompts
+from calibration.backends.turbomind import TurboMind
+from calibration.measurement import FailureKind, OutputVerdict
+from calibration.supervisor import Reply, Trouble, Worker
+from calibration.workload import Workload
+
+pytestmark = [pytest.mark.lmdeploy, pytest.mark.filterwarnings("ignore")]
+
+VOCAB = 320
+TOKEN = 5
+"""What the imitated sampling kernel answers (stubs/cudart.c)."""
+
+
+@pytest.fixture
+def worker(lmdeploy_python: Pythons, tmp_path: Path) -> Iterator[Worker]:
+    with Worker(lmdeploy_python((8, 0)), log=tmp_path / "log", memory_limit_bytes=8 << 30) as started:
+        yield started
+
+
+def loaded(worker: Worker, folder: Path) -> Reply | Trouble:
+    backend = TurboMind()
+    request = open_request(backend, folder, backend.variants[0], dtype="bfloat16")
+    assert isinstance(worker.ask("open", timeout_s=60, **request), Reply)
+    return worker.ask("load", timeout_s=120)
+
+
+def answers(worker: Worker, rows_file: Path) -> Answers:
+    asked = fixed_prompts(VOCAB, 256)
+    reply = worker.ask(
+        "answer",
+        timeout_s=60,
+        prompts=asked,
+        groups=[list(group) for group in GROUPS],
+        new_tokens=NEW_TOKENS,
+        continuations=None,
+        rows_file=str(rows_file),
+    )
+    assert isinstance(reply, Reply), worker.log_tail()
+    tokens = tuple(tuple(tuple(path) for path in group) for group in reply.fields["tokens"])
+    length, width = reply.fields["rows"]
+    return Answers(tokens=tokens, rows_file=rows_file, row_shape=(length, width))
+
+
+def test_loads_streams_batches_and_closes(worker: Worker, checkpoint: Checkpoints, tmp_path: Path) -> None:
+    ready = loaded(worker, checkpoint("qwen2", **tiny_checkpoints.WIDE))
+    assert isinstance(ready, Reply), worker.log_tail()
+    for batch in (1, 4):
+        sampled = worker.ask("sample", timeout_s=60, seed="1", prompt_tokens=64, output_tokens=16, batch=batch)
+        assert isinstance(sampled, Reply), sampled
+        assert sampled.fields["ttft_s"] > 0
+        assert sampled.fields["tpot_s"] > 0
+    log = (tmp_path / "log").read_text()
+    assert "Warm-up finished" in log
+    assert "Warm-up for" not in log  # "... 8192 tokens failed": a session too short for it to tune its GEMMs
+    assert isinstance(worker.ask("close", timeout_s=60), Reply)
+
+
+def test_its_output_here_is_wrong_and_found_to_be(worker: Worker, checkpoint: Checkpoints, tmp_path: Path) -> None:
+    assert isinstance(loaded(worker, checkpoint("qwen2", **tiny_checkpoints.WIDE)), Reply)
+    found = answers(worker, tmp_path / "rows")
+    assert found.tokens == tuple(tuple((TOKEN,) * NEW_TOKENS for _ in group) for group in GROUPS)
+    assert found.row_shape == (NEW_TOKENS, VOCAB)
+    reference = reference_answers(checkpoint("qwen2", **tiny_checkpoints.WIDE), tmp_path / "reference")
+    assert compare(reference, found, "16-bit").verdict is OutputVerdict.WRONG
+
+
+def reference_answers(folder: Path, rows_file: Path) -> Answers:
+    """transformers in float32, along its own greedy paths."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+    paths, rows = [], []
+    for prompt in fixed_prompts(VOCAB, 256):
+        ids = list(prompt)
+        with torch.no_grad():
+            for _ in range(NEW_TOKENS):
+                rows.append(model(torch.tensor([ids])).logits[0, -1])
+                ids.append(int(rows[-1].argmax()))
+        paths.append(tuple(ids[len(prompt) :]))
+    rows_file.write_bytes(torch.stack(rows).numpy().tobytes())
+    tokens = tuple(tuple(paths[i] for i in group) for group in GROUPS)
+    return Answers(tokens=tokens, rows_file=rows_file, row_shape=(NEW_TOKENS, VOCAB))
+
+
+def test_an_abort_in_its_code_ends_the_worker_alone(worker: Worker, checkpoint: Checkpoints) -> None:
+    # The engine starts; the first request finds no attention kernel for head_dim 96.
+    shape = {**tiny_checkpoints.WIDE, "hidden_size": 384, "intermediate_size": 384, "head_dim": 96}
+    assert isinstance(loaded(worker, checkpoint("llama", **shape)), Reply), worker.log_tail()
+    ended = worker.ask("sample", timeout_s=60, seed="1", prompt_tokens=16, output_tokens=4, batch=1)
+    assert isinstance(ended, Trouble)
+    assert ended.kind is FailureKind.CRASHED
+    assert "SIGABRT" in ended.message
+
+
+def test_a_session_without_room_is_an_error(worker: Worker, checkpoint: Checkpoints) -> None:
+    assert isinstance(loaded(worker, checkpoint("qwen2", **tiny_checkpoints.WIDE)), Reply)
+    ended = worker.ask("sample", timeout_s=60, seed="1", prompt_tokens=9000, output_tokens=4, batch=1)
+    assert isinstance(ended, Trouble)
+    assert ended.message == (
+        "RuntimeError: TurboMind ended with INPUT_LENGTH_ERROR after 0 of 4 tokens and 0 rows of scores"
+        " (prompt of 9000 tokens)"
+    )
+
+
+def test_a_format_it_does_not_take_is_refused_with_its_own_words(worker: Worker, checkpoint: Checkpoints) -> None:
+    refused = loaded(worker, checkpoint("qwen2", dtype="float16", quant="awq-g64", **tiny_checkpoints.WIDE))
+    assert isinstance(refused, Trouble)
+    assert refused.kind is FailureKind.REFUSED
+    assert refused.message == (
+        'ValueError: Unsupported group_size=64 for model_format="awq". Supported group_size values: 128.'
+    )
+
+
+def test_without_its_libraries_the_true_cause_is_told(
+    lmdeploy_python: Pythons, checkpoint: Checkpoints, tmp_path: Path
+) -> None:
+    with Worker(lmdeploy_python(None), log=tmp_path / "log", memory_limit_bytes=8 << 30) as plain:
+        refused = loaded(plain, checkpoint("qwen2", **tiny_checkpoints.WIDE))
+    assert isinstance(refused, Trouble)
+    assert refused.kind is FailureKind.REFUSED
+    assert refused.message == (
+        "RuntimeError: TurboMind's library cannot be loaded: libcublas.so.12: cannot open shared object file:"
+        " No such file or directory"
+    )
+
+
+def test_serving() -> None:
+    from lmdeploy import TurbomindEngineConfig
+
+    backend = TurboMind()
+    variant = backend.variants[0]
+    config = backend.engine_config(variant, "model", Workload(prompt_tokens=8, output_tokens=8))
+    assert config == TurbomindEngineConfig(dtype="auto")
+    command = backend.command(variant, "my model", None)
+    assert command == "lmdeploy serve api_server 'my model' --backend turbomind"
+    taken = lmdeploy_arguments(command)
+    assert (taken.backend, taken.model_path) == ("turbomind", "my model")
