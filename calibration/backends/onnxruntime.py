@@ -1,0 +1,147 @@
+"""ONNX Runtime GenAI: a graph built once from a Hugging Face folder, run by ONNX Runtime."""
+
+import json
+import shlex
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from calibration.backend import Backend, Engine, Facts, Generation, Job, Rows, Variant
+from calibration.workload import Workload
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+_BUILDER = "onnxruntime-genai 0.18.0 models/builder.py (create_model)"
+
+_DECODERS = frozenset({
+    "Ernie4_5ForCausalLM", "Gemma2ForCausalLM", "GemmaForCausalLM", "GraniteForCausalLM", "HunYuanDenseV1ForCausalLM",
+    "Lfm2ForCausalLM", "LlamaForCausalLM", "MistralForCausalLM", "NemotronForCausalLM", "OlmoForCausalLM", "Phi3ForCausalLM",
+    "PhiForCausalLM", "Qwen2ForCausalLM", "Qwen3ForCausalLM", "SmolLM3ForCausalLM",
+})  # fmt: skip
+"""Dense text decoders that the builder exports for the CPU."""
+
+
+class OnnxRuntimeBackend(Backend):
+    """onnxruntime_genai.Generator on a graph that its model builder wrote."""
+
+    name = "onnxruntime"
+    facts = Facts(
+        title="ONNX Runtime GenAI",
+        url="https://github.com/microsoft/onnxruntime-genai",
+        package="onnxruntime-genai",
+        # The builder is called by the functions that 0.18 has; it imports onnx, onnx-ir, torch and transformers.
+        requires=("onnxruntime-genai>=0.18", "onnxruntime>=1.20", "onnx>=1.17", "onnx-ir", "torch>=2.4", "transformers>=5"),
+        install="pip install 'autobackend[onnxruntime]'",
+        # GPUs take a distribution of another name, onnxruntime-genai-cuda.
+        devices=frozenset({"cpu"}),
+        architectures=_DECODERS,
+        rope_types=frozenset({"default", "llama3", "longrope"}),
+        order=30,
+        sources=(_BUILDER,),
+    )
+    variants = (
+        Variant(name="fp32", precision="fp32", prepares=True),
+        Variant(name="int8", precision="int8", lossy=True, prepares=True),
+    )
+
+    def prepare(self, job: Job, destination: Path, say: Callable[[str], None]) -> None:
+        """Build the graph; the builder talks on stdout, which is the worker's log."""
+        from onnxruntime_genai.models.builder import create_model, parse_extra_options
+
+        # By default the head runs over the whole prompt: [batch, prompt, vocab] scores of which the last row is used.
+        wishes = ["prune_lm_head=true", "hf_token=false", f"hf_remote={str(job.trust_remote_code).lower()}"]
+        say(f"onnxruntime: building {job.variant.precision} from {job.model_dir}")
+        with tempfile.TemporaryDirectory(prefix="onnxruntime-") as scratch:
+            place = ("", str(job.model_dir), str(destination), job.variant.precision, "cpu", scratch)
+            create_model(*place, **parse_extra_options(*place, wishes))
+
+    def load(self, job: Job) -> Engine:
+        """Load the built graph."""
+        import onnxruntime_genai
+
+        assert job.artifact_dir is not None  # the caller runs `prepare` for every variant that prepares
+        config = onnxruntime_genai.Config(str(job.artifact_dir))
+        config.overlay(json.dumps(self.engine_config(job.variant, str(job.artifact_dir), None) | _threads(job.threads)))
+        return _Generator(onnxruntime_genai.Model(config), _least_length(job.artifact_dir))
+
+    def engine_config(self, variant: Variant, model_dir: str, workload: Workload | None) -> dict[str, Any]:
+        """What to lay over genai_config.json; the engine's defaults."""
+        return {}
+
+    def command(self, variant: Variant, model: str, artifact_dir: str | None) -> str:
+        """ONNX Runtime GenAI has no server: build where nothing is built yet, else answer one line of text."""
+        if artifact_dir is None:
+            words = ["python", "-m", "onnxruntime_genai.models.builder", "--input", model, "--output", "onnxruntime-model"]
+            words += ["--precision", variant.precision, "--execution_provider", "cpu"]
+            return shlex.join([*words, "--extra_options", "prune_lm_head=true"])
+        program = (
+            "import onnxruntime_genai as og; "
+            f"model = og.Model({artifact_dir!r}); "
+            "words = og.Tokenizer(model); prompt = words.encode(input('prompt: ')); "
+            "params = og.GeneratorParams(model); params.set_search_options(max_length=len(prompt) + 128); "
+            "made = og.Generator(model, params); made.append_tokens(prompt); "
+            "[made.generate_next_token() for _ in range(128) if not made.is_done()]; "
+            "print(words.decode(made.get_sequence(0)[len(prompt):]))"
+        )
+        return shlex.join(["python", "-c", program])
+
+
+class _Generator(Engine):
+    """A loaded graph.
+
+    Args:
+        model: onnxruntime_genai.Model.
+        least_length: capacity below which the graph refuses to run.
+    """
+
+    def __init__(self, model: Any, least_length: int) -> None:
+        self._model = model
+        self._least_length = least_length
+
+    def generate(self, prompts: Sequence[Sequence[int]], new_tokens: int) -> Generation:
+        import numpy as np
+
+        began = time.perf_counter()
+        steps: list[list[int]] = []
+        times: list[float] = []
+        length = len(prompts[0]) + new_tokens
+        generator = self._generator(len(prompts), length)
+        generator.append_tokens(np.array(prompts, dtype=np.int32))
+        while len(steps) < new_tokens:
+            generator.generate_next_token()
+            steps.append(generator.get_next_tokens().tolist())
+            times.append(time.perf_counter() - began)
+        return Generation(tokens=tuple(zip(*steps, strict=True)), arrivals=(tuple(times),) * len(prompts))
+
+    def score(self, prompt: Sequence[int], continuation: Sequence[int]) -> Rows:
+        return list(self._rows(prompt, continuation))
+
+    def _rows(self, prompt: Sequence[int], continuation: Sequence[int]) -> "Iterator[NDArray[np.float32]]":
+        import numpy as np
+
+        generator = self._generator(1, len(prompt) + len(continuation) + 1)
+        for given in ([*prompt], *([token] for token in continuation)):
+            generator.append_tokens(np.array([given], dtype=np.int32))
+            yield np.array(generator.get_logits(), dtype=np.float32)[0, -1]
+
+    def _generator(self, batch: int, length: int) -> Any:
+        import onnxruntime_genai
+
+        capacity = max(length, self._least_length)
+        wanted = onnxruntime_genai.GeneratorParams(self._model)
+        wanted.set_search_options(batch_size=batch, max_length=capacity, min_length=capacity, do_sample=False)
+        return onnxruntime_genai.Generator(self._model, wanted)
+
+
+def _threads(count: int) -> dict[str, Any]:
+    return {"model": {"decoder": {"session_options": {"intra_op_num_threads": count}}}}
+
+
+def _least_length(artifact_dir: Path) -> int:
+    """A graph with a sliding window refuses a smaller capacity: "KV cache capacity must be at least local_window_size"."""
+    told = json.loads((artifact_dir / "genai_config.json").read_text(encoding="utf-8"))
+    return int((told["model"]["decoder"].get("sliding_window") or {}).get("window_size", 0))
