@@ -26,7 +26,8 @@ def why(selection: Selection, *, now: float | None = None, across: int | None = 
     notes += [("left out:", f"{v.candidate.label} ({v.left_out})") for v in selection.left_out]
     if selection.ranking and selection.unmeasured:
         notes.append(("not measured:", ", ".join(c.label for c in selection.unmeasured)))
-    return lines + ["  " + line for line in columns(notes, across=None if across is None else across - 2)]
+    told = [(title if i == 0 or notes[i - 1][0] != title else "", text) for i, (title, text) in enumerate(notes)]
+    return lines + ["  " + line for line in columns(told, across=None if across is None else across - 2)]
 
 
 def _where_from(selection: Selection, now: float | None) -> str:
@@ -64,7 +65,7 @@ def _joined(selection: Selection) -> Iterator[tuple[str, str]]:
     found: dict[str, list[str]] = {}
     for name, reason in reasons_of(selection.rejected, selection.verdicts):
         found.setdefault(name, []).append(reason)
-    yield from ((name, "; ".join(reasons)) for name, reasons in found.items())
+    yield from ((name, ", and ".join(reasons)) for name, reasons in found.items())
 
 
 def explained(explanation: Explanation, *, across: int | None = None) -> list[str]:

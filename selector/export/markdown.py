@@ -53,5 +53,5 @@ def _cell(square: Square, view: View, workload: str) -> str:
 
 def _why(squares: list[Square]) -> list[tuple[str, str]]:
     """(variants, reasons) of a row's refused and failed squares; variants with the same story together."""
-    told = [(s.label, "; ".join(s.reasons)) for s in squares if s.state in {State.REFUSED, State.FAILED}]
+    told = [(s.label, ", and ".join(s.reasons)) for s in squares if s.state in {State.REFUSED, State.FAILED}]
     return grouped(told)
