@@ -1,8 +1,8 @@
 """Is the output right: a candidate's tokens and scores beside the reference's; wrong, lossy or right.
 
-Random weights make greedy paths fragile: two right engines part where the two best tokens are nearly equal. So a path is
-judged at the first token at which it leaves the reference's, by how much worse the reference scores that token, and the
-distributions are compared along the reference's own path, teacher-forced.
+Random weights make greedy paths fragile: two right engines part where the two best tokens are nearly equal. So a path
+is judged at the first token at which it leaves the reference's, by how much worse the reference scores that token, and
+the distributions are compared along the reference's own path, teacher-forced.
 """
 
 import math
@@ -33,7 +33,7 @@ class Tolerance:
     kl: float
     """Mean Kullback-Leibler divergence, nats."""
     margin: float
-    """How much worse, in standard deviations of the reference's scores, a token may be that is chosen instead of the best."""
+    """How much worse, in standard deviations of the reference's scores, a token may be that is chosen for the best."""
 
 
 TOLERANCES: dict[str, Tolerance] = {
@@ -124,18 +124,18 @@ def _rows(answers: Answers) -> "NDArray[np.float32] | None":
 
 
 def _divergence(expected: "NDArray[np.float32]", found: "NDArray[np.float32]") -> tuple[list[float], float]:
-    """Mean KL(expected || found) of each prompt, in nats, and the share of positions where both name the same best token.
+    """Mean KL(expected || found) of each prompt, in nats, and the share of positions with the same best token.
 
-    An engine that gives only its best k scores leaves the rest at -inf (or below FLOOR): both sides are then renormalised
-    over the tokens that it scored.
+    An engine that gives only its best k scores leaves the rest at -inf (or below FLOOR): both sides are then
+    renormalised over the tokens that it scored.
     """
     import numpy as np
 
     divergence, same, count = [], 0, 0
     for ours, theirs in zip(expected, found, strict=True):
         total = 0.0
-        for right, got in zip(ours, theirs, strict=True):
-            got = got[: len(right)].astype(np.float64)
+        for right, wide in zip(ours, theirs, strict=True):
+            got = wide[: len(right)].astype(np.float64)
             scored = np.isfinite(got) & (got > FLOOR)
             count += 1
             if not scored.any():

@@ -151,7 +151,7 @@ class Engine(ABC):
 
     @abstractmethod
     def generate(self, prompts: Sequence[Sequence[int]], new_tokens: int) -> Generation:
-        """Greedy, exactly `new_tokens` tokens for every prompt, EOS ignored. Prompts of one call have the same length."""
+        """Greedy, exactly `new_tokens` tokens for every prompt, EOS ignored. Prompts of a call have the same length."""
 
     @abstractmethod
     def score(self, prompt: Sequence[int], continuation: Sequence[int]) -> Rows | None:
@@ -179,12 +179,13 @@ class Backend(ABC):
         return {v.name: v for v in self.variants}[name]
 
     def fits(self, model: Any, variant: Variant, device: Any = None) -> list[str]:
-        """Reasons of this backend alone why it cannot run `model` right (a selector.model.ModelSpec, read by attribute).
+        """Reasons of this backend alone why it cannot run `model` right.
 
         For what the shared facts cannot say; each in the form `needs X; found Y`.
 
         Args:
-            model: the ModelSpec; what it has no field for is read from the raw config.json in `model.folder`.
+            model: the selector.model.ModelSpec, read by attribute; what it has no field for is read from the raw
+                config.json in `model.folder`.
             variant: one of this backend's.
             device: the selector.host.Device that would run it, read by attribute (`kind`, `capability`). None: judge
                 what does not depend on the device.

@@ -51,7 +51,7 @@ class Tally:
     out: Mapping[str, int]
     """Candidate label: the round after which it was out of the race."""
     ended: str
-    """Why it ended: `one left`, `none left`, `tied`, `rounds`, `budget`; `load`: loads cost minutes and one round was clear."""
+    """Why it ended: `one left`, `none left`, `tied`, `rounds`, `budget`; `load`: loads cost minutes, one was clear."""
     unmeasured: tuple[str, ...]
     """Labels of candidates without any launch, when the budget was spent."""
     check_s: float
@@ -76,8 +76,8 @@ def calibrate(
 ) -> Tally:
     """Race the candidates in rounds; every launch is in the cache before the next one begins.
 
-    A calibration that was interrupted goes on: its launches are taken from the cache, and only what is missing or stale is
-    measured. One that had ended is answered from the cache, unless `again`.
+    A calibration that was interrupted goes on: its launches are taken from the cache, and only what is missing or stale
+    is measured. One that had ended is answered from the cache, unless `again`.
 
     Args:
         entries: the candidates, in the static order.
@@ -161,8 +161,8 @@ def calibrate(
 def _resumable(entries: Sequence[Entry], subject: Subject, cells: Iterable[Workload], cache: Cache) -> list[Outcome]:
     """The launches of the newest calibration of this subject that still hold, oldest first.
 
-    A launch holds when its environment and policy are today's and it has every cell that is asked for. A launch killed by
-    the budget or by the user leaves no row, so it is simply missing.
+    A launch holds when its environment and policy are today's and it has every cell that is asked for. A launch killed
+    by the budget or by the user leaves no row, so it is simply missing.
     """
     wanted, environments = set(cells), {e.label: dict(e.environment) for e in entries}
     identity = subject.identity

@@ -184,10 +184,8 @@ class Worker:
             polls += 1
             self._look_at_memory(tree=polls % TREE_EVERY == 0)
             if self.peak_memory_bytes > self._limit:
-                return Trouble(
-                    kind=FailureKind.OUT_OF_MEMORY,
-                    message=f"reached {self.peak_memory_bytes / 2**30:.1f} GiB; {self._limit / 2**30:.1f} GiB are allowed",
-                )
+                reached, allowed = (f"{size / 2**30:.1f} GiB" for size in (self.peak_memory_bytes, self._limit))
+                return Trouble(kind=FailureKind.OUT_OF_MEMORY, message=f"reached {reached}; {allowed} are allowed")
         line, _, self._buffer = self._buffer.partition(b"\n")
         return line
 
@@ -256,7 +254,7 @@ def _parse(line: bytes) -> dict[str, Any] | Trouble:
 
 
 def _busy_s() -> float:
-    """CPU seconds spent on our cores so far, by everybody; time stolen by other machines on the same hardware included."""
+    """CPU seconds spent on our cores so far, by everybody; time stolen by other machines on the hardware included."""
     mine = os.sched_getaffinity(0)
     ticks = 0
     with open("/proc/stat", encoding="ascii") as file:  # noqa: PTH123

@@ -1,8 +1,9 @@
 """Runs in the backend's own interpreter: one candidate, one process, JSON lines on a pipe.
 
-Started as a script by supervisor.py: `python worker.py COMMANDS EVENTS LIFELINE`, three file descriptors. The interpreter
-needs nothing of ours: this folder becomes the package `calibration`, and nothing beside it is put on the path. Requests are
-objects with a `verb`; each is answered by one event: `{"event": "done", ...}` or `{"event": "error", ...}`.
+Started as a script by supervisor.py: `python worker.py COMMANDS EVENTS LIFELINE`, three file descriptors. The
+interpreter needs nothing of ours: this folder becomes the package `calibration`, and nothing beside it is put on the
+path. Requests are objects with a `verb`; each is answered by one event,
+`{"event": "done", ...}` or `{"event": "error", ...}`.
 """
 
 import importlib.util
@@ -63,7 +64,7 @@ def main(argv: Sequence[str]) -> None:
             _send(events, answer)
             if verb == "close":
                 break
-    # Interpreter shutdown of an engine may hang or abort after all is told; the group is killed by the supervisor anyway.
+    # An engine's shutdown may hang or abort after all is told; the supervisor kills the group anyway.
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(0)
@@ -126,10 +127,10 @@ class _Server:
         continuations: list[list[int]] | None,
         rows_file: str,
     ) -> dict[str, Any]:
-        """Generate for each group of prompts (given by number) as one batch, and score every prompt along a continuation.
+        """Generate for each group of prompts (given by number) as one batch; score each prompt along a continuation.
 
-        Without continuations each prompt's own tokens, where it first occurs, are its continuation. Rows go to `rows_file`
-        as float32 [prompt, new_tokens, vocab].
+        Without continuations each prompt's own tokens, where it first occurs, are its continuation. Rows go to
+        `rows_file` as float32 [prompt, new_tokens, vocab].
         """
         assert self.engine is not None
         tokens = [self._generate([prompts[i] for i in group], new_tokens)[0] for group in groups]

@@ -70,8 +70,8 @@ def grid(workloads: Iterable[Workload] = (), *, gpu: bool = False) -> tuple[Work
     """The calibration cells that bracket `workloads`: every corner of prompt length and batch around them.
 
     Four cells that bracket the use pick the winner at 1.009 of the best, four that do not at 1.049 (fitted on the 1,392
-    cells of argonne-lcf/LLM-Inference-Bench). Without workloads the cells bracket ordinary use: pp64 to pp512 and batch 1
-    to 4 on a CPU, pp128 to pp2048 and batch 1 to 16 on a GPU.
+    cells of argonne-lcf/LLM-Inference-Bench). Without workloads the cells bracket ordinary use: pp64 to pp512 and batch
+    1 to 4 on a CPU, pp128 to pp2048 and batch 1 to 16 on a GPU.
     """
     asked = tuple(workloads)
     if not asked:

@@ -3,13 +3,10 @@
 import shlex
 import time
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from calibration.backend import Backend, Engine, Facts, Generation, Job, QuantFact, Rows, Variant
 from calibration.workload import Workload
-
-if TYPE_CHECKING:
-    import torch
 
 _QUANTIZERS = "transformers 5.23.0 quantizers/quantizer_{}.py, validate_environment"
 _FLOATS = frozenset({"float32", "float16", "bfloat16"})
@@ -68,8 +65,8 @@ class TransformersBackend(Backend):
     variants = (
         Variant(name="sdpa", options={"attn_implementation": "sdpa", "dtype": "auto"}),
         Variant(name="eager", options={"attn_implementation": "eager", "dtype": "auto"}),
-        # torch's bf16 matrix products on a CPU without bf16 instructions: prefill 5.5 times slower than fp32, decode faster
-        # (SmolLM-135M shape, Zen 3, torch 2.13). So neither dtype is best in general and both are measured.
+        # torch's bf16 matrix products on a CPU without bf16 instructions: prefill 5.5 times slower than fp32, decode
+        # faster (SmolLM-135M shape, Zen 3, torch 2.13). So neither dtype is best in general and both are measured.
         Variant(
             name="sdpa-fp32",
             precision="fp32",
@@ -112,7 +109,7 @@ class TransformersBackend(Backend):
         torch.set_num_threads(job.threads)
         device = "cpu" if job.device == "cpu" else "cuda"
         dtype = getattr(torch, "float32" if job.variant.precision == "fp32" else job.dtype)
-        model = AutoModelForCausalLM.from_pretrained(
+        model: Any = AutoModelForCausalLM.from_pretrained(
             job.model_dir,
             dtype=dtype,
             attn_implementation=job.variant.options["attn_implementation"],
@@ -143,7 +140,7 @@ class _DecodeLoop(Engine):
     Args:
         model: a causal language model of transformers (any class with a cache).
         device: torch device.
-        compiled: keep the cache static and run the decode steps through torch.compile, as transformers' own generate does.
+        compiled: keep the cache static and run the decode steps through torch.compile, as transformers' own generate.
         max_tokens: capacity of a static cache.
     """
 
@@ -153,8 +150,8 @@ class _DecodeLoop(Engine):
         import torch
 
         accepted = inspect.signature(model.forward).parameters
-        self._cache = next((name for name in ("past_key_values", "cache_params") if name in accepted), None)
-        if self._cache is None:
+        self._cache = next((name for name in ("past_key_values", "cache_params") if name in accepted), "")
+        if not self._cache:
             raise ValueError(
                 f"{type(model).__name__} has no cache: its forward takes neither past_key_values nor cache_params"
             )
@@ -191,7 +188,7 @@ class _DecodeLoop(Engine):
     def score(self, prompt: Sequence[int], continuation: Sequence[int]) -> Rows:
         return list(self._rows(prompt, continuation))
 
-    def _rows(self, prompt: Sequence[int], continuation: Sequence[int]) -> "Iterator[torch.Tensor]":
+    def _rows(self, prompt: Sequence[int], continuation: Sequence[int]) -> Iterator[Any]:
         import torch
 
         cache = self._fresh_cache(1)

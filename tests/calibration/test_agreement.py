@@ -1,4 +1,4 @@
-"""The verdict on an output: right within rounding, lossy where that is allowed, wrong where something else was computed."""
+"""The verdict on an output: right within rounding, lossy where allowed, wrong where something else was computed."""
 
 import random
 from pathlib import Path

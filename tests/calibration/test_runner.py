@@ -128,7 +128,7 @@ def test_a_conversion_is_made_once_and_its_time_and_size_are_kept(tmp_path: Path
 def test_a_conversion_that_dies_leaves_nothing_that_looks_finished(tmp_path: Path) -> None:
     tally = race(tmp_path, entry("dies", prepares=True, prepare="abort"), rounds=1)
     assert failures(tally) == {"scripted:dies": (FailureKind.CRASHED, "prepare")}
-    assert [p for p in (tmp_path / "artifacts").rglob("converted")] == []
+    assert list((tmp_path / "artifacts").rglob("converted")) == []
 
 
 def test_a_budget_that_is_spent_leaves_the_rest_unmeasured(tmp_path: Path) -> None:

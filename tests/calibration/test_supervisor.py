@@ -26,8 +26,8 @@ def a_worker(tmp_path: Path, *, limit: int = 8 << 30, **variables: str) -> Worke
 def opened(worker: Worker, tmp_path: Path, **options: object) -> None:
     variant = {**asdict(Variant(name="plain", options=options)), "devices": [], "only_without": []}
     job = {
-        "model_dir": str(tmp_path), "artifact_dir": None, "dtype": "float32", "vocab_size": 64, "device": "cpu", "threads": 1,
-        "max_context_tokens": 128, "max_batch": 4, "trust_remote_code": False, "tensor_parallel": 1,
+        "model_dir": str(tmp_path), "artifact_dir": None, "dtype": "float32", "vocab_size": 64, "device": "cpu",
+        "threads": 1, "max_context_tokens": 128, "max_batch": 4, "trust_remote_code": False, "tensor_parallel": 1,
     }  # fmt: skip
     reply = worker.ask("open", timeout_s=30, backend="scripted", variant=variant, job=job, source=ENGINE)
     assert isinstance(reply, Reply), reply

@@ -1,4 +1,4 @@
-"""A real, tiny engine that counts, and misbehaves where its variant's options say so; loaded by the worker from this file."""
+"""A real, tiny engine that counts, and misbehaves where its options say so; loaded by the worker from this file."""
 
 import os
 import signal
