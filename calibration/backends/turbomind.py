@@ -427,7 +427,7 @@ def _vision(model: Any, config: Config, capability: Capability) -> str | None:
 
 
 def _dotted(capability: Capability) -> str:
-    return "{}.{}".format(*cast(tuple[int, int], capability))
+    return "{}.{}".format(*cast("tuple[int, int]", capability))
 
 
 _RULES: tuple[Callable[[Any, Config, Capability], str | None], ...] = (
