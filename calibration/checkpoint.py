@@ -3,6 +3,7 @@
 `python -m calibration.checkpoint CONFIG_DIR DESTINATION [SEED]`
 """
 
+import hashlib
 import json
 import shutil
 import sys
@@ -11,14 +12,17 @@ from itertools import count, product
 from pathlib import Path
 from typing import Any
 
-CHECKPOINT_VERSION = "2"
+CHECKPOINT_VERSION = "3"
 """Part of an artifact's key: raise it when the same config would give other weights or another tokenizer."""
+
+SEED = 0
+"""Of the weights that calibrations use."""
 
 SHARD_SIZE = "2GB"
 """A shard is held twice while it is written."""
 
 SCORES_STD = 2.0
-"""Standard deviation of the scores over the vocabulary; trained models have about that, and agreement.py's tolerances do."""
+"""Standard deviation of the scores over the vocabulary: about a trained model's; agreement.py's tolerances are for it."""
 
 PROBE_TOKENS = 16
 
@@ -32,12 +36,32 @@ _QWEN2 = _LETTERS + r"|\p{N}" + _REST
 """transformers 5.23.0 models/qwen2/tokenization_qwen2.py"""
 
 
+def checkpoint_key(config_dir: Path, model: str) -> dict[str, str]:
+    """Key of the artifact with random weights for a config.json; `model` is the name that the user gave."""
+    return {
+        "kind": "checkpoint",
+        "model": model,
+        "config": _hash(config_dir),
+        "seed": str(SEED),
+        "version": CHECKPOINT_VERSION,
+    }
+
+
+def random_weights_identity(config_dir: Path) -> str:
+    """What tells these random weights from all others."""
+    return f"random-{_hash(config_dir)}-{SEED}-{CHECKPOINT_VERSION}"
+
+
+def _hash(config_dir: Path) -> str:
+    return hashlib.sha256((config_dir / "config.json").read_bytes()).hexdigest()[:16]
+
+
 def write_random_checkpoint(config_dir: Path, destination: Path, seed: int = 0) -> None:
     """Write config.json, weights (safetensors, in the config's dtype) and a tokenizer into the folder `destination`.
 
-    The weights are drawn by the config's own initializer; the gain of the last norm is then set so that an engine's errors
-    show (`_spread_scores`). config.json is the given one, word for word where it names its architecture: transformers would
-    rewrite it in its own style, which several engines do not read. No code of a model's repository is run.
+    The weights are drawn by the config's own initializer; the gain of the last norm is then set so that an engine's
+    errors show (`_spread_scores`). config.json is the given one, word for word where it names its architecture:
+    transformers would rewrite it in its own style, which several engines do not read. No code of a model is run.
 
     Args:
         config_dir: folder with a config.json.
@@ -106,8 +130,10 @@ def write_tokenizer(
     tokenizer.save(str(destination / "tokenizer.json"))
 
     roles = {f"{role}_token": names[_first(value)] for role, value in special.items() if _first(value) in names}
-    # An id that means "unknown" is never produced by bytes, but engines ask for its name.
-    roles["unk_token"] = roles.get("eos_token") or next(iter(roles.values()), words[0])
+    # A role without a name gets its family's default one in transformers, as a token more than the model has. "Unknown"
+    # is never met in bytes, but engines ask for its name.
+    for role in ("unk_token", "pad_token"):
+        roles.setdefault(role, roles.get("eos_token") or next(iter(roles.values()), words[0]))
     _write(destination / "special_tokens_map.json", roles)
     _write(
         destination / "tokenizer_config.json",
@@ -116,7 +142,14 @@ def write_tokenizer(
             "model_max_length": max_tokens,
             "clean_up_tokenization_spaces": False,
             "added_tokens_decoder": {
-                str(i): {"content": name, "special": True, "normalized": False, "lstrip": False, "rstrip": False, "single_word": False}
+                str(i): {
+                    "content": name,
+                    "special": True,
+                    "normalized": False,
+                    "lstrip": False,
+                    "rstrip": False,
+                    "single_word": False,
+                }
                 for i, name in names.items()
             },
             **roles,
@@ -151,9 +184,9 @@ def _spread_scores(model: Any, vocab_size: int) -> None:
     """Give the last norm a gain of random signs, of the size at which scores have a standard deviation of SCORES_STD.
 
     Drawn by its initializer alone, a small model scores almost flatly (granite-3.0-1b: a deviation of 0.1, and another
-    prompt moves the distribution by 0.004 nats), and one with tied embeddings repeats its last token for ever, since that
-    token's own embedding is the best match. Neither would show a wrong cache or a wrong position. Signs end the match, the
-    size ends the flatness, and every matrix stays as it was drawn.
+    prompt moves the distribution by 0.004 nats), and one with tied embeddings repeats its last token for ever, since
+    that token's own embedding is the best match. Neither would show a wrong cache or a wrong position. Signs end the
+    match, the size ends the flatness, and every matrix stays as it was drawn.
     """
     import torch
 

@@ -17,9 +17,9 @@ _DECODERS = frozenset({
     "GPTJForCausalLM", "Gemma2ForCausalLM", "Gemma3ForCausalLM", "GemmaForCausalLM", "LlamaForCausalLM",
     "MistralForCausalLM", "OPTForCausalLM", "Qwen2ForCausalLM", "Qwen3ForCausalLM",
 })  # fmt: skip
-"""Decoders with a registered conversion, each tried on a small random model against transformers 5.23.0. Phi, Phi3, GPTNeoX
-and Gemma4 are registered too, but their loaders ask for attributes that transformers 5 renamed; MPT only by the name of its
-remote code. No mixture of experts is registered."""
+"""Decoders with a registered conversion, each tried on a small random model against transformers 5.23.0. Phi, Phi3,
+GPTNeoX and Gemma4 are registered too, but their loaders ask for attributes that transformers 5 renamed; MPT only by the
+name of its remote code. No mixture of experts is registered."""
 
 _ROPE_THETA = {"FalconForCausalLM": 1e4, "GemmaForCausalLM": 1e4, "Gemma3ForCausalLM": 1e6}
 """Architectures whose loader takes this rope_theta whatever the config says: it reads an attribute that transformers 5
@@ -41,8 +41,8 @@ class CTranslate2Backend(Backend):
         install="pip install 'autobackend[ctranslate2]'",
         devices=frozenset({"cpu", "cuda"}),
         architectures=_DECODERS,
-        # llama3 is converted, but the engine computes the unscaled rotation: logits are off by 0.24 at a deviation of 2 after
-        # 40 tokens, and equal to transformers' to 2e-5 once that leaves its scaling out. longrope only comes with Phi3.
+        # llama3 is converted, but the engine computes the unscaled rotation: logits are off by 0.24 at a deviation of 2
+        # after 40 tokens, and equal to transformers' to 2e-5 once that leaves its scaling out; longrope comes with Phi3 only.
         rope_types=frozenset({"default", "linear"}),
         # Gemma3 and Mistral decode beyond their window rightly, but not after a prompt that is longer than it.
         windowed_architectures=frozenset(),
@@ -84,12 +84,12 @@ class CTranslate2Backend(Backend):
                 if isinstance(config.get(cap), int | float)
             ]
         if name in _EVEN_HEADS and model.head_dim * model.heads != model.hidden_size:
-            reasons.append(
-                f"needs head_dim = hidden_size / heads = {model.hidden_size / model.heads:g} in {name}; found {model.head_dim}"
-            )
+            even = model.hidden_size // model.heads
+            reasons.append(f"needs head_dim {even} (hidden_size / heads) in {name}; found {model.head_dim}")
         theta = _ROPE_THETA.get(name)
         if theta is not None and model.rope_theta not in (None, theta):
-            reasons.append(f"needs rope_theta {theta:g}, which the conversion of {name} takes; found {model.rope_theta:g}")
+            found = f"{model.rope_theta:g}"
+            reasons.append(f"needs rope_theta {theta:g}, which the conversion of {name} takes; found {found}")
         return reasons
 
     def prepare(self, job: Job, destination: Path, say: Callable[[str], None]) -> None:

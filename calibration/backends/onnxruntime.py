@@ -6,14 +6,10 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from calibration.backend import Backend, Engine, Facts, Generation, Job, Rows, Variant
 from calibration.workload import Workload
-
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
 
 _BUILDER = "onnxruntime-genai 0.18.0 models/builder.py (create_model)"
 
@@ -22,9 +18,9 @@ _DECODERS = frozenset({
     "Lfm2ForCausalLM", "LlamaForCausalLM", "MistralForCausalLM", "NemotronForCausalLM", "Phi3ForCausalLM",
     "PhiForCausalLM", "Qwen2ForCausalLM", "Qwen3ForCausalLM",
 })  # fmt: skip
-"""Dense text decoders that the builder exports for the CPU, each tried on a small random model against transformers 5.23.0.
-Left out although the builder names them: Gemma3 (KeyError rope_type) and SmolLM3 (KeyError position_ids), which do not build
-with transformers 5, and Olmo, whose logits are off by 0.9 at a deviation of 0.8."""
+"""Dense text decoders that the builder exports for the CPU, each tried on a small random model against transformers
+5.23.0. Left out although the builder names them: Gemma3 (KeyError rope_type) and SmolLM3 (KeyError position_ids), which
+do not build with transformers 5, and Olmo, whose logits are off by 0.9 at a deviation of 0.8."""
 
 
 class OnnxRuntimeBackend(Backend):
@@ -36,7 +32,14 @@ class OnnxRuntimeBackend(Backend):
         url="https://github.com/microsoft/onnxruntime-genai",
         package="onnxruntime-genai",
         # The builder is called by the functions that 0.18 has; it imports onnx, onnx-ir, torch and transformers.
-        requires=("onnxruntime-genai>=0.18", "onnxruntime>=1.20", "onnx>=1.17", "onnx-ir", "torch>=2.4", "transformers>=5"),
+        requires=(
+            "onnxruntime-genai>=0.18",
+            "onnxruntime>=1.20",
+            "onnx>=1.17",
+            "onnx-ir",
+            "torch>=2.4",
+            "transformers>=5",
+        ),
         install="pip install 'autobackend[onnxruntime]'",
         # GPUs take a distribution of another name, onnxruntime-genai-cuda.
         devices=frozenset({"cpu"}),
@@ -80,9 +83,9 @@ class OnnxRuntimeBackend(Backend):
     def command(self, variant: Variant, model: str, artifact_dir: str | None) -> str:
         """ONNX Runtime GenAI has no server: build where nothing is built yet, else answer one line of text."""
         if artifact_dir is None:
-            words = ["python", "-m", "onnxruntime_genai.models.builder", "--input", model, "--output", "onnxruntime-model"]
-            words += ["--precision", variant.precision, "--execution_provider", "cpu"]
-            return shlex.join([*words, "--extra_options", "prune_lm_head=true"])
+            builder = ["python", "-m", "onnxruntime_genai.models.builder", "--execution_provider", "cpu"]
+            builder += ["--input", model, "--output", "onnxruntime-model", "--precision", variant.precision]
+            return shlex.join([*builder, "--extra_options", "prune_lm_head=true"])
         program = (
             "import onnxruntime_genai as og; "
             f"model = og.Model({artifact_dir!r}); "
@@ -125,7 +128,7 @@ class _Generator(Engine):
     def score(self, prompt: Sequence[int], continuation: Sequence[int]) -> Rows:
         return list(self._rows(prompt, continuation))
 
-    def _rows(self, prompt: Sequence[int], continuation: Sequence[int]) -> "Iterator[NDArray[np.float32]]":
+    def _rows(self, prompt: Sequence[int], continuation: Sequence[int]) -> Iterator[Any]:
         import numpy as np
 
         generator = self._generator(1, len(prompt) + len(continuation) + 1)
@@ -145,14 +148,14 @@ class _Generator(Engine):
 def _overlay(job: Job) -> dict[str, Any]:
     """Threads, and an end of text that is not one.
 
-    A generator goes on after the end of text only where `min_length` forbids that token, so a greedy path could never hold
-    it. Instead the last id is forbidden, which most vocabularies only pad with; the engine takes none outside of them.
+    A generator goes on after the end of text only where `min_length` forbids that token, so a greedy path could never
+    hold it. Instead the last id is forbidden, which most vocabularies only pad with; the engine takes none outside.
     """
     threads = {"intra_op_num_threads": job.threads}
     return {"model": {"eos_token_id": job.vocab_size - 1, "decoder": {"session_options": threads}}}
 
 
 def _least_length(artifact_dir: Path) -> int:
-    """A graph with a sliding window refuses a smaller capacity: "KV cache capacity must be at least local_window_size"."""
+    """A graph with a sliding window refuses less: "KV cache capacity must be at least local_window_size"."""
     told = json.loads((artifact_dir / "genai_config.json").read_text(encoding="utf-8"))
     return int((told["model"]["decoder"].get("sliding_window") or {}).get("window_size", 0))

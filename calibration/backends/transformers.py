@@ -19,6 +19,16 @@ _NOT_DECODERS = frozenset({
     "BertLMHeadModel", "OpenAIGPTLMHeadModel", "XLMWithLMHeadModel", "XLNetLMHeadModel",
 })  # fmt: skip
 
+_WITHOUT_SDPA = frozenset({
+    "BigBirdForCausalLM", "BloomForCausalLM", "CodeGenForCausalLM", "CpmAntForCausalLM", "DeepseekV4ForCausalLM",
+    "FalconMambaForCausalLM", "FlintForCausalLM", "GPTJForCausalLM", "GPTNeoForCausalLM", "GPTNeoXJapaneseForCausalLM",
+    "Gemma2ForCausalLM", "GptOssForCausalLM", "GraniteMoeSWAForCausalLM", "GraniteSWAForCausalLM", "HYV4ForCausalLM",
+    "Inkling2ForCausalLM", "Mamba2ForCausalLM", "MambaForCausalLM", "MiMoV2FlashForCausalLM", "MptForCausalLM",
+    "RemBertForCausalLM", "RoFormerForCausalLM", "RwkvForCausalLM", "VaultGemmaForCausalLM", "XGLMForCausalLM",
+    "xLSTMForCausalLM",
+})  # fmt: skip
+"""Classes of transformers 5.23.0 without _supports_sdpa: from_pretrained refuses to load them with it."""
+
 
 def _quant(method: str, packages: tuple[str, ...], quantizer: str, **limits: Any) -> QuantFact:
     return QuantFact(method=method, packages=packages, source=_QUANTIZERS.format(quantizer), **limits)
@@ -95,6 +105,8 @@ class TransformersBackend(Backend):
         causal = model.architecture.endswith(_CAUSAL_SUFFIXES) and model.architecture not in _NOT_DECODERS
         if not causal and not model.remote_code and not model.vision:
             reasons.append(f"needs a decoder that AutoModelForCausalLM loads; found {model.architecture}")
+        if variant.options["attn_implementation"] == "sdpa" and model.architecture in _WITHOUT_SDPA:
+            reasons.append(f"needs a model written for scaled_dot_product_attention; found {model.architecture}")
         if variant.precision == "fp32" and model.dtype == "float32":
             reasons.append(f"needs a 16-bit model, or is {variant.name.removesuffix('-fp32')} again; found float32")
         if variant.precision == "fp32" and model.quant.method != "none":
