@@ -16,6 +16,7 @@ import filelock
 import platformdirs
 
 from calibration.errors import ArtifactError
+from calibration.measurement import Candidate
 
 MANIFEST = "artifact.json"
 """Written last, outside the content: a folder without it was never finished."""
@@ -39,6 +40,24 @@ class Artifact:
     @property
     def kind(self) -> str:
         return self.key.get("kind", "")
+
+
+def converted_key(*, weights: str, candidate: Candidate, converter: str, model: str) -> dict[str, str]:
+    """The key of what a candidate's `prepare` makes.
+
+    Args:
+        weights: identity of the weights.
+        converter: name and version of what converts.
+        model: as the user named it.
+    """
+    return {
+        "kind": "converted",
+        "weights": weights,
+        "backend": candidate.backend,
+        "variant": candidate.variant,
+        "converter": converter,
+        "model": model,
+    }
 
 
 class ArtifactStore:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from calibration.agreement import GROUPS, NEW_TOKENS, Answers, compare, fixed_prompts, precision_class
-from calibration.artifact import Artifact, ArtifactStore
+from calibration.artifact import Artifact, ArtifactStore, converted_key
 from calibration.backend import Variant
 from calibration.environment import POLICY
 from calibration.errors import ArtifactError
@@ -114,6 +114,9 @@ class Launcher:
     agreements: dict[str, Agreement] = field(default_factory=dict)
     """Candidate label: the verdict of an earlier launch; an output is checked once."""
     check_s: float = 0.0
+    """Seconds spent on the reference and on correctness checks so far."""
+    once_s: float = 0.0
+    """Seconds spent so far on what later launches need not do again: conversions and the reference."""
     _reference: Answers | None = None
     _reference_made: bool = False
 
@@ -310,14 +313,12 @@ class Launcher:
 
     def _prepared(self, entry: Entry, log: Path, step: "Step") -> Artifact:
         """The converted model: found in the store, or made by a worker."""
-        key = {
-            "kind": "converted",
-            "weights": self.subject.weights_identity,
-            "backend": entry.candidate.backend,
-            "variant": entry.candidate.variant,
-            "converter": entry.converter,
-            "model": self.subject.name,
-        }
+        key = converted_key(
+            weights=self.subject.weights_identity,
+            candidate=entry.candidate,
+            converter=entry.converter,
+            model=self.subject.name,
+        )
 
         def build(destination: Path) -> None:
             self.reporter.event("prepare", candidate=entry.label)
@@ -325,10 +326,14 @@ class Launcher:
                 self.opened(entry, worker, None, step, "prepare")
                 step.ask(worker, "prepare", self.limits.prepare_s, "prepare", destination=str(destination))
 
+        began = self.clock()
+
         try:
             return self.store.make(key, build)
         except ArtifactError as error:
             raise GivenUp("prepare", Trouble(kind=FailureKind.REFUSED, message=error.message)) from error
+        finally:
+            self.once_s += self.clock() - began
 
     def _make_reference(self) -> None:
         began = self.clock()
@@ -336,6 +341,7 @@ class Launcher:
         self._reference_made = True
         self._reference = self.make_reference(self)
         self.check_s += self.clock() - began
+        self.once_s += self.clock() - began
 
 
 def no_reference(launcher: Launcher) -> None:

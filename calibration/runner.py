@@ -116,12 +116,12 @@ def calibrate(
                     ended = "budget"
                     continue
                 reporter.event("launch", candidate=label, left_s=_time_left(order, label, number, rounds, took, left))
-                launch_began = clock()
+                launch_began, once_before = clock(), launcher.once_s
                 outcome = launcher.launch(entry, number, calibration_id, deadline)
                 if isinstance(outcome, Skipped):
                     ended = "budget"
                     continue
-                took[label] = clock() - launch_began
+                took[label] = clock() - launch_began - (launcher.once_s - once_before)
                 cache.add(outcome)
                 outcomes.append(outcome)
                 fresh.add(outcome.run_id)

@@ -1,14 +1,13 @@
 """From a selection to its engine: configuration, serving command, or the engine itself in this process."""
 
-import hashlib
 import logging
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from calibration.artifact import Artifact, ArtifactStore
+from calibration.artifact import Artifact, ArtifactStore, converted_key
 from calibration.backend import Backend, Engine, Job
-from calibration.checkpoint import CHECKPOINT_VERSION, write_random_checkpoint
+from calibration.checkpoint import SEED, checkpoint_key, random_weights_identity, write_random_checkpoint
 from calibration.errors import ArtifactError, AutobackendError, BackendError, ModelError
 from calibration.registry import find
 from selector.model import ModelSpec
@@ -16,7 +15,6 @@ from selector.model import ModelSpec
 if TYPE_CHECKING:
     from selector.answer import Selection
 
-CHECKPOINT_SEED = 0
 _LOG = logging.getLogger("autobackend")
 
 
@@ -76,6 +74,27 @@ def load(selection: "Selection", *, max_context_tokens: int | None, max_batch: i
         ) from error
 
 
+def downloaded(spec: ModelSpec) -> Path:
+    """The folder of a hub id's own weights; huggingface_hub downloads what is missing.
+
+    Raises:
+        ModelError: there are none, or they cannot be had.
+    """
+    if Path(spec.name).exists() or not spec.has_weights:
+        raise ModelError(
+            f"{spec.name} has no weights", f"time its shape: autobackend calibrate {spec.name} --random-weights"
+        )
+    import huggingface_hub
+
+    try:
+        return Path(huggingface_hub.snapshot_download(spec.name))
+    except (OSError, ValueError, huggingface_hub.errors.HfHubHTTPError) as error:
+        raise ModelError(
+            f"the weights of {spec.name} cannot be downloaded: {error}",
+            f"time its shape instead: autobackend calibrate {spec.name} --random-weights",
+        ) from error
+
+
 def _with(job: Job, artifact: Path) -> Job:
     from dataclasses import replace
 
@@ -87,13 +106,13 @@ def _weights(spec: ModelSpec) -> Path:
     if folder := _weights_folder(spec):
         return folder
     if not spec.name.startswith("shape:"):
-        return _downloaded(spec)
-    return ArtifactStore().make(_checkpoint_key(spec), lambda to: _write_checkpoint(spec, to)).path
+        return downloaded(spec)
+    return ArtifactStore().make(checkpoint_key(spec.folder, spec.name), lambda to: _write_checkpoint(spec, to)).path
 
 
 def _write_checkpoint(spec: ModelSpec, destination: Path) -> None:
     try:
-        write_random_checkpoint(spec.folder, destination, CHECKPOINT_SEED)
+        write_random_checkpoint(spec.folder, destination, SEED)
     except AutobackendError:
         raise
     except Exception as error:  # whatever transformers raises for a configuration
@@ -106,47 +125,32 @@ def _write_checkpoint(spec: ModelSpec, destination: Path) -> None:
 def _weights_folder(spec: ModelSpec) -> Path | None:
     """Where the weights are now, if they are anywhere."""
     if spec.name.startswith("shape:"):
-        artifact = ArtifactStore().get(_checkpoint_key(spec))
+        artifact = ArtifactStore().get(checkpoint_key(spec.folder, spec.name))
         return artifact.path if artifact else None
     held = any(True for pattern in ("*.safetensors", "*.bin", "*.gguf") for _ in spec.folder.glob(pattern))
     return spec.folder if held else None
 
 
-def _downloaded(spec: ModelSpec) -> Path:
-    if Path(spec.name).exists() or not spec.has_weights:
-        raise ModelError(f"{spec.name} has no weights", "put them beside its config.json")
-    import huggingface_hub
-
-    try:
-        return Path(huggingface_hub.snapshot_download(spec.name))
-    except (OSError, ValueError, huggingface_hub.errors.HfHubHTTPError) as error:
-        raise ModelError(
-            f"the weights of {spec.name} cannot be downloaded: {error}", "name a folder that has them"
-        ) from error
-
-
 def _convert(selection: "Selection", backend: Backend, spec: ModelSpec, job: Job) -> Artifact:
     """Convert in this process, under the key that a calibration's conversion has."""
-    key = {
-        "kind": "converted",
-        "weights": _weights_identity(spec),
-        "backend": selection.backend,
-        "variant": selection.variant,
-        "converter": _converter(selection, backend),
-        "model": spec.name,
-    }
+    key = converted_key(
+        weights=_weights_identity(spec),
+        candidate=selection.candidate,
+        converter=_converter(selection, backend),
+        model=spec.name,
+    )
     return ArtifactStore().make(key, lambda destination: backend.prepare(job, destination, _LOG.info))
 
 
 def _converted(selection: "Selection", backend: Backend) -> Artifact | None:
     """What a calibration or an earlier load converted, with the version of the converter that is installed now."""
-    wanted = {
-        "kind": "converted",
-        "backend": selection.backend,
-        "variant": selection.variant,
-        "converter": _converter(selection, backend),
-        "weights": _weights_identity(selection.spec),
-    }
+    wanted = converted_key(
+        weights=_weights_identity(selection.spec),
+        candidate=selection.candidate,
+        converter=_converter(selection, backend),
+        model="",
+    )
+    del wanted["model"]  # another name of the same weights
     found = [a for a in ArtifactStore().list() if wanted.items() <= a.key.items()]
     return max(found, key=lambda a: a.created_at, default=None)
 
@@ -159,18 +163,4 @@ def _converter(selection: "Selection", backend: Backend) -> str:
 def _weights_identity(spec: ModelSpec) -> str:
     if not spec.name.startswith("shape:"):
         return spec.weights_identity
-    return f"random-{_config_hash(spec)}-{CHECKPOINT_SEED}-{CHECKPOINT_VERSION}"
-
-
-def _checkpoint_key(spec: ModelSpec) -> dict[str, str]:
-    return {
-        "kind": "checkpoint",
-        "model": spec.name,
-        "config": _config_hash(spec),
-        "seed": str(CHECKPOINT_SEED),
-        "version": str(CHECKPOINT_VERSION),
-    }
-
-
-def _config_hash(spec: ModelSpec) -> str:
-    return hashlib.sha256((spec.folder / "config.json").read_bytes()).hexdigest()[:16]
+    return random_weights_identity(spec.folder)

@@ -1,7 +1,6 @@
 """plan() and calibrate(): from a model's name to candidates, weights and a race."""
 
 import dataclasses
-import hashlib
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -11,8 +10,8 @@ from calibration.agreement import Answers
 from calibration.artifact import ArtifactStore
 from calibration.backend import Backend, Variant
 from calibration.cache import Cache
-from calibration.environment import environment
-from calibration.errors import ArtifactError, IllegalBackend, ModelError, NoLegalBackend, UsageError
+from calibration.checkpoint import SEED, checkpoint_key, random_weights_identity
+from calibration.errors import ArtifactError, IllegalBackend, NoLegalBackend, UsageError
 from calibration.launch import Entry, Launcher, Limits, Subject
 from calibration.lock import device_lock
 from calibration.measurement import Candidate, Identity
@@ -23,11 +22,11 @@ from calibration.runner import calibrate as race_candidates
 from calibration.supervisor import Trouble, Worker
 from calibration.workload import DEFAULT, Workload, grid
 from selector.host import HostSpec
-from selector.identity import identity
+from selector.identity import environment_of, identity
+from selector.loading import downloaded
 from selector.model import ModelSpec
 from selector.rules import Demand, Verdict, judge
 
-CHECKPOINT_SEED = 0
 CHECKPOINT_LIMIT_S = 3600.0
 REFERENCE_OVERHEAD = 1.3
 """A float32 reference is computed where its weights, times this, fit into the memory that is free."""
@@ -197,7 +196,7 @@ def entry_of(candidate: Candidate, host: HostSpec) -> Entry:
         candidate=candidate,
         variant=backend.variant(candidate.variant),
         python=installation.python,
-        environment=environment(backend.facts, installation.versions, driver=host.device.driver, threads=host.cores),
+        environment=environment_of(backend, host),
         converter=f"{backend.facts.package} {version}",
         source=_foreign_source(backend),
     )
@@ -260,12 +259,9 @@ def _subject(
     spec, host = planned.spec, planned.host
     if random_weights or spec.name.startswith("shape:"):
         folder, weights = _random_checkpoint(spec, store, reporter, host)
-    elif spec.has_weights:
-        folder, weights = _weights_folder(spec, reporter), spec.weights_identity
     else:
-        raise ModelError(
-            f"{spec.name} has no weights", f"time its shape: autobackend calibrate {spec.name} --random-weights"
-        )
+        local = Path(spec.name).exists() and spec.has_weights
+        folder, weights = spec.folder if local else downloaded(spec), spec.weights_identity
     free = host.device.free_bytes if host.device.kind == "cpu" else host.memory_bytes
     return Subject(
         name=spec.name,
@@ -282,34 +278,8 @@ def _subject(
     )
 
 
-def _weights_folder(spec: ModelSpec, reporter: Reporter) -> Path:
-    """The folder with the model's own weights; of a hub id they are downloaded, once, by huggingface_hub."""
-    if Path(spec.name).exists():
-        return spec.folder
-    import huggingface_hub
-
-    reporter.event("download", model=spec.name, bytes=spec.weight_bytes)
-    try:
-        return Path(huggingface_hub.snapshot_download(spec.name))
-    except (OSError, ValueError, huggingface_hub.errors.HfHubHTTPError) as error:
-        raise ModelError(
-            f"the weights of {spec.name} cannot be downloaded: {error}",
-            f"time its shape instead: autobackend calibrate {spec.name} --random-weights",
-        ) from error
-
-
 def _random_checkpoint(spec: ModelSpec, store: ArtifactStore, reporter: Reporter, host: HostSpec) -> tuple[Path, str]:
     """The folder of a checkpoint with random weights, and the identity of its weights."""
-    from calibration.checkpoint import CHECKPOINT_VERSION
-
-    config_hash = hashlib.sha256((spec.folder / "config.json").read_bytes()).hexdigest()[:16]
-    key = {
-        "kind": "checkpoint",
-        "model": spec.name,
-        "config": config_hash,
-        "seed": str(CHECKPOINT_SEED),
-        "version": str(CHECKPOINT_VERSION),
-    }
 
     def build(destination: Path) -> None:
         reporter.event("checkpoint", model=spec.name, bytes=spec.weight_bytes)
@@ -323,7 +293,7 @@ def _random_checkpoint(spec: ModelSpec, store: ArtifactStore, reporter: Reporter
                     timeout_s=CHECKPOINT_LIMIT_S,
                     config_dir=str(spec.folder),
                     destination=str(destination),
-                    seed=CHECKPOINT_SEED,
+                    seed=SEED,
                 )
             if isinstance(answer, Trouble):
                 raise ArtifactError(
@@ -331,8 +301,8 @@ def _random_checkpoint(spec: ModelSpec, store: ArtifactStore, reporter: Reporter
                     "transformers must know the architecture and be installed where the transformers backend runs",
                 )
 
-    artifact = store.make(key, build)
-    return artifact.path, f"random-{config_hash}-{CHECKPOINT_SEED}-{CHECKPOINT_VERSION}"
+    artifact = store.make(checkpoint_key(spec.folder, spec.name), build)
+    return artifact.path, random_weights_identity(spec.folder)
 
 
 def _reference(planned: Plan) -> Callable[[Launcher], Answers | None]:
