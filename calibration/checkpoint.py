@@ -22,7 +22,7 @@ SHARD_SIZE = "2GB"
 """A shard is held twice while it is written."""
 
 SCORES_STD = 2.0
-"""Standard deviation of the scores over the vocabulary: about a trained model's; agreement.py's tolerances are for it."""
+"""Standard deviation of scores over the vocabulary: a trained model's, and what agreement.py's tolerances are for."""
 
 PROBE_TOKENS = 16
 

@@ -190,7 +190,8 @@ class _DecodeLoop(Engine):
             given: Any = torch.tensor(prompts, device=self._device)
             cache = self._fresh_cache(len(prompts))
             while len(steps) < new_tokens:
-                logits, cache = self._forward(given, cache)
+                past = len(prompts[0]) + len(steps) - 1 if steps else 0
+                logits, cache = self._forward(given, cache, past)
                 given = logits.argmax(dim=-1, keepdim=True)
                 # Reading the tokens waits for the device; a server must do the same before it can send them.
                 steps.append(given[:, 0].tolist())
@@ -203,16 +204,24 @@ class _DecodeLoop(Engine):
     def _rows(self, prompt: Sequence[int], continuation: Sequence[int]) -> Iterator[Any]:
         import torch
 
-        cache = self._fresh_cache(1)
+        cache, past = self._fresh_cache(1), 0
         for given in ([*prompt], *([token] for token in continuation)):
             with self._without_grad():
-                logits, cache = self._forward(torch.tensor([given], device=self._device), cache)
+                logits, cache = self._forward(torch.tensor([given], device=self._device), cache, past)
                 yield logits[0].float().cpu()
+            past += len(given)
 
-    def _forward(self, given: Any, cache: Any) -> tuple[Any, Any]:
-        """Logits of the next token [batch, vocab] and the cache."""
-        call = self._step if given.shape[1] == 1 else self._model
-        out = call(input_ids=given, use_cache=True, **{self._cache: cache}, **self._last_only)
+    def _forward(self, given: Any, cache: Any, past: int) -> tuple[Any, Any]:
+        """Logits of the next token [batch, vocab] and the cache, which held `past` tokens."""
+        more: dict[str, Any] = dict(self._last_only)
+        call = self._model
+        if self._compiled:
+            import torch
+
+            # A model that counts the tokens itself counts with an int, and is compiled again for every step.
+            more["position_ids"] = torch.arange(past, past + given.shape[1], device=self._device)[None]
+            call = self._step if past else self._model
+        out = call(input_ids=given, use_cache=True, **{self._cache: cache}, **more)
         return out.logits[:, -1], out[self._cache]
 
     def _fresh_cache(self, batch: int) -> Any:
