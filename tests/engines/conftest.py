@@ -1,0 +1,37 @@
+"""Small checkpoints, written once a session, and the reference that engines are held to."""
+
+import sys
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+from calibration.backend import Engine
+from calibration.registry import find
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+import tiny_models
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """tiny(name, style="published"): the folder of a checkpoint."""
+    root = tmp_path_factory.mktemp("tiny")
+
+    def folder(name: str, style: str = "published") -> Path:
+        return tiny_models.write(name, style, root)
+
+    return folder
+
+
+@pytest.fixture(scope="session")
+def reference(tiny: Callable[..., Path]) -> Callable[..., Engine]:
+    """reference(name, style="published"): transformers in fp32 on that checkpoint."""
+
+    @cache
+    def loaded(name: str, style: str = "published") -> Engine:
+        return tiny_models.load(find("transformers"), "eager-fp32", tiny(name, style))
+
+    return loaded

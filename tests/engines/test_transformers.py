@@ -1,0 +1,145 @@
+"""The transformers backend: its decode loop against plain forwards over the whole sequence, and its facts."""
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import tiny_models
+from tiny_models import NEW_TOKENS, asked_prompts, rows
+
+from calibration.backends.transformers import TransformersBackend
+from calibration.workload import DEFAULT
+
+BACKEND = TransformersBackend()
+pytestmark = [pytest.mark.engine, pytest.mark.filterwarnings("ignore")]
+
+Folder = Callable[..., Path]
+
+
+def unlike_plain_forwards(variant: str, folder: Path) -> list[str]:
+    """Greedy paths and scores, each beside forwards without a cache."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    engine = tiny_models.load(BACKEND, variant, folder)
+    plain = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+
+    def scored(sequence: list[int]) -> torch.Tensor:
+        with torch.inference_mode():
+            return plain(torch.tensor([sequence]), use_cache=False).logits[0]
+
+    asked = asked_prompts()
+    made = engine.generate(asked, NEW_TOKENS)
+    found = []
+    for prompt, path in zip(asked, made.tokens, strict=True):
+        best = scored([*prompt, *path])[len(prompt) - 1 : -1].argmax(-1).tolist()
+        if list(path) != best:
+            found.append(f"greedy tokens {path}, not {best}")
+        if engine.generate([prompt], NEW_TOKENS).tokens != (path,):
+            found.append("a prompt alone")
+    along = made.tokens[0]
+    expected = scored([*asked[0], *along])[len(asked[0]) - 1 :]
+    if not (torch.from_numpy(rows(engine.score(asked[0], along))) - expected).abs().max() < 1e-4:
+        found.append("scores")
+    engine.close()
+    return found
+
+
+@pytest.mark.parametrize("name", ["llama", "llama3", "mistral-window", "qwen2", "qwen3", "qwen3-moe", "gemma3", "gpt2"])
+def test_decoding_through_the_cache_is_a_plain_forward(name: str, tiny: Folder) -> None:
+    assert unlike_plain_forwards("sdpa", tiny(name)) == []
+
+
+@pytest.mark.parametrize("name", ["gemma2", "mamba", "granite"])
+def test_eager_runs_what_sdpa_does_not(name: str, tiny: Folder) -> None:
+    assert unlike_plain_forwards("eager", tiny(name)) == []
+
+
+@pytest.mark.parametrize("name", ["llama", "qwen2", "qwen3", "gpt2"])
+def test_a_config_in_the_style_of_transformers_5(name: str, tiny: Folder) -> None:
+    assert unlike_plain_forwards("sdpa", tiny(name, "transformers-5")) == []
+
+
+@pytest.mark.slow
+def test_compiled_steps_over_a_static_cache(tiny: Folder) -> None:
+    assert unlike_plain_forwards("compile", tiny("llama")) == []
+
+
+def test_arrivals_are_one_a_token_and_shared_by_the_batch(tiny: Folder) -> None:
+    made = tiny_models.load(BACKEND, "sdpa", tiny("llama")).generate(asked_prompts(), NEW_TOKENS)
+    assert len(set(made.arrivals)) == 1 and len(made.arrivals) == 3
+    assert len(made.arrivals[0]) == NEW_TOKENS == len(set(made.arrivals[0]))
+    assert 0 < made.arrivals[0][0] and list(made.arrivals[0]) == sorted(made.arrivals[0])
+
+
+@pytest.mark.parametrize(
+    ("variant", "dtype"),
+    [("sdpa", "bfloat16"), ("eager", "bfloat16"), ("sdpa-fp32", "float32"), ("eager-fp32", "float32")],
+)
+def test_a_variant_computes_in_its_precision(variant: str, dtype: str, tiny: Folder) -> None:
+    engine = tiny_models.load(BACKEND, variant, tiny("llama-bf16"))
+    assert str(engine._model.dtype) == f"torch.{dtype}"
+    assert rows(engine.score(asked_prompts()[0], ())).dtype == "float32"
+
+
+def test_a_folder_without_weights_is_the_engines_own_error(tiny: Folder, tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_bytes((tiny("llama") / "config.json").read_bytes())
+    with pytest.raises(OSError, match="no file named model.safetensors"):
+        tiny_models.load(BACKEND, "sdpa", tmp_path)
+
+
+def test_what_fits() -> None:
+    def reasons(variant: str, architecture: str, dtype: str = "bfloat16", quant: str = "none") -> list[str]:
+        form = SimpleNamespace(method=quant, label=quant)
+        model = SimpleNamespace(architecture=architecture, dtype=dtype, quant=form, remote_code=False, vision=False)
+        return BACKEND.fits(model, BACKEND.variant(variant))
+
+    assert reasons("sdpa", "LlamaForCausalLM") == []
+    assert reasons("sdpa-fp32", "LlamaForCausalLM") == []
+    assert reasons("sdpa-fp32", "GPT2LMHeadModel", "float32") == ["needs a 16-bit model, or is sdpa again; found float32"]
+    assert reasons("eager-fp32", "LlamaForCausalLM", quant="gptq") == [
+        "needs unquantised weights to compute them in fp32; found gptq"
+    ]
+    assert reasons("sdpa", "T5ForConditionalGeneration") == [
+        "needs a decoder that AutoModelForCausalLM loads; found T5ForConditionalGeneration"
+    ]
+    assert reasons("sdpa", "Gemma2ForCausalLM") == [
+        "needs a model written for scaled_dot_product_attention; found Gemma2ForCausalLM"
+    ]
+    assert reasons("eager", "Gemma2ForCausalLM") == []
+
+
+def test_what_is_listed_without_sdpa_refuses_it() -> None:
+    import transformers
+
+    from calibration.backends.transformers import _WITHOUT_SDPA
+
+    here = {name: getattr(transformers, name, None) for name in _WITHOUT_SDPA}
+    assert [name for name, found in here.items() if found is not None and getattr(found, "_supports_sdpa", False)] == []
+
+
+def test_the_table_of_architectures_names_classes_in_quotes() -> None:
+    import transformers
+
+    assert BACKEND.facts.architectures_table is not None
+    text = (Path(transformers.__file__).parent / BACKEND.facts.architectures_table[1]).read_text()
+    named = set(re.findall(r'"(\w+)"', text))
+    assert {"LlamaForCausalLM", "GPT2LMHeadModel", "Qwen3MoeForCausalLM", "Gemma3ForCausalLM"} <= named
+    assert "NoSuchForCausalLM" not in named
+
+
+def test_its_config_loads_and_its_command_is_the_engines_own(tiny: Folder) -> None:
+    from transformers import AutoModelForCausalLM
+
+    keywords = BACKEND.engine_config(BACKEND.variant("eager"), "llama", DEFAULT)
+    assert keywords == {"attn_implementation": "eager", "dtype": "auto"}
+    model = AutoModelForCausalLM.from_pretrained(tiny("llama-bf16"), **keywords)
+    assert (str(model.dtype), model.config._attn_implementation) == ("torch.bfloat16", "eager")
+    assert BACKEND.command(BACKEND.variant("sdpa-fp32"), "my model", None) == (
+        "transformers serve 'my model' --attn-implementation sdpa --dtype float32"
+    )
+    assert BACKEND.command(BACKEND.variant("compile"), "gpt2", None) == (
+        "transformers serve gpt2 --attn-implementation sdpa --dtype auto --compile"
+    )
