@@ -18,8 +18,8 @@ LMDEPLOY := .venv-lmdeploy
 DEMO_MODEL ?= shape:smollm2-135m
 # Seconds of calibration; installing takes about two minutes of the six.
 DEMO_BUDGET ?= 200
-# Ordinary, much to write, much to read: where engines differ. The shorter they are, the more candidates the budget measures.
-DEMO_WORKLOADS ?= chat write pp512:tg16:b1
+# Ordinary, much to write, little to write: where engines differ. Short ones, so that the budget measures every candidate.
+DEMO_WORKLOADS ?= pp256:tg64:b1 pp64:tg256:b1 pp256:tg8:b1
 
 SHAPES ?= gpt2 smollm2-135m smollm2-360m qwen3-0.6b
 # Seconds of calibration for each shape.
