@@ -43,8 +43,9 @@ ARCHITECTURES = (
         "MixtralForCausalLM",
     }
 )
-NO_INT4 = QWEN3_5 | {"GptOssForCausalLM", "Glm4MoeLiteForCausalLM"}
-"""Their other layers want bfloat16 where int4 wants float16, their experts are packed, or MLA does not take int4."""
+NO_INT4 = (QWEN3_5 - {"Qwen3_5ForConditionalGeneration"}) | {"GptOssForCausalLM", "Glm4MoeLiteForCausalLM"}
+"""Their experts are packed in a tensor of all, or MLA does not take int4."""
+INT4 = ("awq", "gptq", "compressed-tensors")
 
 MAX_LOGPROBS = 1024
 """turbomind/turbomind.py: more are cut off with a warning."""
@@ -308,7 +309,13 @@ def _yarn_factor(model: Any, config: Config, capability: Capability) -> str | No
 
 
 def _experts_per_token(model: Any, config: Config, capability: Capability) -> str | None:
-    if not model.experts or model.experts_per_token in (1, 2, 4, 6, 8):
+    if not model.experts:
+        return None
+    if model.architecture == "Glm4MoeLiteForCausalLM":
+        if (model.experts, model.experts_per_token) in ((64, 4), (160, 8)):
+            return None
+        return f"needs 4 of 64 or 8 of 160 experts per token; found {model.experts_per_token} of {model.experts}"
+    if model.experts_per_token in (1, 2, 4, 6, 8):
         return None
     return f"needs 1, 2, 4, 6 or 8 experts per token; found {model.experts_per_token}"
 
@@ -327,8 +334,13 @@ def _gated_delta_net(model: Any, config: Config, capability: Capability) -> str 
             return f"needs {name} 128; found {config[name]}"
     if capability in ((10, 0), (10, 3), (12, 1)):
         return f"needs kernels for linear attention, which compute capability {_dotted(capability)} has none of"
-    if model.dtype == "float16" and capability in ((9, 0), (12, 0)):
-        return f"needs bfloat16 for linear attention on compute capability {_dotted(capability)}; found float16"
+    method = model.quant.method
+    # 4-bit weights run in float16 except on 9.0, block fp8 in bfloat16, whatever the checkpoint says.
+    in_float16 = capability == (12, 0) and method in INT4
+    in_float16 |= model.dtype == "float16" and method in ("none", *INT4)
+    if in_float16 and capability in ((9, 0), (12, 0)):
+        found = "float16" if method == "none" else f"{method}, which runs in float16"
+        return f"needs bfloat16 for linear attention on compute capability {_dotted(capability)}; found {found}"
     return None
 
 
@@ -381,30 +393,28 @@ def _quant_details(model: Any, config: Config, capability: Capability) -> str | 
     return None
 
 
-def _alignment(model: Any, config: Config, capability: Capability) -> str | None:
-    """builders/_base.py:303-312 with the constraints that the library answers for one device."""
-    method = model.quant.method
+def _fp8_blocks(model: Any, config: Config, capability: Capability) -> str | None:
+    if model.quant.method != "fp8":
+        return None
     inner = model.expert_intermediate_size if model.experts else model.intermediate_size
-    heads = model.heads * model.head_dim
-    if method == "fp8":
-        # models/utils.py reorder_rotary_emb pairs the scales of heads that are narrower than a block.
-        if model.head_dim == 64 and (model.heads % 4 or model.kv_heads % 4):
-            return f"needs heads in fours for fp8 blocks and head_dim 64; found {model.heads} and {model.kv_heads}"
-        if inner % 128:
-            return f"needs an intermediate size divisible by 128 for fp8 blocks; found {inner}"
-        return None
-    if method not in ("awq", "gptq", "compressed-tensors") or capability is None:
-        return None
-    align_k, align_n = (64, 64) if capability == (9, 0) else (128, 8)
-    for what, size, align in (
-        ("hidden size", model.hidden_size, max(align_k, align_n)),
-        ("intermediate size", inner, max(align_k, align_n)),
-        ("heads x head_dim", heads, align_k),
-        ("heads of q, k and v x head_dim", heads + 2 * model.kv_heads * model.head_dim, align_n),
-    ):
-        if size % align:
-            where = f"4-bit weights on compute capability {_dotted(capability)}"
-            return f"needs {what} divisible by {align} for {where}; found {size}"
+    for what, size in (("a hidden size", model.hidden_size), ("an intermediate size", inner)):
+        if size % 128:
+            return f"needs {what} divisible by 128 for fp8 blocks; found {size}"
+        if capability == (9, 0) and size < 256:
+            return f"needs {what} of 256 or more for fp8 on compute capability 9.0; found {size}"
+    # models/utils.py reorder_rotary_emb takes the scales of narrower heads in pairs.
+    if model.head_dim == 64 and (model.heads % 4 or model.kv_heads % 4):
+        return f"needs heads in fours for fp8 blocks and head_dim 64; found {model.heads} and {model.kv_heads}"
+    return None
+
+
+def _alignment(model: Any, config: Config, capability: Capability) -> str | None:
+    """builders/_base.py:303-312: the constraints that the library answers; intermediate sizes are padded."""
+    align = 8
+    if model.quant.method in INT4:
+        align = max(model.quant.group_size or 128, 64 if capability == (9, 0) else 1)
+    if model.hidden_size % align:
+        return f"needs a hidden size divisible by {align}; found {model.hidden_size}"
     return None
 
 
@@ -441,6 +451,7 @@ _RULES: tuple[Callable[[Any, Config, Capability], str | None], ...] = (
     _own_lm_head,
     _experts_everywhere,
     _quant_details,
+    _fp8_blocks,
     _alignment,
     _vision,
 )

@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -45,12 +45,49 @@ CONFIGS: dict[str, tuple[str, dict[str, Any]]] = {
     "qwen2moe": ("Qwen2MoeConfig", {"num_experts": 8, "num_experts_per_tok": 2, "norm_topk_prob": True}),
     "qwen3moe": ("Qwen3MoeConfig", {"num_experts": 8, "num_experts_per_tok": 2, "norm_topk_prob": True}),
     "mixtral": ("MixtralConfig", {"num_local_experts": 4, "num_experts_per_tok": 2}),
+    "glm": (
+        "Glm4MoeLiteConfig",
+        {
+            "head_dim": 64,  # another name of qk_rope_head_dim
+            "num_key_value_heads": 4,
+            "q_lora_rank": 256,
+            "kv_lora_rank": 512,
+            "qk_nope_head_dim": 192,
+            "qk_rope_head_dim": 64,
+            "v_head_dim": 256,
+            "moe_intermediate_size": 128,
+            "n_routed_experts": 64,
+            "num_experts_per_tok": 4,
+            "n_group": 1,
+            "topk_group": 1,
+            "mlp_layer_types": ["dense", "sparse"],
+        },
+    ),
+    "qwen3_5": (
+        "Qwen3_5Config",
+        {
+            "linear_key_head_dim": 128,
+            "linear_value_head_dim": 128,
+            "linear_num_key_heads": 2,
+            "linear_num_value_heads": 4,
+            "layer_types": ["linear_attention", "full_attention"],
+        },
+    ),
     "gptoss": (
         "GptOssConfig",
         {"num_local_experts": 4, "num_experts_per_tok": 2, "sliding_window": 32, "max_position_embeddings": 131072},
     ),
 }
 """Kind: transformers' configuration class and what it has beside the common shape."""
+
+VISION: dict[str, Any] = {
+    "depth": 1,
+    "hidden_size": 128,
+    "intermediate_size": 128,
+    "num_heads": 2,
+    "out_hidden_size": 512,
+    "num_position_embeddings": 64,
+}
 
 
 def make(folder: Path, kind: str, *, dtype: str = "bfloat16", quant: str = "", **shape: Any) -> Path:
@@ -62,19 +99,25 @@ def make(folder: Path, kind: str, *, dtype: str = "bfloat16", quant: str = "", *
         shape: fields of the configuration over SMALL.
     """
     from safetensors.torch import load_file, save_file
-    from transformers import AutoModelForCausalLM
+    from transformers import AutoModelForCausalLM, Qwen3_5ForConditionalGeneration
 
     if (folder / "config.json").exists():
         return folder
     config = configuration(kind, **shape)
     torch.manual_seed(sum(map(ord, kind)))
     scratch = folder.with_name(f"{folder.name}.part")
-    AutoModelForCausalLM.from_config(config).to(getattr(torch, dtype)).save_pretrained(scratch)
+    model = Qwen3_5ForConditionalGeneration(config) if kind == "qwen3_5" else AutoModelForCausalLM.from_config(config)
+    for name, parameter in [*model.named_parameters(), *model.named_buffers()]:
+        if not name.endswith("e_score_correction_bias"):  # float32 in every checkpoint that has one
+            parameter.data = parameter.data.to(getattr(torch, dtype))
+    model.save_pretrained(scratch)
     tokenizer().save_pretrained(scratch)
+    path = scratch / "config.json"
+    described = json.loads(path.read_text()) | {"dtype": dtype}
+    if "text_config" in described:
+        described["text_config"]["dtype"] = dtype
     if quant:
-        described, convert = FORMATS[quant]
-        path = scratch / "config.json"
-        path.write_text(json.dumps({**json.loads(path.read_text()), "quantization_config": dict(described)}))
+        described["quantization_config"], convert = FORMATS[quant]
         weights: dict[str, Tensor] = {}
         for name, weight in load_file(scratch / "model.safetensors").items():
             if name.endswith(("_proj.weight", ".w1.weight", ".w2.weight", ".w3.weight")):
@@ -85,6 +128,7 @@ def make(folder: Path, kind: str, *, dtype: str = "bfloat16", quant: str = "", *
             else:
                 weights[name] = weight
         save_file({k: v.contiguous() for k, v in weights.items()}, scratch / "model.safetensors", {"format": "pt"})
+    path.write_text(json.dumps(described))
     shutil.rmtree(folder, ignore_errors=True)
     return scratch.rename(folder)
 
@@ -95,6 +139,8 @@ def configuration(kind: str, **shape: Any) -> Any:
 
     name, own = CONFIGS[kind]
     fields = {**SMALL, **own, **shape}
+    if kind == "qwen3_5":
+        return transformers.Qwen3_5Config(text_config=fields, vision_config=VISION, tie_word_embeddings=False)
     if "moe" in kind:
         fields.setdefault("moe_intermediate_size", 32)
         fields.setdefault("shared_expert_intermediate_size", fields["moe_intermediate_size"])
@@ -208,7 +254,7 @@ AWQ: dict[str, Any] = {"quant_method": "awq", "bits": 4, "group_size": 128, "zer
 GPTQ: dict[str, Any] = {"quant_method": "gptq", "bits": 4, "group_size": 128, "sym": True, "desc_act": False}
 FP8: dict[str, Any] = {"quant_method": "fp8", "fmt": "e4m3", "activation_scheme": "dynamic"}
 
-FORMATS: dict[str, tuple[Mapping[str, Any], Callable[[Tensor], dict[str, Tensor]]]] = {
+FORMATS: dict[str, tuple[dict[str, Any], Callable[[Tensor], dict[str, Tensor]]]] = {
     "awq-g128": (AWQ, _awq(128)),
     "awq-g64": ({**AWQ, "group_size": 64}, _awq(64)),
     "awq-g32": ({**AWQ, "group_size": 32}, _awq(32)),

@@ -40,7 +40,7 @@ class Outcome:
     end: str
     """`ok`; `raised`: an exception; `aborted`: a signal; `hung`."""
     detail: str = ""
-    """The exception, or the signal and the last line of the library's log."""
+    """The exception, or the signal and what the library said."""
     tokens: tuple[tuple[int, ...], ...] = ()
     unread: tuple[str, ...] = ()
     """Tensors of the checkpoint that were never read: dropped ones make a wrong model."""
@@ -110,11 +110,11 @@ def _fork(case: Case) -> Outcome:
             os.kill(child, signal.SIGKILL)
             os.waitpid(child, 0)
             return Outcome(name=case.name, end="hung", detail=f"after {CASE_SECONDS} s")
-        log.seek(0)
-        last = (log.read().strip().splitlines() or [""])[-1]
         if os.WIFSIGNALED(status):
+            log.seek(0)
+            fatal = [line.partition("] ")[2] for line in log if line.startswith("[TM][FATAL]")]
             name = signal.Signals(os.WTERMSIG(status)).name
-            return Outcome(name=case.name, end="aborted", detail=f"{name}: {last}")
+            return Outcome(name=case.name, end="aborted", detail=f"{name}: {fatal[0].strip() if fatal else 'no word'}")
         answer.seek(0)
         return Outcome(name=case.name, **json.load(answer))
 
