@@ -4,7 +4,7 @@ import json
 import shlex
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -73,8 +73,10 @@ class OnnxRuntimeBackend(Backend):
 
         assert job.artifact_dir is not None  # the caller runs `prepare` for every variant that prepares
         config = onnxruntime_genai.Config(str(job.artifact_dir))
-        config.overlay(json.dumps(_overlay(job)))
-        return _Generator(onnxruntime_genai.Model(config), _least_length(job.artifact_dir))
+        # Most vocabularies are padded at their end, so hardly a path meets the last id.
+        end = job.vocab_size - 1
+        config.overlay(json.dumps(_overlay(job, end)))
+        return _Generator(onnxruntime_genai.Model(config), end, _least_length(job.artifact_dir))
 
     def engine_config(self, variant: Variant, model_dir: str, workload: Workload) -> dict[str, Any]:
         """What to lay over genai_config.json by Config.overlay: room for the workload's longest sequence."""
@@ -103,56 +105,82 @@ class _Generator(Engine):
 
     Args:
         model: onnxruntime_genai.Model.
+        end: the token at which the model ends a sequence.
         least_length: capacity below which the graph refuses to run.
     """
 
-    def __init__(self, model: Any, least_length: int) -> None:
+    def __init__(self, model: Any, end: int, least_length: int) -> None:
         self._model = model
+        self._end = end
         self._least_length = least_length
 
     def generate(self, prompts: Sequence[Sequence[int]], new_tokens: int) -> Generation:
+        """One batch.
+
+        Should a path meet the token that ends sequences, the batch is timed anew with that token forbidden, and what comes
+        after it is found step by step.
+        """
+        tokens, times = self._timed(prompts, new_tokens, forbid_end=False)
+        met = [self._end in path for path in tokens]
+        if any(met):
+            _, times = self._timed(prompts, new_tokens, forbid_end=True)
+            tokens = [
+                self._greedy(prompt, new_tokens) if ended else path
+                for prompt, path, ended in zip(prompts, tokens, met, strict=True)
+            ]
+        return Generation(tokens=tuple(tuple(path) for path in tokens), arrivals=(tuple(times),) * len(prompts))
+
+    def score(self, prompt: Sequence[int], continuation: Sequence[int]) -> Rows:
+        generator = self._generator(1, len(prompt) + len(continuation) + 1)
+        return [self._next_scores(generator, given) for given in ([*prompt], *([token] for token in continuation))]
+
+    def _timed(
+        self, prompts: Sequence[Sequence[int]], new_tokens: int, *, forbid_end: bool
+    ) -> tuple[list[list[int]], list[float]]:
+        """Tokens [batch, new_tokens] and the seconds since the call at which each step's were there."""
         import numpy as np
 
         began = time.perf_counter()
         steps: list[list[int]] = []
         times: list[float] = []
-        length = len(prompts[0]) + new_tokens
-        generator = self._generator(len(prompts), length)
+        generator = self._generator(len(prompts), len(prompts[0]) + new_tokens, forbid_end=forbid_end)
         generator.append_tokens(np.array(prompts, dtype=np.int32))
         while len(steps) < new_tokens:
             generator.generate_next_token()
             steps.append(generator.get_next_tokens().tolist())
             times.append(time.perf_counter() - began)
-        return Generation(tokens=tuple(zip(*steps, strict=True)), arrivals=(tuple(times),) * len(prompts))
+        return [list(path) for path in zip(*steps, strict=True)], times
 
-    def score(self, prompt: Sequence[int], continuation: Sequence[int]) -> Rows:
-        return list(self._rows(prompt, continuation))
+    def _greedy(self, prompt: Sequence[int], new_tokens: int) -> list[int]:
+        """A path for which no token ends anything; the engine appends chosen tokens to one sequence only."""
+        generator = self._generator(1, len(prompt) + new_tokens)
+        path: list[int] = []
+        while len(path) < new_tokens:
+            path.append(int(self._next_scores(generator, [path[-1]] if path else prompt).argmax()))
+        return path
 
-    def _rows(self, prompt: Sequence[int], continuation: Sequence[int]) -> Iterator[Any]:
+    def _next_scores(self, generator: Any, given: Sequence[int]) -> Any:
+        """Scores [vocab] of the token after `given`."""
         import numpy as np
 
-        generator = self._generator(1, len(prompt) + len(continuation) + 1)
-        for given in ([*prompt], *([token] for token in continuation)):
-            generator.append_tokens(np.array([given], dtype=np.int32))
-            yield np.array(generator.get_logits(), dtype=np.float32)[0, -1]
+        generator.append_tokens(np.array([given], dtype=np.int32))
+        return np.array(generator.get_logits(), dtype=np.float32)[0, -1]
 
-    def _generator(self, batch: int, length: int) -> Any:
+    def _generator(self, batch: int, length: int, *, forbid_end: bool = False) -> Any:
         import onnxruntime_genai
 
         capacity = max(length, self._least_length)
         wanted = onnxruntime_genai.GeneratorParams(self._model)
-        wanted.set_search_options(batch_size=batch, max_length=capacity, min_length=capacity, do_sample=False)
+        wanted.set_search_options(
+            batch_size=batch, max_length=capacity, min_length=capacity if forbid_end else 0, do_sample=False
+        )
         return onnxruntime_genai.Generator(self._model, wanted)
 
 
-def _overlay(job: Job) -> dict[str, Any]:
-    """Threads, and an end of text that is not one.
-
-    A generator goes on after the end of text only where `min_length` forbids that token, so a greedy path could never
-    hold it. Instead the last id is forbidden, which most vocabularies only pad with; the engine takes none outside.
-    """
+def _overlay(job: Job, end: int) -> dict[str, Any]:
+    """Threads, and which token ends a sequence: the engine wants one, and goes on only where it is forbidden."""
     threads = {"intra_op_num_threads": job.threads}
-    return {"model": {"eos_token_id": job.vocab_size - 1, "decoder": {"session_options": threads}}}
+    return {"model": {"eos_token_id": end, "decoder": {"session_options": threads}}}
 
 
 def _least_length(artifact_dir: Path) -> int:

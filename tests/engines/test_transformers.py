@@ -71,7 +71,7 @@ def test_arrivals_are_one_a_token_and_shared_by_the_batch(tiny: Folder) -> None:
     made = tiny_models.load(BACKEND, "sdpa", tiny("llama")).generate(asked_prompts(), NEW_TOKENS)
     assert len(set(made.arrivals)) == 1 and len(made.arrivals) == 3
     assert len(made.arrivals[0]) == NEW_TOKENS == len(set(made.arrivals[0]))
-    assert 0 < made.arrivals[0][0] and list(made.arrivals[0]) == sorted(made.arrivals[0])
+    assert made.arrivals[0][0] > 0 and list(made.arrivals[0]) == sorted(made.arrivals[0])
 
 
 @pytest.mark.parametrize(
@@ -98,7 +98,9 @@ def test_what_fits() -> None:
 
     assert reasons("sdpa", "LlamaForCausalLM") == []
     assert reasons("sdpa-fp32", "LlamaForCausalLM") == []
-    assert reasons("sdpa-fp32", "GPT2LMHeadModel", "float32") == ["needs a 16-bit model, or is sdpa again; found float32"]
+    assert reasons("sdpa-fp32", "GPT2LMHeadModel", "float32") == [
+        "needs a 16-bit model, or is sdpa again; found float32"
+    ]
     assert reasons("eager-fp32", "LlamaForCausalLM", quant="gptq") == [
         "needs unquantised weights to compute them in fp32; found gptq"
     ]

@@ -42,7 +42,12 @@ _LLAMA3 = {
     "high_freq_factor": 4.0,
     "original_max_position_embeddings": 8192,
 }
-_GEMMA = {"head_dim": 16, "pad_token_id": 0, "hidden_activation": "gelu_pytorch_tanh", "hidden_act": "gelu_pytorch_tanh"}
+_GEMMA = {
+    "head_dim": 16,
+    "pad_token_id": 0,
+    "hidden_activation": "gelu_pytorch_tanh",
+    "hidden_act": "gelu_pytorch_tanh",
+}
 
 CONFIGS: Mapping[str, dict[str, Any]] = {
     "llama": _config("LlamaForCausalLM", "llama", rope_scaling=None, tie_word_embeddings=False),
@@ -53,8 +58,12 @@ CONFIGS: Mapping[str, dict[str, Any]] = {
     "llama-bf16": _config("LlamaForCausalLM", "llama", torch_dtype="bfloat16"),
     "mistral": _config("MistralForCausalLM", "mistral", sliding_window=None),
     "mistral-window": _config("MistralForCausalLM", "mistral", sliding_window=16),
-    "qwen2": _config("Qwen2ForCausalLM", "qwen2", use_sliding_window=False, sliding_window=512, tie_word_embeddings=True),
-    "qwen2-window": _config("Qwen2ForCausalLM", "qwen2", use_sliding_window=True, sliding_window=16, max_window_layers=0),
+    "qwen2": _config(
+        "Qwen2ForCausalLM", "qwen2", use_sliding_window=False, sliding_window=512, tie_word_embeddings=True
+    ),
+    "qwen2-window": _config(
+        "Qwen2ForCausalLM", "qwen2", use_sliding_window=True, sliding_window=16, max_window_layers=0
+    ),
     "qwen3": _config("Qwen3ForCausalLM", "qwen3", head_dim=32, use_sliding_window=False, sliding_window=None),
     "qwen3-moe": _config(
         "Qwen3MoeForCausalLM",
@@ -98,7 +107,9 @@ CONFIGS: Mapping[str, dict[str, Any]] = {
         attention_multiplier=0.0625,
         tie_word_embeddings=True,
     ),
-    "phi3": _config("Phi3ForCausalLM", "phi3", sliding_window=None, original_max_position_embeddings=512, pad_token_id=0),
+    "phi3": _config(
+        "Phi3ForCausalLM", "phi3", sliding_window=None, original_max_position_embeddings=512, pad_token_id=0
+    ),
     "gpt2": {
         "architectures": ["GPT2LMHeadModel"],
         "model_type": "gpt2",
@@ -205,4 +216,4 @@ def unlike(engine: Engine, reference: Engine, *, length: int = PROMPT_TOKENS, wi
 
 
 def _rises(times: Sequence[float]) -> bool:
-    return 0 < times[0] and list(times) == sorted(times)
+    return times[0] > 0 and list(times) == sorted(times)

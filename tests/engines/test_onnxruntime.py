@@ -1,0 +1,118 @@
+"""The ONNX Runtime backend on small built graphs; and that what its facts leave out is left out for a reason."""
+
+import shlex
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import tiny_models
+from tiny_models import NEW_TOKENS, asked_prompts, rows, unlike
+
+from calibration.backend import Engine
+from calibration.backends.onnxruntime import OnnxRuntimeBackend
+from calibration.workload import DEFAULT
+
+BACKEND = OnnxRuntimeBackend()
+pytestmark = [pytest.mark.engine, pytest.mark.filterwarnings("ignore")]
+
+Folder = Callable[..., Path]
+Reference = Callable[..., Engine]
+
+
+@pytest.mark.parametrize("style", ["published", "transformers-5"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "llama",
+        "llama-tied",
+        "llama3",
+        "llama-wide-heads",
+        "llama-bf16",
+        "mistral",
+        "qwen2",
+        "qwen3",
+        "gemma",
+        "gemma-theta",
+        "gemma2",
+        "granite",
+        "phi3",
+    ],
+)
+def test_fp32_is_transformers_in_fp32(name: str, style: str, tiny: Folder, reference: Reference) -> None:
+    assert unlike(tiny_models.load(BACKEND, "fp32", tiny(name, style)), reference(name, style)) == []
+
+
+def test_a_sliding_window_beyond_the_capacity_and_within_the_prompt(tiny: Folder, reference: Reference) -> None:
+    """gemma2's window is 64: 32 tokens in all need a larger cache, 80 reach beyond the window."""
+    engine = tiny_models.load(BACKEND, "fp32", tiny("gemma2"))
+    assert unlike(engine, reference("gemma2")) == []
+    assert unlike(engine, reference("gemma2"), length=80) == []
+    assert unlike(tiny_models.load(BACKEND, "fp32", tiny("qwen2-window")), reference("qwen2-window")) == []
+
+
+def test_a_path_through_the_token_that_ends_sequences(tiny: Folder, reference: Reference) -> None:
+    """The token is on the second path of the batch: neither avoided, nor the end of it, and of one alone just so."""
+    expected = reference("gemma").generate(asked_prompts(), NEW_TOKENS).tokens
+    assert [tiny_models.VOCAB - 1 in path for path in expected] == [False, True, False]
+    engine = tiny_models.load(BACKEND, "fp32", tiny("gemma"))
+    made = engine.generate(asked_prompts(), NEW_TOKENS)
+    assert made.tokens == expected
+    assert len(set(made.arrivals)) == 1 and len(set(made.arrivals[0])) == NEW_TOKENS
+    assert engine.generate(asked_prompts()[1:2], NEW_TOKENS).tokens == expected[1:2]
+
+
+def test_linear_scaling_computes_something_else(tiny: Folder, reference: Reference) -> None:
+    engine = tiny_models.load(BACKEND, "fp32", tiny("llama-linear"))
+    assert "scores" in unlike(engine, reference("llama-linear"))
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [("gpt2", "not currently supported"), ("qwen3-moe", "not currently supported"), ("gemma3", "rope_type")],
+)
+def test_what_the_facts_leave_out_does_not_build(name: str, message: str, tiny: Folder) -> None:
+    with pytest.raises((NotImplementedError, KeyError), match=message):
+        tiny_models.load(BACKEND, "fp32", tiny(name))
+
+
+def test_a_prompt_longer_than_mistrals_window_does_not_run(tiny: Folder) -> None:
+    engine = tiny_models.load(BACKEND, "fp32", tiny("mistral-window"))
+    with pytest.raises(RuntimeError, match="total_sequence_length"):
+        engine.generate(asked_prompts(40), NEW_TOKENS)
+
+
+def test_int8_is_near_but_not_the_same(tiny: Folder, reference: Reference) -> None:
+    engine = tiny_models.load(BACKEND, "int8", tiny("llama"))
+    assert [finding for finding in unlike(engine, reference("llama")) if finding != "greedy tokens"] == ["scores"]
+    assert "scores" not in unlike(engine, reference("llama"), within=1.0)
+
+
+def test_arrivals_are_one_a_token_and_shared_by_the_batch(tiny: Folder) -> None:
+    made = tiny_models.load(BACKEND, "fp32", tiny("llama")).generate(asked_prompts(), NEW_TOKENS)
+    assert len(set(made.arrivals)) == 1 and len(set(made.arrivals[0])) == NEW_TOKENS
+
+
+def test_scores_are_float32_and_of_the_whole_vocabulary(tiny: Folder) -> None:
+    scores = rows(tiny_models.load(BACKEND, "fp32", tiny("llama")).score(asked_prompts()[0], (5, 6)))
+    assert (scores.shape, str(scores.dtype)) == ((3, tiny_models.VOCAB), "float32")
+
+
+def test_only_the_last_row_of_a_prompt_is_scored(tiny: Folder) -> None:
+    """Built without prune_lm_head the head would run over the whole prompt."""
+    import numpy as np
+
+    engine = tiny_models.load(BACKEND, "fp32", tiny("llama"))
+    generator = engine._generator(1, 32)
+    generator.append_tokens(np.array(asked_prompts()[:1], dtype=np.int32))
+    assert generator.get_output("logits").shape == (1, 1, tiny_models.VOCAB)
+
+
+def test_its_command_builds_or_answers() -> None:
+    assert BACKEND.command(BACKEND.variant("int8"), "my model", None) == (
+        "python -m onnxruntime_genai.models.builder --execution_provider cpu --input 'my model'"
+        " --output onnxruntime-model --precision int8 --extra_options prune_lm_head=true"
+    )
+    words = shlex.split(BACKEND.command(BACKEND.variant("fp32"), "gpt2", "/a b"))
+    assert words[:2] == ["python", "-c"] and "og.Model('/a b')" in words[2]
+    compile(words[2], "command", "exec")
+    assert BACKEND.engine_config(BACKEND.variant("fp32"), "gpt2", DEFAULT) == {"search": {"max_length": 640}}
