@@ -117,8 +117,8 @@ class _Generator(Engine):
     def generate(self, prompts: Sequence[Sequence[int]], new_tokens: int) -> Generation:
         """One batch.
 
-        Should a path meet the token that ends sequences, the batch is timed anew with that token forbidden, and what comes
-        after it is found step by step.
+        Should a path meet the token that ends sequences, the batch is timed anew with that token forbidden, and what
+        comes after it is found step by step.
         """
         tokens, times = self._timed(prompts, new_tokens, forbid_end=False)
         met = [self._end in path for path in tokens]

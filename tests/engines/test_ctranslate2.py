@@ -96,7 +96,7 @@ def test_two_tokens_of_one_name_are_refused(tiny: Folder, tmp_path: Path) -> Non
     words = json.loads((tmp_path / "copy/vocabulary.json").read_text())
     (tmp_path / "copy/vocabulary.json").write_text(json.dumps([words[1], *words[1:]]))
     asked = replace(tiny_models.job(tiny("llama"), BACKEND, "float32"), artifact_dir=tmp_path / "copy")
-    with pytest.raises(ValueError, match="^needs a name of its own for each token; found 320 tokens, 319 names$"):
+    with pytest.raises(ValueError, match=r"^needs a name of its own for each token; found 320 tokens, 319 names$"):
         BACKEND.load(asked)
 
 

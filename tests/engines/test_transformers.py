@@ -86,7 +86,7 @@ def test_a_variant_computes_in_its_precision(variant: str, dtype: str, tiny: Fol
 
 def test_a_folder_without_weights_is_the_engines_own_error(tiny: Folder, tmp_path: Path) -> None:
     (tmp_path / "config.json").write_bytes((tiny("llama") / "config.json").read_bytes())
-    with pytest.raises(OSError, match="no file named model.safetensors"):
+    with pytest.raises(OSError, match=r"no file named model\.safetensors"):
         tiny_models.load(BACKEND, "sdpa", tmp_path)
 
 

@@ -1,4 +1,4 @@
-"""Small models with random weights, in the published style of config.json and in that of transformers 5; and what to ask."""
+"""Small models with random weights, in the published style of config.json and in that of transformers 5."""
 
 import json
 from collections.abc import Mapping, Sequence
