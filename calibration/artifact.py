@@ -8,7 +8,7 @@ import os
 import shutil
 import time
 import uuid
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -84,17 +84,19 @@ class ArtifactStore:
             ArtifactError: no space or no permission. What `build` raises is passed on, and nothing is left.
         """
         name = _name(key)
-        try:
+        lock = filelock.FileLock(self.root / f"{name}.lock")
+        with _as_artifact_error(self.root):
             self.root.mkdir(parents=True, exist_ok=True)
-            with filelock.FileLock(self.root / f"{name}.lock"):
-                found = self.get(key)
-                if found is not None:
-                    return found
-                for left in self.root.glob(f"{name}.part-*"):
-                    shutil.rmtree(left, ignore_errors=True)
-                return self._make(name, key, build)
-        except OSError as error:
-            raise _unwritable(self.root, error) from error
+            lock.acquire()
+        try:
+            found = self.get(key)
+            if found is not None:
+                return found
+            for left in self.root.glob(f"{name}.part-*"):
+                shutil.rmtree(left, ignore_errors=True)
+            return self._make(name, key, build)
+        finally:
+            lock.release()
 
     def list(self) -> Sequence[Artifact]:
         """All that is finished, newest first."""
@@ -114,7 +116,7 @@ class ArtifactStore:
         """
         before = time.time() - (older_than_days or 0.0) * 86400
         doomed = [a for a in self.list() if a.created_at <= before and (not kinds or a.kind in kinds)]
-        try:
+        with _as_artifact_error(self.root):
             for artifact in doomed:
                 folder = artifact.path.parent
                 # The manifest goes first: a half-deleted artifact must not look finished.
@@ -122,28 +124,30 @@ class ArtifactStore:
                 shutil.rmtree(folder)
             if self.root.is_dir():
                 self._sweep()
-        except OSError as error:
-            raise _unwritable(self.root, error) from error
         return doomed
 
     def _make(self, name: str, key: Mapping[str, str], build: Callable[[Path], None]) -> Artifact:
         part = self.root / f"{name}.part-{uuid.uuid4().hex[:8]}"
         content = part / CONTENT
-        content.mkdir(parents=True)
+        final = self.root / name
         try:
+            with _as_artifact_error(self.root):
+                content.mkdir(parents=True)
             began = time.monotonic()
-            build(content)
-            manifest = {
-                "key": dict(key),
-                "bytes": sum(f.stat().st_size for f in content.rglob("*") if f.is_file()),
-                "seconds": time.monotonic() - began,
-                "created_at": time.time(),
-            }
-            _write_through(part / MANIFEST, json.dumps(manifest, indent=1))
-            final = self.root / name
-            shutil.rmtree(final, ignore_errors=True)
-            part.rename(final)
-            _sync_folder(self.root)
+            with _as_artifact_error(self.root, errnos=_FULL):
+                build(content)
+            seconds = time.monotonic() - began
+            with _as_artifact_error(self.root):
+                manifest = {
+                    "key": dict(key),
+                    "bytes": sum(f.stat().st_size for f in content.rglob("*") if f.is_file()),
+                    "seconds": seconds,
+                    "created_at": time.time(),
+                }
+                _write_through(part / MANIFEST, json.dumps(manifest, indent=1))
+                shutil.rmtree(final, ignore_errors=True)
+                part.rename(final)
+                _sync_folder(self.root)
         except BaseException:
             shutil.rmtree(part, ignore_errors=True)
             raise
@@ -197,13 +201,23 @@ def _sync_folder(folder: Path) -> None:
         os.close(handle)
 
 
-def _unwritable(root: Path, error: OSError) -> ArtifactError:
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return ArtifactError(
-            f"no space left for artifacts in {root}",
-            "free some: autobackend artifacts prune, or set AUTOBACKEND_ARTIFACTS",
-        )
-    return ArtifactError(
-        f"the artifact store {root} cannot be used: {error.strerror or error}",
-        "set AUTOBACKEND_ARTIFACTS to a folder of yours",
-    )
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+
+
+@contextlib.contextmanager
+def _as_artifact_error(root: Path, errnos: Collection[int] | None = None) -> Iterator[None]:
+    """Tell what the file system refuses (only `errnos`, where given) as an ArtifactError."""
+    try:
+        yield
+    except OSError as error:
+        if errnos is not None and error.errno not in errnos:
+            raise
+        if error.errno in _FULL:
+            raise ArtifactError(
+                f"no space left for artifacts in {root}",
+                "free some: autobackend artifacts prune, or set AUTOBACKEND_ARTIFACTS",
+            ) from error
+        raise ArtifactError(
+            f"the artifact store {root} cannot be used: {error.strerror or error}",
+            "set AUTOBACKEND_ARTIFACTS to a folder of yours",
+        ) from error

@@ -130,7 +130,7 @@ def test_a_wrong_position_or_cache_would_show(family: str, tmp_path: Path) -> No
         path = model.generate(prompt, max_new_tokens=12, min_new_tokens=12, do_sample=False)[0, 32:].tolist()
     assert 0.5 * SCORES_STD < logits.std(-1).mean() < 2 * SCORES_STD
     assert len(set(path)) > 1
-    assert len(set(logits.argmax(-1).tolist())) > 16
+    assert len(set(logits.argmax(-1).tolist())) > 8
     here, without_first = logits[-1].log_softmax(-1), later.log_softmax(-1)
     # fp32 engines are allowed 1e-4 nats from the reference; a prompt less its first token is 20 times as far.
     assert (here.exp() * (here - without_first)).sum() > 2e-3
@@ -174,9 +174,7 @@ def test_a_model_that_only_its_repository_knows_is_refused(tmp_path: Path) -> No
     unknown = {"architectures": ["NewForCausalLM"], "model_type": "brand_new", "vocab_size": 600}
     with pytest.raises(ValueError, match="brand_new"):
         written(tmp_path, unknown)
-    with pytest.raises(
-        ValueError, match=r"need a model class of transformers .*found model_type 't5', architectures: none$"
-    ):
+    with pytest.raises(ValueError, match=r"need a model class .*found model_type 't5', architectures: none$"):
         written(tmp_path, {"model_type": "t5", "vocab_size": 600})
 
 
