@@ -361,14 +361,20 @@ def _awq_experts(model: Any, config: Config) -> str | None:
 
 
 def _awq_layout(model: Any, config: Config) -> str | None:
-    if model.quant.method == "awq" and (model.quant.version or "gemm").lower() != "gemm":
-        return f"needs awq weights packed for gemm; found {model.quant.version}"  # the version is never read
-    if model.quant.method != "awq" or not (config.get("attention_bias") or model.architecture.startswith("Qwen2")):
+    if model.quant.method != "awq":
         return None
+    if (model.quant.version or "gemm").lower() != "gemm":
+        return f"needs awq weights packed for gemm; found {model.quant.version}"  # the version is never read
     group = model.quant.group_size or 128
-    for what, heads in (("heads", model.heads), ("kv heads", model.kv_heads)):
-        if (size := heads * model.head_dim) % group:
-            return f"needs {what} x head_dim divisible by {group} for awq with biases; found {size}"
+    # nn/linear/awq.py:153, 355 splits outputs by whole groups, too.
+    for what, size in (
+        ("hidden size", model.hidden_size),
+        ("intermediate size", model.intermediate_size),
+        ("heads x head_dim", model.heads * model.head_dim),
+        ("kv heads x head_dim", model.kv_heads * model.head_dim),
+    ):
+        if group > 0 and size % group:
+            return f"needs {what} divisible by {group} for awq; found {size}"
     return None
 
 
