@@ -146,6 +146,10 @@ class Generation:
     """[batch, new_tokens] seconds since the call at which each token was there."""
 
 
+class StoppedEarly(RuntimeError):
+    """The engine gave another number of tokens than it was asked for: its times mean nothing, its output is wrong."""
+
+
 class Engine(ABC):
     """A loaded model. Used by one thread."""
 

@@ -174,15 +174,13 @@ class _Server:
 
     def _generate(self, group: list[list[int]], new_tokens: int) -> tuple[list[list[int]], list[list[float]]]:
         assert self.engine is not None
+        from calibration.backend import StoppedEarly
+
         made = self.engine.generate(group, new_tokens)
         got = [len(row) for row in made.tokens]
         if got != [new_tokens] * len(group) or [len(row) for row in made.arrivals] != got:
             raise StoppedEarly(f"asked for {new_tokens} tokens of each of {len(group)} prompts; got {got}")
         return [list(map(int, row)) for row in made.tokens], [list(map(float, row)) for row in made.arrivals]
-
-
-class StoppedEarly(Exception):
-    """The engine gave another number of tokens than it was asked for: its times mean nothing."""
 
 
 def _backend(name: str) -> "Backend":
@@ -225,7 +223,9 @@ def _send(events: IO[str], answer: dict[str, Any]) -> None:
 
 
 def _describe(error: BaseException) -> dict[str, Any]:
-    """Type, message and whether it says that memory ran out."""
+    """Type, message, and whether it says that memory ran out or that the engine stopped early."""
+    from calibration.backend import StoppedEarly
+
     text = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
     chain: BaseException | None = error
     out_of_memory = False

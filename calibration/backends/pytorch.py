@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
-from calibration.backend import Backend, Engine, Facts, Generation, Job, QuantFact, Rows, Variant
+from calibration.backend import Backend, Engine, Facts, Generation, Job, QuantFact, Rows, StoppedEarly, Variant
 from calibration.workload import Workload
 
 Config = Mapping[str, Any]
@@ -310,7 +310,8 @@ class _PyTorchEngine(Engine):
         finally:
             await stream.aclose()
         if status != "FINISH" or len(tokens) != new_tokens or (logprobs and not scores):
-            raise RuntimeError(
+            kind = StoppedEarly if status == "FINISH" else RuntimeError
+            raise kind(
                 f"the PyTorch engine ended with {status} after {len(tokens)} of {new_tokens} tokens and {len(scores)}"
                 f" rows of scores (prompt of {len(prompt)} tokens)"
             ) from self._cause()

@@ -10,7 +10,7 @@ from math import isclose
 from pathlib import Path
 from typing import Any, ClassVar, cast
 
-from calibration.backend import Backend, Engine, Facts, Generation, Job, QuantFact, Rows, Variant
+from calibration.backend import Backend, Engine, Facts, Generation, Job, QuantFact, Rows, StoppedEarly, Variant
 from calibration.workload import Workload
 
 Config = Mapping[str, Any]
@@ -258,7 +258,8 @@ class _TurboMindEngine(Engine):
         finally:
             await stream.aclose()
         if status != "FINISH" or len(tokens) != new_tokens or (logprobs and not scores):
-            raise RuntimeError(
+            kind = StoppedEarly if status == "FINISH" else RuntimeError
+            raise kind(
                 f"TurboMind ended with {status} after {len(tokens)} of {new_tokens} tokens and {len(scores)} rows of"
                 f" scores (prompt of {len(prompt)} tokens)"
             )
