@@ -38,7 +38,7 @@ def head_dim(case: Case) -> Finding:
 def rope_type(case: Case) -> Finding:
     """The engine computes the model's kind of rotary position embedding."""
     types = case.facts.rope_types
-    if types is None or case.model.rope_type in types:
+    if types is None or case.model.rope_type in types or case.model.rope_type == "none":
         return None
     return f"needs rope type {any_of(sorted(types))}; found {case.model.rope_type}"
 

@@ -326,6 +326,8 @@ def test_rope_type() -> None:
     assert reasons(backend, small(rope_type="longrope")) == [
         ("rope_type", "needs rope type default or yarn; found longrope", "")
     ]
+    # learned positions, as GPT-2 has, are no kind of rotary embedding: the architecture decides
+    assert reasons(backend, small(rope_type="none")) == []
 
 
 def test_sliding_window_matters_beyond_the_window_only() -> None:
