@@ -127,7 +127,7 @@ def calibrate(
                 fresh.add(outcome.run_id)
                 reporter.event("measured" if isinstance(outcome, Measurement) else "failed", outcome=outcome)
             history = _history(entries, outcomes, number)
-            for label in race.eliminate(history) - out.keys():
+            for label in _beaten(entries, history) - out.keys():
                 out[label] = number
                 reporter.event("out", candidate=label, number=number)
             if number == 1 and _loads_long(outcomes):
@@ -138,7 +138,7 @@ def calibrate(
                 if not pair:
                     ended = "load"
                     break
-            why = "budget" if ended == "budget" else race.finished(_without(history, out), rounds)
+            why = "budget" if ended == "budget" else _over(entries, _without(history, out), rounds)
             if why:
                 ended = why
                 break
@@ -208,6 +208,24 @@ def _history(entries: Sequence[Entry], outcomes: Sequence[Outcome], rounds: int)
 
 def _without(history: race.Standing, out: Mapping[str, int]) -> race.Standing:
     return {label: launches for label, launches in history.items() if label not in out}
+
+
+def _beaten(entries: Iterable[Entry], history: race.Standing) -> set[str]:
+    """Who is out: a lossy candidate by any other, one that is not by its like only.
+
+    Who asks without allowing lossy candidates must find the best of the others measured to the end.
+    """
+    lossy = {e.label for e in entries if e.variant.lossy}
+    exact = {label: launches for label, launches in history.items() if label not in lossy}
+    return race.eliminate(exact) | (race.eliminate(history) & lossy)
+
+
+def _over(entries: Iterable[Entry], standing: race.Standing, rounds: int) -> str | None:
+    """Why the race is over: it is so for the lossy candidates and for the others, each among themselves."""
+    lossy = {e.label for e in entries if e.variant.lossy}
+    groups = [{n: h for n, h in standing.items() if (n in lossy) is kind} for kind in (False, True)]
+    whys = [race.finished(group, rounds) for group in groups if group]
+    return next((w for w in whys if w), "none left") if all(whys) else None
 
 
 def _loads_long(outcomes: Iterable[Outcome]) -> bool:

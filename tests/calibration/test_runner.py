@@ -50,6 +50,14 @@ def test_a_race_measures_checks_and_keeps_every_sample(tmp_path: Path) -> None:
     assert tally.ended == "one left"
 
 
+def test_a_lossy_candidate_puts_no_other_out(tmp_path: Path) -> None:
+    entries = entry("lossy", lossy=True), entry("exact", step_s=0.01), entry("slow", step_s=0.05)
+    tally = race(tmp_path, *entries, entry("slow-lossy", lossy=True, step_s=0.05), rounds=2)
+    assert tally.out == {"scripted:slow": 1, "scripted:slow-lossy": 1}
+    assert launches(tally)["scripted:exact"] == 1, "the only one of its kind has nobody left to race"
+    assert tally.ended == "one left"
+
+
 def test_a_second_calibration_measures_nothing_and_again_measures_anew(tmp_path: Path) -> None:
     entries = entry("quick"), entry("slow", step_s=0.02)
     first = race(tmp_path, *entries, rounds=2)
