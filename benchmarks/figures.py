@@ -28,7 +28,7 @@ def figure(benchmark: dict[str, Any]) -> dict[str, Any]:
     """Name, target and what was measured; times in seconds."""
     stats, extra = benchmark["stats"], benchmark["extra_info"]
     told = {"name": benchmark["name"], **extra}
-    if "value_bytes" not in extra and "ratios" not in extra:
+    if "value_bytes" not in extra and "cells" not in extra:
         p95 = quantiles(stats["data"], n=20)[-1] if len(stats.get("data", ())) > 1 else stats["max"]
         told |= {"p50_s": stats["median"], "p95_s": p95, "least_s": stats["min"], "rounds": stats["rounds"]}
     return told
@@ -37,9 +37,13 @@ def figure(benchmark: dict[str, Any]) -> dict[str, Any]:
 def shown(figure: dict[str, Any]) -> tuple[str, str, str]:
     """What, target, measured."""
     what = figure.get("what", figure["name"])
-    if "ratios" in figure:
-        cells = [f"{cell} TTFT {r['ttft']:.3f} TPOT {r['tpot']:.3f}" for cell, r in figure["ratios"].items()]
-        return what, f"{figure['target_ratio']:g}", ", ".join(cells)
+    if "cells" in figure:
+        ratios = [
+            f"{cell['cell']} {name.upper()} {cell[f'{name}_ratio']:.3f} ± {cell[f'{name}_ratio_spread']:.3f}"
+            for cell in figure["cells"]
+            for name in ("ttft", "tpot")
+        ]
+        return what, f"{figure['target_ratio']:g}", ", ".join(ratios)
     if "value_bytes" in figure:
         return what, f"{figure['target_bytes'] >> 20} MiB", f"{figure['value_bytes'] / (1 << 20):.0f} MiB"
     target = seconds(figure["target_s"]) if "target_s" in figure else ""

@@ -8,13 +8,14 @@ import sys
 import time
 from dataclasses import asdict
 from pathlib import Path
-from statistics import median, quantiles
+from statistics import median
 from typing import Any
 
 from calibration.backends.transformers import TransformersBackend
+from calibration.measurement import spread
 from calibration.worker import _Server
 
-CELLS = ((64, 32, 1), (256, 32, 4))
+CELLS = ((64, 16, 1), (128, 16, 4))
 """Prompt tokens, new tokens, batch."""
 VOCABULARY = 32_000
 
@@ -96,10 +97,9 @@ def compare(server: _Server, model: Any, cell: tuple[int, int, int], pairs: int)
         ratios.append((mine[0] / plain[-1][0], mine[1] / plain[-1][1]))
     told: dict[str, Any] = {"cell": f"pp{prompt_tokens}:tg{new_tokens}:b{batch}", "pairs": pairs}
     for place, name in enumerate(("ttft", "tpot")):
-        low, _, high = quantiles([pair[place] for pair in ratios], n=4)
+        values = [pair[place] for pair in ratios]
         told[f"plain_{name}_s"] = median(pair[place] for pair in plain)
-        told[f"{name}_ratio"] = median(pair[place] for pair in ratios)
-        told[f"{name}_ratio_quartiles"] = [low, high]
+        told[f"{name}_ratio"], told[f"{name}_ratio_spread"] = median(values), spread(values)
     return told
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from selector.planning import Plan
 
 ROOT = Path(__file__).resolve().parent.parent
-PAIRS = 40
+PAIRS = 60
 
 SMALL = {
     "architectures": ["LlamaForCausalLM"],
@@ -44,9 +44,6 @@ def test_timing_overhead(benchmark: Any, planned: Plan, tmp_path: Path) -> None:
     cells = benchmark.pedantic(compare, rounds=1)
     benchmark.extra_info |= {
         "what": "TTFT and TPOT of transformers:sdpa, ours over a plain loop",
-        "ratios": {
-            cell["cell"]: {"ttft": round(cell["ttft_ratio"], 4), "tpot": round(cell["tpot_ratio"], 4)} for cell in cells
-        },
         "target_ratio": 1.03,
         "cells": cells,
     }
