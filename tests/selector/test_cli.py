@@ -327,7 +327,9 @@ def test_an_interrupt_is_exit_code_130(tmp_path: Path) -> None:
     """Ctrl-C while the command waits for its input; what it did before stands."""
     file = tmp_path / "rows.jsonl"
     file.write_text('{"format": "autobackend-cache", "version": 1}\n')
-    code = "from selector.cli import main; main(prog_name='autobackend')"
+    # A shell lets its background jobs ignore Ctrl-C, and their children after them: this test may be such a child.
+    code = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
+    code += "from selector.cli import main; main(prog_name='autobackend')"
     words = [sys.executable, "-c", code, "cache", "import", str(file), "-", "--cache", str(tmp_path / "cache.db")]
     pipe = subprocess.PIPE
     with subprocess.Popen(words, cwd=ROOT, stdin=pipe, stdout=pipe, stderr=pipe, text=True) as running:
