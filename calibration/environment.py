@@ -123,6 +123,19 @@ def _layout(python: Path) -> Iterator[Path]:
     yield from (prefix / "lib" / name / "dist-packages", prefix / "lib" / "python3" / "dist-packages")
 
 
+def beside_folder(python: Path, name: str) -> Path:
+    """Where an environment keeps a distribution apart from the others, since its modules clash with theirs.
+
+    `PREFIX/share/autobackend/NAME`, filled by `pip install --no-deps --target`.
+    """
+    return python.parent.parent / "share" / "autobackend" / normalise(name)
+
+
+def beside(python: Path, name: str) -> str | None:
+    """The version of a distribution that is kept apart; None where it is not there."""
+    return _scan(beside_folder(python, name)).versions.get(normalise(name))
+
+
 def _venv_settings(python: Path) -> dict[str, str]:
     """pyvenv.cfg of the interpreter's environment; empty where it is none."""
     try:
@@ -247,7 +260,13 @@ def _config_as_of(path: Path, changed: int) -> dict[str, str]:  # noqa: ARG001  
 
 
 def environment(
-    facts: Packaged, versions: Mapping[str, str], *, driver: str | None, threads: int, python: Path | None = None
+    facts: Packaged,
+    versions: Mapping[str, str],
+    *,
+    driver: str | None,
+    threads: int,
+    python: Path | None = None,
+    bound: int = 0,
 ) -> dict[str, str]:
     """Names and versions that must be equal for two measurements of a backend to be comparable.
 
@@ -257,6 +276,7 @@ def environment(
         driver: of the device; None where it has none (a CPU).
         threads: that the engine uses.
         python: the interpreter that runs the backend; None is our own.
+        bound: cores that the worker is bound to; 0 where it is not bound.
     """
     names = (
         {requirement_name(r) for r in (facts.package, *facts.requires)} | {"torch", "transformers"} | SPEED_LIBRARIES
@@ -266,6 +286,8 @@ def environment(
     if driver:
         found["driver"] = driver
     found["threads"] = str(threads)
+    if bound:
+        found["affinity"] = "1 core" if bound == 1 else f"{bound} cores"
     return found
 
 

@@ -53,6 +53,7 @@ class Subject:
 
     name: str
     model_dir: Path
+    """Or a .gguf file."""
     weights_identity: str
     identity: Identity
     dtype: str
@@ -61,6 +62,8 @@ class Subject:
     """Device kind."""
     threads: int
     memory_limit_bytes: int
+    cpus: tuple[int, ...] = ()
+    """Cores that a worker is bound to; empty: it is not bound."""
     trust_remote_code: bool = False
     tensor_parallel: int = 1
 
@@ -186,7 +189,7 @@ class Launcher:
         """Tell a worker who it is."""
         longest = max((c.context_tokens for c in self.cells), default=0)
         variant = asdict(entry.variant)
-        for name in ("devices", "only_without"):
+        for name in ("devices", "only_without", "cpu_features"):
             variant[name] = sorted(variant[name])
         job = {
             "model_dir": str(self.subject.model_dir),
@@ -195,6 +198,7 @@ class Launcher:
             "vocab_size": self.subject.vocab_size,
             "device": entry.device or self.subject.device,
             "threads": self.subject.threads,
+            "cpus": list(self.subject.cpus),
             "max_context_tokens": max(longest, *map(len, self.check_prompts())) + NEW_TOKENS,
             "max_batch": max([c.batch for c in self.cells] + [len(g) for g in GROUPS]),
             "trust_remote_code": self.subject.trust_remote_code,

@@ -89,9 +89,13 @@ class _Server:
         from calibration.backend import Job, Variant
 
         self.backend = _backend_from_file(source) if source else _backend(backend)
-        for name in ("devices", "only_without"):
+        for name in ("devices", "only_without", "cpu_features"):
             variant[name] = frozenset(variant[name])
         folder = job.pop("artifact_dir")
+        job["cpus"] = tuple(job.get("cpus", ()))
+        if job["cpus"]:
+            # Before any engine is imported: their pools of threads look at the affinity only once.
+            os.sched_setaffinity(0, job["cpus"])
         self.job = Job(
             **{**job, "model_dir": Path(job["model_dir"])},
             artifact_dir=Path(folder) if folder else None,

@@ -52,7 +52,7 @@ class Case:
 
     @property
     def facts(self) -> Facts:
-        return self.backend.facts
+        return self.backend.facts.on(self.device.kind)
 
     @property
     def on_its_device(self) -> bool:

@@ -29,11 +29,15 @@ class Cpu:
     """archspec's name of the microarchitecture: sapphirerapids, zen3 ..."""
     model: str
     features: frozenset[str]
-    cores: int
-    """By affinity and cgroup quota."""
+    numbers: tuple[int, ...]
+    """Of the cores that it may use, by affinity and cgroup quota."""
     memory_bytes: int
     """The machine's, or the cgroup's limit; 0 where unknown."""
     free_bytes: int
+
+    @property
+    def cores(self) -> int:
+        return len(self.numbers)
 
     @classmethod
     def detect(cls, root: Path = Path("/")) -> "Cpu":
@@ -46,7 +50,7 @@ class Cpu:
             name=name,
             model=_model(info, name),
             features=frozenset(_ARM_NAMES.get(f, f) for f in flags) & FEATURES,
-            cores=_cores(root),
+            numbers=_cores(root),
             memory_bytes=memory,
             free_bytes=free,
         )
@@ -110,18 +114,18 @@ def _archspec() -> dict[str, Any]:
     return {"microarchitectures": {}, "conversions": {"arm_vendors": {}}}
 
 
-def _cores(root: Path) -> int:
+def _cores(root: Path) -> tuple[int, ...]:
     status = re.search(r"^Cpus_allowed_list:\s*(\S+)", _read(root / "proc/self/status"), re.MULTILINE)
-    allowed = _count(status[1]) if status else os.cpu_count() or 1
+    allowed = _numbers(status[1]) if status else tuple(range(os.cpu_count() or 1))
     # A quota of 1.5 cores throttles two threads, so the part of a core is not counted.
     quotas = [int(q) for folder in _cgroups(root, "cpu") if (q := _quota(folder)) is not None]
-    return max(1, min([allowed, *quotas]))
+    return allowed[: max(1, min([len(allowed), *quotas]))]
 
 
-def _count(ranges: str) -> int:
-    """`0-3,8` -> 5."""
+def _numbers(ranges: str) -> tuple[int, ...]:
+    """`0-3,8` -> 0, 1, 2, 3, 8."""
     ends = [part.split("-") for part in ranges.split(",") if part]
-    return sum(int(e[-1]) - int(e[0]) + 1 for e in ends)
+    return tuple(number for e in ends for number in range(int(e[0]), int(e[-1]) + 1))
 
 
 def _quota(folder: Path) -> float | None:

@@ -56,6 +56,13 @@ class HostSpec:
     """Accelerators, or the CPU alone."""
     installations: Mapping[str, Installation]
     """Backend name: where it runs."""
+    cpus: tuple[int, ...] = ()
+    """Numbers of the usable cores."""
+
+    @property
+    def bound_cpus(self) -> tuple[int, ...]:
+        """What a worker is bound to: the usable cores where they run the model; beside a GPU it goes where it likes."""
+        return self.cpus if self.device.kind == "cpu" else ()
 
     @property
     def device(self) -> Device:
@@ -95,6 +102,7 @@ class HostSpec:
             memory_bytes=cpu.memory_bytes,
             devices=devices,
             installations={name: found[python] for name, python in pythons.items()},
+            cpus=cpu.numbers,
         )
 
 

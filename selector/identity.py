@@ -24,9 +24,10 @@ def environment_of(backend: Backend, host: HostSpec) -> dict[str, str]:
     """The environment that a launch of `backend` on `host` has today; a row with another one is stale."""
     installation = host.installations[backend.name]
     return environment(
-        backend.facts,
+        backend.facts.on(host.device.kind),
         installation.versions,
         driver=host.device.driver,
         threads=host.cores,
         python=installation.python,
+        bound=len(host.bound_cpus),
     )

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from functools import lru_cache
 from pathlib import Path
 
-from calibration.environment import normalise, requirement_name
+from calibration.environment import beside, beside_folder, normalise, requirement_name
 from selector.case import Case, Finding
 from selector.host import Installation
 from selector.shared_objects import missing_libraries
@@ -31,11 +31,44 @@ def installed(case: Case) -> Finding:
     if normalise(facts.package) not in installation.versions:
         own = next((r for r in facts.requires if requirement_name(r) == normalise(facts.package)), facts.package)
         return f"needs {own}; it is not installed", install_command(installation, facts.install)
-    unmet = [r for r in facts.requires if not meets(r, installation.versions.get(requirement_name(r)))]
+    unmet = _unmet(facts.requires, installation)
     if not unmet:
         return None
     mend = "pip install " + " ".join(f'"{r}"' for r in unmet)
     return f"needs {', '.join(unmet)}; {_what_is(unmet, installation)}", install_command(installation, mend)
+
+
+def instruction_set(case: Case) -> Finding:
+    """The machine code of the backend's wheel, and of its variant, runs on this CPU."""
+    if case.device.kind != "cpu" or not case.on_its_device:
+        return None
+    wanted = case.facts.cpu_features | case.variant.cpu_features
+    lacking = [group for group in sorted(wanted) if not case.host.cpu_features.intersection(group.split("|"))]
+    if not lacking:
+        return None
+    found = " ".join(sorted(case.host.cpu_features)) or "none that matters"
+    return f"needs a CPU with {' and '.join(group.replace('|', ' or ') for group in lacking)}; found {found}"
+
+
+def prepare_packages(case: Case) -> Finding:
+    """What converts the model for this variant is installed beside the backend."""
+    facts, installation = case.facts, case.installation
+    if not case.variant.prepares or installation.problem or normalise(facts.package) not in installation.versions:
+        return None
+    unmet = _unmet(facts.prepare_requires, installation)
+    if unmet:
+        mend = "pip install " + " ".join(f'"{r}"' for r in unmet)
+        text = f"needs {', '.join(unmet)} to convert the model; {_what_is(unmet, installation)}"
+        return text, install_command(installation, mend)
+    for pinned in facts.beside:
+        name, _, version = pinned.partition("==")
+        found = beside(installation.python, name)
+        if found != version:
+            folder = beside_folder(installation.python, name)
+            mend = f"{installation.python} -m pip install --no-deps --upgrade --target {folder} {pinned}"
+            is_there = f"{found} is installed" if found else "it is not installed"
+            return f"needs {pinned} in {folder} to convert the model; {is_there}", mend
+    return None
 
 
 def importable(case: Case) -> Finding:
@@ -64,7 +97,7 @@ def install_command(installation: Installation, command: str) -> str:
 
 def lacking(packages: Iterable[str], installation: Installation) -> list[str]:
     """Those that are not installed."""
-    return [p for p in packages if not meets(p, installation.versions.get(requirement_name(p)))]
+    return _unmet(packages, installation)
 
 
 @lru_cache(maxsize=512)
@@ -85,6 +118,10 @@ def meets(requirement: str, version: str | None) -> bool:
         return wanted.specifier.contains(version, prereleases=True)
     except InvalidVersion:
         return not wanted.specifier
+
+
+def _unmet(requirements: Iterable[str], installation: Installation) -> list[str]:
+    return [r for r in requirements if not meets(r, installation.versions.get(requirement_name(r)))]
 
 
 def _what_is(requirements: Iterable[str], installation: Installation) -> str:

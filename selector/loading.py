@@ -157,7 +157,8 @@ def _converted(selection: "Selection", backend: Backend) -> Artifact | None:
 
 def _converter(selection: "Selection", backend: Backend) -> str:
     installation = selection.host.installations[backend.name]
-    return f"{backend.facts.package} {installation.versions.get(backend.facts.package, '')}"
+    package = backend.facts.on(selection.host.device.kind).package
+    return f"{package} {installation.versions.get(package, '')}"
 
 
 def _weights_identity(spec: ModelSpec) -> str:

@@ -80,6 +80,13 @@ class ModelSpec:
     """0 without MLA."""
 
     @property
+    def place(self) -> Path:
+        """What an engine is told to load: the folder, or the .gguf file."""
+        return (
+            Path(self.name).expanduser() if self.quant.method == "gguf" and self.name.endswith(".gguf") else self.folder
+        )
+
+    @property
     def fingerprint(self) -> str:
         """Hash of the shapes that set the work."""
         shapes = (

@@ -191,13 +191,14 @@ def entry_of(candidate: Candidate, host: HostSpec) -> Entry:
     """A candidate with its interpreter and the versions that are installed there."""
     backend = find(candidate.backend)
     installation = host.installations[candidate.backend]
-    version = installation.versions.get(backend.facts.package, "")
+    package = backend.facts.on(host.device.kind).package
+    version = installation.versions.get(package, "")
     return Entry(
         candidate=candidate,
         variant=backend.variant(candidate.variant),
         python=installation.python,
         environment=environment_of(backend, host),
-        converter=f"{backend.facts.package} {version}",
+        converter=f"{package} {version}",
         source=_foreign_source(backend),
     )
 
@@ -261,7 +262,7 @@ def _subject(
         folder, weights = _random_checkpoint(spec, store, reporter, host)
     else:
         local = Path(spec.name).exists() and spec.has_weights
-        folder, weights = spec.folder if local else downloaded(spec), spec.weights_identity
+        folder, weights = spec.place if local else downloaded(spec), spec.weights_identity
     free = host.device.free_bytes if host.device.kind == "cpu" else host.memory_bytes
     return Subject(
         name=spec.name,
@@ -272,6 +273,7 @@ def _subject(
         vocab_size=spec.vocab_size,
         device=host.device.kind,
         threads=host.cores,
+        cpus=host.bound_cpus,
         memory_limit_bytes=int(free * 0.95),
         trust_remote_code=trust_remote_code,
         tensor_parallel=tensor_parallel,
@@ -310,7 +312,8 @@ def _reference(planned: Plan) -> Callable[[Launcher], Answers | None]:
     spec, host = planned.spec, planned.host
     plain: Variant = all_backends()["transformers"].variant("eager")
     free = host.device.free_bytes if host.device.kind == "cpu" else host.memory_bytes
-    wide = spec.quant.method == "none" and spec.parameters * 4 * REFERENCE_OVERHEAD < free
+    # transformers reads a .gguf file by dequantising it.
+    wide = spec.quant.method in {"none", "gguf"} and spec.parameters * 4 * REFERENCE_OVERHEAD < free
     precision = "fp32" if wide else "model"
     variant = dataclasses.replace(
         plain,

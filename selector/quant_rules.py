@@ -45,6 +45,16 @@ def quant_packages(case: Case) -> Finding:
     return f"needs {' and '.join(missing)} for {quant.method}; {are} not installed", mend
 
 
+def as_is(case: Case) -> Finding:
+    """A variant that loads quantised checkpoints as they are gets one; the backend's others get one that is none."""
+    quantised = case.model.quant.method != "none"
+    if quantised == case.variant.as_is or not any(v.as_is for v in case.backend.variants):
+        return None
+    if case.variant.as_is:
+        return f"needs a quantised checkpoint to load as it is; found {case.model.dtype}"
+    return f"needs an unquantised checkpoint to convert; found {case.model.quant.label}"
+
+
 def _mismatches(fact: QuantFact, quant: QuantFormat, case: Case) -> Iterator[_Mismatch]:
     if fact.bits is not None and quant.bits not in fact.bits:
         yield f"{any_of(sorted(fact.bits))} bits", "unknown bits" if quant.bits is None else f"{quant.bits} bits"

@@ -10,7 +10,7 @@ from calibration.registry import all_backends
 from selector.case import KINDS, Case, Demand, Finding, any_of
 from selector.device_rules import compute_capability, device_kind, dtype, kv_cache_bits, machine_code, tensor_parallel
 from selector.host import HostSpec, Installation
-from selector.install_rules import importable, installed
+from selector.install_rules import importable, installed, instruction_set, prepare_packages
 from selector.memory_fit import memory_fit, needed_bytes
 from selector.model import ModelSpec
 from selector.model_rules import (
@@ -24,7 +24,7 @@ from selector.model_rules import (
     sliding_window,
     vision,
 )
-from selector.quant_rules import quant_format, quant_packages
+from selector.quant_rules import as_is, quant_format, quant_packages
 
 __all__ = ["RULES", "Case", "Demand", "Reason", "Verdict", "judge", "rules_table"]
 
@@ -119,7 +119,14 @@ BACKEND_RULES: tuple[Callable[[Case], Finding], ...] = (
 )
 """Of the backend: the same for all of its variants."""
 
-VARIANT_RULES: tuple[Callable[[Case], Finding], ...] = (dtype, memory_fit, own_limits)
+VARIANT_RULES: tuple[Callable[[Case], Finding], ...] = (
+    instruction_set,
+    as_is,
+    prepare_packages,
+    dtype,
+    memory_fit,
+    own_limits,
+)
 
 RULES = (*BACKEND_RULES, *VARIANT_RULES)
 
@@ -164,7 +171,11 @@ def _exists(case: Case) -> bool:
 
 
 def _notes(case: Case) -> tuple[str, ...]:
+    notes = []
     window = case.model.sliding_window
-    if window is None or honours_window(case) or window >= case.model.max_position > 0:
-        return ()
-    return (f"right only up to {window} tokens: it does not honour the sliding window",)
+    if window is not None and not honours_window(case) and not window >= case.model.max_position > 0:
+        notes.append(f"right only up to {window} tokens: it does not honour the sliding window")
+    unused = sorted(case.facts.leaves_unused & case.host.cpu_features) if case.device.kind == "cpu" else ()
+    if unused:
+        notes.append(f"its machine code leaves {' and '.join(unused)} of this CPU unused")
+    return tuple(notes)

@@ -29,6 +29,13 @@ _WITHOUT_SDPA = frozenset({
 })  # fmt: skip
 """Classes of transformers 5.23.0 without _supports_sdpa: from_pretrained refuses to load them with it."""
 
+_GGUF_ARCHITECTURES = frozenset({
+    "Gemma2ForCausalLM", "Gemma3ForCausalLM", "GPT2LMHeadModel", "GptOssForCausalLM", "LlamaForCausalLM",
+    "MambaForCausalLM", "MistralForCausalLM", "Phi3ForCausalLM", "Qwen2ForCausalLM", "Qwen2MoeForCausalLM",
+    "Qwen3ForCausalLM", "Qwen3MoeForCausalLM", "Starcoder2ForCausalLM",
+})  # fmt: skip
+"""Of those that transformers 5.23.0 reads from .gguf files."""
+
 
 def _quant(method: str, packages: tuple[str, ...], quantizer: str, **limits: Any) -> QuantFact:
     return QuantFact(method=method, packages=packages, source=_QUANTIZERS.format(quantizer), **limits)
@@ -56,6 +63,12 @@ class TransformersBackend(Backend):
             _quant("fbgemm_fp8", ("fbgemm-gpu", "accelerate"), "fbgemm_fp8", capabilities=(9, 0)),
             _quant("compressed-tensors", ("compressed-tensors",), "compressed_tensors"),
             _quant("hqq", ("hqq",), "hqq"),
+            QuantFact(
+                method="gguf",
+                packages=("gguf>=0.10", "accelerate"),
+                architectures=_GGUF_ARCHITECTURES,
+                source="transformers 5.23.0 integrations/ggml.py (GGUF_CONFIG_MAPPING); it dequantises while loading",
+            ),
             _quant("torchao", ("torchao",), "torchao"),
             _quant("quark", ("amd-quark",), "quark"),
             _quant("quanto", ("optimum-quanto", "accelerate"), "quanto"),
@@ -109,7 +122,7 @@ class TransformersBackend(Backend):
             reasons.append(f"needs a model written for scaled_dot_product_attention; found {model.architecture}")
         if variant.precision == "fp32" and model.dtype == "float32":
             reasons.append(f"needs a 16-bit model, or is {variant.name.removesuffix('-fp32')} again; found float32")
-        if variant.precision == "fp32" and model.quant.method != "none":
+        if variant.precision == "fp32" and model.quant.method not in {"none", "gguf"}:
             reasons.append(f"needs unquantised weights to compute them in fp32; found {model.quant.label}")
         return reasons
 
@@ -121,8 +134,10 @@ class TransformersBackend(Backend):
         torch.set_num_threads(job.threads)
         device = "cpu" if job.device == "cpu" else "cuda"
         dtype = getattr(torch, "float32" if job.variant.precision == "fp32" else job.dtype)
+        one_file = {"gguf_file": job.model_dir.name} if job.model_dir.suffix == ".gguf" else {}
         model: Any = AutoModelForCausalLM.from_pretrained(
-            job.model_dir,
+            job.model_dir.parent if one_file else job.model_dir,
+            **one_file,
             dtype=dtype,
             attn_implementation=job.variant.options["attn_implementation"],
             trust_remote_code=job.trust_remote_code,
