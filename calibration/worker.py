@@ -90,7 +90,7 @@ class _Server:
 
         self.backend = _backend_from_file(source) if source else _backend(backend)
         for name in ("devices", "only_without", "cpu_features"):
-            variant[name] = frozenset(variant[name])
+            variant[name] = frozenset(variant.get(name, ()))
         folder = job.pop("artifact_dir")
         job["cpus"] = tuple(job.get("cpus", ()))
         if job["cpus"]:

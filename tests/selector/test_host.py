@@ -60,6 +60,7 @@ def test_cgroup_v2_limits_cores_and_memory() -> None:
             ),
         ),
         installations={},
+        cpus=(0, 1),
     )
 
 
