@@ -31,6 +31,8 @@ from calibration.workload import Workload
 REPEATS_LEAST, REPEATS_MOST = 2, 5
 CELL_SECONDS = 1.5
 """Repeats of a cell go on until it was timed this long, within the two bounds: they only steady a launch's median."""
+LONG_CALL_S = 4.0
+"""A call this long is timed once: its own length steadies it, and slow candidates would eat the budget of the others."""
 WARM_UP_TOKENS = 2
 DIRTY_CORES = 0.15
 """Foreign load above this share of a core is a disturbance: one busy loop slows a spinning engine 2 to 4 times."""
@@ -306,7 +308,7 @@ class Launcher:
         sample("warm-up", min(WARM_UP_TOKENS, workload.output_tokens))
         samples: list[Sample] = []
         spent = 0.0
-        while len(samples) < REPEATS_LEAST or (len(samples) < REPEATS_MOST and spent < CELL_SECONDS):
+        while len(samples) < _least(spent) or (len(samples) < REPEATS_MOST and spent < CELL_SECONDS):
             taken, seconds = sample(str(len(samples)), workload.output_tokens)
             if taken.dirty:
                 again, seconds = sample(f"{len(samples)}-again", workload.output_tokens)
@@ -346,6 +348,11 @@ class Launcher:
         self._reference = self.make_reference(self)
         self.check_s += self.clock() - began
         self.once_s += self.clock() - began
+
+
+def _least(spent_s: float) -> int:
+    """Repeats that a cell must have, once it was timed for so long."""
+    return 1 if spent_s >= LONG_CALL_S else REPEATS_LEAST
 
 
 def no_reference(launcher: Launcher) -> None:
