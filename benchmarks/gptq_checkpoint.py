@@ -28,7 +28,7 @@ _MIDDLE = 1 << (BITS - 1)
     "--group-size", type=click.IntRange(16), default=64, show_default=True, help="Weights that share a scale."
 )
 def main(source: Path, destination: Path, group_size: int) -> None:
-    """Write SOURCE's linear layers in 4 bits, symmetric, in AutoGPTQ's layout; embeddings and the head stay as they are."""
+    """Write SOURCE with its linear layers in 4 bits, symmetric, in AutoGPTQ's layout."""
     import torch
     from safetensors.torch import load_file, save_file
 
