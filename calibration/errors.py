@@ -73,3 +73,9 @@ class BackendError(AutobackendError):
     """A backend file, its configured interpreter or its package cannot be used."""
 
     exit_code = 11
+
+
+class InstallError(AutobackendError):
+    """A backend's own environment cannot be made: no space, no network, pip failed, or its engine does not run."""
+
+    exit_code = 12

@@ -13,6 +13,7 @@ import click
 
 from calibration import errors
 from selector.commands.artifacts import artifacts
+from selector.commands.backends import backends
 from selector.commands.cache import cache as cache_group
 from selector.commands.terminal import (
     WORKLOAD_HELP,
@@ -303,20 +304,6 @@ def host(as_json: bool) -> None:
 
 @main.command()
 @json_option
-def backends(as_json: bool) -> None:
-    """List the backends: installed version, interpreter, devices, and whether one of them is here."""
-    from selector.host import HostSpec
-    from selector.screens_host import backends_json, backends_screen
-
-    found = backends_json(HostSpec.detect())
-    if as_json:
-        show_json(found)
-    else:
-        show(backends_screen(found))
-
-
-@main.command()
-@json_option
 def rules(as_json: bool) -> None:
     """Print the rules: what must hold for a backend to be a candidate."""
     from selector.screens_host import rules_json, rules_screen
@@ -361,3 +348,4 @@ def publish(out: Path, cache: str | None) -> None:
 
 main.add_command(cache_group)
 main.add_command(artifacts)
+main.add_command(backends)

@@ -35,7 +35,7 @@ def installed(case: Case) -> Finding:
     if not unmet:
         return None
     mend = "pip install " + " ".join(f'"{r}"' for r in unmet)
-    return f"needs {', '.join(unmet)}; {_what_is(unmet, installation)}", install_command(installation, mend)
+    return f"needs {', '.join(unmet)}; {what_is(unmet, installation)}", install_command(installation, mend)
 
 
 def instruction_set(case: Case) -> Finding:
@@ -58,7 +58,7 @@ def prepare_packages(case: Case) -> Finding:
     unmet = _unmet(facts.prepare_requires, installation)
     if unmet:
         mend = "pip install " + " ".join(f'"{r}"' for r in unmet)
-        text = f"needs {', '.join(unmet)} to convert the model; {_what_is(unmet, installation)}"
+        text = f"needs {', '.join(unmet)} to convert the model; {what_is(unmet, installation)}"
         return text, install_command(installation, mend)
     for pinned in facts.beside:
         name, _, version = pinned.partition("==")
@@ -124,7 +124,8 @@ def _unmet(requirements: Iterable[str], installation: Installation) -> list[str]
     return [r for r in requirements if not meets(r, installation.versions.get(requirement_name(r)))]
 
 
-def _what_is(requirements: Iterable[str], installation: Installation) -> str:
+def what_is(requirements: Iterable[str], installation: Installation) -> str:
+    """`torch 2.3.0 is installed, nncf is not installed`."""
     names = [requirement_name(r) for r in requirements]
     found = {n: installation.versions.get(n) for n in names}
     return ", ".join(f"{n} {v} is installed" if v else f"{n} is not installed" for n, v in found.items())

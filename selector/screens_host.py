@@ -1,9 +1,8 @@
-"""The screens of `host`, `backends`, `rules` and `shapes`, and the same as JSON."""
+"""The screens of `host`, `rules` and `shapes`, and the same as JSON."""
 
 from collections.abc import Sequence
 from typing import Any
 
-from calibration.registry import all_backends
 from selector.host import Device, HostSpec
 from selector.model import ModelSpec
 from selector.rules import RULES
@@ -62,41 +61,6 @@ def host_json(host: HostSpec) -> dict[str, Any]:
             for d in host.devices
         ],
     }
-
-
-def backends_json(host: HostSpec) -> list[dict[str, Any]]:
-    """What `autobackend backends --json` prints, in the static order."""
-    found = []
-    for name, backend in all_backends().items():
-        installation = host.installations.get(name)
-        versions = installation.versions if installation else {}
-        found.append(
-            {
-                "name": name,
-                "title": backend.facts.title,
-                "url": backend.facts.url,
-                "package": backend.facts.package,
-                "version": versions.get(backend.facts.package),
-                "python": str(installation.python) if installation else None,
-                "problem": installation.problem if installation else "",
-                "devices": sorted(backend.facts.devices),
-                "device_here": host.device.kind in backend.facts.devices,
-                "variants": [v.name for v in backend.variants],
-                "install": backend.facts.install,
-            }
-        )
-    return found
-
-
-def backends_screen(backends: Sequence[dict[str, Any]]) -> list[str]:
-    """A line for each backend."""
-    rows = [("backend", "package", "version", "devices", "here", "variants", "python")]
-    for b in backends:
-        variants = " ".join(b["variants"])
-        state = b["version"] or "not installed"
-        here = "yes" if b["device_here"] else "no"
-        rows.append((b["name"], b["package"], state, " ".join(b["devices"]), here, variants, b["python"] or "-"))
-    return columns(rows)
 
 
 def rules_json() -> list[dict[str, str]]:

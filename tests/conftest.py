@@ -15,6 +15,7 @@ os.environ |= {
     "AUTOBACKEND_CACHE": str(HOME / "cache.db"),
     "AUTOBACKEND_ARTIFACTS": str(HOME / "artifacts"),
     "AUTOBACKEND_CONFIG": str(HOME / "config.toml"),
+    "AUTOBACKEND_ENVIRONMENTS": str(HOME / "environments"),
     "HF_HOME": str(HOME / "huggingface"),
     "HF_HUB_OFFLINE": "1",
     "HF_HUB_DISABLE_TELEMETRY": "1",

@@ -40,6 +40,7 @@ COMMANDS = [
 ]
 COMMANDS += [f"cache {name}" for name in ("list", "show", "path", "export", "import", "prune", "check")]
 COMMANDS += ["artifacts list", "artifacts prune"]
+COMMANDS += [f"backends {name}" for name in ("list", "install", "remove", "use")]
 
 
 @pytest.fixture(scope="module")
@@ -214,14 +215,6 @@ def test_host(host: HostSpec) -> None:
     assert f"cores   {host.cores}\n" in run("host").stdout
     told = json.loads(run("host", "--json").stdout)
     assert (told["identifier"], told["devices"][0]["name"]) == (host.identifier, host.device.name)
-
-
-def test_backends() -> None:
-    lines = run("backends").stdout.splitlines()
-    assert lines[0].split() == ["backend", "package", "version", "devices", "here", "variants", "python"]
-    told = json.loads(run("backends", "--json").stdout)
-    assert [b["name"] for b in told] == [line.split()[0] for line in lines[1:]]
-    assert next(b for b in told if b["name"] == "transformers")["device_here"] is True
 
 
 def test_rules() -> None:

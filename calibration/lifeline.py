@@ -1,0 +1,100 @@
+"""Runs a command whose whole process group ends with the process that started it, however that ends.
+
+As a script, `python lifeline.py FD COMMAND...` is the guard between the two: standard library only.
+"""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+GONE_S = 5.0
+"""How long a killed group may take to go."""
+
+
+class Guarded:
+    """A command in a process group of its own. Use as a context manager: on leaving it nothing of the group is left.
+
+    A Ctrl-C at the terminal does not reach it; a kill -9 of this process ends it.
+
+    Args:
+        command: program and arguments; its stdout and stderr are one stream of lines.
+        environment: all of its environment variables.
+
+    Raises:
+        OSError: the guard cannot be started.
+    """
+
+    def __init__(self, command: Sequence[str], *, environment: Mapping[str, str]) -> None:
+        lifeline, self._lifeline = os.pipe()
+        guard = [sys.executable, "-I", "-S", str(Path(__file__).resolve()), str(lifeline)]
+        try:
+            self._process = subprocess.Popen(
+                [*guard, *command],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                pass_fds=(lifeline,),
+                start_new_session=True,
+                env=dict(environment),
+                encoding="utf-8",
+                errors="replace",
+            )
+        except BaseException:
+            os.close(self._lifeline)
+            raise
+        finally:
+            os.close(lifeline)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait()
+        end = time.monotonic() + GONE_S
+        with contextlib.suppress(ProcessLookupError):
+            while time.monotonic() < end:
+                os.killpg(self._process.pid, 0)
+                time.sleep(0.005)
+        os.close(self._lifeline)
+        if self._process.stdout is not None:
+            self._process.stdout.close()
+
+    def lines(self) -> Iterator[str]:
+        """What it prints, line by line as it comes, without the line ends."""
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            yield line.rstrip("\n")
+
+    def wait(self) -> int:
+        """Its exit code; 128 + signal where one ended it."""
+        return self._process.wait()
+
+
+def _guard(lifeline: int, command: Sequence[str]) -> int:
+    def watch() -> None:
+        os.read(lifeline, 1)  # returns when the other end is closed, and nobody else has it
+        os.killpg(0, signal.SIGKILL)
+
+    threading.Thread(target=watch, daemon=True).start()
+    try:
+        code = subprocess.call(command)
+    except OSError as error:
+        sys.stdout.write(f"{command[0]}: {error.strerror}\n")
+        return 127
+    return 128 - code if code < 0 else code
+
+
+if __name__ == "__main__":
+    sys.exit(_guard(int(sys.argv[1]), sys.argv[2:]))

@@ -1,0 +1,182 @@
+"""`autobackend backends`: where each backend is installed, and environments of their own for them."""
+
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+import click
+
+from calibration import errors
+from selector.commands.terminal import across, examples, json_option, note, show, show_json
+
+if TYPE_CHECKING:
+    from rich.status import Status
+
+python_type = click.Path(path_type=Path)
+
+
+@click.group(
+    invoke_without_command=True,
+    epilog=examples(
+        "autobackend backends",
+        "autobackend backends install llamacpp openvino",
+        "autobackend backends install --all",
+        "autobackend backends use turbomind --python /opt/lmdeploy/bin/python",
+    ),
+)
+@json_option
+@click.pass_context
+def backends(context: click.Context, as_json: bool) -> None:
+    """List the backends; give one an environment of its own, or an interpreter that is there."""
+    if context.invoked_subcommand is None:
+        _list(as_json)
+    elif as_json:
+        raise errors.UsageError(
+            f"--json belongs behind {context.invoked_subcommand}",
+            f"autobackend backends {context.invoked_subcommand} --json",
+        )
+
+
+@backends.command("list")
+@json_option
+def list_(as_json: bool) -> None:
+    """List the backends: version, devices, whether one is here; size and verification of an environment of ours."""
+    _list(as_json)
+
+
+def _list(as_json: bool) -> None:
+    from selector.host import HostSpec
+    from selector.screens_backends import backends_json, backends_screen
+
+    found = backends_json(HostSpec.detect())
+    if as_json:
+        show_json(found)
+    else:
+        show(backends_screen(found, across()))
+
+
+@backends.command(
+    epilog=examples(
+        "autobackend backends install llamacpp",
+        "autobackend backends install vllm --python /usr/bin/python3.12",
+        "autobackend backends install --all",
+    )
+)
+@click.argument("names", nargs=-1)
+@click.option("--python", metavar="PATH", type=python_type, help="The interpreter to build from; default: this one.")
+@click.option("--all", "every", is_flag=True, help="Every backend that this machine can run and that runs nowhere yet.")
+@click.option("--device", type=click.Choice(["cpu", "cuda"]), help="What it is to run on; default: this host's device.")
+@json_option
+def install(names: tuple[str, ...], python: Path | None, every: bool, device: str | None, as_json: bool) -> None:
+    """Make an environment for each backend named, from a set of exact versions, and let a tiny model run in it.
+
+    What is interrupted or fails leaves nothing. Measurements and rules see the new environment from then on.
+    """
+    from calibration.registry import find
+    from selector.installing import Failed, install_all, install_named
+    from selector.screens_backends import outcome_json, outcome_screen
+
+    if bool(names) == every:
+        raise errors.UsageError("needs either names of backends or --all", "see autobackend backends install --help")
+    chosen = [find(name) for name in dict.fromkeys(names)]
+    with _Steps() as steps:
+        if every:
+            outcomes = install_all(steps, python=python, device=device)
+        else:
+            outcomes = install_named(chosen, steps, python=python, device=device)
+    failed = [outcome for outcome in outcomes if isinstance(outcome, Failed)]
+    if as_json:
+        show_json([outcome_json(outcome) for outcome in outcomes])
+    else:
+        show(outcome_screen(outcome) for outcome in outcomes if not isinstance(outcome, Failed))
+    if failed:
+        lines = [f"{len(failed)} of {len(outcomes)} could not be installed", *map(outcome_screen, failed)]
+        mends = dict.fromkeys(outcome.error.mend for outcome in failed if outcome.error.mend)
+        raise errors.InstallError("\n  ".join(lines), "\n".join(mends))
+
+
+@backends.command(epilog=examples("autobackend backends remove llamacpp"))
+@click.argument("name")
+def remove(name: str) -> None:
+    """Delete the environment that was made for a backend; another's interpreter is only no longer used."""
+    from calibration.registry import find
+    from selector import installing
+    from selector.screen import size
+
+    done = installing.remove(find(name))
+    if done.room is not None:
+        click.echo(f"removed {done.room.folder}: {size(done.room.bytes)}")
+    else:
+        click.echo(f"{name} no longer runs in {done.unnamed}, which is not ours and stays as it is")
+
+
+@backends.command(
+    epilog=examples(
+        "autobackend backends use turbomind --python /opt/lmdeploy/bin/python",
+        "autobackend backends use turbomind --default",
+    )
+)
+@click.argument("name")
+@click.option("--python", metavar="PATH", type=python_type, help="An interpreter or a virtual environment's folder.")
+@click.option("--default", is_flag=True, help="Go back to the interpreter of this program.")
+def use(name: str, python: Path | None, default: bool) -> None:
+    """Run a backend in an interpreter that is there already, where its packages are installed."""
+    from calibration.registry import find
+    from selector import installing
+
+    backend = find(name)
+    if python is not None and not default:
+        click.echo(f"{name} runs in {installing.use(backend, python)}")
+    elif default and python is None:
+        before = installing.use_default(backend)
+        click.echo(f"{name} runs in the interpreter of this program" + (f", no longer in {before}" if before else ""))
+    else:
+        raise errors.UsageError("needs either --python PATH or --default", "see autobackend backends use --help")
+
+
+class _Steps:
+    """Says on stderr how far an installation is: one living line on a terminal, plain lines elsewhere."""
+
+    def __init__(self) -> None:
+        self._status: Status | None = None
+        self._said = ""
+
+    def __enter__(self) -> Self:
+        from rich.console import Console
+
+        console = Console(stderr=True)
+        if console.is_terminal:
+            self._status = console.status("")
+            self._status.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._status is not None:
+            self._status.stop()
+
+    def event(self, name: str, **fields: Any) -> None:
+        """See installing.Reporter."""
+        from selector.screens_backends import plan_screen
+
+        match name:
+            case "plan":
+                for line in plan_screen(**fields):
+                    click.echo(line, err=True)
+            case "waiting":
+                note(f"{fields['backend']} is being installed by another process; waiting for it")
+            case "step":
+                self._step(f"{fields['backend']}: {fields['text']}")
+
+    def _step(self, text: str) -> None:
+        if self._status is not None:
+            from rich.text import Text
+
+            self._status.update(Text(text))
+            return
+        # `collecting 3 of 45: torch` is one of many: elsewhere than on a terminal its first word is enough.
+        sentence = text.partition(" of ")[0].rstrip("0123456789 ") if ": collecting" in text else text
+        if sentence != self._said:
+            self._said = sentence
+            click.echo(sentence, err=True)
