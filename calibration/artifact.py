@@ -42,19 +42,22 @@ class Artifact:
         return self.key.get("kind", "")
 
 
-def converted_key(*, weights: str, candidate: Candidate, converter: str, model: str) -> dict[str, str]:
+def converted_key(
+    *, weights: str, candidate: Candidate, converter: str, model: str, prepared_as: str = ""
+) -> dict[str, str]:
     """The key of what a candidate's `prepare` makes.
 
     Args:
         weights: identity of the weights.
         converter: name and version of what converts.
         model: as the user named it.
+        prepared_as: Variant.prepared_as.
     """
     return {
         "kind": "converted",
         "weights": weights,
         "backend": candidate.backend,
-        "variant": candidate.variant,
+        "variant": prepared_as or candidate.variant,
         "converter": converter,
         "model": model,
     }

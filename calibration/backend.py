@@ -24,6 +24,8 @@ class Variant:
     """Less precise than the checkpoint; never a candidate unless the user allows it."""
     prepares: bool = False
     """Needs `Backend.prepare` (a conversion) before it loads."""
+    prepared_as: str = ""
+    """The name under which variants of this backend share one conversion; empty: the variant's own."""
     on_request: str = ""
     """Not a candidate unless named by the user; the reason, as a clause: `compiling takes minutes on a CPU`."""
     on_request_device: str = ""
@@ -34,6 +36,8 @@ class Variant:
     """CPU features that make the variant pointless: `avx512_bf16` for an fp32 variant of a bf16 model."""
     cpu_features: frozenset[str] = frozenset()
     """On a CPU: features the variant needs, `avx512_bf16`; one of a group written `avx512_bf16|amx_bf16` is enough."""
+    batching: str = ""
+    """Facts.batching where this variant does otherwise."""
     as_is: bool = False
     """Loads a quantised checkpoint or a .gguf file as it is. A backend that has such variants offers a quantised model
     these alone, and any other model the others."""

@@ -324,6 +324,7 @@ class Launcher:
             candidate=entry.candidate,
             converter=entry.converter,
             model=self.subject.name,
+            prepared_as=entry.variant.prepared_as,
         )
 
         def build(destination: Path) -> None:

@@ -138,6 +138,7 @@ def _convert(selection: "Selection", backend: Backend, spec: ModelSpec, job: Job
         candidate=selection.candidate,
         converter=_converter(selection, backend),
         model=spec.name,
+        prepared_as=job.variant.prepared_as,
     )
     return ArtifactStore().make(key, lambda destination: backend.prepare(job, destination, _LOG.info))
 
@@ -149,6 +150,7 @@ def _converted(selection: "Selection", backend: Backend) -> Artifact | None:
         candidate=selection.candidate,
         converter=_converter(selection, backend),
         model="",
+        prepared_as=backend.variant(selection.candidate.variant).prepared_as,
     )
     del wanted["model"]  # another name of the same weights
     found = [a for a in ArtifactStore().list() if wanted.items() <= a.key.items()]
