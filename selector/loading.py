@@ -128,7 +128,7 @@ def _weights_folder(spec: ModelSpec) -> Path | None:
         artifact = ArtifactStore().get(checkpoint_key(spec.folder, spec.name))
         return artifact.path if artifact else None
     held = any(True for pattern in ("*.safetensors", "*.bin", "*.gguf") for _ in spec.folder.glob(pattern))
-    return spec.folder if held else None
+    return spec.place if held else None
 
 
 def _convert(selection: "Selection", backend: Backend, spec: ModelSpec, job: Job) -> Artifact:

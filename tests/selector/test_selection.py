@@ -198,7 +198,7 @@ def test_stale_says_what_changed(cache: Cache) -> None:
 
 def test_another_measuring_policy_is_stale(cache: Cache) -> None:
     found = answer(cache, *rounds(SDPA, KEY, HOST, (1.0,), policy="0"))
-    assert (found.source, found.stale[0].differences) == (Source.STALE, ("measuring policy 0 -> 1",))
+    assert (found.source, found.stale[0].differences) == (Source.STALE, ("measuring policy 0 -> 2",))
 
 
 def test_a_stale_candidate_does_not_compete_but_is_said_when_it_was_faster(cache: Cache) -> None:
