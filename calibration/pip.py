@@ -2,13 +2,18 @@
 
 import os
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import IO
+from typing import IO, Protocol
 
 from calibration.lifeline import Guarded
 
-Say = Callable[[str], None]
+
+class Say(Protocol):
+    """Is told what is being done, and what of it right now."""
+
+    def __call__(self, what: str, now: str = "") -> None: ...
+
 
 _NO_NETWORK = re.compile(
     r"NewConnectionError|NameResolutionError|Temporary failure in name resolution|Name or service not known"
@@ -63,16 +68,14 @@ def variables(temporary: Path) -> dict[str, str]:
     }  # fmt: skip
 
 
-def install(
-    python: Path, arguments: Sequence[str], *, count: int, temporary: Path, log: IO[str], say: Say = lambda _: None
-) -> None:
+def install(python: Path, arguments: Sequence[str], *, what: str, temporary: Path, log: IO[str], say: Say) -> None:
     """`pip install --no-deps ARGUMENTS` by an interpreter, for that interpreter.
 
     Args:
-        count: how many distributions it is about, for `say`.
+        what: it is doing, for `say`: `installing 45 packages`.
         temporary: an existing folder for what pip unpacks.
         log: takes all that pip prints.
-        say: is told what pip is doing: `collecting 3 of 45: torch`.
+        say: is told that, and what of it pip does right now: `collecting 3: torch`.
 
     Raises:
         PipFailed: with its reason.
@@ -80,6 +83,7 @@ def install(
     """
     command = [str(python), "-m", "pip", "install", "--no-deps", *arguments]
     log.write("$ " + " ".join(command) + "\n")
+    say(what)
     lines: list[str] = []
     seen: set[str] = set()
     with Guarded(command, environment=variables(temporary)) as pip:
@@ -89,11 +93,11 @@ def install(
             lines.append(line)
             if found := _NAME.match(line):
                 seen.add(found[1])
-                say(f"collecting {min(len(seen), count)} of {count}: {found[1]}")
+                say(what, f"collecting {len(seen)}: {found[1]}")
             elif found := _BUILDING.match(line):
-                say(f"building {found[1]}")
+                say(what, f"building {found[1]}")
             elif line.startswith("Installing collected packages"):
-                say(f"unpacking {count}" if count > 1 else "unpacking")
+                say(what, "unpacking")
         code = pip.wait()
     if code:
         raise PipFailed(lines[-_KEPT_LINES:], code)

@@ -119,7 +119,7 @@ class Rooms:
         *,
         package: str,
         beside: Sequence[str] = (),
-        say: Say = lambda _: None,
+        say: Say,
     ) -> Room:
         """Make a backend's room, verify it, let the config file name it; the room it had before goes. Call it `held`.
 
@@ -148,15 +148,15 @@ class Rooms:
                 python = _python(folder)
                 count = len(wanted.pins)
 
-                def pip(arguments: Sequence[str], count: int) -> None:
-                    install(python, arguments, count=count, temporary=temporary, log=log, say=say)
+                def pip(what: str, *arguments: str) -> None:
+                    install(python, arguments, what=f"installing {what}", temporary=temporary, log=log, say=say)
 
                 try:
                     _local_versions(wanted, pip)
-                    pip(["--requirement", str(wanted.file)], count)
+                    pip("1 package" if count == 1 else f"{count} packages", "--requirement", str(wanted.file))
                     for pin in beside:
                         apart = beside_folder(python, pin.partition("==")[0])
-                        pip(["--target", str(apart), pin], 1)
+                        pip(pin, "--target", str(apart), pin)
                 except PipFailed as failed:
                     raise InstallError(
                         f"pip could not install {wanted.name}: {failed.reason}", f"all it said: {self.log(backend)}"
@@ -290,7 +290,7 @@ def _create(base: Path, folder: Path, temporary: Path, log: Callable[[str], obje
         raise InstallError(f"{base} could not make {folder}: {said or f'exit code {code}'}")
 
 
-def _local_versions(wanted: RequirementSet, pip: Callable[[Sequence[str], int], None]) -> None:
+def _local_versions(wanted: RequirementSet, pip: Callable[..., None]) -> None:
     """Install `+cpu` builds first, by themselves, so that no other distribution is looked for on their index.
 
     A mirror or a folder of wheels that the user's pip knows may carry them; PyPI does not. With their index
@@ -299,12 +299,13 @@ def _local_versions(wanted: RequirementSet, pip: Callable[[Sequence[str], int], 
     """
     if not wanted.local:
         return
+    what = " ".join(wanted.local)
     try:
-        pip(wanted.local, len(wanted.local))
+        pip(what, *wanted.local)
     except PipFailed as failed:
         if not wanted.index or not failed.not_found:
             raise
-        pip(["--index-url", wanted.index, *wanted.local], len(wanted.local))
+        pip(what, "--index-url", wanted.index, *wanted.local)
 
 
 def _read(folder: Path) -> Room | None:

@@ -29,7 +29,7 @@ class Reporter(Protocol):
     """Is told how far an installation is."""
 
     def event(self, name: str, **fields: object) -> None:
-        """`plan` (wanted, root, free_bytes, base, version), `waiting` (backend), `step` (backend, text)."""
+        """`plan` (wanted, root, free_bytes, base, version), `waiting` (backend), `step` (backend, what, now)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -139,7 +139,7 @@ def install(
             verified,
             package=facts.package,
             beside=facts.beside,
-            say=lambda text: reporter.event("step", backend=backend.name, text=text),
+            say=lambda what, now="": reporter.event("step", backend=backend.name, what=what, now=now),
         )
         return Installed(room=room, new=True)
 

@@ -167,16 +167,13 @@ class _Steps:
             case "waiting":
                 note(f"{fields['backend']} is being installed by another process; waiting for it")
             case "step":
-                self._step(f"{fields['backend']}: {fields['text']}")
+                self._step(f"{fields['backend']}: {fields['what']}", fields["now"])
 
-    def _step(self, text: str) -> None:
+    def _step(self, what: str, now: str) -> None:
         if self._status is not None:
             from rich.text import Text
 
-            self._status.update(Text(text))
-            return
-        # `collecting 3 of 45: torch` is one of many: elsewhere than on a terminal its first word is enough.
-        sentence = text.partition(" of ")[0].rstrip("0123456789 ") if ": collecting" in text else text
-        if sentence != self._said:
-            self._said = sentence
-            click.echo(sentence, err=True)
+            self._status.update(Text("  ".join(part for part in (what, now) if part)))
+        elif what != self._said:
+            self._said = what
+            click.echo(what, err=True)
