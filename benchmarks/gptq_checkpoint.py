@@ -6,12 +6,11 @@ Speed does not depend on how well the weights were rounded, and the correctness 
 rounded weights, so no calibration data are needed.
 """
 
+import argparse
 import json
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-import click
 
 if TYPE_CHECKING:
     import torch
@@ -21,14 +20,17 @@ _PER_WORD = 32 // BITS
 _MIDDLE = 1 << (BITS - 1)
 
 
-@click.command()
-@click.argument("source", type=click.Path(exists=True, file_okay=False, path_type=Path))
-@click.argument("destination", type=click.Path(path_type=Path))
-@click.option(
-    "--group-size", type=click.IntRange(16), default=64, show_default=True, help="Weights that share a scale."
-)
-def main(source: Path, destination: Path, group_size: int) -> None:
-    """Write SOURCE with its linear layers in 4 bits, symmetric, in AutoGPTQ's layout."""
+def main() -> None:
+    """Read the command line."""
+    asked = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    asked.add_argument("source", type=Path, help="Hugging Face folder, unquantised")
+    asked.add_argument("destination", type=Path)
+    asked.add_argument("--group-size", type=int, default=64, help="weights that share a scale")
+    write(**vars(asked.parse_args()))
+
+
+def write(source: Path, destination: Path, group_size: int) -> None:
+    """Write `source` with its linear layers in 4 bits, symmetric, in AutoGPTQ's layout."""
     import torch
     from safetensors.torch import load_file, save_file
 
@@ -74,7 +76,7 @@ def quantised(weight: "torch.Tensor", group_size: int) -> "dict[str, Any]":
 
     out, inner = weight.shape
     if inner % group_size or out % _PER_WORD:
-        raise click.UsageError(f"a weight of {out} x {inner} cannot be cut into groups of {group_size}")
+        raise SystemExit(f"a weight of {out} x {inner} cannot be cut into groups of {group_size}")
     groups = weight.float().reshape(out, inner // group_size, group_size)
     scales = (groups.abs().amax(dim=2) / (_MIDDLE - 1)).clamp(min=1e-6).to(torch.float16)
     codes = (groups / scales.float()[:, :, None]).round().clamp(-_MIDDLE, _MIDDLE - 1) + _MIDDLE
