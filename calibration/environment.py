@@ -226,9 +226,11 @@ def backend_python(name: str) -> Path:
     """
     path = config_path()
     try:
-        changed = path.stat().st_mtime_ns
+        found = path.stat()
     except OSError:
         return Path(sys.executable)
+    # A file that was replaced within one tick of the clock has another number.
+    changed = found.st_mtime_ns, found.st_ino
     chosen = _config_as_of(path, changed).get(name)
     if chosen is None:
         return Path(sys.executable)
@@ -237,7 +239,7 @@ def backend_python(name: str) -> Path:
 
 
 @lru_cache(maxsize=8)
-def _config_as_of(path: Path, changed: int) -> dict[str, str]:  # noqa: ARG001  `changed` is part of the key only
+def _config_as_of(path: Path, changed: tuple[int, int]) -> dict[str, str]:  # noqa: ARG001  `changed` is part of the key only
     import tomllib  # most users have no such file
 
     mend = 'write it as [backends.turbomind], and in the next line python = "/path/to/venv/bin/python"'

@@ -44,7 +44,9 @@ class PipFailed(Exception):
 
     def __init__(self, lines: Sequence[str], code: int) -> None:
         text = "\n".join(lines)
-        said = [line.partition("ERROR:")[2].strip() for line in lines if line.lstrip().startswith("ERROR:")]
+        said = [line.partition("ERROR:")[2].strip() for line in lines if line.startswith("ERROR:")]
+        # Of a build that failed, pip shows the output in a frame and ends with a hint to look there.
+        said += [lines[i - 1].strip() for i, line in enumerate(lines) if line.strip() == "[end of output]" and i > 0]
         said = [line for line in said if line] or [line.strip() for line in lines if line.strip()][-1:]
         self.full = _FULL in text
         offline = not self.full and _NO_NETWORK.search(text) is not None

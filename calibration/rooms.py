@@ -136,7 +136,7 @@ class Rooms:
         """
         backend = wanted.backend
         began = time.monotonic()
-        self.sweep()
+        self.sweep(backend)
         self.check_space(wanted)
         folder = self.root / f"{backend}-{uuid.uuid4().hex[:8]}"
         try:
@@ -209,10 +209,14 @@ class Rooms:
         path = python.absolute()
         return _backend(self.root / path.relative_to(self.root).parts[0]) if path.is_relative_to(self.root) else ""
 
-    def sweep(self) -> None:
-        """Delete what killed installs left. Call it `held`; what another process is making stays."""
+    def sweep(self, held: str) -> None:
+        """Delete what killed installs left, of the backend that is `held` and of those that nobody is making."""
         for folder in self._folders():
-            if _read(folder) is None:
+            if _read(folder) is not None:
+                continue
+            if _backend(folder) == held:
+                shutil.rmtree(folder, ignore_errors=True)
+            else:
                 lock = filelock.FileLock(self.root / f"{_backend(folder)}.lock")
                 with contextlib.suppress(filelock.Timeout), lock.acquire(timeout=0):
                     if _read(folder) is None:

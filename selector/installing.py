@@ -173,7 +173,7 @@ def remove(backend: Backend) -> Removed:
     if foreign is not None and rooms.owner(foreign) == name:
         foreign = None
     with rooms.held(name):
-        rooms.sweep()
+        rooms.sweep(name)
         room = rooms.remove(name)
     if room is None and foreign is not None:
         name_interpreter(name, None)

@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from calibration.backend import Backend
 from calibration.cache import Cache
-from calibration.environment import config_path
+from calibration.environment import beside_folder, config_path
 from calibration.registry import all_backends
 from calibration.workload import Workload
 from selector.host import HostSpec
@@ -79,10 +79,15 @@ def this_host() -> HostSpec:
     if _host is not None and now - _host[1] < HOST_SECONDS and _host[0] == _host_state(_host[2]):
         return _host[2]
     host = HostSpec.detect()
-    if _host is not None and replace(host, devices=_host[2].devices) == _host[2] and _same_devices(host, _host[2]):
+    state = _host_state(host)
+    if _host is not None and state == _host[0] and _same(host, _host[2]):
         host = _host[2]  # the same in all that is compared: what was worked out for it still holds
-    _host = _host_state(host), now, host
+    _host = state, now, host
     return host
+
+
+def _same(one: HostSpec, other: HostSpec) -> bool:
+    return replace(one, devices=other.devices) == other and _same_devices(one, other)
 
 
 def _same_devices(one: HostSpec, other: HostSpec) -> bool:
@@ -104,6 +109,12 @@ def _host_state(host: HostSpec) -> Hashable:
 
 def _packages_and_config(host: HostSpec) -> tuple[str, ...]:
     folders = {os.fspath(folder) for i in host.installations.values() for folder in i.site_packages}
+    folders |= {
+        os.fspath(beside_folder(host.installations[name].python, pin.partition("==")[0]))
+        for name, backend in all_backends().items()
+        if name in host.installations
+        for pin in backend.facts.beside
+    }
     return os.fspath(config_path()), *sorted(folders)
 
 

