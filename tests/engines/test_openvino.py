@@ -16,7 +16,7 @@ OPENVINO = find("openvino")
 EVERYWHERE = ("llama", "llama3", "llama-linear", "mistral", "qwen2", "qwen3", "gemma", "granite", "phi3", "gpt2")
 MASKED = ("mistral-window", "qwen2-window", "gemma2", "gemma3")
 """Whose masks paged attention does not know."""
-FP16 = 0.02
+FP16 = 0.05
 """Weights in fp16 and keys and values, too: scores deviate by 2."""
 
 
@@ -33,12 +33,13 @@ def loaded(variant: str, folder: Path) -> Engine:
 
 @pytest.mark.parametrize("name", [*EVERYWHERE, *MASKED])
 def test_stateful_graph_is_right(name: str, tiny: Callable[..., Path], reference: Callable[..., Engine]) -> None:
-    assert tiny_models.unlike(loaded("fp16-sdpa", tiny(name)), reference(name), length=40, within=FP16) == []
+    length = 40 if name in MASKED else tiny_models.PROMPT_TOKENS
+    assert tiny_models.unlike(loaded("fp16-sdpa", tiny(name)), reference(name), length=length, within=FP16) == []
 
 
 @pytest.mark.parametrize("name", EVERYWHERE)
 def test_paged_attention_is_right(name: str, tiny: Callable[..., Path], reference: Callable[..., Engine]) -> None:
-    asked = tiny_models.asked_prompts(40)
+    asked = tiny_models.asked_prompts()
     made = loaded("fp16-pa", tiny(name)).generate(asked, tiny_models.NEW_TOKENS)
     assert made.tokens == reference(name).generate(asked, tiny_models.NEW_TOKENS).tokens
     assert all(list(row) == sorted(row) and row[0] > 0 for row in made.arrivals)
