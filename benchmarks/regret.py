@@ -1,0 +1,185 @@
+"""What a choice cost: one candidate's time over the best one's, from cells that were timed in two passes. Pure."""
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import permutations
+
+PASSES = (1, 2)
+GOAL_GEOMEAN, GOAL_WORST = 1.01, 1.05
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Case:
+    """One model, one workload, one class of precision: what was timed and what was picked."""
+
+    model: str
+    workload: str
+    times: Mapping[str, Mapping[int, float]]
+    """Candidate label: pass: seconds end to end."""
+    pick: str | None
+    """Label that `select` chose; None where it chose none."""
+    left_out: Mapping[str, float] = field(default_factory=dict)
+    """Label of a candidate that was not timed here: how many times slower than the best the calibration predicts it."""
+
+    @property
+    def compared(self) -> Mapping[str, tuple[float, ...]]:
+        """Those that were timed in every pass, label: one time a pass; while none was, those of the first pass."""
+        whole = {label: tuple(t[p] for p in PASSES) for label, t in self.times.items() if set(PASSES) <= t.keys()}
+        return whole or {label: (t[PASSES[0]],) for label, t in self.times.items() if PASSES[0] in t}
+
+    @property
+    def best(self) -> str:
+        """Raises ValueError where nothing was timed."""
+        return min(self.compared, key=self.seconds)
+
+    def seconds(self, label: str) -> float:
+        """A candidate's time: the geometric mean of its passes. Raises KeyError where it was not timed."""
+        return geomean(self.compared[label])
+
+    @property
+    def answered(self) -> bool:
+        """The pick was timed, so that its cost is known."""
+        return self.pick is not None and self.pick in self.compared
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Summary:
+    """Ratios told by their geometric mean and their worst."""
+
+    geomean: float
+    worst: float
+    n: int
+
+    @classmethod
+    def of(cls, ratios: Iterable[float]) -> "Summary | None":
+        """None where there is no ratio."""
+        values = list(ratios)
+        return cls(geomean=geomean(values), worst=max(values), n=len(values)) if values else None
+
+    @property
+    def met(self) -> bool:
+        """The goal of the study."""
+        return self.geomean <= GOAL_GEOMEAN and self.worst <= GOAL_WORST
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Always:
+    """What taking the same candidate, or the best variant of the same backend, would have cost."""
+
+    name: str
+    over_best: Summary | None
+    """None where it was timed nowhere."""
+    over_pick: float | None
+    """Geometric mean of its time over the pick's, on the cells where both were timed."""
+    cells: int
+    """Of the class."""
+    left_out: tuple[float, ...]
+    """Predicted factors of the cells where nothing of it was timed since all of it was predicted so slow."""
+
+
+def geomean(values: Sequence[float]) -> float:
+    """Of positive values, at least one."""
+    return math.exp(math.fsum(map(math.log, values)) / len(values))
+
+
+def regret(case: Case) -> float:
+    """The pick's time over the best one's, at least 1; the best is the best of both passes, luck included."""
+    assert case.pick is not None
+    return case.seconds(case.pick) / case.seconds(case.best)
+
+
+def crossed(case: Case) -> tuple[float, ...]:
+    """The pick's time over that of the best of the other pass: luck that made it the best does not help it here.
+
+    Below 1 where the other pass's best is slower than the pick. One ratio a pass; empty with one pass only.
+    """
+    assert case.pick is not None
+    times = case.compared
+    found = []
+    for chosen_on, judged_on in permutations(range(len(times[case.pick])), 2):
+        best = min(times, key=lambda label: times[label][chosen_on])
+        found.append(times[case.pick][judged_on] / times[best][judged_on])
+    return tuple(found)
+
+
+def repeated(times: Sequence[float]) -> float:
+    """How many times longer the slower pass took than the quicker one."""
+    return max(times) / min(times)
+
+
+def beyond_noise(case: Case) -> float:
+    """The regret that is left when it is divided by how much the pick or the best differs from itself, at least 1."""
+    assert case.pick is not None
+    noise = max(repeated(case.compared[label]) for label in (case.pick, case.best))
+    return max(1.0, regret(case) / noise)
+
+
+def noise(cases: Iterable[Case]) -> Summary | None:
+    """How much the same candidate differs from itself between the passes, over all that was timed in both."""
+    seen = {
+        (case.model, case.workload, label): repeated(times)
+        for case in cases
+        for label, times in case.compared.items()
+        if len(times) > 1
+    }
+    return Summary.of(seen.values())
+
+
+def picked(cases: Iterable[Case], ratio: Callable[[Case], float]) -> Summary | None:
+    """A ratio over the cells whose pick was timed."""
+    return Summary.of(ratio(case) for case in cases if case.answered)
+
+
+def cross_judged(cases: Iterable[Case]) -> Summary | None:
+    """`crossed` over the cells whose pick was timed, every pass a ratio of its own."""
+    return Summary.of(ratio for case in cases if case.answered for ratio in crossed(case))
+
+
+def always(cases: Sequence[Case]) -> tuple[Always, ...]:
+    """Every backend (by its best variant of each cell, known in hindsight) and every variant; the cheapest first."""
+    labels = {label for case in cases for label in (*case.times, *case.left_out)}
+    names = {label.partition(":")[0] for label in labels} | labels
+    found = [_always(name, cases) for name in names]
+    return tuple(sorted(found, key=lambda a: (a.over_best.geomean if a.over_best else math.inf, a.name)))
+
+
+def _always(name: str, cases: Sequence[Case]) -> Always:
+    over_best, over_pick, left_out = [], [], []
+    for case in cases:
+        mine = [label for label in case.compared if name in {label, label.partition(":")[0]}]
+        if mine:
+            seconds = min(map(case.seconds, mine))
+            over_best.append(seconds / case.seconds(case.best))
+            if case.answered:
+                assert case.pick is not None
+                over_pick.append(seconds / case.seconds(case.pick))
+        elif factors := [f for label, f in case.left_out.items() if name in {label, label.partition(":")[0]}]:
+            left_out.append(min(factors))
+    return Always(
+        name=name,
+        over_best=Summary.of(over_best),
+        over_pick=geomean(over_pick) if over_pick else None,
+        cells=len(cases),
+        left_out=tuple(left_out),
+    )
+
+
+def slow(predicted: Mapping[str, float], lossy: Iterable[str], factor: float) -> dict[str, float]:
+    """Who need not be timed: more than `factor` times slower, as predicted, than the best that competes with it.
+
+    Args:
+        predicted: candidate label: seconds.
+        lossy: labels that compete only where lossy ones are allowed; the others must also win among themselves.
+
+    Returns:
+        Label: how many times slower than the best of its own class.
+    """
+    less_precise = set(lossy)
+    exact = {label: seconds for label, seconds in predicted.items() if label not in less_precise}
+    found = {}
+    for label, seconds in predicted.items():
+        ratio = seconds / min((predicted if label in less_precise else exact).values())
+        if ratio > factor:
+            found[label] = ratio
+    return found
