@@ -6,7 +6,9 @@
 import json
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -19,12 +21,15 @@ CELLS = ((64, 16, 1), (128, 16, 4))
 """Prompt tokens, new tokens, batch."""
 VOCABULARY = 32_000
 
+Figures = Callable[[int, int, int], tuple[float, float]]
+"""TTFT and TPOT, seconds, of a cell: prompt tokens, new tokens, batch."""
+
 
 def main() -> None:
     folder, threads, pairs = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
     server = worker(folder, threads)
     model = plain_model(folder, threads)
-    print(json.dumps([compare(server, model, cell, pairs) for cell in CELLS]))
+    print(json.dumps([compare(server, partial(by_hand, model), cell, pairs) for cell in CELLS]))
 
 
 def worker(folder: Path, threads: int) -> _Server:
@@ -46,13 +51,13 @@ def worker(folder: Path, threads: int) -> _Server:
     return server
 
 
-def plain_model(folder: Path, threads: int) -> Any:
+def plain_model(folder: Path, threads: int, dtype: str = "float32") -> Any:
     """What a user would write."""
     import torch
     from transformers import AutoModelForCausalLM
 
     torch.set_num_threads(threads)
-    return AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, attn_implementation="sdpa").eval()
+    return AutoModelForCausalLM.from_pretrained(folder, dtype=getattr(torch, dtype), attn_implementation="sdpa").eval()
 
 
 def by_hand(model: Any, prompt_tokens: int, new_tokens: int, batch: int) -> tuple[float, float]:
@@ -72,8 +77,14 @@ def by_hand(model: Any, prompt_tokens: int, new_tokens: int, batch: int) -> tupl
     return first - began, (end - first) / (new_tokens - 1)
 
 
-def compare(server: _Server, model: Any, cell: tuple[int, int, int], pairs: int) -> dict[str, Any]:
-    """Ratios of ours to the plain loop's, by neighbours in time; the order alternates: ours, plain, plain, ours ..."""
+def compare(
+    server: _Server, other: Figures, cell: tuple[int, int, int], pairs: int, *, same_call: bool = False
+) -> dict[str, Any]:
+    """Ratios of ours to the others', by neighbours in time; the order alternates: ours, other, other, ours ...
+
+    Args:
+        same_call: `other` does nothing but tell the engine's own figures of the call that was just timed.
+    """
     prompt_tokens, new_tokens, batch = cell
 
     def ours(number: int) -> tuple[float, float]:
@@ -84,16 +95,16 @@ def compare(server: _Server, model: Any, cell: tuple[int, int, int], pairs: int)
 
     for _ in range(2):
         ours(-1)
-        by_hand(model, *cell)
+        other(*cell)
     ratios: list[tuple[float, float]] = []
     plain: list[tuple[float, float]] = []
     for number in range(pairs):
-        if number % 2:
-            plain.append(by_hand(model, *cell))
+        if number % 2 and not same_call:
+            plain.append(other(*cell))
             mine = ours(number)
         else:
             mine = ours(number)
-            plain.append(by_hand(model, *cell))
+            plain.append(other(*cell))
         ratios.append((mine[0] / plain[-1][0], mine[1] / plain[-1][1]))
     told: dict[str, Any] = {"cell": f"pp{prompt_tokens}:tg{new_tokens}:b{batch}", "pairs": pairs}
     for place, name in enumerate(("ttft", "tpot")):

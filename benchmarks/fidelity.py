@@ -1,0 +1,156 @@
+"""TTFT and TPOT as our worker measures them beside each engine's own figures, in one run: within 3 %?
+
+`python -m benchmarks.fidelity [--model shape:smollm2-135m] [--backends NAME ...] [--pairs 30] [--out build]`
+"""
+
+import argparse
+import json
+import os
+import shlex
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from calibration.artifact import ArtifactStore
+from calibration.errors import AutobackendError
+from calibration.launch import Entry, GivenUp, Launcher, Limits, Step, no_reference
+from calibration.lock import device_lock
+from calibration.runner import Silent
+from selector.planning import Plan, _subject, plan
+
+ROOT = Path(__file__).resolve().parent.parent
+GOAL = 0.03
+CONTEXT, BATCH = 256, 4
+"""Room for benchmarks.plain_loop.CELLS."""
+SOURCES = frozenset({"transformers", "onnxruntime", "ctranslate2", "openvino", "llamacpp"})
+"""Backends for which benchmarks.own_figures knows others' figures."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    asked = _arguments(argv)
+    try:
+        planned = plan(asked.model, backends=asked.backends)
+        with device_lock(planned.host.device.name):
+            rows = measure(planned, asked.pairs)
+    except AutobackendError as error:
+        print(error, file=sys.stderr)
+        return error.exit_code
+    told = {
+        "date": time.strftime("%Y-%m-%d", time.gmtime()),
+        "host": f"{planned.host.device.name}, {planned.host.cores} cores used",
+        "model": planned.spec.name,
+        "command": shlex.join(["python", "-m", "benchmarks.fidelity", *(sys.argv[1:] if argv is None else argv)]),
+        "goal": GOAL,
+        "rows": rows,
+    }
+    out = Path(asked.out) / "fidelity.json"
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.write_text(json.dumps(told, indent=2) + "\n", encoding="utf-8")
+    print("\n".join(table(rows)))
+    return 0
+
+
+def measure(planned: Plan, pairs: int) -> list[dict[str, Any]]:
+    """One row for each candidate, source and cell; a candidate that fails has one with `failed`."""
+    store, rows = ArtifactStore(), []
+    with tempfile.TemporaryDirectory(prefix="autobackend-") as folder:
+        launcher = Launcher(
+            subject=_subject(planned, store, Silent(), False, False, 1),
+            cells=(),
+            store=store,
+            folder=Path(folder),
+            reporter=Silent(),
+            limits=Limits(),
+            make_reference=no_reference,
+        )
+        for entry in chosen(planned.entries):
+            print(f"{entry.label} ...", file=sys.stderr, flush=True)
+            rows += [{"candidate": entry.label, **row} for row in _compared(launcher, entry, pairs)]
+    return rows
+
+
+def chosen(entries: Iterable[Entry]) -> list[Entry]:
+    """The first exact variant of each backend, and of OpenVINO one for each of its schedulers."""
+    seen: set[tuple[str, Any]] = set()
+    found = []
+    for entry in entries:
+        kind = (entry.candidate.backend, entry.variant.options.get("ATTENTION_BACKEND"))
+        if entry.variant.lossy or kind in seen or entry.candidate.backend not in SOURCES:
+            continue
+        seen.add(kind)
+        found.append(entry)
+    return found
+
+
+def _compared(launcher: Launcher, entry: Entry, pairs: int) -> list[dict[str, Any]]:
+    subject, log = launcher.subject, launcher.folder / "prepare.log"
+    log.touch()
+    artifact = None
+    if entry.variant.prepares:
+        try:
+            artifact = launcher._prepared(entry, log, Step(None, time.monotonic))  # noqa: SLF001  nothing is launched
+        except GivenUp as given_up:
+            return [{"failed": given_up.trouble.message}]
+    variant = asdict(entry.variant)
+    for name in ("devices", "only_without", "cpu_features"):
+        variant[name] = sorted(variant[name])
+    job = {
+        "model_dir": str(subject.model_dir),
+        "artifact_dir": str(artifact.path) if artifact else None,
+        "dtype": subject.dtype,
+        "vocab_size": subject.vocab_size,
+        "device": subject.device,
+        "threads": subject.threads,
+        "cpus": list(subject.cpus),
+        "max_context_tokens": CONTEXT,
+        "max_batch": BATCH,
+    }
+    opening = json.dumps({"backend": entry.candidate.backend, "variant": variant, "job": job})
+    threads = str(subject.threads)
+    run = subprocess.run(
+        [str(entry.python), "-m", "benchmarks.own_figures", opening, str(pairs)],
+        cwd=ROOT,
+        check=False,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads, "HF_HUB_OFFLINE": "1"},
+    )
+    lines = run.stdout.splitlines()
+    if run.returncode or not lines:
+        said = run.stderr.strip().splitlines()
+        return [{"failed": said[-1] if said else f"exit code {run.returncode}"}]
+    told: list[dict[str, Any]] = json.loads(lines[-1])
+    return told
+
+
+def table(rows: Iterable[dict[str, Any]]) -> list[str]:
+    """Aligned columns: ours over theirs with half the width of the median's interval; whether it is within 3 %."""
+    shown = [("candidate", "beside", "cell", "TTFT", "TPOT", f"within {GOAL:.0%}")]
+    for row in rows:
+        if "failed" in row:
+            shown.append((row["candidate"], f"failed: {row['failed']}", "", "", "", ""))
+            continue
+        ratios = [f"{row[f'{n}_ratio']:.3f} ± {row[f'{n}_ratio_spread']:.3f}" for n in ("ttft", "tpot")]
+        within = [name.upper() for name in ("ttft", "tpot") if abs(row[f"{name}_ratio"] - 1) > GOAL]
+        verdict = f"no: {' and '.join(within)}" if within else "yes"
+        shown.append((row["candidate"], row["source"], row["cell"], *ratios, verdict))
+    widths = [max(len(line[i]) for line in shown if line[2]) for i in range(6)]
+    return ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in shown]
+
+
+def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.fidelity", description=__doc__)
+    parser.add_argument("--model", default="shape:smollm2-135m", help="a shape or a folder with weights")
+    parser.add_argument("--backends", nargs="*", default=(), metavar="NAME", help="only these backends or variants")
+    parser.add_argument("--pairs", type=int, default=30, help="calls of ours and of theirs for each cell")
+    parser.add_argument("--out", default="build", help="folder of fidelity.json")
+    return parser.parse_args(argv)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
