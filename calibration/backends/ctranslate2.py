@@ -29,6 +29,23 @@ _EVEN_HEADS = frozenset({"LlamaForCausalLM", "Qwen2ForCausalLM"})
 """Architectures whose loader takes head_dim to be hidden_size / heads."""
 
 
+_LEAST_CAPABILITY = {"float16": (7, 0), "bfloat16": (8, 0)}
+"""CTranslate2 src/types.cc (mayiuse_float16, mayiuse_bfloat16) and src/cuda/utils.cc; on no CPU."""
+
+
+def _on_gpus(compute_type: str) -> Variant:
+    """16-bit types are full precision for models in them alone, see `fits`."""
+    return Variant(
+        name=compute_type,
+        precision="int8" if compute_type.startswith("int8") else "model",
+        lossy=compute_type.startswith("int8"),
+        prepares=True,
+        prepared_as="int8" if compute_type.startswith("int8") else "float",
+        devices=frozenset({"cuda"}),
+        options={"compute_type": compute_type},
+    )
+
+
 class CTranslate2Backend(Backend):
     """ctranslate2.Generator on a model that TransformersConverter wrote."""
 
@@ -48,33 +65,53 @@ class CTranslate2Backend(Backend):
         windowed_architectures=frozenset(),
         bf16_capability=(8, 0),
         order=40,
-        sources=(_REGISTRY, "ctranslate2 4.8.5 converters/transformers.py (_SUPPORTED_ROPE_SCALING)"),
+        sources=(
+            _REGISTRY,
+            "ctranslate2 4.8.5 converters/transformers.py (_SUPPORTED_ROPE_SCALING)",
+            "CTranslate2 src/types.cc (resolve_compute_type)",
+            "CTranslate2 src/cpu/backend.cc (get_gemm_backend: int16 by MKL alone, which is used on Intel's CPUs)",
+        ),
     )
     variants = (
-        # bf16 loads on no CPU ("do not support efficient bfloat16"), but a bf16 model is exact in float32.
-        Variant(name="float32", precision="fp32", prepares=True, options={"compute_type": "float32"}),
+        # bf16 loads on no CPU, whatever its instructions ("do not support efficient bfloat16"), but a bf16 model is
+        # exact in float32.
         Variant(
-            name="float16",
-            precision="model",
+            name="float32",
+            precision="fp32",
             prepares=True,
-            devices=frozenset({"cuda"}),
-            options={"compute_type": "float16"},
+            prepared_as="float",
+            options={"compute_type": "float32"},
         ),
+        _on_gpus("float16"),
+        _on_gpus("bfloat16"),
+        # What is not quantised stays in the checkpoint's dtype, where the device computes that; else in float32.
         Variant(
-            name="bfloat16",
-            precision="model",
+            name="int8",
+            precision="int8",
+            lossy=True,
             prepares=True,
-            devices=frozenset({"cuda"}),
-            options={"compute_type": "bfloat16"},
+            prepared_as="int8",
+            options={"compute_type": "int8"},
         ),
-        Variant(name="int8", precision="int8", lossy=True, prepares=True, options={"compute_type": "int8"}),
+        _on_gpus("int8_float32"),
+        _on_gpus("int8_float16"),
+        _on_gpus("int8_bfloat16"),
+        # Not 16 bits of precision: the largest weight of a layer becomes 2**10, so that sums of products fit
+        # (specs/model_spec.py); logits are off by 0.02 to 0.05 at a deviation of 2 where int8's are by 0.2 to 0.3.
+        Variant(
+            name="int16",
+            precision="int16",
+            lossy=True,
+            prepares=True,
+            prepared_as="float",
+            devices=frozenset({"cpu"}),
+            options={"compute_type": "int16"},
+        ),
     )
 
     def fits(self, model: Any, variant: Variant, device: Any = None) -> list[str]:
-        """Also: what the converter leaves out, and the 16-bit variants only in the model's own dtype."""
-        reasons = []
-        if variant.name in {"float16", "bfloat16"} and model.dtype != variant.name:
-            reasons.append(f"needs a {variant.name} model; found {model.dtype}")
+        """Also: what the converter leaves out, types that the device lacks, types that are another variant again."""
+        reasons = _type_reasons(model, variant, device)
         name = model.architecture
         if name == "Gemma2ForCausalLM":
             config = _raw_config(model.folder)
@@ -93,10 +130,13 @@ class CTranslate2Backend(Backend):
         return reasons
 
     def prepare(self, job: Job, destination: Path, say: Callable[[str], None]) -> None:
-        """Convert; full precision keeps the checkpoint's dtype on disk."""
+        """Convert: to int8, or as it is for types that are made of full precision while loading.
+
+        What is not quantised keeps the checkpoint's dtype on disk.
+        """
         from ctranslate2.converters import TransformersConverter
 
-        quantization = None if job.variant.precision != "int8" else _int8(job)
+        quantization = "int8" if job.variant.precision == "int8" else None
         say(f"ctranslate2: converting {job.model_dir} (quantization: {quantization or 'none'})")
         converter = TransformersConverter(
             str(job.model_dir), low_cpu_mem_usage=True, trust_remote_code=job.trust_remote_code
@@ -112,7 +152,7 @@ class CTranslate2Backend(Backend):
         import ctranslate2
 
         assert job.artifact_dir is not None  # the caller runs `prepare` for every variant that prepares
-        compute_type = _int8(job) if job.variant.precision == "int8" else str(job.variant.options["compute_type"])
+        compute_type = str(job.variant.options["compute_type"])
         supported = ctranslate2.get_supported_compute_types(job.device)
         if compute_type not in supported:
             raise ValueError(f"needs compute type {compute_type}; this {job.device} has {', '.join(sorted(supported))}")
@@ -201,9 +241,23 @@ class _Generator(Engine):
         self._generator.unload_model()
 
 
-def _int8(job: Job) -> str:
-    """int8 weights; the rest in float32 on a CPU, in the model's dtype on a GPU."""
-    return f"int8_{'float32' if job.device == 'cpu' else job.dtype}"
+def _type_reasons(model: Any, variant: Variant, device: Any) -> list[str]:
+    """Why a compute type is not for this model or device."""
+    name = variant.name
+    rest = name.removeprefix("int8_")
+    reasons = []
+    if name == rest and name in _LEAST_CAPABILITY and model.dtype != name:
+        reasons.append(f"needs a {name} model; found {model.dtype}")
+    if name != rest and model.dtype == rest:
+        reasons.append(f"needs a model that is not {rest}, or is int8 again; found {model.dtype}")
+    least = _LEAST_CAPABILITY.get(rest)
+    capability = getattr(device, "capability", None)
+    if least is not None and capability is not None and capability < least:
+        found = ".".join(map(str, capability))
+        reasons.append(f"needs compute capability {'.'.join(map(str, least))} or newer for {rest}; found {found}")
+    if name == "int16" and getattr(device, "kind", "") == "cpu" and "Intel" not in device.name:
+        reasons.append(f"needs an Intel CPU for int16, which MKL alone multiplies; found {device.name}")
+    return reasons
 
 
 def _raw_config(folder: Path) -> dict[str, Any]:

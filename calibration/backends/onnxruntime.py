@@ -54,6 +54,9 @@ class OnnxRuntimeBackend(Backend):
     variants = (
         Variant(name="fp32", precision="fp32", prepares=True),
         Variant(name="int8", precision="int8", lossy=True, prepares=True),
+        # By the builder's defaults: symmetric blocks of 32 weights; products with activations that are rounded to int8
+        # (accuracy_level 4 on a CPU).
+        Variant(name="int4", precision="int4", lossy=True, prepares=True),
     )
 
     def prepare(self, job: Job, destination: Path, say: Callable[[str], None]) -> None:

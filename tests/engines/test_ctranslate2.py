@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import ctranslate2
 import pytest
 import tiny_models
 from tiny_models import NEW_TOKENS, asked_prompts, rows, unlike
@@ -14,13 +15,30 @@ from tiny_models import NEW_TOKENS, asked_prompts, rows, unlike
 from calibration.backend import Engine
 from calibration.backends.ctranslate2 import CTranslate2Backend
 from calibration.workload import DEFAULT
+from selector.host import Device
 from selector.model import ModelSpec
 
 BACKEND = CTranslate2Backend()
 pytestmark = [pytest.mark.engine, pytest.mark.filterwarnings("ignore")]
 
+HERE = set(ctranslate2.get_supported_compute_types("cpu"))
+
 Folder = Callable[..., Path]
 Reference = Callable[..., Engine]
+
+
+def gpu(*capability: int) -> Device:
+    return Device(kind="cuda", name="a GPU", memory_bytes=0, free_bytes=0, capability=(capability[0], capability[1]))
+
+
+def cpu(name: str) -> Device:
+    return Device(kind="cpu", name=name, memory_bytes=0, free_bytes=0)
+
+
+def converted(variant: str, folder: Path) -> Path:
+    """Where tiny_models.load puts what a variant is converted to."""
+    tiny_models.load(BACKEND, variant, folder).close()
+    return folder.parent / f"{folder.name}-{BACKEND.name}-{variant}"
 
 
 @pytest.mark.parametrize("style", ["published", "transformers-5"])
@@ -64,13 +82,39 @@ def test_int8_is_near_but_not_the_same(tiny: Folder, reference: Reference) -> No
     assert "scores" not in unlike(engine, reference("llama"), within=1.0)
 
 
-def test_full_precision_keeps_the_checkpoints_dtype_on_disk(tiny: Folder) -> None:
+@pytest.mark.skipif("int16" not in HERE, reason="MKL, which multiplies int16, is used on Intel's CPUs alone")
+def test_int16_is_nearer_than_int8_from_the_conversion_of_float32(tiny: Folder, reference: Reference) -> None:
+    artifact = converted("float32", tiny("llama"))
+    engine = BACKEND.load(tiny_models.job(tiny("llama"), BACKEND, "int16", artifact))
+    assert engine._generator.compute_type == "int16"
+    assert [finding for finding in unlike(engine, reference("llama")) if finding != "greedy tokens"] == ["scores"]
+    assert "scores" not in unlike(engine, reference("llama"), within=0.1)
+    assert "scores" in unlike(tiny_models.load(BACKEND, "int8", tiny("llama")), reference("llama"), within=0.1)
+
+
+def test_what_is_not_quantised_is_float32_on_a_cpu_whatever_the_model(tiny: Folder) -> None:
     for name in ("llama", "llama-bf16"):
-        tiny_models.load(BACKEND, "float32", tiny(name)).close()
-    sizes = [
-        (tiny(n).parent / f"{tiny(n).name}-ctranslate2-float32/model.bin").stat().st_size
-        for n in ("llama", "llama-bf16")
-    ]
+        assert tiny_models.load(BACKEND, "int8", tiny(name))._generator.compute_type == "int8_float32"
+
+
+def test_variants_that_share_a_conversion_write_the_same(tiny: Folder, tmp_path: Path) -> None:
+    shared: dict[str, set[bytes]] = {}
+    for variant in BACKEND.variants:
+        made = tmp_path / variant.name
+        made.mkdir()
+        BACKEND.prepare(tiny_models.job(tiny("llama-bf16"), BACKEND, variant.name), made, print)
+        shared.setdefault(variant.prepared_as, set()).add((made / "model.bin").read_bytes())
+    assert {name: len(written) for name, written in shared.items()} == {"float": 1, "int8": 1}
+
+
+def test_every_type_that_this_cpu_computes_has_a_variant() -> None:
+    mine = {v.options["compute_type"] for v in BACKEND.variants if not v.devices or "cpu" in v.devices}
+    # int8 of any model is int8_float32 where the device has no 16-bit floats.
+    assert HERE - {"int8_float32"} <= mine
+
+
+def test_full_precision_keeps_the_checkpoints_dtype_on_disk(tiny: Folder) -> None:
+    sizes = [(converted("float32", tiny(n)) / "model.bin").stat().st_size for n in ("llama", "llama-bf16")]
     assert 1.8 < sizes[0] / sizes[1] < 2.1
 
 
@@ -82,17 +126,13 @@ def test_tokens_arrive_one_by_one(tiny: Folder) -> None:
 
 
 def test_a_type_that_the_device_does_not_compute_is_refused(tiny: Folder) -> None:
-    tiny_models.load(BACKEND, "float32", tiny("llama")).close()
-    asked = tiny_models.job(
-        tiny("llama"), BACKEND, "bfloat16", tiny("llama").parent / "llama-published-ctranslate2-float32"
-    )
+    asked = tiny_models.job(tiny("llama"), BACKEND, "bfloat16", converted("float32", tiny("llama")))
     with pytest.raises(ValueError, match=r"^needs compute type bfloat16; this cpu has .*float32"):
         BACKEND.load(asked)
 
 
 def test_two_tokens_of_one_name_are_refused(tiny: Folder, tmp_path: Path) -> None:
-    tiny_models.load(BACKEND, "float32", tiny("llama")).close()
-    shutil.copytree(tiny("llama").parent / "llama-published-ctranslate2-float32", tmp_path / "copy")
+    shutil.copytree(converted("float32", tiny("llama")), tmp_path / "copy")
     words = json.loads((tmp_path / "copy/vocabulary.json").read_text())
     (tmp_path / "copy/vocabulary.json").write_text(json.dumps([words[1], *words[1:]]))
     asked = replace(tiny_models.job(tiny("llama"), BACKEND, "float32"), artifact_dir=tmp_path / "copy")
@@ -131,6 +171,32 @@ def test_scores_are_float32_and_of_the_whole_vocabulary(tiny: Folder) -> None:
 )
 def test_what_fits(name: str, variant: str, reasons: list[str], tiny: Folder) -> None:
     assert BACKEND.fits(ModelSpec.read(str(tiny(name))), BACKEND.variant(variant)) == reasons
+
+
+@pytest.mark.parametrize(
+    ("name", "variant", "device", "reasons"),
+    [
+        (
+            "llama-bf16",
+            "int8_bfloat16",
+            gpu(8, 0),
+            ["needs a model that is not bfloat16, or is int8 again; found bfloat16"],
+        ),
+        ("llama-bf16", "int8_float16", gpu(8, 0), []),
+        ("llama-bf16", "int8_float16", gpu(6, 1), ["needs compute capability 7.0 or newer for float16; found 6.1"]),
+        ("llama", "int8_bfloat16", gpu(7, 5), ["needs compute capability 8.0 or newer for bfloat16; found 7.5"]),
+        ("llama", "int16", cpu("Intel Xeon, 2 cores"), []),
+        (
+            "llama",
+            "int16",
+            cpu("AMD EPYC 7763, 2 cores"),
+            ["needs an Intel CPU for int16, which MKL alone multiplies; found AMD EPYC 7763, 2 cores"],
+        ),
+        ("llama", "int8", cpu("AMD EPYC 7763, 2 cores"), []),
+    ],
+)
+def test_what_a_device_fits(name: str, variant: str, device: Device, reasons: list[str], tiny: Folder) -> None:
+    assert BACKEND.fits(ModelSpec.read(str(tiny(name))), BACKEND.variant(variant), device) == reasons
 
 
 def test_its_command_converts_or_answers(tiny: Folder) -> None:

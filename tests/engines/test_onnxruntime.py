@@ -87,6 +87,35 @@ def test_int8_is_near_but_not_the_same(tiny: Folder, reference: Reference) -> No
     assert "scores" not in unlike(engine, reference("llama"), within=1.0)
 
 
+def test_int4_is_farther_than_int8_and_still_the_model(tiny: Folder, reference: Reference) -> None:
+    """0.34 of the logits' norm, where int8 loses a tenth of that and other weights lose all of it."""
+    import numpy as np
+
+    asked = asked_prompts()[0]
+    continuation = reference("llama").generate([asked], NEW_TOKENS).tokens[0]
+    exact = rows(reference("llama").score(asked, continuation))
+    off = {}
+    for variant in ("int8", "int4"):
+        scores = rows(tiny_models.load(BACKEND, variant, tiny("llama")).score(asked, continuation))
+        off[variant] = float(np.linalg.norm(scores - exact) / np.linalg.norm(exact))
+    other = rows(reference("llama-tied").score(asked, continuation))
+    assert 0 < 2 * off["int8"] < off["int4"] < 0.5 < float(np.linalg.norm(other - exact) / np.linalg.norm(exact))
+
+
+def test_int4_weights_are_shared_by_blocks_of_32_and_multiplied_in_int8(tiny: Folder) -> None:
+    import onnx
+
+    tiny_models.load(BACKEND, "int4", tiny("llama"))
+    folder = tiny("llama").parent / "llama-published-onnxruntime-int4"
+    graph = onnx.load(folder / "model.onnx", load_external_data=False).graph
+    found = [
+        {a.name: a.i for a in node.attribute if a.name in {"accuracy_level", "bits", "block_size"}}
+        for node in graph.node
+        if node.op_type == "MatMulNBits"
+    ]
+    assert found == [{"accuracy_level": 4, "bits": 4, "block_size": 32}] * 16
+
+
 def test_arrivals_are_one_a_token_and_shared_by_the_batch(tiny: Folder) -> None:
     made = tiny_models.load(BACKEND, "fp32", tiny("llama")).generate(asked_prompts(), NEW_TOKENS)
     assert len(set(made.arrivals)) == 1 and len(set(made.arrivals[0])) == NEW_TOKENS
