@@ -12,8 +12,12 @@ from calibration.workload import Workload
 _TRIED = "a small random model of each against transformers 5.23.0, with openvino-genai 2026.4.1"
 
 _DECODERS = frozenset({
-    "GPT2LMHeadModel", "Gemma2ForCausalLM", "Gemma3ForCausalLM", "GemmaForCausalLM", "GraniteForCausalLM",
-    "LlamaForCausalLM", "MistralForCausalLM", "Phi3ForCausalLM", "Qwen2ForCausalLM", "Qwen3ForCausalLM",
+    "ArceeForCausalLM", "CohereForCausalLM", "Ernie4_5ForCausalLM", "GPT2LMHeadModel", "GPTNeoXForCausalLM",
+    "Gemma2ForCausalLM", "Gemma3ForCausalLM", "GemmaForCausalLM", "Glm4ForCausalLM", "GlmForCausalLM",
+    "GraniteForCausalLM", "HeliumForCausalLM", "LlamaForCausalLM", "MistralForCausalLM", "NemotronForCausalLM",
+    "OPTForCausalLM", "Olmo2ForCausalLM", "Olmo3ForCausalLM", "OlmoForCausalLM", "Phi3ForCausalLM", "PhiForCausalLM",
+    "Qwen2ForCausalLM", "Qwen3ForCausalLM", "SeedOssForCausalLM", "SmolLM3ForCausalLM", "StableLmForCausalLM",
+    "Starcoder2ForCausalLM",
 })  # fmt: skip
 """Experts of Mixtral, Qwen2-MoE and Qwen3-MoE cannot be traced: OpenVINO has no aten::histc."""
 
@@ -59,7 +63,8 @@ class OpenVinoBackend(Backend):
                 source="openvino.genai 2026.4 docs, GGUF reader; " + _TRIED,
             ),
         ),
-        rope_types=frozenset({"default", "linear", "llama3"}),
+        # The tracer freezes what `dynamic` and `longrope` choose by the length of the text.
+        rope_types=frozenset({"default", "linear", "llama3", "yarn"}),
         # Without bf16 instructions the plugin unpacks fp16 weights to fp32 while it compiles the graph.
         overhead_bytes=1 << 30,
         order=35,
