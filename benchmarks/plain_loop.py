@@ -64,7 +64,7 @@ def by_hand(model: Any, prompt_tokens: int, new_tokens: int, batch: int) -> tupl
     """TTFT and TPOT of greedy decoding, written down plainly."""
     import torch
 
-    tokens = torch.randint(3, VOCABULARY, (batch, prompt_tokens))
+    tokens = torch.randint(3, min(VOCABULARY, model.config.vocab_size), (batch, prompt_tokens))
     with torch.inference_mode():
         began = time.perf_counter()
         out = model(input_ids=tokens, use_cache=True, logits_to_keep=1)
