@@ -3,12 +3,14 @@
 # make test      install; the environment of LMDeploy's tests; everything that `make check` runs
 # make check     lint, types, import contracts and tests, in the environments that are there
 # make bench     the figures of the README: build/figures.json
+# make fidelity  each engine's TTFT and TPOT as we measure them beside its own: build/fidelity.json
+# make study     what always taking one engine costs on STUDY_SHAPES: results/study.md (they were calibrated before)
 # make results   calibrate SHAPES on this machine and publish results/
 
 SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DELETE_ON_ERROR:
-.PHONY: install demo test check lint bench results clean
+.PHONY: install demo test check lint bench fidelity study results clean
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -27,6 +29,9 @@ DEMO_WORKLOADS ?= pp256:tg64:b1 pp64:tg256:b1 pp256:tg8:b1
 SHAPES ?= gpt2 smollm2-135m smollm2-360m qwen3-0.6b
 # Seconds of calibration for each shape.
 BUDGET ?= 900
+STUDY_SHAPES ?= $(SHAPES)
+# Seconds of the whole study; the same command goes on from where it stopped.
+STUDY_BUDGET ?= 7200
 
 install: .venv/installed
 
@@ -78,6 +83,12 @@ bench: install
 	@mkdir -p build
 	$(BIN)/python -m pytest benchmarks --benchmark-only --benchmark-save-data --benchmark-json=build/benchmarks.json
 	$(BIN)/python -m benchmarks.figures build/benchmarks.json build/figures.json
+
+fidelity: install
+	$(BIN)/python -m benchmarks.fidelity
+
+study: install
+	$(BIN)/python -m benchmarks.study $(STUDY_SHAPES) --budget $(STUDY_BUDGET) --out results
 
 results: install
 	for shape in $(SHAPES); do $(BIN)/autobackend calibrate shape:$$shape --budget $(BUDGET); done

@@ -140,6 +140,7 @@ def _openvino(server: _Server) -> list[tuple[str, bool, Figures]]:
 def _llamacpp(server: _Server) -> list[tuple[str, bool, Figures]]:
     """The server's timings of the same call, and the arrival of each token at a client that asks for a stream.
 
+    Our TPOT is made of these timings, so the stream is what tells about it.
     predicted_ms runs from the first token to the last, so it is divided by the steps; the server's own
     predicted_per_token_ms divides it by the tokens, of which the first took no step.
     """

@@ -128,10 +128,8 @@ def _gaps(told: Mapping[str, Any]) -> list[str]:
                 f"- {model} {workload}: {label} left out: predicted {factor:.1f} times slower than its class's best"
                 for label, factor in factors.items()
             ]
-        lines += [
-            f"- {model}: {label} is legal here, but the calibration has no measurement of it"
-            for label in its.get("not_measured_by_the_calibration", ())
-        ]
+        if unknown := its.get("not_measured_by_the_calibration"):
+            lines.append(f"- {model}: legal here, but without a measurement in the calibration: {', '.join(unknown)}")
         lines += [
             f"- {model}: {launch['candidate']['backend']}:{launch['candidate']['variant']} {launch['kind']} in pass"
             f" {launch['round']} ({launch['stage']}): {launch['message'].splitlines()[0]}"
