@@ -223,7 +223,7 @@ def _answered(entry: Entry, launcher: Launcher, given: list[int], new_tokens: in
             prompts=[given],
             groups=[[0]],
             new_tokens=new_tokens,
-            continuations=[[]],
+            continuations=None,
             rows_file=str(launcher.folder / "answer.f32"),
         )
         step.ask(worker, "close", 30, "close")
