@@ -64,7 +64,8 @@ def test_tables_are_the_programs_own(name: str) -> None:
 def test_help_blocks_are_the_programs_own() -> None:
     shown = {found[2].strip(): found[3] for found in HELP.finditer(README.read_text())}
     assert shown == {command: help_screen(command) for command in shown}
-    assert {"", "calibrate", "select", "explain", "publish", "cache", "artifacts"} <= shown.keys()
+    expected = {"", "calibrate", "select", "explain", "publish", "backends", "backends install", "cache", "artifacts"}
+    assert expected <= shown.keys()
 
 
 def test_json_keys_are_the_programs_own() -> None:

@@ -27,7 +27,10 @@ python_type = click.Path(path_type=Path)
 @json_option
 @click.pass_context
 def backends(context: click.Context, as_json: bool) -> None:
-    """List the backends; give one an environment of its own, or an interpreter that is there."""
+    """List the backends; give them environments of their own.
+
+    Without a command: list.
+    """
     if context.invoked_subcommand is None:
         _list(as_json)
     elif as_json:
@@ -40,7 +43,10 @@ def backends(context: click.Context, as_json: bool) -> None:
 @backends.command("list")
 @json_option
 def list_(as_json: bool) -> None:
-    """List the backends: version, devices, whether one is here; size and verification of an environment of ours."""
+    """List the backends: versions, devices, environments.
+
+    Size and verification are those of environments that `install` made.
+    """
     _list(as_json)
 
 
@@ -68,8 +74,9 @@ def _list(as_json: bool) -> None:
 @click.option("--device", type=click.Choice(["cpu", "cuda"]), help="What it is to run on; default: this host's device.")
 @json_option
 def install(names: tuple[str, ...], python: Path | None, every: bool, device: str | None, as_json: bool) -> None:
-    """Make an environment for each backend named, from a set of exact versions, and let a tiny model run in it.
+    """Make an environment for each backend named.
 
+    It is made from a list of exact versions, tried together, and is there once a tiny model has generated tokens in it.
     What is interrupted or fails leaves nothing. Measurements and rules see the new environment from then on.
     """
     from calibration.registry import find
@@ -98,7 +105,10 @@ def install(names: tuple[str, ...], python: Path | None, every: bool, device: st
 @backends.command(epilog=examples("autobackend backends remove llamacpp"))
 @click.argument("name")
 def remove(name: str) -> None:
-    """Delete the environment that was made for a backend; another's interpreter is only no longer used."""
+    """Delete the environment of a backend.
+
+    An interpreter that `use` named is not touched, only no longer used.
+    """
     from calibration.registry import find
     from selector import installing
     from selector.screen import size
@@ -120,7 +130,7 @@ def remove(name: str) -> None:
 @click.option("--python", metavar="PATH", type=python_type, help="An interpreter or a virtual environment's folder.")
 @click.option("--default", is_flag=True, help="Go back to the interpreter of this program.")
 def use(name: str, python: Path | None, default: bool) -> None:
-    """Run a backend in an interpreter that is there already, where its packages are installed."""
+    """Run a backend in an interpreter that is there."""
     from calibration.registry import find
     from selector import installing
 
