@@ -136,8 +136,9 @@ def table(rows: Iterable[dict[str, Any]]) -> list[str]:
             shown.append((row["candidate"], f"failed: {row['failed']}", "", "", "", ""))
             continue
         ratios = [f"{row[f'{n}_ratio']:.3f} ± {row[f'{n}_ratio_spread']:.3f}" for n in ("ttft", "tpot")]
-        within = [name.upper() for name in ("ttft", "tpot") if abs(row[f"{name}_ratio"] - 1) > GOAL]
-        verdict = f"no: {' and '.join(within)}" if within else "yes"
+        # As it is shown, to a thousandth.
+        beyond = [n.upper() for n in ("ttft", "tpot") if round(abs(row[f"{n}_ratio"] - 1), 3) > GOAL]
+        verdict = f"no: {' and '.join(beyond)}" if beyond else "yes"
         shown.append((row["candidate"], row["source"], row["cell"], *ratios, verdict))
     widths = [max(len(line[i]) for line in shown if line[2]) for i in range(6)]
     return ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in shown]
