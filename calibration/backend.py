@@ -36,6 +36,8 @@ class Variant:
     """CPU features that make the variant pointless: `avx512_bf16` for an fp32 variant of a bf16 model."""
     cpu_features: frozenset[str] = frozenset()
     """On a CPU: features the variant needs, `avx512_bf16`; one of a group written `avx512_bf16|amx_bf16` is enough."""
+    packages: tuple[str, ...] = ()
+    """Requirement strings that this variant alone needs besides, `torchao>=0.15`."""
     batching: str = ""
     """Facts.batching where this variant does otherwise."""
     as_is: bool = False

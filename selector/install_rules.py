@@ -50,6 +50,18 @@ def instruction_set(case: Case) -> Finding:
     return f"needs a CPU with {' and '.join(group.replace('|', ' or ') for group in lacking)}; found {found}"
 
 
+def variant_packages(case: Case) -> Finding:
+    """What this variant alone needs is installed beside the backend."""
+    facts, installation = case.facts, case.installation
+    if installation.problem or normalise(facts.package) not in installation.versions:
+        return None
+    unmet = _unmet(case.variant.packages, installation)
+    if not unmet:
+        return None
+    mend = "pip install " + " ".join(f'"{r}"' for r in unmet)
+    return f"needs {', '.join(unmet)}; {what_is(unmet, installation)}", install_command(installation, mend)
+
+
 def prepare_packages(case: Case) -> Finding:
     """What converts the model for this variant is installed beside the backend."""
     facts, installation = case.facts, case.installation

@@ -10,7 +10,7 @@ from calibration.registry import all_backends
 from selector.case import KINDS, Case, Demand, Finding, any_of
 from selector.device_rules import compute_capability, device_kind, dtype, kv_cache_bits, machine_code, tensor_parallel
 from selector.host import HostSpec, Installation
-from selector.install_rules import importable, installed, instruction_set, prepare_packages
+from selector.install_rules import importable, installed, instruction_set, prepare_packages, variant_packages
 from selector.memory_fit import memory_fit, needed_bytes
 from selector.model import ModelSpec
 from selector.model_rules import (
@@ -122,6 +122,7 @@ BACKEND_RULES: tuple[Callable[[Case], Finding], ...] = (
 VARIANT_RULES: tuple[Callable[[Case], Finding], ...] = (
     instruction_set,
     as_is,
+    variant_packages,
     prepare_packages,
     dtype,
     memory_fit,

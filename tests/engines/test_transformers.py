@@ -7,8 +7,9 @@ from types import SimpleNamespace
 
 import pytest
 import tiny_models
-from tiny_models import NEW_TOKENS, asked_prompts, rows
+from tiny_models import NEW_TOKENS, asked_prompts, rows, unlike
 
+from calibration.backend import Engine
 from calibration.backends.transformers import TransformersBackend
 from calibration.workload import DEFAULT
 
@@ -82,6 +83,30 @@ def test_a_variant_computes_in_its_precision(variant: str, dtype: str, tiny: Fol
     engine = tiny_models.load(BACKEND, variant, tiny("llama-bf16"))
     assert str(engine._model.dtype) == f"torch.{dtype}"
     assert rows(engine.score(asked_prompts()[0], ())).dtype == "float32"
+
+
+@pytest.mark.parametrize("name", ["llama", "llama-bf16", "qwen3"])
+def test_int8_is_near_but_not_the_same(name: str, tiny: Folder, reference: Callable[..., Engine]) -> None:
+    engine = tiny_models.load(BACKEND, "int8", tiny(name))
+    assert type(engine._model.model.layers[0].mlp.up_proj.weight).__name__ == "Int8Tensor"
+    assert [finding for finding in unlike(engine, reference(name)) if finding != "greedy tokens"] == ["scores"]
+    assert "scores" not in unlike(engine, reference(name), within=0.5)
+
+
+def test_int8_says_what_it_needs_and_what_answers() -> None:
+    import shlex
+
+    int8 = BACKEND.variant("int8")
+    assert int8.packages == ("torchao>=0.15",) and int8.on_request
+    form = SimpleNamespace(method="gptq", label="gptq-4bit")
+    model = SimpleNamespace(
+        architecture="LlamaForCausalLM", dtype="float16", quant=form, remote_code=False, vision=False
+    )
+    assert BACKEND.fits(model, int8) == ["needs unquantised weights to round them to int8; found gptq-4bit"]
+    words = shlex.split(BACKEND.command(int8, "my model", None))
+    assert words[:2] == ["python", "-c"]
+    compile(words[2], "command", "exec")
+    assert type(BACKEND.engine_config(int8, "gpt2", DEFAULT)["quantization_config"]).__name__ == "TorchAoConfig"
 
 
 def test_a_folder_without_weights_is_the_engines_own_error(tiny: Folder, tmp_path: Path) -> None:

@@ -408,6 +408,22 @@ def test_context_length() -> None:
     ]
 
 
+def test_packages_of_one_variant() -> None:
+    backend = FakeBackend(Variant(name="int8", packages=("torchao>=0.15", "torch>=2.4")), Variant(name="plain"))
+    machine = host(installations={"fake": installation({"fake": "2.0", "torch": "2.13.0+cpu", "torchao": "0.14.1"})})
+    verdicts = judge(small(), machine, Demand(), {"fake": backend})
+    assert [[(r.rule, r.text, r.mend) for r in v.reasons] for v in verdicts] == [
+        [
+            (
+                "variant_packages",
+                "needs torchao>=0.15; torchao 0.14.1 is installed",
+                '/venv/bin/python -m pip install "torchao>=0.15"',
+            )
+        ],
+        [],
+    ]
+
+
 def test_dtype() -> None:
     halves = FakeBackend(dtypes={"cuda": frozenset({"float16", "bfloat16"})}, bf16_capability=(8, 0))
     assert reasons(halves, small(dtype="float32"), gpu()) == [
