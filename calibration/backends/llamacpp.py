@@ -171,15 +171,24 @@ class LlamaCppBackend(Backend):
         return _params(variant, path, workload.context_tokens, workload.batch)
 
     def command(self, variant: Variant, model: str, artifact_dir: str | None) -> str:
-        """Serve with llama-server in a Python process (xllamacpp brings no executable), or convert first."""
+        """Serve with llama-server in a Python process (xllamacpp brings no executable), or convert first.
+
+        No command of llama.cpp's is installed that quantises to 4 bits: a calibration does.
+        """
         if artifact_dir is None and not variant.as_is:
-            outtype = variant.name if variant.name in {*_PLAIN, "q8_0"} else "auto"
+            if variant.name not in {*_PLAIN, "q8_0"}:
+                label = f"{self.name}:{variant.name}"
+                return shlex.join(["autobackend", "calibrate", model, "--backends", label, "--allow-lossy"])
             converter = str(beside_folder(Path(sys.executable), _CONVERTER) / "convert_hf_to_gguf.py")
-            return shlex.join(["python", converter, model, "--outtype", outtype, "--outfile", "model.gguf"])
+            return shlex.join(["python", converter, model, "--outtype", variant.name, "--outfile", "model.gguf"])
         file = model if variant.as_is else f"{artifact_dir}/model.gguf"
+        float32 = (
+            "params.flash_attn_type = xllamacpp.llama_flash_attn_type.LLAMA_FLASH_ATTN_TYPE_DISABLED; "
+            "params.cache_type_k = params.cache_type_v = xllamacpp.ggml_type.GGML_TYPE_F32; "
+        )
         program = (
             "import signal, xllamacpp; params = xllamacpp.CommonParams(); "
-            f"params.model.path = {file!r}; params.port = 8080; "
+            f"params.model.path = {file!r}; params.port = 8080; {float32 if variant.name == 'f32' else ''}"
             "server = xllamacpp.Server(params); print(server.listening_address); signal.pause()"
         )
         return shlex.join(["python", "-c", program])

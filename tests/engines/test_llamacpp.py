@@ -348,7 +348,11 @@ def test_its_command_converts_or_serves() -> None:
     assert shlex.split(BACKEND.command(BACKEND.variant("bf16"), "my model", None)) == [
         "python", str(converter), "my model", "--outtype", "bf16", "--outfile", "model.gguf",
     ]  # fmt: skip
+    assert BACKEND.command(BACKEND.variant("q4_0"), "gpt2", None) == (
+        "autobackend calibrate gpt2 --backends llamacpp:q4_0 --allow-lossy"
+    )
     for variant, model, folder, file in (
+        ("f32", "gpt2", "/a b", "/a b/model.gguf"),
         ("q8_0", "gpt2", "/a b", "/a b/model.gguf"),
         ("gguf", "/c/d.gguf", None, "/c/d.gguf"),
     ):
