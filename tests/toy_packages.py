@@ -11,7 +11,8 @@ from pathlib import Path
 
 SLOW_BUILD = """
     import os, pathlib, time
-    pathlib.Path({started!r}).write_text(str(os.getpid()))
+    pathlib.Path({started!r} + ".part").write_text(str(os.getpid()))
+    os.rename({started!r} + ".part", {started!r})
     while not pathlib.Path({go!r}).exists():
         time.sleep(0.02)
 """

@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -27,12 +27,15 @@ class Host:
     def __init__(self, root: Path) -> None:
         self.rooms = root / "rooms"
         self.toy = ToyPackage(root / "package")
+        self.started: list[subprocess.Popen[str]] = []
 
     def start(self, *words: object) -> "subprocess.Popen[str]":
-        return subprocess.Popen(
+        process = subprocess.Popen(
             command("backends", *words),
             cwd=ROOT, env=self.toy.variables(self.rooms), text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         )  # fmt: skip
+        self.started.append(process)
+        return process
 
     def run(self, *words: object) -> "subprocess.CompletedProcess[str]":
         started = self.start(*words)
@@ -48,8 +51,13 @@ class Host:
 
 
 @pytest.fixture
-def host(tmp_path: Path) -> Host:
-    return Host(tmp_path)
+def host(tmp_path: Path) -> Iterator[Host]:
+    made = Host(tmp_path)
+    yield made
+    for process in made.started:  # of a test that failed
+        if process.poll() is None:
+            process.kill()
+            process.communicate()
 
 
 def eventually(condition: Callable[[], object]) -> None:
