@@ -18,7 +18,7 @@ from selector import memo
 from tests.toy_packages import SLOW_BUILD, ToyPackage, command, sdist, wheel
 
 ROOT = Path(__file__).resolve().parents[2]
-PATIENCE_S = 120
+PATIENCE_S = 300
 
 
 class Host:
