@@ -135,12 +135,12 @@ def ask(model: str, words: Any, given: list[int], asked: argparse.Namespace) -> 
     """Run every legal candidate and print its row; then who was refused, and why."""
     workload = Workload(prompt_tokens=len(given), output_tokens=asked.tokens)
     planned = plan(model, workloads=[workload], backends=asked.backends, allow_lossy=True)
-    replies = []
+    replies: list[Reply] = []
     if planned.entries:
         with device_lock(planned.host.device.name), tempfile.TemporaryDirectory(prefix="autobackend-") as folder:
-            replies = [
-                _reply(entry, launcher, words, given) for launcher, entry in _launches(planned, workload, folder)
-            ]
+            for launcher, entry in _launches(planned, workload, folder):
+                replies.append(_reply(entry, launcher, words, given))
+                print(table(replies[-1:])[-1], file=sys.stderr, flush=True)
     print("\n".join(table(replies)))
     refused = [f"{v.candidate.label}: {r.text}" for v in planned.refused for r in v.reasons[:1]]
     if refused:
