@@ -186,6 +186,13 @@ CONFIGS: Mapping[str, dict[str, Any]] = {
     "olmo2": _config("Olmo2ForCausalLM", "olmo2"),
 }
 
+CONFIGS = {
+    **CONFIGS,
+    **{
+        f"{name}-wide": {**CONFIGS[name], "head_dim": 32} for name in ("gemma3", "llama", "mistral-window", "qwen3-moe")
+    },
+}
+
 
 def write(name: str, style: str, root: Path) -> Path:
     """The folder of a checkpoint, made once for `root`; `style` is `published` or `transformers-5`."""
