@@ -1,7 +1,6 @@
 """A transformers model as a stateful OpenVINO graph, as openvino_genai.LLMPipeline wants it, without optimum-intel."""
 
 import itertools
-import json
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -26,13 +25,16 @@ def export(model_dir: Path, *, eager: bool, trust_remote_code: bool, say: Callab
     import openvino
     import torch
     from transformers import AutoModelForCausalLM
+    from transformers.integrations.moe import ALL_EXPERTS_FUNCTIONS
 
     torch.set_grad_enabled(False)
+    ALL_EXPERTS_FUNCTIONS.register("openvino", _experts)
     model: Any = AutoModelForCausalLM
     model = model.from_pretrained(
         model_dir,
         dtype=torch.float32,
         attn_implementation="eager" if eager else "sdpa",
+        experts_implementation="openvino",
         trust_remote_code=trust_remote_code,
     ).eval()
     sizes = _cache_sizes(model)
@@ -83,6 +85,39 @@ def _cache_sizes(model: Any) -> list[dict[str, tuple[int, int]]]:
         {part: (int(t.shape[1]), int(t.shape[3])) for part, t in (("key", layer.keys), ("value", layer.values))}
         for layer in layers
     ]
+
+
+def _experts(module: Any, hidden: Any, chosen: Any, weights: Any) -> Any:
+    """All experts on all tokens, of which OpenVINO computes the chosen ones alone.
+
+    It turns products with every expert into GatherMatmul where repetition, products, sum and scattered weights stand
+    exactly like this (its pass ConvertTiledMoeBlockTo3GatherMatmuls), and would compute all of them otherwise.
+
+    Args:
+        module: experts of transformers, with gate_up_proj [experts, 2 width, hidden] and down_proj.
+        hidden: [tokens, hidden].
+        chosen: numbers of experts [tokens, chosen].
+        weights: theirs, [tokens, chosen].
+
+    Returns:
+        [tokens, hidden].
+
+    Raises:
+        ValueError: experts of another form.
+    """
+    import torch
+
+    if module.has_bias or module.is_transposed or not (module.has_gate and module.is_concatenated):
+        raise ValueError(f"needs experts of gate, up and down projection without bias; found {type(module).__name__}")
+    count, size = module.num_experts, hidden.shape[-1]
+    width = module.down_proj.shape[2]
+    gates, ups = module.gate_up_proj[:, :width], module.gate_up_proj[:, width:]
+    tokens = hidden.reshape(-1, size)
+    repeated = tokens.repeat(count, 1).view(count, -1, size)
+    gated = module.act_fn(torch.bmm(repeated, gates.transpose(1, 2))) * torch.bmm(repeated, ups.transpose(1, 2))
+    made = torch.bmm(gated, module.down_proj.transpose(1, 2)).view(count, 1, -1, size)
+    shares = torch.zeros(tokens.shape[0], count).scatter(1, chosen, weights)
+    return (made * shares.transpose(0, 1).reshape(count, 1, -1).unsqueeze(-1)).sum(dim=0).view(-1, size)
 
 
 def _step(model: Any, layers: int) -> Any:
@@ -189,17 +224,16 @@ def _make_stateful(graph: Any, sizes: Sequence[dict[str, tuple[int, int]]]) -> N
     graph.validate_nodes_and_infer_types()
 
 
-def compressed(graph: Any, precision: str, config_file: Path) -> Any:
+def compressed(graph: Any, precision: str) -> Any:
     """The graph with int8 or int4 weights, as NNCF compresses language models; embeddings and head stay in int8.
 
-    Args:
-        config_file: config.json; int4 needs groups that divide the rows.
+    int4 has groups of 128, or as many as divide a row (64 of SmolLM's 576); a row without groups of 32 stays in int8.
     """
     import nncf
 
     if precision == "int8":
         return nncf.compress_weights(graph, mode=nncf.CompressWeightsMode.INT8_ASYM)
-    config = json.loads(config_file.read_text(encoding="utf-8"))
-    rows = [v for key in ("hidden_size", "n_embd", "intermediate_size") if isinstance(v := config.get(key), int)]
-    group = next((size for size in (128, 64, 32) if all(row % size == 0 for row in rows)), -1)
-    return nncf.compress_weights(graph, mode=nncf.CompressWeightsMode.INT4_ASYM, group_size=group, ratio=1.0)
+    fallback = nncf.AdvancedCompressionParameters(group_size_fallback_mode=nncf.GroupSizeFallbackMode.ADJUST)
+    return nncf.compress_weights(
+        graph, mode=nncf.CompressWeightsMode.INT4_ASYM, group_size=128, ratio=1.0, advanced_parameters=fallback
+    )

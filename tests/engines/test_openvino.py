@@ -1,6 +1,7 @@
 """openvino against transformers in fp32: architectures, both schedulers, windows, what its facts refuse."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,11 @@ from selector.model import ModelSpec
 pytestmark = pytest.mark.engine
 OPENVINO = find("openvino")
 
-EVERYWHERE = ("llama", "llama3", "llama-linear", "mistral", "qwen2", "qwen3", "gemma", "granite", "phi3", "gpt2")
+EXPERTS = ("mixtral", "qwen2-moe", "qwen2-moe-normed", "qwen3-moe")
+EVERYWHERE = (
+    "llama", "llama3", "llama-linear", "mistral", "qwen2", "qwen3", "gemma", "granite", "phi3", "gpt2", "olmo2",
+    *EXPERTS,
+)  # fmt: skip
 MASKED = ("mistral-window", "qwen2-window", "gemma2", "gemma3")
 """Whose masks paged attention does not know."""
 FP16 = 0.05
@@ -74,7 +79,44 @@ def test_paged_attention_is_refused_where_the_mask_is_not_causal(name: str, tiny
     assert OPENVINO.fits(model, OPENVINO.variant("fp16-sdpa")) == []
 
 
-def test_experts_are_refused(tiny: Callable[..., Path]) -> None:
-    assert "Qwen3MoeForCausalLM" not in (OPENVINO.facts.architectures or ())
-    with pytest.raises(Exception, match="histc"):
-        loaded("fp16-sdpa", tiny("qwen3-moe"))
+@pytest.mark.parametrize("precision", ["fp16", "int8", "int4"])
+def test_chosen_experts_alone_are_computed(precision: str, tiny: Callable[..., Path]) -> None:
+    import openvino
+
+    loaded(f"{precision}-sdpa", tiny("qwen3-moe"))
+    graph = tiny("qwen3-moe").parent / f"{tiny('qwen3-moe').name}-openvino-{precision}" / "openvino_model.xml"
+    run = openvino.Core().compile_model(graph, "CPU").get_runtime_model()
+    kinds = [node.get_rt_info()["layerType"].astype(str) for node in run.get_ops()]
+    # Gate, up and down projection of three layers.
+    assert kinds.count("GatherMatmul") == 9
+
+
+def test_paged_attention_answers_a_batch_as_each_alone(tiny: Callable[..., Path]) -> None:
+    engine = loaded("fp16-pa", tiny("llama"))
+    asked = tiny_models.asked_prompts()
+    alone = [engine.generate([prompt], tiny_models.NEW_TOKENS).tokens[0] for prompt in asked]
+    assert list(engine.generate(asked, tiny_models.NEW_TOKENS).tokens) == alone
+    assert engine.score(asked[0], [5]) is None
+
+
+def test_no_token_ends_a_path(tiny: Callable[..., Path], reference: Callable[..., Engine]) -> None:
+    asked = tiny_models.asked_prompts()
+    expected = reference("llama-eos").generate(asked, tiny_models.NEW_TOKENS).tokens
+    assert any(45 in row[:-1] for row in expected)
+    for variant in ("fp16-pa", "fp16-sdpa"):
+        assert loaded(variant, tiny("llama-eos")).generate(asked, tiny_models.NEW_TOKENS).tokens == expected
+
+
+@pytest.mark.parametrize("variant", ["gguf-pa", "gguf-sdpa"])
+@pytest.mark.parametrize("name", ["llama", "llama-tied", "qwen3"])
+def test_a_gguf_file_is_loaded_as_it_is(
+    name: str, variant: str, tiny: Callable[..., Path], reference: Callable[..., Engine]
+) -> None:
+    tiny_models.load(find("llamacpp"), "f16", tiny(name)).close()
+    file = tiny(name).parent / f"{tiny(name).name}-llamacpp-f16" / "model.gguf"
+    assert OPENVINO.fits(ModelSpec.read(str(file)), OPENVINO.variant(variant)) == []
+    engine = OPENVINO.load(replace(tiny_models.job(tiny(name), OPENVINO, variant), model_dir=file))
+    asked = tiny_models.asked_prompts()
+    expected = reference(name).generate(asked, tiny_models.NEW_TOKENS).tokens
+    assert engine.generate(asked, tiny_models.NEW_TOKENS).tokens == expected
+    assert [engine.generate([prompt], tiny_models.NEW_TOKENS).tokens[0] for prompt in asked] == list(expected)
