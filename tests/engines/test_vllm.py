@@ -131,7 +131,7 @@ class TestRuns:
 
 
 def test_what_fits_a_cpu() -> None:
-    def reasons(kind: str = "cpu", head_dim: int = 64, **quant: Any) -> list[str]:
+    def reasons(where: str = "cpu", head_dim: int = 64, **quant: Any) -> list[str]:
         form = {
             "method": "none",
             "bits": None,
@@ -142,7 +142,7 @@ def test_what_fits_a_cpu() -> None:
             **quant,
         }
         model = SimpleNamespace(heads=4, head_dim=head_dim, quant=SimpleNamespace(**form))
-        device = Device(kind=kind, name="it", memory_bytes=0, free_bytes=0)
+        device = Device(kind=where, name="it", memory_bytes=0, free_bytes=0)
         return BACKEND.fits(model, BACKEND.variant("eager"), device)
 
     wanted = (
