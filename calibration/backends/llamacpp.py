@@ -277,6 +277,8 @@ class _Server(Engine):
         self._key = key
         self._vocab_size = vocab_size
         self._harmless: int | None = None
+        # A server that is closed before its loop has begun waits for ever: the first answer shows that it has.
+        self._ask({"prompt": [0], "n_predict": 1, "cache_prompt": False})
 
     def generate(self, prompts: Sequence[Sequence[int]], new_tokens: int) -> Generation:
         """One request with all prompts: each gets a slot, and all start together.
