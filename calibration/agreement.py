@@ -1,16 +1,20 @@
 """Is the output right: a candidate's tokens and scores beside the reference's; wrong, lossy or right.
 
-Random weights make greedy paths fragile: two right engines part where the two best tokens are nearly equal. So a path
-is judged at the first token at which it leaves the reference's, by how much worse the reference scores that token, and
-the distributions are compared along the reference's own path, teacher-forced.
+Random weights make greedy paths fragile: two right engines part where the two best tokens are nearly equal. So every
+choice is judged after a prefix of the reference's own path, teacher-forced, by how much worse the reference scores it;
+and where the engine gives scores, they are compared there.
+
+How near is near enough comes from the model: 16-bit engines may be a few times as far from the reference as the
+reference is from itself when it is computed in 16 bits. Lossy engines may be far, but must be nearer to the reference's
+own scores than to its scores at other positions: what computes something else is near to neither.
 """
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from calibration.divergence import Distances, below, distances, rows_of, strangers
 from calibration.measurement import Agreement, OutputVerdict
 from calibration.worker import prompts
 
@@ -18,32 +22,67 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-CHECK_VERSION = "1"
+CHECK_VERSION = "2"
 NEW_TOKENS = 8
 PROMPT_TOKENS = (24, 24, 96)
-"""Length of each fixed prompt."""
-GROUPS: tuple[tuple[int, ...], ...] = ((0,), (1, 0), (2,))
-"""The prompts that are generated together: the first alone, then second in a batch, so that swapped rows show."""
+"""Length of each short prompt; a long one may follow them."""
+LONG_TOKENS = 1040
+"""Length of the long prompt, where the calibration itself is long enough to afford it."""
+BEYOND_WINDOW = 16
+"""A long prompt ends so many tokens beyond a sliding window: there a window off by one still weighs most."""
+GROUPS: tuple[tuple[int, ...], ...] = ((0,), (1,), (1, 0), (2,))
+"""The prompts that are generated together. The second comes right after the first, in a call of the same shape, so that
+a cache that was not cleared shows; then both in a batch, in the other order, so that swapped rows show."""
+LONG_GROUP = (3,)
+TIMES = 4.0
+"""How many times the reference's own rounding error an engine of the same precision may have."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tolerance:
-    """How far an engine of one precision may be from the reference."""
+    """How far an engine of one precision may be from the reference, after each prompt: a fault in one must show."""
 
-    kl: float
-    """Mean Kullback-Leibler divergence, nats."""
+    median_kl: float
+    """Median over the positions of the Kullback-Leibler divergence, nats: a few positions at which rounding sends a
+    token to another expert do not move it, a wrong rotation, window, bias or weight does."""
+    mean_kl: float
+    strangers: float
+    """Mean divergence, as a share of that from the reference's scores at other positions."""
     margin: float
-    """How much worse, in standard deviations of the reference's scores, a token may be that is chosen for the best."""
+    """How much worse than the best, in standard deviations of the reference's scores, a chosen token may be."""
+    mean_margin: float
+    own_margin: float
+    """How much worse than the best of the engine's own scores a token may be that it chooses."""
 
 
 TOLERANCES: dict[str, Tolerance] = {
-    # float32 engines differ by 2e-5 of logits with a deviation of 2 (ONNX Runtime, CTranslate2 against transformers).
-    "fp32": Tolerance(kl=1e-4, margin=0.02),
-    # bfloat16 rounds logits by up to 0.15 at that deviation: 0.075 deviations each way, and a divergence near 1e-3.
-    "16-bit": Tolerance(kl=0.02, margin=0.3),
-    # A lossy engine is not wrong for being lossy; an engine that computes something else stands near 4 nats.
-    "lossy": Tolerance(kl=1.5, margin=3.0),
+    # float32 engines stand at 1e-12 nats (ONNX Runtime, CTranslate2, llama.cpp on 3 layers), further off where GELU is
+    # looked up in a table of float16 (ggml).
+    "fp32": Tolerance(
+        median_kl=1e-4, mean_kl=1e-4, strangers=math.inf, margin=0.05, mean_margin=0.005, own_margin=0.05
+    ),
+    # bfloat16 stands at 1e-4 to 3e-4 nats on 3 layers; one position of a mixture of experts at 0.06.
+    "16-bit": Tolerance(median_kl=1e-3, mean_kl=0.02, strangers=math.inf, margin=0.3, mean_margin=0.02, own_margin=0.3),
+    # int8 stands at 0.001 to 0.01 of the strangers' divergence, int4 at 0.03 to 0.15; something else stands near 1.
+    "8-bit": Tolerance(
+        median_kl=math.inf, mean_kl=math.inf, strangers=0.15, margin=2.0, mean_margin=0.3, own_margin=0.6
+    ),
+    "4-bit": Tolerance(
+        median_kl=math.inf, mean_kl=math.inf, strangers=0.5, margin=math.inf, mean_margin=1.2, own_margin=0.6
+    ),
 }
+LOSSY = ("8-bit", "4-bit")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rounding:
+    """How far the reference in the model's 16-bit dtype is from itself in float32; the worst short prompt's."""
+
+    median_kl: float
+    mean_kl: float
+    diff: float
+    """Largest difference of a score, in deviations."""
+    mean_margin: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,31 +90,95 @@ class Answers:
     """Tokens and scores of one engine on the fixed prompts."""
 
     tokens: tuple[tuple[tuple[int, ...], ...], ...]
-    """[group][prompt of the group][NEW_TOKENS]"""
+    """[group][prompt of the group][step]: of the reference its path, of a candidate what it chooses after each prefix
+    of that path; those of the long prompt end where they leave it."""
     rows_file: Path | None
     """float32 [prompt, NEW_TOKENS, vocab] logits or log-probabilities along the reference's path; None where the engine
     gives no scores."""
     row_shape: tuple[int, int] | None
     """(NEW_TOKENS, vocab)"""
+    rounding: Rounding | None = None
+    """Of a reference, where it was found."""
 
     def path(self, prompt: int) -> tuple[int, ...]:
         """The tokens after a prompt, where it first occurs."""
-        return next(self.tokens[g][group.index(prompt)] for g, group in enumerate(GROUPS) if prompt in group)
+        known = zip(groups(len(self.tokens) > len(GROUPS)), self.tokens, strict=True)
+        return next(paths[group.index(prompt)] for group, paths in known if prompt in group)
 
 
-def fixed_prompts(vocab_size: int, max_context_tokens: int) -> list[list[int]]:
-    """The prompts of the check, [prompt][token]; a model with a short context gets shorter ones."""
+def groups(long: bool) -> tuple[tuple[int, ...], ...]:
+    """The prompts that are generated together, with or without the long one."""
+    return (*GROUPS, LONG_GROUP) if long else GROUPS
+
+
+def fixed_prompts(vocab_size: int, max_context_tokens: int, long_tokens: int = 0) -> list[list[int]]:
+    """The prompts of the check, [prompt][token]; a model with a short context gets shorter ones.
+
+    Args:
+        long_tokens: length of the long prompt; 0: there is none.
+    """
     room = max(1, max_context_tokens - NEW_TOKENS)
-    return [
-        prompts(f"check-{number}", vocab_size, min(length, room), 1)[0] for number, length in enumerate(PROMPT_TOKENS)
-    ]
+    lengths = [*PROMPT_TOKENS, *([long_tokens] if long_tokens else [])]
+    return [prompts(f"check-{number}", vocab_size, min(length, room), 1)[0] for number, length in enumerate(lengths)]
+
+
+def long_prompt(affordable: int, longest: int, max_position: int, window: int | None) -> int:
+    """Length of the long prompt; 0 where it would be no longer than the others.
+
+    Args:
+        affordable: tokens that it may have, for its cost.
+        longest: tokens of the longest sequence that will be timed. Up to there candidates are legal that do not honour
+            a sliding window of `window` tokens.
+        max_position: the model's; 0 where it names none.
+    """
+    room = min(affordable, (max_position or 1 << 30) - NEW_TOKENS)
+    if window is not None and window < room and longest <= window:
+        room = window - NEW_TOKENS
+    length = min(LONG_TOKENS, room)
+    if window is not None and PROMPT_TOKENS[-1] < window + BEYOND_WINDOW <= room:
+        length = window + BEYOND_WINDOW
+    return length if length > PROMPT_TOKENS[-1] else 0
 
 
 def precision_class(precision: str, dtype: str, *, lossy: bool) -> str:
     """The key of TOLERANCES for a variant's precision on a model of this dtype."""
     if lossy:
-        return "lossy"
+        return "8-bit" if precision in {"int8", "int16", "fp8"} else "4-bit"
     return "fp32" if precision == "fp32" or (precision == "model" and dtype == "float32") else "16-bit"
+
+
+def rounding_of(reference: Answers, rounded_rows: Path, shape: tuple[int, int]) -> Rounding | None:
+    """The reference's own rounding error, from its scores in 16 bits; None where those are no numbers."""
+    expected, found = rows_of(reference.rows_file, reference.row_shape), rows_of(rounded_rows, shape)
+    if expected is None or found is None:
+        return None
+    of = distances(expected[: len(found)], found)
+    best = found[..., : expected.shape[2]].argmax(axis=-1)
+    margins = [[below(expected[p, s], int(token)) for s, token in enumerate(row)] for p, row in enumerate(best)]
+    rounding = Rounding(
+        median_kl=float(_medians(of.kl).max()),
+        mean_kl=float(of.kl.mean(axis=1).max()),
+        diff=float(of.diff.max()),
+        mean_margin=max(sum(row) / len(row) for row in margins),
+    )
+    told = (rounding.median_kl, rounding.mean_kl, rounding.diff, rounding.mean_margin)
+    return rounding if all(map(math.isfinite, told)) else None
+
+
+def tolerance(precision: str, rounding: Rounding | None) -> Tolerance:
+    """What an engine of this precision is allowed on a model with this rounding error."""
+    least = TOLERANCES[precision]
+    if precision != "16-bit" or rounding is None:
+        return least
+    return Tolerance(
+        median_kl=max(least.median_kl, TIMES * rounding.median_kl),
+        mean_kl=max(least.mean_kl, TIMES * rounding.mean_kl),
+        strangers=0.5,  # a model that 16 bits do not hold is no excuse for something else
+        # Two scores that are each off by so much change places up to twice as far apart.
+        margin=max(least.margin, 2 * rounding.diff),
+        mean_margin=max(least.mean_margin, TIMES * rounding.mean_margin),
+        own_margin=max(least.own_margin, 2 * rounding.diff),
+    )
 
 
 def compare(reference: Answers, candidate: Answers, precision: str) -> Agreement:
@@ -84,108 +187,94 @@ def compare(reference: Answers, candidate: Answers, precision: str) -> Agreement
     Args:
         precision: key of TOLERANCES.
     """
-    tolerance = TOLERANCES[precision]
-    expected = _rows(reference)
+    allowed = tolerance(precision, reference.rounding)
+    expected = rows_of(reference.rows_file, reference.row_shape)
     if expected is None:
         return Agreement(verdict=OutputVerdict.UNCHECKED, detail="the reference gave no scores")
-    found = _rows(candidate)
-    kl = top1 = None
+    found = rows_of(candidate.rows_file, candidate.row_shape)
+    kl = top1 = max_diff = None
+    troubles: list[str] = []
     if found is not None:
         if found.shape[2] < expected.shape[2]:
-            return _wrong(f"scores {found.shape[2]} tokens; the vocabulary has {expected.shape[2]}")
-        divergence, top1 = _divergence(expected, found)
-        kl = sum(divergence) / len(divergence)
-        if not kl <= tolerance.kl:
-            worst = divergence.index(max(divergence)) + 1
-            return _wrong(
-                f"diverges from the reference by {kl:.2g} nats on average ({tolerance.kl:g} allowed), most after prompt"
-                f" {worst} of {len(divergence)}",
-                kl=kl,
-                top1=top1,
+            troubles.append(f"scores {found.shape[2]} tokens; the vocabulary has {expected.shape[2]}")
+            found = None
+        else:
+            of = distances(expected, found)
+            kl, top1, max_diff = float(of.kl.mean()), float(of.same.mean()), float(of.diff.max())
+            troubles += _far(of, expected, found, allowed)
+    told, more = _choices(reference, candidate, expected, found, allowed)
+    troubles += more
+    if troubles:
+        verdict, detail = OutputVerdict.WRONG, f"{troubles[0]}; {told}"
+    else:
+        verdict, detail = (OutputVerdict.LOSSY if precision in LOSSY else OutputVerdict.RIGHT), told
+    return Agreement(verdict=verdict, kl=kl, top1=top1, max_diff=max_diff, detail=detail)
+
+
+def _far(of: Distances, expected: "NDArray[np.float32]", found: "NDArray[np.float32]", allowed: Tolerance) -> list[str]:
+    """What is wrong with the scores; the worst prompt is named."""
+    medians, means = _medians(of.kl), of.kl.mean(axis=1)
+    worst = int(medians.argmax())
+    if not medians[worst] <= allowed.median_kl:
+        of_all = f"after prompt {worst + 1} of {len(medians)}"
+        return [f"diverges from the reference by {medians[worst]:.2g} nats {of_all} ({allowed.median_kl:.2g} allowed)"]
+    worst = int(means.argmax())
+    if not means[worst] <= allowed.mean_kl:
+        of_all = f"on average after prompt {worst + 1} of {len(means)}"
+        return [f"diverges from the reference by {means[worst]:.2g} nats {of_all} ({allowed.mean_kl:.2g} allowed)"]
+    if math.isfinite(allowed.strangers):
+        shares = means / strangers(expected, found).mean(axis=1)
+        worst = int(shares.argmax())
+        if not (shares[worst] <= allowed.strangers or means[worst] <= TOLERANCES["16-bit"].mean_kl):
+            sentence = (
+                f"diverges from the reference by {means[worst]:.2g} nats after prompt {worst + 1} of {len(means)},"
+                f" {shares[worst]:.2g} of what scores of other positions do ({allowed.strangers:g} allowed)"
             )
-    detail, worst_margin = _first_departures(reference, candidate, expected)
-    if worst_margin > tolerance.margin:
-        return _wrong(detail, kl=kl, top1=top1)
-    verdict = OutputVerdict.LOSSY if precision == "lossy" else OutputVerdict.RIGHT
-    return Agreement(verdict=verdict, kl=kl, top1=top1, detail=detail)
+            return [sentence]
+    return []
 
 
-def _wrong(detail: str, *, kl: float | None = None, top1: float | None = None) -> Agreement:
-    return Agreement(verdict=OutputVerdict.WRONG, kl=kl, top1=top1, detail=detail)
-
-
-def _rows(answers: Answers) -> "NDArray[np.float32] | None":
-    """Scores [prompt, NEW_TOKENS, vocab], left on the disk: a calibration's parent stays small."""
-    import numpy as np
-
-    if answers.rows_file is None or answers.row_shape is None:
-        return None
-    return np.memmap(answers.rows_file, dtype=np.float32, mode="r").reshape(-1, *answers.row_shape)
-
-
-def _divergence(expected: "NDArray[np.float32]", found: "NDArray[np.float32]") -> tuple[list[float], float]:
-    """Mean KL(expected || found) of each prompt, in nats, and the share of positions with the same best token.
-
-    An engine that gives only its best k scores leaves the rest at -inf (or below FLOOR): both sides are then
-    renormalised over the tokens that it scored.
-    """
-    import numpy as np
-
-    divergence, same, count = [], 0, 0
-    for ours, theirs in zip(expected, found, strict=True):
-        total = 0.0
-        for right, wide in zip(ours, theirs, strict=True):
-            got = wide[: len(right)].astype(np.float64)
-            scored = np.isfinite(got) & (got > FLOOR)
-            count += 1
-            if not scored.any():
-                total = math.inf
-                continue
-            p, q = _log_softmax(right.astype(np.float64)[scored]), _log_softmax(got[scored])
-            total += float((np.exp(p) * (p - q)).sum())
-            same += int(right.argmax() == np.where(scored, got, -np.inf).argmax())
-        divergence.append(total / len(ours))
-    return divergence, same / count
-
-
-def _log_softmax(row: "NDArray[np.float64]") -> "NDArray[np.float64]":
-    import numpy as np
-
-    shifted = row - row.max()
-    return np.asarray(shifted - np.log(np.exp(shifted).sum()))
-
-
-FLOOR = -1e30
-"""Scores at or below it mean: not among those the engine gives."""
-
-
-def _first_departures(reference: Answers, candidate: Answers, expected: "NDArray[np.float32]") -> tuple[str, float]:
-    """What was compared, and the worst margin in deviations by which a path leaves the reference's.
-
-    Up to its first departure a path is the reference's, so the reference's rows along its own path judge it.
-    """
-    worst, sentence, equal, count = 0.0, "", 0, 0
-    for group, paths in zip(GROUPS, candidate.tokens, strict=True):
+def _choices(
+    reference: Answers,
+    candidate: Answers,
+    expected: "NDArray[np.float32]",
+    found: "NDArray[np.float32] | None",
+    allowed: Tolerance,
+) -> tuple[str, list[str]]:
+    """What was compared, and what is wrong with the tokens that were chosen."""
+    equal, count, troubles = 0, 0, []
+    for group, paths in zip(groups(len(candidate.tokens) > len(GROUPS)), candidate.tokens, strict=True):
         for prompt, got in zip(group, paths, strict=True):
             right = reference.path(prompt)
+            where = f"after prompt {prompt + 1} {'alone' if len(group) == 1 else f'in a batch of {len(group)}'}"
+            margins = [below(expected[prompt, step], token) for step, token in enumerate(got)]
             count += 1
-            step = _first_difference(right, got)
-            if step is None:
-                equal += 1
-                continue
-            row = expected[prompt, step].astype("float64")
-            chosen = row[got[step]] if got[step] < len(row) else row.min()
-            margin = float((row[right[step]] - chosen) / row.std())
-            if margin > worst:
-                worst = margin
-                where = "alone" if len(group) == 1 else f"in a batch of {len(group)}"
-                sentence = (
-                    f"token {step + 1} after prompt {prompt + 1} {where} is {got[step]}, which the reference scores"
-                    f" {margin:.2f} deviations below its own choice, {right[step]}"
+            equal += got == right
+            worst = margins.index(max(margins))
+            if margins[worst] > allowed.margin:
+                troubles.append(
+                    f"token {worst + 1} {where} is {got[worst]}, which the reference scores {margins[worst]:.2f}"
+                    f" deviations below its own choice, {right[worst]}"
                 )
-    same = f"{equal} of {count} greedy paths equal"
-    return (f"{sentence}; {same}" if sentence else same), worst
+            elif sum(margins) / len(margins) > allowed.mean_margin:
+                troubles.append(
+                    f"the tokens {where} are {sum(margins) / len(margins):.2g} deviations below the reference's own"
+                    f" choices on average ({allowed.mean_margin:.2g} allowed)"
+                )
+            if found is None:
+                continue
+            own = [below(found[prompt, step], token) for step, token in enumerate(got)]
+            worst = own.index(max(own))
+            if not own[worst] <= allowed.own_margin:
+                troubles.append(
+                    f"token {worst + 1} {where} is {got[worst]}, which its own scores have {own[worst]:.2f} deviations"
+                    " below the best"
+                )
+    return f"{equal} of {count} greedy paths equal", troubles
 
 
-def _first_difference(a: Sequence[int], b: Sequence[int]) -> int | None:
-    return next((i for i, (x, y) in enumerate(zip(a, b, strict=True)) if x != y), None)
+def _medians(kl: "NDArray[np.float64]") -> "NDArray[np.float64]":
+    import numpy as np
+
+    # The upper one of the two in the middle: half of all positions at least are as near.
+    return np.asarray(np.sort(kl, axis=1)[:, kl.shape[1] // 2])

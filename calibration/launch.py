@@ -8,7 +8,17 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
-from calibration.agreement import GROUPS, NEW_TOKENS, Answers, compare, fixed_prompts, precision_class
+from calibration.agreement import (
+    GROUPS,
+    NEW_TOKENS,
+    PROMPT_TOKENS,
+    Answers,
+    compare,
+    fixed_prompts,
+    groups,
+    long_prompt,
+    precision_class,
+)
 from calibration.artifact import Artifact, ArtifactStore, converted_key
 from calibration.backend import Variant
 from calibration.environment import POLICY
@@ -34,6 +44,11 @@ CELL_SECONDS = 1.5
 LONG_CALL_S = 4.0
 """A call this long is timed once: its own length steadies it, and slow candidates would eat the budget of the others."""
 WARM_UP_TOKENS = 2
+SHORT = len(PROMPT_TOKENS)
+"""Number of short prompts of the check."""
+LONG_SHARE = 0.5
+"""Tokens of the check's long prompt, as a share of the prompt tokens of all cells: it is computed twice in one launch,
+they are three times and more in each."""
 DIRTY_CORES = 0.15
 """Foreign load above this share of a core is a disturbance: one busy loop slows a spinning engine 2 to 4 times."""
 DIRTY_SECONDS = 0.03
@@ -68,6 +83,9 @@ class Subject:
     """Cores that a worker is bound to; empty: it is not bound."""
     trust_remote_code: bool = False
     tensor_parallel: int = 1
+    max_position: int = 0
+    """Longest context; 0 where the model names none."""
+    sliding_window: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -213,17 +231,23 @@ class Launcher:
     def answers(
         self, worker: Worker, step: "Step", continuations: list[list[int]] | None, rows_file: Path, timeout_s: float
     ) -> Answers:
-        """Let a loaded worker answer the fixed prompts."""
+        """Let a loaded worker answer the fixed prompts.
+
+        Args:
+            continuations: the reference's paths without their last tokens; None where the worker is the reference.
+        """
+        asked = self.check_prompts()
         reply = step.ask(
             worker,
             "check",
             timeout_s,
             "answer",
-            prompts=self.check_prompts(),
-            groups=[list(g) for g in GROUPS],
+            prompts=asked,
+            groups=[list(g) for g in groups(len(asked) > SHORT)],
             new_tokens=NEW_TOKENS,
             continuations=continuations,
             rows_file=str(rows_file),
+            once=list(range(SHORT, len(asked))),
         )
         tokens = tuple(tuple(tuple(path) for path in paths) for paths in reply.fields["tokens"])
         shape = reply.fields["rows"]
@@ -232,9 +256,13 @@ class Launcher:
         )
 
     def check_prompts(self) -> list[list[int]]:
-        """The prompts of the correctness check."""
+        """The prompts of the correctness check: the long one costs a part of what the cells do."""
         longest = max((c.context_tokens for c in self.cells), default=1 << 30)
-        return fixed_prompts(self.subject.vocab_size, max(longest, 2 * NEW_TOKENS))
+        timed = sum(c.prompt_tokens * c.batch for c in self.cells)
+        subject = self.subject
+        long = long_prompt(int(timed * LONG_SHARE), longest, subject.max_position, subject.sliding_window)
+        room = min(max(longest, 2 * NEW_TOKENS, long + NEW_TOKENS), subject.max_position or 1 << 30)
+        return fixed_prompts(subject.vocab_size, room, long)
 
     def _measure(
         self, entry: Entry, worker: Worker, step: "Step", head: dict[str, Any], artifact: Artifact | None

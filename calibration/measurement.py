@@ -97,6 +97,8 @@ class Agreement:
     """Mean Kullback-Leibler divergence of the next-token distribution from the reference's, nats."""
     top1: float | None = None
     """Share of positions at which both name the same token."""
+    max_diff: float | None = None
+    """Largest difference of a score from the reference's, in standard deviations of the reference's scores."""
     detail: str = ""
     """One sentence: what was compared, or why it is wrong."""
 
@@ -192,8 +194,9 @@ def to_json(outcome: Outcome) -> dict[str, Any]:
         return {"record": "failure", **asdict(outcome)}
     fields = asdict(outcome)
     # JSON knows no infinity: a divergence that is none counts as not measured, its verdict says the rest.
-    if not math.isfinite(outcome.agreement.kl or 0.0):
-        fields["agreement"]["kl"] = None
+    for name in ("kl", "max_diff"):
+        if not math.isfinite(fields["agreement"][name] or 0.0):
+            fields["agreement"][name] = None
     return {"record": "measurement", **fields}
 
 

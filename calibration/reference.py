@@ -2,11 +2,14 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import asdict, replace
 from pathlib import Path
 
-from calibration.agreement import CHECK_VERSION, Answers
+from calibration.agreement import CHECK_VERSION, NEW_TOKENS, PROMPT_TOKENS, Answers, Rounding, rounding_of
 from calibration.errors import ArtifactError
 from calibration.launch import Entry, GivenUp, Launcher, Step
+
+SIXTEEN_BITS = ("float16", "bfloat16")
 
 
 def reference_of(entry: Entry) -> Callable[[Launcher], Answers | None]:
@@ -35,7 +38,12 @@ def reference_of(entry: Entry) -> Callable[[Launcher], Answers | None]:
                 launcher.opened(entry, worker, None, step, "reference")
                 step.ask(worker, "reference", launcher.limits.load_s, "load")
                 answers = launcher.answers(worker, step, None, destination / "rows.f32", launcher.limits.load_s)
-            told = {"tokens": answers.tokens, "row_shape": answers.row_shape}
+            rounding = _rounding(launcher, entry, answers, log)
+            told = {
+                "tokens": answers.tokens,
+                "row_shape": answers.row_shape,
+                "rounding": asdict(rounding) if rounding else None,
+            }
             (destination / "answers.json").write_text(json.dumps(told), encoding="utf-8")
 
         try:
@@ -52,6 +60,41 @@ def reference_of(entry: Entry) -> Callable[[Launcher], Answers | None]:
             tokens=tuple(tuple(tuple(path) for path in paths) for paths in told["tokens"]),
             rows_file=artifact.path / "rows.f32" if shape else None,
             row_shape=(shape[0], shape[1]) if shape else None,
+            rounding=Rounding(**told["rounding"]) if told["rounding"] else None,
         )
 
     return make
+
+
+def _rounding(launcher: Launcher, entry: Entry, answers: Answers, log: Path) -> Rounding | None:
+    """The error that the model's own 16 bits make, by the same engine along the same paths after the short prompts.
+
+    None where the model has no 16-bit dtype, the reference is not more precise than it, or it does not run.
+    """
+    if launcher.subject.dtype not in SIXTEEN_BITS or entry.variant.precision != "fp32" or answers.rows_file is None:
+        return None
+    rounded = replace(entry, variant=replace(entry.variant, precision="model"))
+    step = Step(None, launcher.clock)
+    prompts = launcher.check_prompts()[: len(PROMPT_TOKENS)]
+    rows_file = launcher.folder / "rounded.f32"
+    try:
+        with launcher.worker(rounded, log) as worker:
+            launcher.opened(rounded, worker, None, step, "reference")
+            step.ask(worker, "reference", launcher.limits.load_s, "load")
+            reply = step.ask(
+                worker,
+                "check",
+                launcher.limits.load_s,
+                "answer",
+                prompts=prompts,
+                groups=[],
+                new_tokens=NEW_TOKENS,
+                continuations=[list(answers.path(i)[:-1]) for i in range(len(prompts))],
+                rows_file=str(rows_file),
+            )
+        shape = reply.fields["rows"]
+        return rounding_of(answers, rows_file, (shape[0], shape[1])) if shape else None
+    except GivenUp:
+        return None
+    finally:
+        rows_file.unlink(missing_ok=True)

@@ -67,7 +67,8 @@ def row(outcome: Outcome) -> dict[str, Any]:
             ]
             # JSON knows no infinity: a divergence that is none counts as not measured, its verdict says the rest.
             kl = agreement.kl if isfinite(agreement.kl or 0.0) else None
-            judged = [str(agreement.verdict), kl, agreement.top1, agreement.detail]
+            max_diff = agreement.max_diff if isfinite(agreement.max_diff or 0.0) else None
+            judged = [str(agreement.verdict), kl, agreement.top1, agreement.detail, max_diff]
             values |= {
                 "record": "measurement",
                 "load_s": float(outcome.load_s),
@@ -187,8 +188,11 @@ def _environment(text: str) -> Mapping[str, str]:
 
 @lru_cache(1024)
 def _agreement(text: str) -> Agreement:
-    verdict, kl, top1, detail = json.loads(text)
-    return Agreement(verdict=OutputVerdict(verdict), kl=kl, top1=top1, detail=detail)
+    # Rows of the first check lack the largest difference.
+    verdict, kl, top1, detail, *max_diff = json.loads(text)
+    return Agreement(
+        verdict=OutputVerdict(verdict), kl=kl, top1=top1, detail=detail, max_diff=max_diff[0] if max_diff else None
+    )
 
 
 def _text(text: str) -> str:

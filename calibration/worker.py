@@ -130,22 +130,30 @@ class _Server:
         new_tokens: int,
         continuations: list[list[int]] | None,
         rows_file: str,
+        once: Sequence[int] = (),
     ) -> dict[str, Any]:
         """Generate for each group of prompts (given by number) as one batch; score each prompt along a continuation.
 
-        Without continuations each prompt's own tokens, where it first occurs, are its continuation. Rows go to
-        `rows_file` as float32 [prompt, new_tokens, vocab].
+        Without continuations each prompt's own tokens, where it first occurs, are its continuation. With them the
+        tokens are what the engine chooses after each prefix of them: where a batch leaves them it is asked again from
+        there on, except for the prompts in `once`, whose paths end where they leave. Rows go to `rows_file` as float32
+        [prompt, new_tokens, vocab].
         """
         assert self.engine is not None
-        tokens = [self._generate([prompts[i] for i in group], new_tokens)[0] for group in groups]
         along = continuations
         if along is None:
+            tokens = [self._generate([prompts[i] for i in group], new_tokens)[0] for group in groups]
             first = {
                 i: path
                 for group, paths in reversed(list(zip(groups, tokens, strict=True)))
                 for i, path in zip(group, paths, strict=True)
             }
             along = [first[i][:-1] for i in range(len(prompts))]
+        else:
+            tokens = [
+                self._choices([prompts[i] for i in group], [along[i] for i in group], again=not set(group) & set(once))
+                for group in groups
+            ]
         shape: list[int] | None = None
         with Path(rows_file).open("wb") as file:
             for prompt, continuation in zip(prompts, along, strict=True):
@@ -176,6 +184,25 @@ class _Server:
             self.engine.close()
         return {}
 
+    def _choices(self, group: list[list[int]], along: list[list[int]], *, again: bool) -> list[list[int]]:
+        """The token chosen after each prefix of a continuation, [prompt][step], in one batch.
+
+        A path that equals its continuation answers for all its prefixes in one call; one that leaves it does so up to
+        there, and the batch is asked anew after the continuation's own token.
+        """
+        steps = len(along[0]) + 1
+        chosen: list[list[int]] = [[] for _ in group]
+        while len(chosen[0]) < steps:
+            done = len(chosen[0])
+            given = [prompt + path[:done] for prompt, path in zip(group, along, strict=True)]
+            made, _ = self._generate(given, steps - done)
+            same = min(_shared(row, path[done:]) for row, path in zip(made, along, strict=True))
+            for path, tokens in zip(chosen, made, strict=True):
+                path.extend(tokens[: same + 1])
+            if not again:
+                break
+        return chosen
+
     def _generate(self, group: list[list[int]], new_tokens: int) -> tuple[list[list[int]], list[list[float]]]:
         assert self.engine is not None
         from calibration.backend import StoppedEarly
@@ -185,6 +212,11 @@ class _Server:
         if got != [new_tokens] * len(group) or [len(row) for row in made.arrivals] != got:
             raise StoppedEarly(f"asked for {new_tokens} tokens of each of {len(group)} prompts; got {got}")
         return [list(map(int, row)) for row in made.tokens], [list(map(float, row)) for row in made.arrivals]
+
+
+def _shared(path: Sequence[int], other: Sequence[int]) -> int:
+    """Tokens that both begin with."""
+    return next((i for i, (a, b) in enumerate(zip(path, other, strict=False)) if a != b), min(len(path), len(other)))
 
 
 def _backend(name: str) -> "Backend":

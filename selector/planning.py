@@ -277,6 +277,8 @@ def _subject(
         memory_limit_bytes=int(free * 0.95),
         trust_remote_code=trust_remote_code,
         tensor_parallel=tensor_parallel,
+        max_position=spec.max_position,
+        sliding_window=spec.sliding_window,
     )
 
 

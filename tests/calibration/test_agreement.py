@@ -1,21 +1,24 @@
 """The verdict on an output: right within rounding, lossy where allowed, wrong where something else was computed."""
 
 import random
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from calibration.agreement import (
-    FLOOR,
     GROUPS,
     NEW_TOKENS,
     PROMPT_TOKENS,
     Answers,
     compare,
     fixed_prompts,
+    long_prompt,
     precision_class,
+    rounding_of,
 )
+from calibration.divergence import FLOOR
 from calibration.measurement import Agreement, OutputVerdict
 
 VOCAB = 50
@@ -40,39 +43,111 @@ def test_equal_scores_are_right(tmp_path: Path, scores: "np.ndarray") -> None:
         tmp_path, scores + 3.0, scores.argmax(-1), "b"
     )  # log-probabilities differ from logits by a constant
     found = compare(one, other, "fp32")
-    assert (found.verdict, found.top1, found.detail) == (OutputVerdict.RIGHT, 1.0, "4 of 4 greedy paths equal")
+    assert (found.verdict, found.top1, found.detail) == (OutputVerdict.RIGHT, 1.0, "5 of 5 greedy paths equal")
     assert found.kl is not None
     assert abs(found.kl) < 1e-9
+    assert found.max_diff is not None
+    assert found.max_diff < 1e-5
+
+
+def noisy(scores: "np.ndarray", deviation: float, seed: int = 4) -> "np.ndarray":
+    return scores + np.random.default_rng(seed).normal(0, deviation, scores.shape)
 
 
 def test_rounding_to_16_bits_is_right_at_16_bits_and_wrong_at_32(tmp_path: Path, scores: "np.ndarray") -> None:
-    rounded = scores + np.random.default_rng(4).normal(0, 0.06, scores.shape)
+    rounded = noisy(scores, 0.03)
     one = answers(tmp_path, scores, scores.argmax(-1), "a")
     other = answers(tmp_path, rounded, rounded.argmax(-1), "b")
     assert compare(one, other, "16-bit").verdict is OutputVerdict.RIGHT
     assert compare(one, other, "fp32").verdict is OutputVerdict.WRONG
 
 
-def test_a_lossy_engine_is_lossy_and_an_unrelated_one_wrong(tmp_path: Path, scores: "np.ndarray") -> None:
-    lossy = scores + np.random.default_rng(5).normal(0, 0.6, scores.shape)
+def test_16_bits_are_measured_by_the_references_own_rounding(tmp_path: Path, scores: "np.ndarray") -> None:
+    one = answers(tmp_path, scores, scores.argmax(-1), "a")
+    rounded, engine = noisy(scores, 0.1, 5), noisy(scores, 0.12, 6)
+    found = answers(tmp_path, engine, engine.argmax(-1), "b")
+    assert compare(one, found, "16-bit").verdict is OutputVerdict.WRONG
+    rounding = rounding_of(one, answers(tmp_path, rounded, rounded.argmax(-1), "c").rows_file, (NEW_TOKENS, VOCAB))  # type: ignore[arg-type]
+    assert rounding is not None
+    assert 0.002 < rounding.median_kl < 0.01
+    assert compare(replace(one, rounding=rounding), found, "16-bit").verdict is OutputVerdict.RIGHT
+    assert compare(replace(one, rounding=rounding), found, "fp32").verdict is OutputVerdict.WRONG
+
+
+def test_a_reference_that_16_bits_do_not_hold_has_no_rounding(tmp_path: Path, scores: "np.ndarray") -> None:
+    one = answers(tmp_path, scores, scores.argmax(-1), "a")
+    nothing = answers(tmp_path, np.full(scores.shape, np.nan), scores.argmax(-1), "b")
+    assert rounding_of(one, nothing.rows_file, (NEW_TOKENS, VOCAB)) is None  # type: ignore[arg-type]
+
+
+def test_a_fault_after_one_prompt_does_not_drown(tmp_path: Path, scores: "np.ndarray") -> None:
+    faulty = scores.copy()
+    faulty[2] = noisy(scores, 0.15)[2]
+    one = answers(tmp_path, scores, scores.argmax(-1), "a")
+    found = compare(one, answers(tmp_path, faulty, scores.argmax(-1), "b"), "16-bit")
+    assert found.verdict is OutputVerdict.WRONG
+    assert found.kl is not None
+    assert found.kl < 0.01
+    assert found.detail.startswith("diverges from the reference by 0.0")
+    assert "after prompt 3 of 3 (0.001 allowed)" in found.detail
+
+
+def test_a_token_sent_to_another_expert_at_one_position_is_no_fault(tmp_path: Path, scores: "np.ndarray") -> None:
+    sent = noisy(scores, 0.02)
+    sent[1, 3] = noisy(scores, 0.3)[1, 3]
+    one = answers(tmp_path, scores, scores.argmax(-1), "a")
+    assert compare(one, answers(tmp_path, sent, scores.argmax(-1), "b"), "16-bit").verdict is OutputVerdict.RIGHT
+
+
+@pytest.mark.parametrize(("precision", "deviation"), [("8-bit", 0.15), ("4-bit", 0.9)])
+def test_a_lossy_engine_is_lossy_and_an_unrelated_one_wrong(
+    precision: str, deviation: float, tmp_path: Path, scores: "np.ndarray"
+) -> None:
+    lossy = noisy(scores, deviation)
     unrelated = np.random.default_rng(6).normal(0, 2, scores.shape)
     one = answers(tmp_path, scores, scores.argmax(-1), "a")
-    assert compare(one, answers(tmp_path, lossy, lossy.argmax(-1), "b"), "lossy").verdict is OutputVerdict.LOSSY
-    found = compare(one, answers(tmp_path, unrelated, unrelated.argmax(-1), "c"), "lossy")
+    found = compare(one, answers(tmp_path, lossy, lossy.argmax(-1), "b"), precision)
+    assert found.verdict is OutputVerdict.LOSSY
+    assert found.kl is not None
+    assert found.kl > 0.005
+    found = compare(one, answers(tmp_path, unrelated, unrelated.argmax(-1), "c"), precision)
     assert found.verdict is OutputVerdict.WRONG
-    assert found.detail.startswith("diverges from the reference by")
+    assert "of what scores of other positions do" in found.detail
+
+
+@pytest.mark.parametrize(("precision", "deviation"), [("8-bit", 0.15), ("4-bit", 0.9)])
+def test_a_lossy_engine_without_scores_is_judged_by_its_choices(
+    precision: str, deviation: float, tmp_path: Path, scores: "np.ndarray"
+) -> None:
+    one = answers(tmp_path, scores, scores.argmax(-1), "a")
+    lossy, unrelated = (
+        noisy(scores, deviation).argmax(-1),
+        np.random.default_rng(6).normal(0, 2, scores.shape).argmax(-1),
+    )
+    mute = {"rows_file": None, "row_shape": None}
+    found = [compare(one, replace(answers(tmp_path, scores, t, "b"), **mute), precision) for t in (lossy, unrelated)]  # type: ignore[arg-type]
+    assert [f.verdict for f in found] == [OutputVerdict.LOSSY, OutputVerdict.WRONG]
+
+
+def test_a_lossy_engine_must_choose_by_its_own_scores(tmp_path: Path, scores: "np.ndarray") -> None:
+    lossy = noisy(scores, 0.9)
+    one, other = answers(tmp_path, scores, scores.argmax(-1), "a"), answers(tmp_path, lossy, lossy.argmax(-1), "b")
+    swapped = (*other.tokens[:2], other.tokens[2][::-1], *other.tokens[3:])
+    found = compare(one, replace(other, tokens=swapped), "4-bit")
+    assert found.verdict is OutputVerdict.WRONG
+    assert "in a batch of 2" in found.detail
 
 
 def test_without_scores_the_first_departure_is_judged_by_the_reference(tmp_path: Path, scores: "np.ndarray") -> None:
     scores[0, 2, 7], scores[0, 2, 9] = 9.0, 8.99
     best = scores.argmax(-1)
     near, far = best.copy(), best.copy()
-    near[0, 2:] = 9  # nearly as good: two right engines may part here
-    far[0, 2:] = int(scores[0, 2].argmin())
+    near[0, 2] = 9  # nearly as good: two right engines may part here
+    far[0, 2] = int(scores[0, 2].argmin())
     one = answers(tmp_path, scores, best, "a")
     mute = {"rows_file": None, "row_shape": None}
-    near_answers = Answers(tokens=answers(tmp_path, scores, near, "b").tokens, **mute)  # type: ignore[arg-type]
-    far_answers = Answers(tokens=answers(tmp_path, scores, far, "c").tokens, **mute)  # type: ignore[arg-type]
+    near_answers = Answers(tokens=answers(tmp_path, scores, near, "b").tokens, **mute)
+    far_answers = Answers(tokens=answers(tmp_path, scores, far, "c").tokens, **mute)
     assert compare(one, near_answers, "fp32").verdict is OutputVerdict.RIGHT
     found = compare(one, far_answers, "16-bit")
     assert found.verdict is OutputVerdict.WRONG
@@ -81,8 +156,8 @@ def test_without_scores_the_first_departure_is_judged_by_the_reference(tmp_path:
 
 def test_swapped_batch_rows_are_wrong(tmp_path: Path, scores: "np.ndarray") -> None:
     one = answers(tmp_path, scores, scores.argmax(-1), "a")
-    swapped = (one.tokens[0], (one.tokens[1][1], one.tokens[1][0]), one.tokens[2])
-    found = compare(one, Answers(tokens=swapped, rows_file=one.rows_file, row_shape=one.row_shape), "16-bit")
+    swapped = (*one.tokens[:2], one.tokens[2][::-1], *one.tokens[3:])
+    found = compare(one, replace(one, tokens=swapped), "16-bit")
     assert found.verdict is OutputVerdict.WRONG
     assert "in a batch of 2" in found.detail
 
@@ -111,6 +186,7 @@ def test_the_fixed_prompts_are_fixed_and_fit_a_short_context() -> None:
     assert fixed_prompts(1000, 4096) == fixed_prompts(1000, 4096)
     assert [len(p) for p in fixed_prompts(1000, 4096)] == [24, 24, 96]
     assert [len(p) for p in fixed_prompts(1000, 32)] == [24, 24, 24]
+    assert [len(p) for p in fixed_prompts(1000, 4096, 1040)] == [24, 24, 96, 1040]
     assert all(3 <= t < 10 for p in fixed_prompts(10, 64) for t in p)
 
 
@@ -120,11 +196,46 @@ def test_the_fixed_prompts_are_fixed_and_fit_a_short_context() -> None:
         ("model", "float32", False, "fp32"),
         ("fp32", "bfloat16", False, "fp32"),
         ("model", "bfloat16", False, "16-bit"),
-        ("int8", "float32", True, "lossy"),
+        ("int8", "float32", True, "8-bit"),
+        ("int16", "bfloat16", True, "8-bit"),
+        ("int4", "bfloat16", True, "4-bit"),
     ],
 )
 def test_the_class_of_a_precision(precision: str, dtype: str, lossy: bool, expected: str) -> None:
     assert precision_class(precision, dtype, lossy=lossy) == expected
+
+
+@pytest.mark.parametrize(
+    ("affordable", "longest", "max_position", "window", "length"),
+    [
+        (1440, 544, 8192, None, 1040),  # the default cells afford it
+        (368, 640, 8192, None, 368),
+        (96, 128, 8192, None, 0),  # no longer than the others
+        (1440, 544, 512, None, 504),
+        (1440, 2048, 0, None, 1040),  # a model that names no longest context
+        (5000, 5000, 32768, 4096, 4112),  # 16 beyond the window, where one key less weighs most
+        (1440, 5000, 32768, 4096, 1040),
+        (1440, 544, 32768, 512, 528),
+        (1440, 512, 32768, 512, 504),  # who ignores the window is legal up to it
+        (1440, 544, 32768, 4096, 1040),
+        (1440, 544, 32768, 16, 1040),  # shown by the others
+    ],
+)
+def test_the_length_of_the_long_prompt(
+    affordable: int, longest: int, max_position: int, window: int | None, length: int
+) -> None:
+    assert long_prompt(affordable, longest, max_position, window) == length
+
+
+def test_the_long_prompt_is_judged_up_to_where_it_leaves(tmp_path: Path, scores: "np.ndarray") -> None:
+    four = np.concatenate([scores, noisy(scores[:1], 2)])
+    one = answers(tmp_path, four, four.argmax(-1), "a")
+    path = tuple(int(t) for t in four[3].argmax(-1))
+    one = replace(one, tokens=(*one.tokens, (path,)))
+    assert compare(one, replace(one, tokens=(*one.tokens[:-1], (path[:3],))), "fp32").verdict is OutputVerdict.RIGHT
+    left = (*path[:2], int(four[3, 2].argmin()))
+    found = compare(one, replace(one, tokens=(*one.tokens[:-1], (left,))), "fp32")
+    assert found.detail.startswith(f"token 3 after prompt 4 alone is {left[2]}, which the reference scores")
 
 
 def test_prompts_differ_by_seed_and_not_by_call() -> None:

@@ -45,7 +45,7 @@ def test_a_race_measures_checks_and_keeps_every_sample(tmp_path: Path) -> None:
     assert all(len(c.samples) >= 2 for c in first.cells)
     assert all(s.tpot_s is not None and s.tpot_s >= 0.02 for c in first.cells for s in c.samples)
     assert first.agreement.verdict is OutputVerdict.RIGHT
-    assert first.agreement.detail == "4 of 4 greedy paths equal"
+    assert first.agreement.detail == "5 of 5 greedy paths equal"
     assert tally.out == {"scripted:slow": 1}
     assert tally.ended == "one left"
 
