@@ -111,6 +111,8 @@ class Selection:
                     "e2e_s": r.e2e_s,
                     "ci95": list(r.ci95),
                     "n": r.n,
+                    "output": str(r.agreement.verdict),
+                    "kl": r.agreement.kl,
                 }
                 for r in self.ranking
             ],

@@ -179,7 +179,7 @@ def calibrate(
                 reporter=progress,
                 **asked,
             )
-        demand = {name: asked[name] for name in ("allow_lossy", "trust_remote_code", "tensor_parallel")}
+        demand = {name: asked[name] for name in ("allow_lossy", "max_kl", "trust_remote_code", "tensor_parallel")}
         _show_calibration(model, done, opened, as_json, demand)
 
 
@@ -207,6 +207,8 @@ def _show_calibration(model: str, done: "Calibration", cache: "Cache", as_json: 
             "calibration_id": tally.calibration_id,
             "ended": tally.ended,
             "seconds": tally.seconds,
+            "check_s": tally.check_s,
+            "check_share": tally.check_s / tally.seconds if tally.seconds else 0.0,
             "measured": len(tally.fresh),
             "reused": len(tally.outcomes) - len(tally.fresh),
             "out": dict(tally.out),

@@ -69,6 +69,7 @@ def explain(
     workload: Workload | str | None = None,
     host: HostSpec | None = None,
     allow_lossy: bool = False,
+    max_kl: float | None = None,
     trust_remote_code: bool = False,
     tensor_parallel: int = 1,
 ) -> Explanation:
@@ -87,6 +88,7 @@ def explain(
     demand = Demand(
         workload=asked,
         allow_lossy=allow_lossy,
+        max_kl=max_kl,
         trust_remote_code=trust_remote_code,
         tensor_parallel=tensor_parallel,
     )

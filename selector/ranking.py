@@ -6,7 +6,7 @@ from statistics import median
 from typing import NamedTuple
 
 from calibration.cost import Cost, covers, interval
-from calibration.measurement import Candidate, Measurement
+from calibration.measurement import Agreement, Candidate, Measurement
 from calibration.race import BAND, RATIO_CV
 from calibration.workload import Workload
 
@@ -69,6 +69,8 @@ class Ranked:
     memory_bytes: int
     covered: bool
     """The workload lies inside the measured cells."""
+    agreement: Agreement
+    """The verdict on the output, of the newest launch."""
     launches: tuple[Timed, ...]
     times: tuple[tuple[float, float], ...]
     """(TTFT, E2E) of each launch."""
@@ -157,6 +159,7 @@ def _ranked(record: Record, workload: Workload, hull: dict[int, bool]) -> Ranked
         n=len(chosen),
         memory_bytes=int(median([launch.memory_bytes for launch in chosen])),
         covered=bool(covering),
+        agreement=record.last.agreement,
         launches=tuple(chosen),
         times=tuple(zip(ttfts, ends, strict=True)),
     )

@@ -158,7 +158,7 @@ def _left_out(case: Case) -> str:
     pointless = sorted(variant.only_without & case.host.cpu_features)
     if pointless and not requested:
         return f"pointless on a CPU with {' and '.join(pointless)} (--backends {label})"
-    if variant.lossy and not case.demand.allow_lossy:
+    if variant.lossy and not case.demand.lossy:
         return "lossy (--allow-lossy)"
     asked_here = not variant.on_request_device or variant.on_request_device == device.kind
     if variant.on_request and asked_here and not requested:

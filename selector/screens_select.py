@@ -2,10 +2,11 @@
 
 from collections.abc import Iterator
 
+from calibration.measurement import OutputVerdict
 from selector.answer import Selection, Source
 from selector.explanation import Explanation, Group
 from selector.ranking import Ranked
-from selector.screen import age, columns, plural, seconds, seconds_within, size
+from selector.screen import age, columns, output, plural, seconds, seconds_within, size
 from selector.telling import reasons_of
 
 
@@ -18,8 +19,12 @@ def why(selection: Selection, *, now: float | None = None, across: int | None = 
         lines.append("  outside the measured cells: extrapolated")
     if selection.tie:
         lines.append(f"  as fast as {' and '.join(selection.tie)}: chosen by {_broken(selection)}")
-    rows = [_times(ranked, selection.objective) for ranked in selection.ranking]
-    lines += ["  " + line for line in columns(rows, "<>>>>")]
+    lossy = any(ranked.agreement.verdict is OutputVerdict.LOSSY for ranked in selection.ranking)
+    rows = [
+        _times(ranked, selection.objective) + ((output(ranked.agreement),) if lossy else ())
+        for ranked in selection.ranking
+    ]
+    lines += ["  " + line for line in columns(rows, "<>>>" + ">" * (selection.objective == "memory") + "<" * lossy)]
     notes = [("refused:", f"{name} ({reason})") for name, reason in _joined(selection)]
     notes += [("failed:", f"{f.candidate.label} ({f.kind} in {f.stage}: {f.message})") for f in selection.failed]
     notes += [("stale:", f"{s.candidate.label} ({', '.join(s.differences)})") for s in selection.stale]

@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from pathlib import Path
 
 from calibration.cache import Cache
@@ -16,7 +17,7 @@ from selector.host import HostSpec
 from selector.identity import identity
 from selector.model import ModelSpec
 from selector.ranking import OBJECTIVES, Record, rank, tied
-from selector.rules import Demand
+from selector.rules import Demand, Verdict
 from selector.telling import Telling, all_wrong, calibrate_command, refusal
 
 _selections = memo.Memo(1024)
@@ -32,6 +33,7 @@ def select(
     host: HostSpec | None = None,
     strict: bool = False,
     allow_lossy: bool = False,
+    max_kl: float | None = None,
     trust_remote_code: bool = False,
     tensor_parallel: int = 1,
 ) -> Selection:
@@ -45,6 +47,7 @@ def select(
         cache: an open cache, a path or a SQLAlchemy URL.
         strict: an answer that nothing measured supports is an error.
         allow_lossy: int8 and the like may be chosen for a model that is more precise.
+        max_kl: they may be chosen where their measured divergence from the reference is at most so many nats.
 
     Raises:
         ModelError, UsageError, CacheError: the model, an argument or the cache cannot be used.
@@ -61,6 +64,7 @@ def select(
         host=host,
         strict=strict,
         allow_lossy=allow_lossy,
+        max_kl=max_kl,
         trust_remote_code=trust_remote_code,
         tensor_parallel=tensor_parallel,
     )
@@ -79,6 +83,7 @@ def choose(
     host: HostSpec | None = None,
     strict: bool = False,
     allow_lossy: bool = False,
+    max_kl: float | None = None,
     trust_remote_code: bool = False,
     tensor_parallel: int = 1,
 ) -> Selection:
@@ -95,6 +100,7 @@ def choose(
     demand = Demand(
         workload=asked,
         allow_lossy=allow_lossy,
+        max_kl=max_kl,
         trust_remote_code=trust_remote_code,
         tensor_parallel=tensor_parallel,
         requested=frozenset() if backend is None else frozenset({backend}),
@@ -109,14 +115,16 @@ def choose(
 def _choose(
     spec: ModelSpec, host: HostSpec, cache: Cache, demand: Demand, backend: str | None, objective: str, strict: bool
 ) -> Selection:
+    key = identity(spec, host, device_count=demand.tensor_parallel)
+    environments = memo.environments(host)
+    known = evidence(cache, key, environments)
     verdicts = memo.verdicts(spec, host, demand)
+    if demand.max_kl is not None:
+        verdicts = tuple(_near(v, known, demand.max_kl) for v in verdicts)
     legal = {v.candidate.label: v.candidate for v in verdicts if v.legal and not v.left_out}
     allowed = {label: c for label, c in legal.items() if backend in {None, c.backend, label}}
     if not allowed:
         raise refusal(spec, verdicts, backend)
-    key = identity(spec, host, device_count=demand.tensor_parallel)
-    environments = memo.environments(host)
-    known = evidence(cache, key, environments)
     wrong = {label for label, f in known.failed.items() if f.kind is FailureKind.WRONG_OUTPUT and _today(known, label)}
     records, source, origin = _evidence_for(legal, allowed, known, lambda: elsewhere(cache, key, environments))
     ranking = rank(records, demand.workload, objective)
@@ -164,6 +172,18 @@ def _choose(
         trust_remote_code=demand.trust_remote_code,
         tensor_parallel=demand.tensor_parallel,
     )
+
+
+def _near(verdict: Verdict, known: Evidence, max_kl: float) -> Verdict:
+    """Left out where it is lossy and was not found to be near enough, here: that of another model says nothing."""
+    label, candidate = verdict.candidate.label, verdict.candidate
+    if not verdict.legal or verdict.left_out or not find(candidate.backend).variant(candidate.variant).lossy:
+        return verdict
+    record = known.measured.get(label) or known.stale.get(label)
+    kl = record.last.agreement.kl if record else None
+    if kl is None:
+        return replace(verdict, left_out=f"lossy, and its divergence is not known (--max-kl {max_kl:g})")
+    return verdict if kl <= max_kl else replace(verdict, left_out=f"diverges by {kl:.2g} nats (--max-kl {max_kl:g})")
 
 
 def _evidence_for(

@@ -60,6 +60,7 @@ def calibrate_command(model: str, demand: Demand) -> str:
     """What a user types to have `model` measured for this demand."""
     options = ["--workload", demand.workload.label] if demand.workload != DEFAULT else []
     options += ["--allow-lossy"] if demand.allow_lossy else []
+    options += ["--max-kl", f"{demand.max_kl:g}"] if demand.max_kl is not None else []
     options += ["--trust-remote-code"] if demand.trust_remote_code else []
     return shlex.join(["autobackend", "calibrate", model, *options])
 

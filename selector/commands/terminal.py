@@ -72,6 +72,12 @@ cache_option = click.option(
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Print the answer as JSON.")
 lossy = click.option("--allow-lossy", is_flag=True, help="Allow variants less precise than the model, such as int8.")
+max_kl = click.option(
+    "--max-kl",
+    metavar="NATS",
+    type=click.FloatRange(0, min_open=True),
+    help="Allow those of them whose measured divergence is at most this.",
+)
 remote = click.option("--trust-remote-code", is_flag=True, help="Allow running the model's own code.")
 devices = click.option(
     "--tensor-parallel",
@@ -83,4 +89,4 @@ devices = click.option(
 )
 WORKLOAD_HELP = f"A label like pp512:tg128:b1 (prompt tokens, new tokens, batch), or {', '.join(STANDARD)}."
 workload_option = click.option("--workload", metavar="LABEL", help=f"{WORKLOAD_HELP} Default: chat.")
-demand_options = options(lossy, remote, devices)
+demand_options = options(lossy, max_kl, remote, devices)

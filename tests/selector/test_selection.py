@@ -18,6 +18,7 @@ from selector.answer import Source
 from selector.identity import environment_of
 from selector.model import ModelSpec
 from selector.rules import Demand, judge
+from selector.screens_select import why
 from selector.selection import choose
 from tests.selector.launches import (
     DAY,
@@ -110,6 +111,8 @@ def test_the_fastest_of_what_was_measured_here(cache: Cache) -> None:
                 "e2e_s": pytest.approx(0.650),
                 "ci95": [pytest.approx(0.650), pytest.approx(0.650)],
                 "n": 3,
+                "output": "right",
+                "kl": 1e-9,
             },
             {
                 "candidate": CT2,
@@ -118,6 +121,8 @@ def test_the_fastest_of_what_was_measured_here(cache: Cache) -> None:
                 "e2e_s": pytest.approx(1.300),
                 "ci95": [pytest.approx(1.300), pytest.approx(1.300)],
                 "n": 3,
+                "output": "right",
+                "kl": 1e-9,
             },
         ],
         "rejected": [
@@ -334,6 +339,36 @@ def test_lossy_only_when_allowed(cache: Cache) -> None:
     with pytest.raises(IllegalBackend) as error:
         choose(MODEL, backend="ctranslate2:int8", cache=cache, host=HOST)
     assert error.value.message == f"ctranslate2:int8 cannot run {MODEL}\n  lossy (--allow-lossy)"
+
+
+def test_lossy_up_to_a_divergence(cache: Cache) -> None:
+    cache.add(*rounds("ctranslate2:int8", KEY, HOST, (0.2, 0.2), agreement=LOSSY), *rounds(SDPA, KEY, HOST, (1.0, 1.0)))
+    assert LOSSY.kl is not None
+    near = choose(MODEL, cache=cache, host=HOST, max_kl=LOSSY.kl)
+    assert near.candidate.label == "ctranslate2:int8"
+    assert near.to_json()["ranking"][0]["kl"] == LOSSY.kl
+    assert [line.rsplit("  ", 1)[1] for line in why(near)[1:3]] == ["lossy (KL 0.012)", "right"]
+    # Also where lossy ones are allowed: the bound holds.
+    far = choose(MODEL, cache=cache, host=HOST, max_kl=LOSSY.kl / 2, allow_lossy=True)
+    assert labels(far) == [SDPA]
+    left_out = {v.candidate.label: v.left_out for v in far.left_out}
+    assert left_out["ctranslate2:int8"] == f"diverges by {LOSSY.kl:.2g} nats (--max-kl {LOSSY.kl / 2:g})"
+    with pytest.raises(IllegalBackend) as error:
+        choose(MODEL, backend="ctranslate2:int8", cache=cache, host=HOST, max_kl=LOSSY.kl / 2)
+    assert error.value.message.endswith(f"diverges by {LOSSY.kl:.2g} nats (--max-kl {LOSSY.kl / 2:g})")
+
+
+def test_a_divergence_that_is_not_known_is_not_near(cache: Cache) -> None:
+    cache.add(*rounds(SDPA, KEY, HOST, (1.0, 1.0)))
+    mute = replace(LOSSY, kl=None)
+    for outcomes in ((), rounds("ctranslate2:int8", KEY, HOST, (0.2, 0.2), agreement=mute)):
+        cache.add(*outcomes)
+        found = choose(MODEL, cache=cache, host=HOST, max_kl=5.0)
+        assert found.candidate.label == SDPA
+        assert {v.left_out for v in found.left_out if v.candidate.label == "ctranslate2:int8"} == {
+            "lossy, and its divergence is not known (--max-kl 5)"
+        }
+        assert "ctranslate2:int8" not in {c.label for c in found.unmeasured}
 
 
 def test_forced_takes_the_best_variant_of_the_backend(cache: Cache) -> None:
