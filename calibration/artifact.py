@@ -21,6 +21,10 @@ from calibration.measurement import Candidate
 MANIFEST = "artifact.json"
 """Written last, outside the content: a folder without it was never finished."""
 CONTENT = "content"
+LOG = "prepare.log"
+"""What the maker printed, beside the manifest; a build may write it beside its folder."""
+SOON_S = 0.3
+"""Who sweeps holds a lock for a moment: that is no wait worth a word."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,6 +44,19 @@ class Artifact:
     @property
     def kind(self) -> str:
         return self.key.get("kind", "")
+
+    @property
+    def log(self) -> Path:
+        """What its maker printed; not there where it kept none."""
+        return self.path.parent / LOG
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unfinished:
+    """What a build has written so far, or had when it was killed."""
+
+    path: Path
+    bytes: int
 
 
 def converted_key(
@@ -78,28 +95,55 @@ class ArtifactStore:
         """The finished artifact of a key."""
         return _read(self.root / _name(key))
 
-    def make(self, key: Mapping[str, str], build: Callable[[Path], None]) -> Artifact:
+    def make(
+        self,
+        key: Mapping[str, str],
+        build: Callable[[Path], None],
+        *,
+        what: str = "the artifact",
+        needed_bytes: int = 0,
+        waiting: Callable[[], None] | None = None,
+        patience_s: float | None = None,
+    ) -> Artifact:
         """Find the artifact, or let `build` fill an empty folder and make it appear, whole or not at all.
 
-        Who wants the same artifact meanwhile waits for it. What a killed build left is swept by the next.
+        Who wants the same artifact meanwhile waits for it. What killed builds left, of this key or another, is swept.
+
+        Args:
+            what: that is made, for the sentence about space: `the conversion`.
+            needed_bytes: that the build will write; it does not begin where the disk has less.
+            waiting: told once when another process makes the same.
+            patience_s: how long to wait for it; None: as long as it takes.
 
         Raises:
             ArtifactError: no space or no permission. What `build` raises is passed on, and nothing is left.
+            TimeoutError: the other process was not done in time.
         """
         name = _name(key)
-        lock = filelock.FileLock(self.root / f"{name}.lock")
+        lock = filelock.FileLock(self._lock(name))
         with _as_artifact_error(self.root):
             self.root.mkdir(parents=True, exist_ok=True)
-            lock.acquire()
+            _acquire(lock, waiting, patience_s)
         try:
             found = self.get(key)
             if found is not None:
                 return found
             for left in self.root.glob(f"{name}.part-*"):
                 shutil.rmtree(left, ignore_errors=True)
+            self._sweep(but=name)
+            self._check_space(needed_bytes, what)
             return self._make(name, key, build)
         finally:
             lock.release()
+
+    def free_bytes(self) -> int:
+        """Free on the disk that keeps the artifacts.
+
+        Raises:
+            ArtifactError: the disk does not say.
+        """
+        with _as_artifact_error(self.root):
+            return shutil.disk_usage(_existing(self.root)).free
 
     def list(self) -> Sequence[Artifact]:
         """All that is finished, newest first."""
@@ -108,8 +152,18 @@ class ArtifactStore:
         found = [_read(folder) for folder in self.root.iterdir() if folder.is_dir()]
         return sorted((a for a in found if a is not None), key=lambda a: a.created_at, reverse=True)
 
-    def prune(self, *, older_than_days: float | None = None, kinds: Collection[str] = ()) -> Sequence[Artifact]:
-        """Delete artifacts (all, or only of some kinds or above an age) and what killed builds left.
+    def unfinished(self) -> Sequence[Unfinished]:
+        """What is being made now, and what killed builds left."""
+        return [Unfinished(path=part, bytes=size_of(part)) for part in sorted(self.root.glob("*.part-*"))]
+
+    def prune(
+        self,
+        *,
+        older_than_days: float | None = None,
+        kinds: Collection[str] = (),
+        only: Callable[[Artifact], bool] = lambda _: True,
+    ) -> Sequence[Artifact]:
+        """Delete artifacts (all, or only of some kinds, above an age, or as `only` says) and what killed builds left.
 
         Returns:
             What was deleted.
@@ -118,7 +172,7 @@ class ArtifactStore:
             ArtifactError: no permission.
         """
         before = time.time() - (older_than_days or 0.0) * 86400
-        doomed = [a for a in self.list() if a.created_at <= before and (not kinds or a.kind in kinds)]
+        doomed = [a for a in self.list() if a.created_at <= before and (not kinds or a.kind in kinds) and only(a)]
         with _as_artifact_error(self.root):
             for artifact in doomed:
                 folder = artifact.path.parent
@@ -143,7 +197,7 @@ class ArtifactStore:
             with _as_artifact_error(self.root):
                 manifest = {
                     "key": dict(key),
-                    "bytes": sum(f.stat().st_size for f in content.rglob("*") if f.is_file()),
+                    "bytes": size_of(content),
                     "seconds": seconds,
                     "created_at": time.time(),
                 }
@@ -159,12 +213,68 @@ class ArtifactStore:
             raise ArtifactError(f"{final} vanished while it was made", "run the command again")
         return made
 
-    def _sweep(self) -> None:
-        """Delete parts that nobody is building: their lock is free."""
+    def _check_space(self, needed_bytes: int, what: str) -> None:
+        if needed_bytes <= 0:
+            return
+        free = self.free_bytes()
+        if free < needed_bytes:
+            needed, there = (f"{count / 2**30:.1f} GiB" for count in (needed_bytes, free))
+            raise ArtifactError(
+                f"needs {needed} on {disk_of(self.root)} for {what}; {there} are free",
+                "autobackend artifacts prune frees some, AUTOBACKEND_ARTIFACTS names a folder on another disk",
+            )
+
+    def _lock(self, name: str) -> Path:
+        return self.root / f"{name}.lock"
+
+    def _sweep(self, but: str = "") -> None:
+        """Delete parts that nobody is building: their lock is free.
+
+        Args:
+            but: name of an artifact whose lock this process holds.
+        """
         for part in self.root.glob("*.part-*"):
-            lock = filelock.FileLock(self.root / f"{part.name.partition('.')[0]}.lock")
-            with contextlib.suppress(filelock.Timeout), lock.acquire(timeout=0):
-                shutil.rmtree(part, ignore_errors=True)
+            name = part.name.partition(".")[0]
+            if name != but:
+                lock = filelock.FileLock(self._lock(name))
+                with contextlib.suppress(filelock.Timeout), lock.acquire(timeout=0):
+                    shutil.rmtree(part, ignore_errors=True)
+
+
+def size_of(folder: Path) -> int:
+    """Bytes of all files below a folder; files that come and go meanwhile may or may not count."""
+    total = 0
+    for file in folder.rglob("*"):
+        with contextlib.suppress(OSError):
+            total += file.stat().st_size if file.is_file() else 0
+    return total
+
+
+def disk_of(folder: Path) -> Path:
+    """The mount point of the disk that holds a folder, or would."""
+    place = _existing(folder).resolve()
+    while not place.is_mount():
+        place = place.parent
+    return place
+
+
+def _existing(folder: Path) -> Path:
+    """The folder, or the nearest above it that is there."""
+    return next(place for place in (folder.absolute(), *folder.absolute().parents) if place.is_dir())
+
+
+def _acquire(lock: filelock.BaseFileLock, waiting: Callable[[], None] | None, patience_s: float | None) -> None:
+    """Take a lock; say so where another process holds it. Waits in short sleeps, which Ctrl-C ends.
+
+    Raises:
+        TimeoutError: it was not free in time.
+    """
+    with contextlib.suppress(filelock.Timeout):
+        lock.acquire(timeout=SOON_S if patience_s is None else min(SOON_S, patience_s))
+        return
+    if waiting is not None:
+        waiting()
+    lock.acquire(timeout=-1 if patience_s is None else max(0.0, patience_s - SOON_S))
 
 
 def _name(key: Mapping[str, str]) -> str:
@@ -212,6 +322,8 @@ def _as_artifact_error(root: Path, errnos: Collection[int] | None = None) -> Ite
     """Tell what the file system refuses (only `errnos`, where given) as an ArtifactError."""
     try:
         yield
+    except filelock.Timeout:  # an OSError too
+        raise
     except OSError as error:
         if errnos is not None and error.errno not in errnos:
             raise

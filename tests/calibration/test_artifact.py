@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from calibration.artifact import ArtifactStore
+from calibration.artifact import LOG, ArtifactStore, disk_of
 from calibration.errors import ArtifactError
 
 KEY = {"kind": "converted", "model": "gpt2", "variant": "int8"}
@@ -41,7 +41,7 @@ def start(tmp_path: Path) -> Callable[[str], "subprocess.Popen[str]"]:
 
     def begin(body: str) -> "subprocess.Popen[str]":
         program = (
-            "import sys, time; from pathlib import Path; from calibration.artifact import ArtifactStore\n"
+            "import sys, time; from pathlib import Path; from calibration.artifact import LOG, ArtifactStore, disk_of\n"
             f"root = Path({str(tmp_path)!r})\n"
             "def build(folder):\n"
             "    with (root / 'builds').open('a') as file: file.write('built\\n')\n"
@@ -121,13 +121,12 @@ def test_a_killed_build_leaves_nothing_that_looks_finished(
     process.communicate()
     store = ArtifactStore(tmp_path / "store")
     assert (store.get(KEY), store.list(), len(parts(store.root))) == (None, [], 1)
-    if times:  # another key's build does not touch it, a prune or the next build of this one sweeps it
-        store.make(OTHER, fill)
-        assert len(parts(store.root)) == 1
+    assert [u.bytes for u in store.unfinished()] == [4]
     if times == 2:
-        assert [a.key for a in store.prune()] == [OTHER]
-    else:
-        assert store.make(KEY, fill).bytes == 8
+        assert store.prune() == []
+    else:  # the next build of this key sweeps it, and that of another key too
+        assert store.make(OTHER if times else KEY, fill).bytes == 8
+    assert store.unfinished() == []
     assert parts(store.root) == []
 
 
@@ -139,6 +138,63 @@ def test_who_asks_meanwhile_waits_and_gets_the_same(
     assert ends == ["['half', 'weights']"] * 3
     assert (tmp_path / "builds").read_text() == "built\n"
     assert parts(tmp_path / "store") == []
+
+
+def test_who_waits_is_told_once_and_waits_no_longer_than_he_may(
+    start: Callable[[str], "subprocess.Popen[str]"], tmp_path: Path
+) -> None:
+    process = start("time.sleep(60)")
+    assert process.stdout is not None
+    process.stdout.readline()
+    told: list[str] = []
+    store = ArtifactStore(tmp_path / "store")
+    with pytest.raises(TimeoutError):
+        store.make(KEY, must_not_build, waiting=lambda: told.append("waiting"), patience_s=0.6)
+    assert told == ["waiting"]
+    process.kill()
+    process.communicate()
+    assert store.make(KEY, fill, waiting=lambda: told.append("again")).bytes == 8
+    assert told == ["waiting"]
+
+
+def test_ctrl_c_ends_the_wait(start: Callable[[str], "subprocess.Popen[str]"], tmp_path: Path) -> None:
+    process = start("time.sleep(60)")
+    assert process.stdout is not None
+    process.stdout.readline()
+
+    def interrupt() -> None:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGINT)).start()
+
+    with pytest.raises(KeyboardInterrupt):
+        ArtifactStore(tmp_path / "store").make(KEY, must_not_build, waiting=interrupt)
+    process.kill()
+    process.communicate()
+
+
+def test_what_cannot_fit_does_not_begin(tmp_path: Path) -> None:
+    store = ArtifactStore(tmp_path / "store")
+    with pytest.raises(ArtifactError) as caught:
+        store.make(KEY, must_not_build, what="the conversion", needed_bytes=1 << 60)
+    disk = re.escape(str(disk_of(tmp_path)))
+    assert re.fullmatch(
+        rf"needs 1073741824\.0 GiB on {disk} for the conversion; \d+\.\d GiB are free", caught.value.message
+    )
+    assert caught.value.mend == (
+        "autobackend artifacts prune frees some, AUTOBACKEND_ARTIFACTS names a folder on another disk"
+    )
+    assert (store.list(), store.unfinished()) == ([], [])
+    made = store.make(KEY, fill, needed_bytes=8)
+    assert store.make(KEY, must_not_build, needed_bytes=1 << 60) == made  # what is there needs no space
+
+
+def test_a_log_that_the_build_leaves_is_kept_beside_the_manifest(tmp_path: Path) -> None:
+    def logged(folder: Path) -> None:
+        fill(folder)
+        (folder.parent / LOG).write_text("converting\n")
+
+    made = ArtifactStore(tmp_path).make(KEY, logged)
+    assert (made.log.read_text(), made.bytes) == ("converting\n", 8)
 
 
 def test_threads_wait_for_one_another_too(tmp_path: Path) -> None:
@@ -181,6 +237,7 @@ def test_list_is_newest_first_and_prune_takes_by_age_and_kind(tmp_path: Path) ->
     first, second = store.make(KEY, fill), store.make(OTHER, fill)
     assert list(store.list()) == [second, first]
     assert store.prune(older_than_days=1) == []
+    assert store.prune(only=lambda artifact: artifact.key["model"] == "another") == []
     assert list(store.prune(kinds=["converted"])) == [first]
     assert list(store.list()) == [second] and not first.path.exists()
     assert list(store.prune()) == [second]
