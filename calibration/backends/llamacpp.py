@@ -510,13 +510,13 @@ def _quantise(source: Path, destination: Path, name: str) -> None:
     experts = int(experts_field.contents()) if experts_field else 0
     tied = all(tensor.name != "output.weight" for tensor in reader.tensors)
     writer = gguf.GGUFWriter(destination, family)
+    # Before the vocabulary, where readers of the head alone find it.
+    writer.add_file_type(int(gguf.LlamaFileType[f"MOSTLY_{name.upper()}"]))
+    writer.add_quantization_version(gguf.GGML_QUANT_VERSION)
     for key, field in reader.fields.items():
-        if not key.startswith("GGUF.") and key not in {"general.architecture", "general.file_type"}:
+        if not key.startswith("GGUF.") and key not in _OWN_KEYS:
             inner = field.types[-1] if field.types[0] == gguf.GGUFValueType.ARRAY else None
             writer.add_key_value(key, field.contents(), field.types[0], sub_type=inner)
-    writer.add_file_type(int(gguf.LlamaFileType[f"MOSTLY_{name.upper()}"]))
-    if "general.quantization_version" not in reader.fields:
-        writer.add_quantization_version(gguf.GGML_QUANT_VERSION)
     chosen = []
     for tensor in reader.tensors:
         shape = [int(n) for n in reversed(tensor.shape)]
@@ -541,6 +541,9 @@ def _quantise(source: Path, destination: Path, name: str) -> None:
         )
     writer.close()
 
+
+_OWN_KEYS = frozenset({"general.architecture", "general.file_type", "general.quantization_version"})
+"""Of the source's metadata: what the quantised file says for itself."""
 
 _AT_ONCE = 1 << 24
 """Weights that are held in float32 while a tensor is quantised."""

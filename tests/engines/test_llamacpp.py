@@ -307,7 +307,8 @@ def test_a_pre_tokenizer_without_a_name_is_refused(tiny: Folder, tmp_path: Path)
     shutil.copytree(tiny("llama"), tmp_path / "model")
     file = tmp_path / "model" / "tokenizer.json"
     told = json.loads(file.read_text())
-    told["pre_tokenizer"] = {"type": "Sequence", "pretokenizers": [{"type": "Digits"}, told["pre_tokenizer"]]}
+    digits = {"type": "Digits", "individual_digits": True}
+    told["pre_tokenizer"] = {"type": "Sequence", "pretokenizers": [digits, told["pre_tokenizer"]]}
     file.write_text(json.dumps(told))
     asked = replace(tiny_models.job(tiny("llama"), BACKEND, "f32"), model_dir=tmp_path / "model")
     (tmp_path / "made").mkdir()
