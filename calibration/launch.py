@@ -1,6 +1,7 @@
 """One launch: a candidate's process from start to end, as an Outcome."""
 
 import math
+import shutil
 import time
 import uuid
 from collections.abc import Callable, Mapping
@@ -19,8 +20,8 @@ from calibration.agreement import (
     long_prompt,
     precision_class,
 )
-from calibration.artifact import Artifact, ArtifactStore, converted_key
-from calibration.backend import Variant
+from calibration.artifact import LOG, Artifact, ArtifactStore, converted_key
+from calibration.backend import PREPARE_S_PER_GIB, Variant
 from calibration.environment import POLICY
 from calibration.errors import ArtifactError
 from calibration.measurement import (
@@ -35,6 +36,7 @@ from calibration.measurement import (
     OutputVerdict,
     Sample,
 )
+from calibration.preparation import Watch, estimate
 from calibration.supervisor import Reply, Trouble, Worker
 from calibration.workload import Workload
 
@@ -85,6 +87,8 @@ class Subject:
     tensor_parallel: int = 1
     max_position: int = 0
     """Longest context; 0 where the model names none."""
+    parameters: int = 0
+    """0 where it is not known."""
     sliding_window: int | None = None
 
 
@@ -97,7 +101,8 @@ class Entry:
     python: Path
     environment: Mapping[str, str]
     converter: str = ""
-    """Name and version of what `prepare` converts with."""
+    """Names and versions of all that `prepare` converts with."""
+    prepare_rate: float = PREPARE_S_PER_GIB
     source: str = ""
     """File of a backend that is not ours; the worker's interpreter need not have it installed."""
     variables: Mapping[str, str] = field(default_factory=dict)
@@ -355,18 +360,45 @@ class Launcher:
             prepared_as=entry.variant.prepared_as,
         )
 
+        expected = estimate(
+            entry.candidate.backend,
+            entry.variant,
+            parameters=self.subject.parameters,
+            dtype=self.subject.dtype,
+            rate=entry.prepare_rate,
+            known=self.store.list(),
+        )
+
+        def tell(elapsed_s: float, written_bytes: int) -> None:
+            self.reporter.event(
+                "preparing", candidate=entry.label, estimate=expected, elapsed_s=elapsed_s, bytes=written_bytes
+            )
+
         def build(destination: Path) -> None:
-            self.reporter.event("prepare", candidate=entry.label)
-            with self.worker(entry, log) as worker:
+            self.reporter.event("prepare", candidate=entry.label, estimate=expected)
+            with self.worker(entry, log) as worker, Watch(destination, tell, self.clock):
                 self.opened(entry, worker, None, step, "prepare")
                 step.ask(worker, "prepare", self.limits.prepare_s, "prepare", destination=str(destination))
+            # What the worker printed so far is the conversion's: the one that measures begins after it.
+            shutil.copyfile(log, destination.parent / LOG)
 
         began = self.clock()
-
         try:
-            return self.store.make(key, build)
+            return self.store.make(
+                key,
+                build,
+                what="the conversion",
+                needed_bytes=expected.needed_bytes,
+                waiting=lambda: self.reporter.event("waiting", candidate=entry.label),
+                patience_s=step.left_s(),
+            )
         except ArtifactError as error:
-            raise GivenUp("prepare", Trouble(kind=FailureKind.REFUSED, message=error.message)) from error
+            mend = f" ({error.mend})" if error.mend else ""
+            raise GivenUp("prepare", Trouble(kind=FailureKind.REFUSED, message=error.message + mend)) from error
+        except TimeoutError as error:
+            message = "another calibration was still converting the same"
+            trouble = Trouble(kind=FailureKind.TIMED_OUT, message=message, at_deadline=True)
+            raise GivenUp("prepare", trouble) from error
         finally:
             self.once_s += self.clock() - began
 
@@ -406,6 +438,10 @@ class Step:
 
     def past_deadline(self) -> bool:
         return self._deadline is not None and self._clock() >= self._deadline
+
+    def left_s(self) -> float | None:
+        """Seconds to the deadline; None where there is none."""
+        return None if self._deadline is None else max(0.0, self._deadline - self._clock())
 
     def ask(self, worker: Worker, stage: str, timeout_s: float, verb: str, **fields: Any) -> Reply:
         left = math.inf if self._deadline is None else max(0.1, self._deadline - self._clock())

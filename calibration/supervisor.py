@@ -200,6 +200,9 @@ class Worker:
         name = signal.Signals(-code).name
         if name == "SIGKILL" and _oom_kills() > self._oom_kills:
             return Trouble(kind=FailureKind.OUT_OF_MEMORY, message="killed by the kernel when memory ran out")
+        if name == "SIGKILL":
+            why = "from outside, as by an out-of-memory killer: --again measures it anew"
+            return Trouble(kind=FailureKind.CRASHED, message=f"killed by {name} (signal 9) {why}")
         return Trouble(kind=FailureKind.CRASHED, message=f"killed by {name}")
 
     def _tree(self) -> list[psutil.Process]:

@@ -55,6 +55,7 @@ class CTranslate2Backend(Backend):
         url="https://github.com/OpenNMT/CTranslate2",
         package="ctranslate2",
         requires=("ctranslate2>=4.5", "torch>=2.4", "transformers>=5"),
+        prepare_s_per_gib=15.0,
         install="pip install 'autobackend[ctranslate2]'",
         devices=frozenset({"cpu", "cuda"}),
         architectures=_DECODERS,

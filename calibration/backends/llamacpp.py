@@ -76,6 +76,7 @@ class LlamaCppBackend(Backend):
         url="https://github.com/ggml-org/llama.cpp",
         package="xllamacpp",
         requires=("xllamacpp>=2026.10",),
+        prepare_s_per_gib=15.0,
         install="autobackend backends install llamacpp",
         # The wheel on PyPI computes on the CPU; those for CUDA, ROCm and Vulkan are in an index of their own (README of
         # xllamacpp, "Installation").

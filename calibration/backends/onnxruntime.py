@@ -40,6 +40,7 @@ class OnnxRuntimeBackend(Backend):
             "torch>=2.4",
             "transformers>=5",
         ),
+        prepare_s_per_gib=20.0,
         install="pip install 'autobackend[onnxruntime]'",
         # GPUs take a distribution of another name, onnxruntime-genai-cuda.
         devices=frozenset({"cpu"}),

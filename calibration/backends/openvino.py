@@ -51,6 +51,7 @@ class OpenVinoBackend(Backend):
         package="openvino-genai",
         requires=("openvino-genai>=2026.1", "openvino>=2026.1", "numpy>=1.26"),
         prepare_requires=("nncf>=3", "torch>=2.4", "transformers>=5"),
+        prepare_s_per_gib=40.0,
         install="pip install 'autobackend[openvino]'",
         # Its GPU plugin is for Intel's GPUs, which accelerators.py does not look for.
         devices=frozenset({"cpu"}),

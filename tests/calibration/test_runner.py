@@ -1,12 +1,15 @@
 """A calibration from first launch to last: what is measured, stored, resumed, checked and given up."""
 
 import json
+import re
+import threading
 from pathlib import Path
 from typing import Any
 
 import pytest
 from engines.racing import CELLS, entry, race
 
+from calibration.artifact import ArtifactStore, converted_key
 from calibration.cache import Cache
 from calibration.measurement import Failure, FailureKind, Measurement, Outcome, OutputVerdict
 from calibration.runner import Tally
@@ -133,10 +136,83 @@ def test_a_conversion_is_made_once_and_its_time_and_size_are_kept(tmp_path: Path
     assert all(o.artifact_bytes == 4 and o.prepare_s is not None for o in kept)
 
 
+def test_a_conversion_says_what_it_will_take_and_keeps_its_log(tmp_path: Path) -> None:
+    recorder = Recorder()
+    race(tmp_path, entry("converted", prepares=True), rounds=1, reporter=recorder, parameters=1 << 20)
+    (told,) = [fields["estimate"] for name, fields in recorder.events if name == "prepare"]
+    # float32: 4 bytes a parameter, read at 30 s a GiB by a converter that starts in 5 s.
+    assert (told.bytes, told.scratch_bytes, told.earlier) == (4 << 20, 0, 0)
+    assert told.seconds == pytest.approx(5 + 30 * (4 << 20) / 2**30)
+    (converted,) = [a for a in ArtifactStore(tmp_path / "artifacts").list() if a.kind == "converted"]
+    assert converted.log.read_text() == "converting\n"
+
+
+def test_a_conversion_tells_how_far_it_is(tmp_path: Path) -> None:
+    recorder = Recorder()
+    race(tmp_path, entry("converted", prepares=True, prepare="slower"), rounds=1, reporter=recorder, checked=False)
+    told = [fields for name, fields in recorder.events if name == "preparing"]
+    assert told
+    assert all(fields["candidate"] == "scripted:converted" and fields["elapsed_s"] > 0 for fields in told)
+
+
+def test_a_conversion_that_cannot_fit_is_a_stored_refusal_and_does_not_begin(tmp_path: Path) -> None:
+    recorder = Recorder()
+    entries = entry("converted", prepares=True), entry("good")
+    tally = race(tmp_path, *entries, rounds=1, reporter=recorder, parameters=1 << 60)
+    assert failures(tally) == {"scripted:converted": (FailureKind.REFUSED, "prepare")}
+    refused = next(o for o in tally.outcomes if isinstance(o, Failure))
+    assert re.fullmatch(
+        r"needs 4294967296\.0 GiB on /\S* for the conversion; \d+\.\d GiB are free \(autobackend artifacts prune frees"
+        r" some, AUTOBACKEND_ARTIFACTS names a folder on another disk\)",
+        refused.message,
+    )
+    assert "prepare" not in [name for name, _ in recorder.events]
+    assert launches(tally) == {"scripted:good": 1}
+
+
+def test_who_waits_for_the_same_conversion_says_so_and_no_longer_than_the_budget(tmp_path: Path) -> None:
+    store = ArtifactStore(tmp_path / "artifacts")
+    key = converted_key(
+        weights="none", candidate=entry("converted").candidate, converter="", model="counting", prepared_as=""
+    )
+    begun, go_on = threading.Event(), threading.Event()
+
+    def slow(folder: Path) -> None:
+        begun.set()
+        go_on.wait()
+        (folder / "converted").write_text("done")
+
+    other = threading.Thread(target=lambda: store.make(key, slow))
+    other.start()
+    begun.wait()
+    recorder = Recorder()
+    try:
+        tally = race(
+            tmp_path, entry("converted", prepares=True), rounds=1, reporter=recorder, checked=False, budget_s=1.0
+        )
+    finally:
+        go_on.set()
+        other.join()
+    assert [n for n, _ in recorder.events] == ["round", "launch", "waiting", "end"]
+    assert (tally.ended, tally.unmeasured) == ("budget", ("scripted:converted",))
+
+
+def test_a_worker_killed_from_outside_is_a_stored_crash_that_names_the_mend(tmp_path: Path) -> None:
+    tally = race(tmp_path, entry("killed", load="killed"), entry("good"), rounds=1, checked=False)
+    killed = next(o for o in tally.outcomes if isinstance(o, Failure))
+    assert (killed.kind, killed.message) == (
+        FailureKind.CRASHED,
+        "killed by SIGKILL (signal 9) from outside, as by an out-of-memory killer: --again measures it anew",
+    )
+    assert launches(tally) == {"scripted:good": 1}
+
+
 def test_a_conversion_that_dies_leaves_nothing_that_looks_finished(tmp_path: Path) -> None:
     tally = race(tmp_path, entry("dies", prepares=True, prepare="abort"), rounds=1)
     assert failures(tally) == {"scripted:dies": (FailureKind.CRASHED, "prepare")}
     assert list((tmp_path / "artifacts").rglob("converted")) == []
+    died = next(o for o in tally.outcomes if isinstance(o, Failure))
+    assert died.log_tail.startswith("converting")
 
 
 def test_a_budget_that_is_spent_leaves_the_rest_unmeasured(tmp_path: Path) -> None:

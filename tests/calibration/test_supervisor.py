@@ -24,7 +24,7 @@ def a_worker(tmp_path: Path, *, limit: int = 8 << 30, **variables: str) -> Worke
 
 
 def opened(worker: Worker, tmp_path: Path, **options: object) -> None:
-    variant = {**asdict(Variant(name="plain", options=options)), "devices": [], "only_without": []}
+    variant = {**asdict(Variant(name="plain", options=options)), "devices": [], "only_without": [], "cpu_features": []}
     job = {
         "model_dir": str(tmp_path), "artifact_dir": None, "dtype": "float32", "vocab_size": 64, "device": "cpu",
         "threads": 1, "max_context_tokens": 128, "max_batch": 4, "trust_remote_code": False, "tensor_parallel": 1,

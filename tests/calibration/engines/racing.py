@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +56,7 @@ def subject(folder: Path) -> Subject:
     )
 
 
-def race(folder: Path, *entries: Entry, checked: bool = True, **more: Any) -> Tally:
+def race(folder: Path, *entries: Entry, checked: bool = True, parameters: int = 0, **more: Any) -> Tally:
     """Calibrate in `folder`, which keeps the cache and the artifacts."""
     (folder / "model").mkdir(exist_ok=True)
     settings: Mapping[str, Any] = {"limits": LIMITS, "reporter": Silent(), **more}
@@ -63,7 +64,7 @@ def race(folder: Path, *entries: Entry, checked: bool = True, **more: Any) -> Ta
     with Cache.open(folder / "cache.db") as cache:
         return calibrate(
             entries,
-            subject(folder / "model"),
+            replace(subject(folder / "model"), parameters=parameters),
             CELLS,
             cache,
             ArtifactStore(folder / "artifacts"),

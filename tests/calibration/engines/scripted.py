@@ -106,3 +106,7 @@ def misbehave(how: str) -> None:
         Path(os.environ["SCRIPTED_CHILD_FILE"]).write_text(str(child.pid))
     elif how == "slow":
         time.sleep(0.3)
+    elif how == "slower":
+        time.sleep(1.5)
+    elif how == "killed":
+        os.kill(os.getpid(), signal.SIGKILL)
