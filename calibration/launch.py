@@ -308,7 +308,9 @@ class Launcher:
         rows_file = self.folder / "candidate.f32"
         along = [list(self._reference.path(i)[:-1]) for i in range(len(self.check_prompts()))]
         found = self.answers(worker, step, along, rows_file, self.limits.sample_s)
-        precision = precision_class(entry.variant.precision, self.subject.dtype, lossy=entry.variant.lossy)
+        variant = entry.variant
+        as_is = self.subject.identity.quant != "none" and variant.precision == "model"
+        precision = precision_class(variant.precision, self.subject.dtype, lossy=variant.lossy, quantised=as_is)
         agreement = compare(self._reference, found, precision)
         self.agreements[entry.label] = agreement
         rows_file.unlink(missing_ok=True)
