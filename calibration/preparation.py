@@ -12,6 +12,8 @@ from calibration.backend import Variant
 
 START_S = 5.0
 """A converter's own start: an interpreter that imports torch and the converter, 3 to 6 s on two cores."""
+WRITE_S_PER_GIB = 20.0
+"""Random weights: 16 to 20 s a GiB for 0.1 to 0.5 B parameters on two cores."""
 EVERY_S = 0.5
 """How often a running conversion is looked at."""
 
@@ -59,14 +61,25 @@ def estimate(
     quantises = variant.precision in {"int8", "int4"}
     earlier = [a for a in known if a.kind == "converted" and a.key.get("backend") == backend and a.bytes > 0]
     alike = [a for a in earlier if a.key.get("variant") == (variant.prepared_as or variant.name)] or earlier
-    if alike:
-        seconds = made * sum(a.seconds for a in alike) / sum(a.bytes for a in alike)
-        seconds = max(seconds, min(a.seconds for a in alike) / 2)
-    else:
-        seconds = START_S + rate * parameters * own / 2**30
     return Estimate(
-        seconds=seconds, bytes=int(made), scratch_bytes=int(parameters * own) if quantises else 0, earlier=len(alike)
+        seconds=_as_earlier(made, alike) if alike else START_S + rate * parameters * own / 2**30,
+        bytes=int(made),
+        scratch_bytes=int(parameters * own) if quantises else 0,
+        earlier=len(alike),
     )
+
+
+def checkpoint_estimate(weight_bytes: int, known: Sequence[Artifact]) -> Estimate:
+    """Time and disk of random weights, by the time that earlier ones took, else by WRITE_S_PER_GIB."""
+    earlier = [a for a in known if a.kind == "checkpoint" and a.bytes > 0]
+    seconds = _as_earlier(weight_bytes, earlier) if earlier else START_S + WRITE_S_PER_GIB * weight_bytes / 2**30
+    return Estimate(seconds=seconds, bytes=weight_bytes, scratch_bytes=0, earlier=len(earlier))
+
+
+def _as_earlier(count: float, earlier: Sequence[Artifact]) -> float:
+    """Seconds for so many bytes; never much below the quickest, since every maker has a start that no size shortens."""
+    rate = sum(a.seconds for a in earlier) / sum(a.bytes for a in earlier)
+    return max(count * rate, min(a.seconds for a in earlier) / 2)
 
 
 class Watch:

@@ -1,11 +1,13 @@
 """The reference's answers to the fixed prompts: computed once for a model, kept as an artifact."""
 
 import json
+import shutil
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
 
 from calibration.agreement import CHECK_VERSION, NEW_TOKENS, PROMPT_TOKENS, Answers, Rounding, rounding_of
+from calibration.artifact import LOG
 from calibration.errors import ArtifactError
 from calibration.launch import Entry, GivenUp, Launcher, Step
 
@@ -45,9 +47,17 @@ def reference_of(entry: Entry) -> Callable[[Launcher], Answers | None]:
                 "rounding": asdict(rounding) if rounding else None,
             }
             (destination / "answers.json").write_text(json.dumps(told), encoding="utf-8")
+            shutil.copyfile(log, destination.parent / LOG)
 
         try:
-            artifact = launcher.store.make(key, build)
+            artifact = launcher.store.make(
+                key,
+                build,
+                what="the reference",
+                # A row of float32 scores for every token of every path.
+                needed_bytes=len(prompts) * NEW_TOKENS * launcher.subject.vocab_size * 4,
+                waiting=lambda: launcher.reporter.event("waiting", what="computes the same reference"),
+            )
         except GivenUp as failed:
             launcher.reporter.event("reference_failed", message=f"{failed.trouble.kind}: {failed.trouble.message}")
             return None

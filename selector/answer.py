@@ -113,6 +113,8 @@ class Selection:
                     "n": r.n,
                     "output": str(r.agreement.verdict),
                     "kl": r.agreement.kl,
+                    "prepare_s": r.prepare_s,
+                    "artifact_bytes": r.artifact_bytes,
                 }
                 for r in self.ranking
             ],

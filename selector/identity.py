@@ -1,7 +1,7 @@
 """What a launch of a model on a host is a launch of: the cache's key, and the versions that make times comparable."""
 
-from calibration.backend import Backend
-from calibration.environment import environment
+from calibration.backend import Backend, Variant
+from calibration.environment import beside, environment, normalise, requirement_name
 from calibration.measurement import Identity
 from selector.host import HostSpec
 from selector.model import ModelSpec
@@ -31,3 +31,16 @@ def environment_of(backend: Backend, host: HostSpec) -> dict[str, str]:
         python=installation.python,
         bound=len(host.bound_cpus),
     )
+
+
+def converter_of(backend: Backend, variant: Variant, host: HostSpec) -> str:
+    """`onnxruntime-genai 0.18.0, onnx 1.20.0`: all that converts a model for the variant."""
+    installation = host.installations[backend.name]
+    facts = backend.facts.on(host.device.kind)
+    others = sorted({requirement_name(r) for r in (*facts.requires, *facts.prepare_requires, *variant.packages)})
+    names = dict.fromkeys([normalise(facts.package), *others])
+    found = {name: installation.versions[name] for name in names if name in installation.versions}
+    for pinned in facts.beside:
+        name = requirement_name(pinned)
+        found[name] = beside(installation.python, name) or "absent"
+    return ", ".join(f"{name} {version}" for name, version in found.items())

@@ -10,6 +10,7 @@ from calibration.backend import Backend, Engine, Job
 from calibration.checkpoint import SEED, checkpoint_key, random_weights_identity, write_random_checkpoint
 from calibration.errors import ArtifactError, AutobackendError, BackendError, ModelError
 from calibration.registry import find
+from selector.identity import converter_of
 from selector.model import ModelSpec
 
 if TYPE_CHECKING:
@@ -158,9 +159,7 @@ def _converted(selection: "Selection", backend: Backend) -> Artifact | None:
 
 
 def _converter(selection: "Selection", backend: Backend) -> str:
-    installation = selection.host.installations[backend.name]
-    package = backend.facts.on(selection.host.device.kind).package
-    return f"{package} {installation.versions.get(package, '')}"
+    return converter_of(backend, backend.variant(selection.variant), selection.host)
 
 
 def _weights_identity(spec: ModelSpec) -> str:

