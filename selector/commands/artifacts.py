@@ -1,5 +1,6 @@
 """`autobackend artifacts`: random checkpoints, converted models and references that were made once."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -13,7 +14,13 @@ if TYPE_CHECKING:
 KINDS = ("checkpoint", "converted", "reference")
 
 
-@click.group(epilog=examples("autobackend artifacts list", "autobackend artifacts prune --older-than 30"))
+@click.group(
+    epilog=examples(
+        "autobackend artifacts list",
+        "autobackend artifacts prune --older-than 30",
+        "autobackend artifacts prune --gone",
+    )
+)
 def artifacts() -> None:
     """What was made once: random checkpoints, converted models, references."""
 
@@ -29,7 +36,8 @@ def list_(as_json: bool) -> None:
     if as_json:
         show_json([_json(a) for a in found])
         return
-    if not found:
+    unfinished = store.unfinished()
+    if not found and not unfinished:
         click.echo(f"no artifacts in {store.root}", err=True)
         return
     rows = [("kind", "model", "backend", "size", "made in", "made")]
@@ -37,23 +45,56 @@ def list_(as_json: bool) -> None:
         (a.kind, a.key.get("model", "-"), _backend(a), size(a.bytes), seconds(a.seconds), age(a.created_at))
         for a in found
     ]
-    show(columns(rows, "<<<>>>"))
-    click.echo(f"{plural(len(found), 'artifact')}, {size(sum(a.bytes for a in found))} in {store.root}", err=True)
+    if found:
+        show(columns(rows, "<<<>>>"))
+    each = [
+        f"{size(sum(a.bytes for a in found if a.kind == kind))} {kind}" for kind in dict.fromkeys(map(_kind, found))
+    ]
+    total = f"{plural(len(found), 'artifact')}, {size(sum(a.bytes for a in found))}"
+    free = f"{size(store.free_bytes())} free"
+    parts = f" ({', '.join(each)})" if len(each) > 1 else ""
+    click.echo(f"{total}{parts} in {store.root}; {free}", err=True)
+    if unfinished:
+        left = f"{plural(len(unfinished), 'artifact')}, {size(sum(u.bytes for u in unfinished))}"
+        click.echo(f"unfinished: {left}; what killed makers left goes with the next prune", err=True)
 
 
 @artifacts.command()
 @click.option("--older-than", metavar="DAYS", type=click.FloatRange(0), help="Only those made longer ago.")
 @click.option("--kind", "kinds", multiple=True, type=click.Choice(KINDS), help="Only of this kind; may be repeated.")
+@click.option("--model", metavar="MODEL", help="Only of this model, as it was named.")
+@click.option("--gone", is_flag=True, help="Only of models that are not there any more.")
 @json_option
-def prune(older_than: float | None, kinds: tuple[str, ...], as_json: bool) -> None:
-    """Delete artifacts; what is needed again is made again."""
+def prune(older_than: float | None, kinds: tuple[str, ...], model: str | None, gone: bool, as_json: bool) -> None:
+    """Delete artifacts that meet every condition given (all without one); what is needed again is made again."""
     from calibration.artifact import ArtifactStore
 
-    gone = ArtifactStore().prune(older_than_days=older_than, kinds=kinds)
+    def meant(artifact: "Artifact") -> bool:
+        return (model is None or artifact.key.get("model") == model) and (not gone or _is_gone(artifact))
+
+    deleted = ArtifactStore().prune(older_than_days=older_than, kinds=kinds, only=meant)
     if as_json:
-        show_json([_json(a) for a in gone])
+        show_json([_json(a) for a in deleted])
     else:
-        click.echo(f"deleted {plural(len(gone), 'artifact')}, {size(sum(a.bytes for a in gone))}")
+        click.echo(f"deleted {plural(len(deleted), 'artifact')}, {size(sum(a.bytes for a in deleted))}")
+
+
+def _is_gone(artifact: "Artifact") -> bool:
+    """Whether the model was a folder or a file that is not there, or a shape that the library has not.
+
+    Relative paths were of another folder, perhaps: nothing is known of them. Neither of hub ids.
+    """
+    from selector.model import shape_names
+
+    name = artifact.key.get("model", "")
+    if name.startswith("shape:"):
+        return name.removeprefix("shape:") not in shape_names()
+    path = Path(name).expanduser()
+    return path.is_absolute() and not path.exists()
+
+
+def _kind(artifact: "Artifact") -> str:
+    return artifact.kind
 
 
 def _backend(artifact: "Artifact") -> str:

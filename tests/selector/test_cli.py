@@ -287,6 +287,25 @@ def test_artifacts(tmp_path: Path) -> None:
     assert ArtifactStore(tmp_path).list() == []
 
 
+def test_artifacts_of_one_model_or_of_models_that_are_gone_are_pruned_alone(tmp_path: Path) -> None:
+    given = {"AUTOBACKEND_ARTIFACTS": str(tmp_path / "store")}
+    store = ArtifactStore(tmp_path / "store")
+    there, hub = str(tmp_path), "owner/name"
+    for model in (there, str(tmp_path / "gone"), "shape:no-such-shape", MODEL, hub, "./relative"):
+        store.make({"kind": "converted", "model": model}, lambda folder: (folder / "x").write_bytes(bytes(1 << 20)))
+    store.make({"kind": "checkpoint", "model": MODEL}, lambda folder: None)
+    (store.root / "converted-0.part-1").mkdir()
+    said = run("artifacts", "list", **given).stderr.splitlines()
+    assert re.sub(r"[\d.]+ GiB free", "N GiB free", said[0]) == (
+        f"7 artifacts, 6 MiB (0 MiB checkpoint, 6 MiB converted) in {store.root}; N GiB free"
+    )
+    assert said[1] == "unfinished: 1 artifact, 0 MiB; what killed makers left goes with the next prune"
+    assert run("artifacts", "prune", "--gone", **given).stdout == "deleted 2 artifacts, 2 MiB\n"
+    assert store.unfinished() == []
+    assert run("artifacts", "prune", "--model", MODEL, **given).stdout == "deleted 2 artifacts, 1 MiB\n"
+    assert {a.key["model"] for a in store.list()} == {there, hub, "./relative"}
+
+
 def test_publish(path: Path, tmp_path: Path, host: HostSpec) -> None:
     out = tmp_path / "results"
     found = run("publish", "--cache", path, "--out", out)
