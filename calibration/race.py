@@ -27,8 +27,17 @@ RATIO_CV = PRIOR_CV * math.sqrt(2)
 
 
 def order(round: int, labels: Sequence[str]) -> list[str]:  # noqa: A002 - the word of the house
-    """The order of a round, reversed from one to the next: A B C, C B A, A B C."""
-    return list(labels if round % 2 else reversed(labels))
+    """The order of a round, reversed from one to the next: A B C, C B A, A B C.
+
+    The first variant of each backend comes before the second of any, so that a budget that ends early has met them all.
+    """
+    seen: dict[str, int] = {}
+    places = {}
+    for label in labels:
+        backend = label.partition(":")[0]
+        places[label] = seen[backend] = seen.get(backend, -1) + 1
+    broad = sorted(labels, key=places.__getitem__)
+    return broad if round % 2 else broad[::-1]
 
 
 def eliminate(history: Standing, band: float = BAND) -> set[str]:

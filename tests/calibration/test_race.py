@@ -24,6 +24,8 @@ def even(times: float) -> dict[Workload, Times]:
 
 def test_the_order_reverses_from_round_to_round() -> None:
     assert [order(n, ["a", "b", "c"]) for n in (1, 2, 3)] == [["a", "b", "c"], ["c", "b", "a"], ["a", "b", "c"]]
+    assert order(1, ["a:1", "a:2", "a:3", "b:1", "b:2", "c:1"]) == ["a:1", "b:1", "c:1", "a:2", "b:2", "a:3"]
+    assert order(2, ["a:1", "a:2", "b:1"]) == ["a:2", "b:1", "a:1"]
 
 
 @pytest.mark.parametrize(
