@@ -96,10 +96,10 @@ class Facts:
     prepare_requires: tuple[str, ...] = ()
     """Requirement strings that variants which prepare need besides."""
     prepare_s_per_gib: float = PREPARE_S_PER_GIB
-    """Seconds that a conversion takes for each GiB of weights that it reads, roughly: what is said until one was made."""
+    """Seconds that a conversion takes for each GiB of weights that it reads, roughly; said until one was made."""
     beside: tuple[str, ...] = ()
-    """Distributions, `name==version`, that variants which prepare need in a folder of their own, since their modules clash
-    with others' (environment.beside_folder)."""
+    """Distributions, `name==version`, that variants which prepare need in a folder of their own, since their modules
+    clash with others' (environment.beside_folder)."""
     cpu_features: frozenset[str] = frozenset()
     """On a CPU: what the wheel's machine code needs, `avx2`."""
     leaves_unused: frozenset[str] = frozenset()

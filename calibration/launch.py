@@ -44,7 +44,7 @@ REPEATS_LEAST, REPEATS_MOST = 2, 5
 CELL_SECONDS = 1.5
 """Repeats of a cell go on until it was timed this long, within the two bounds: they only steady a launch's median."""
 LONG_CALL_S = 4.0
-"""A call this long is timed once: its own length steadies it, and slow candidates would eat the budget of the others."""
+"""A call this long is timed once: its length steadies it, and slow candidates would eat the budget of the others."""
 WARM_UP_TOKENS = 2
 SHORT = len(PROMPT_TOKENS)
 """Number of short prompts of the check."""

@@ -38,7 +38,7 @@ def ask(engine: Engine, rows_file: Path, along: Answers | None = None) -> Answer
 
 
 def reference(folder: Path) -> Answers:
-    """transformers in float32 on the true checkpoint, with its own rounding error where that has 16 bits; kept there."""
+    """transformers in float32 on the true checkpoint, with its own rounding error where that has 16 bits."""
     exact = ask(_transformers(folder, "float32"), folder / "reference.f32")
     dtype = job(folder, find("transformers"), "eager").dtype
     if dtype == "float32":
