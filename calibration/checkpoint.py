@@ -25,8 +25,8 @@ SCORES_STD = 2.0
 """Standard deviation of scores over the vocabulary: a trained model's, and what agreement.py's tolerances are for."""
 
 BIAS = 0.1
-"""Deviation of a bias in parts of the deviation of the product that it is added to. Five times as large, those of values
-and of feed-forward layers, the same at all positions, would drown what the positions say."""
+"""Deviation of a bias in parts of the deviation of the product that it is added to. Five times as large, those of
+values and of feed-forward layers, the same at all positions, would drown what the positions say."""
 
 PROBE_TOKENS = 16
 
