@@ -1,6 +1,6 @@
 """Matrix: models x backend variants, host by host; each square a measurement, a refusal, a failure, or untested."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from statistics import median
@@ -59,6 +59,10 @@ class Published:
     verdicts: Mapping[str, tuple[Judged, ...]]
     """Model, as it was named: the verdicts on every variant, in the static order."""
     outcomes: tuple[Outcome, ...]
+    batching: Mapping[str, str] = field(default_factory=dict)
+    """Candidate label: what its engine does with several sequences (Facts.batching)."""
+    on_request: frozenset[str] = frozenset()
+    """Labels that are no candidates there unless named, whatever else is allowed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,6 +98,30 @@ class Square:
     """By view and workload label."""
     samples: Mapping[str, tuple[tuple[float, float | None], ...]] = field(default_factory=dict)
     """Cell label: (TTFT, TPOT) of every clean sample, seconds."""
+    batching: str = ""
+
+    @property
+    def backend(self) -> str:
+        return self.label.partition(":")[0]
+
+    @property
+    def variant(self) -> str:
+        return self.label.partition(":")[2]
+
+    @property
+    def measurement(self) -> Measurement | None:
+        return self.last if isinstance(self.last, Measurement) else None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Again:
+    """What to ask `calibrate` for, to have launches like these."""
+
+    cells: tuple[Workload, ...]
+    backends: tuple[str, ...] = ()
+    """Empty: every candidate that there is."""
+    lossy: bool = False
+    devices: int = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,6 +133,8 @@ class Row:
     squares: tuple[Square, ...]
     """One for each of Matrix.labels."""
     newest: float
+    again: tuple[Again, ...] = ()
+    """One for each set of cells that was measured."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,6 +148,11 @@ class Matrix:
     """By host, then model."""
     workloads: tuple[Workload, ...]
     """Those with figures: the standard ones first, then the measured cells."""
+
+    @property
+    def backends(self) -> tuple[str, ...]:
+        """Those of the labels, in the static order."""
+        return tuple(dict.fromkeys(label.partition(":")[0] for label in self.labels))
 
     def of(self, host: Published) -> tuple[Row, ...]:
         return tuple(row for row in self.rows if row.identity.host == host.host)
@@ -206,6 +241,7 @@ def _row(
                 lossy=lossy[label],
                 figures=figures.get(label, {}),
                 samples=_samples(record.last),
+                batching=host.batching.get(label, ""),
             )
         elif failure is not None:
             said = f"{failure.kind} in {failure.stage}: {failure.message}"
@@ -219,7 +255,60 @@ def _row(
         else:
             square = Square(label=label, state=State.UNTESTED)
         squares.append(square)
-    return Row(model=model, identity=identity, squares=tuple(squares), newest=outcomes[-1].started_at)
+    return Row(
+        model=model,
+        identity=identity,
+        squares=tuple(squares),
+        newest=outcomes[-1].started_at,
+        again=_again(identity, outcomes, verdicts, host.on_request),
+    )
+
+
+def _again(
+    identity: Identity, outcomes: Sequence[Outcome], verdicts: Mapping[str, Judged], on_request: Collection[str]
+) -> tuple[Again, ...]:
+    """What was asked for, as far as the launches show it, one for each set of cells."""
+    cells_of = {
+        o.calibration_id: tuple(dict.fromkeys(c.workload for c in o.cells))
+        for o in outcomes
+        if isinstance(o, Measurement)
+    }
+    launched: dict[tuple[Workload, ...], dict[str, bool]] = {}
+    for outcome in outcomes:
+        # A calibration of failures alone shows no cells; the others of its model say more.
+        if outcome.calibration_id in cells_of:
+            label = outcome.candidate.label
+            labels = launched.setdefault(cells_of[outcome.calibration_id], {})
+            labels[label] = labels.get(label, False) or (isinstance(outcome, Measurement) and _lossy(outcome))
+    found = []
+    for cells, labels in launched.items():
+        held_back = {label for label, v in verdicts.items() if v.left_out.startswith(LOSSY) and not v.reasons}
+        lossy = any(labels.values()) or not held_back.isdisjoint(labels)
+        ordinary = {label for label, v in verdicts.items() if not _barred(v)}
+        ordinary |= held_back.difference(on_request) if lossy else set()
+        some = bool(verdicts) and ordinary != set(labels)
+        found.append(
+            Again(
+                cells=cells,
+                backends=_named(labels, ordinary) if some else (),
+                lossy=lossy,
+                devices=identity.device_count,
+            )
+        )
+    return tuple(found)
+
+
+LOSSY = "lossy ("
+"""How rules begin to say that a variant is left out for being lossy."""
+
+
+def _named(labels: Iterable[str], ordinary: Iterable[str]) -> tuple[str, ...]:
+    """The labels, a backend's name for all its ordinary variants."""
+    found: dict[str, set[str]] = {}
+    for label in labels:
+        found.setdefault(label.partition(":")[0], set()).add(label)
+    whole = {b: {label for label in ordinary if label.partition(":")[0] == b} for b in found}
+    return tuple(name for b, its in found.items() for name in ([b] if its == whole[b] else sorted(its)))
 
 
 def _barred(judged: Judged) -> bool:

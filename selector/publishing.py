@@ -3,13 +3,14 @@
 import json
 import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from calibration.artifact import ArtifactStore
 from calibration.cache import Cache
 from calibration.errors import AutobackendError, CacheError
-from calibration.measurement import Outcome, from_json, to_json
+from calibration.measurement import Failure, Outcome, from_json, to_json
 from calibration.registry import all_backends
 from selector import memo
 from selector.explanation import explain
@@ -83,6 +84,8 @@ def read(path: Path) -> Published:
             environments={str(name): _texts(env) for name, env in told["environments"].items()},
             verdicts={str(m["model"]): tuple(_judged(v) for v in m["verdicts"]) for m in told["models"]},
             outcomes=tuple(from_json(record) for record in told["records"]),
+            batching=_texts(told.get("batching", {})),
+            on_request=frozenset(map(str, told.get("on_request", ()))),
         )
     except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
         raise CacheError(
@@ -109,6 +112,7 @@ def _host_file(host: HostSpec, outcomes: list[Outcome], now: float) -> dict[str,
     for device in told["devices"]:
         del device["free_bytes"]  # of the moment
     models = {outcome.model: outcome.identity for outcome in outcomes}
+    names, places = public_names(models), _places(host, models)
     verdicts = []
     for model, its in sorted(models.items()):
         try:
@@ -116,16 +120,83 @@ def _host_file(host: HostSpec, outcomes: list[Outcome], now: float) -> dict[str,
         except AutobackendError:
             continue  # a folder that is gone: its measurements stand, only what was refused is not known
         if identity(explanation.spec, host, device_count=its.device_count) == its:
-            verdicts.append({"model": model, "verdicts": explanation.to_json()["verdicts"]})
+            verdicts.append({"model": names[model], "verdicts": explanation.to_json()["verdicts"]})
     return {
         "format": FORMAT,
         "version": VERSION,
         "published_at": now,
         "host": told,
         "environments": memo.environments(host),
+        "batching": _batching(host),
+        "on_request": _on_request(host),
         "models": verdicts,
-        "records": [to_json(outcome) for outcome in outcomes],
+        "records": [{**to_json(o), "model": names[o.model], **_plain(o, places)} for o in outcomes],
     }
+
+
+def _batching(host: HostSpec) -> dict[str, str]:
+    """Candidate label: what its engine does with several sequences."""
+    return {
+        f"{name}:{variant.name}": variant.batching or backend.facts.on(host.device.kind).batching
+        for name, backend in all_backends().items()
+        for variant in backend.variants
+    }
+
+
+def _on_request(host: HostSpec) -> list[str]:
+    """Labels of variants that must be named to be candidates here."""
+    return [
+        f"{name}:{variant.name}"
+        for name, backend in all_backends().items()
+        for variant in backend.variants
+        if variant.on_request and variant.on_request_device in {"", host.device.kind}
+    ]
+
+
+def public_names(models: Iterable[str]) -> dict[str, str]:
+    """Name of each model for everybody to read: no folders of this machine, yet no two alike.
+
+    `/data/llama-q4_0.gguf` is `llama-q4_0.gguf`, a snapshot in the hub's cache is its hub id; shapes and hub ids stay.
+    """
+    found: dict[str, str] = {}
+    for model in sorted(set(models)):
+        name = short_name(model)
+        parts = Path(model).parts
+        # Two folders of one name are told apart by the folders that hold them.
+        for depth in range(2, len(parts)):
+            if name not in found.values():
+                break
+            name = "/".join(part.strip("/") for part in parts[-depth:])
+        found[model] = name
+    return found
+
+
+def short_name(model: str) -> str:
+    """See public_names."""
+    path = Path(model)
+    hub = next((part for part in path.parts if part.startswith("models--")), "")
+    if hub:
+        return hub.removeprefix("models--").replace("--", "/")
+    local = model.startswith(("/", ".", "~")) or len(path.parts) > 2 or path.suffix == ".gguf"
+    return path.name or model if local else model
+
+
+def _places(host: HostSpec, models: Iterable[str]) -> dict[str, str]:
+    """Folders of this machine that messages and logs may name, and what stands for them; the longest first."""
+    found = {str(Path(m).expanduser().absolute().parent): "..." for m in models if short_name(m) != m}
+    found |= {str(i.python.parent.parent): "PREFIX" for i in host.installations.values()}
+    found |= {str(ArtifactStore().root): "ARTIFACTS", tempfile.gettempdir(): "TMP", str(Path.home()): "~"}
+    return dict(sorted((pair for pair in found.items() if len(pair[0]) > 1), key=lambda pair: -len(pair[0])))
+
+
+def _plain(outcome: Outcome, places: Mapping[str, str]) -> dict[str, str]:
+    """What a failure says, without the folders of this machine."""
+    if not isinstance(outcome, Failure):
+        return {}
+    told = {"message": outcome.message, "log_tail": outcome.log_tail}
+    for folder, name in places.items():
+        told = {key: text.replace(folder, name) for key, text in told.items()}
+    return told
 
 
 def _write(path: Path, text: str) -> Path:

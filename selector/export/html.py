@@ -7,7 +7,24 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from calibration.measurement import Measurement
 from calibration.workload import Workload
-from selector.export.wording import LEGEND, TITLES, called, mark, reproduce, short, shown_first, tags
+from selector.export.wording import (
+    LEGEND,
+    TITLES,
+    best_of,
+    called,
+    converted,
+    idle,
+    launched,
+    mark,
+    of_backend,
+    reproduce,
+    reproduce_one,
+    short,
+    shown_first,
+    tags,
+    telling,
+    unlaunched,
+)
 from selector.matrix import Matrix, Published, Row, Square, State, View
 from selector.screen import day, output, plural, seconds, size
 
@@ -25,8 +42,8 @@ class Panel:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Cell:
-    """A square in one panel."""
+class Line:
+    """A square in a few words, in a panel's cell or in a model's own table."""
 
     square: Square
     css: str
@@ -52,19 +69,25 @@ def html(matrix: Matrix) -> str:
     return template.render(
         matrix=matrix,
         panels=list(_panels(matrix)),
+        first=shown_first(matrix),
         titles=TITLES,
         legend=LEGEND,
-        cell=_cell,
+        lines=_lines,
+        line=_line,
         anchor=_anchor,
+        model_anchor=_model_anchor,
         tip=_tip,
+        launched=launched,
+        unlaunched=unlaunched,
+        idle=idle,
         called=called,
+        converted=converted,
         day=day,
         seconds=seconds,
         size=size,
         output=output,
         reproduce=reproduce,
-        is_measurement=lambda outcome: isinstance(outcome, Measurement),
-        backends=list(dict.fromkeys(label.partition(":")[0] for label in matrix.labels)),
+        reproduce_one=reproduce_one,
         quants=sorted({row.identity.quant for row in matrix.rows}),
     )
 
@@ -82,23 +105,37 @@ def _panels(matrix: Matrix) -> Iterator[Panel]:
 def _anchor(host: Published, row: Row, square: Square) -> str:
     """Id of a square's story; made of what is in the matrix, so that a link to it lasts."""
     label = "".join(c if c.isalnum() else "-" for c in square.label)
-    return f"{host.host}-{row.identity.fingerprint}-{row.identity.dtype}-{row.identity.device_count}-{label}"
+    return f"{_model_anchor(host, row)}-{label}"
 
 
-def _cell(host: Published, row: Row, square: Square, view: View, workload: str) -> Cell:
+def _model_anchor(host: Published, row: Row) -> str:
+    key = row.identity
+    quant = "".join(c if c.isalnum() else "-" for c in key.quant)
+    return f"{host.host}-{key.fingerprint}-{key.dtype}-{quant}-{key.device_count}"
+
+
+def _lines(host: Published, row: Row, backend: str, view: View, workload: str) -> list[Line]:
+    """What a panel says of a backend: its fastest variant and the fastest of its lossy ones, or why there is none."""
+    squares = of_backend(row, backend)
+    found = [s for s in best_of(squares, view, workload) if s is not None]
+    return [_line(host, row, square, view, workload) for square in found or [telling(squares)]]
+
+
+def _line(host: Published, row: Row, square: Square, view: View, workload: str) -> Line:
     figure = square.figures.get((view, workload))
     css = [square.state.replace(" ", "-")]
     if figure is not None:
         css += ["best"] if figure.best else ["tied"] if figure.tied else []
     css += ["stale"] if square.differences else []
-    return Cell(
+    told = square.state in {State.MEASURED, State.FAILED}
+    return Line(
         square=square,
         css=" ".join(css),
         mark=mark(square, figure),
         text=short(square, view, figure),
         tags=tags(square, figure),
         percent=None if figure is None else max(1, round(100 * figure.share)),
-        anchor=_anchor(host, row, square),
+        anchor=_anchor(host, row, square) if told else f"{_model_anchor(host, row)}-refused",
     )
 
 

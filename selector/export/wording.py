@@ -1,9 +1,14 @@
 """How a square of the matrix is told in a few words, on every page alike."""
 
+import shlex
+from collections.abc import Sequence
+
 from calibration.measurement import Failure, Measurement
-from calibration.workload import STANDARD, Workload
-from selector.matrix import Figure, Matrix, Square, State, View
+from calibration.workload import STANDARD, Workload, grid
+from selector import screen
+from selector.matrix import Again, Figure, Matrix, Row, Square, State, View
 from selector.screen import output, seconds_within, within
+from selector.telling import grouped
 
 TITLES = {View.END_TO_END: "End to end", View.PREFILL: "Prefill", View.DECODE: "Decode"}
 
@@ -77,9 +82,100 @@ def shown_first(matrix: Matrix) -> dict[View, Workload]:
     return {View.END_TO_END: chat, View.PREFILL: cell, View.DECODE: cell}
 
 
-def reproduce(model: str, label: str = "") -> str:
-    """The command that measures it again."""
-    import shlex
+def reproduce(model: str, again: Again) -> str:
+    """The command that measures it again: the same cells of the same candidates."""
+    words = ["autobackend", "calibrate", model]
+    if set(again.cells) not in ({*grid()}, {*grid(gpu=True)}):
+        # The two corners bracket what lies between them.
+        corners = [
+            Workload(prompt_tokens=pick(c.prompt_tokens for c in again.cells), output_tokens=output_tokens, batch=batch)
+            for pick, output_tokens, batch in (
+                (min, again.cells[0].output_tokens, min(c.batch for c in again.cells)),
+                (max, again.cells[0].output_tokens, max(c.batch for c in again.cells)),
+            )
+        ]
+        for corner in dict.fromkeys(corners):
+            words += ["--workload", corner.label]
+    if again.backends:
+        words += ["--backends", ",".join(again.backends)]
+    if again.lossy:
+        words.append("--allow-lossy")
+    if again.devices > 1:
+        words += ["--tensor-parallel", str(again.devices)]
+    return shlex.join(words)
 
-    only = ["--backends", label] if label else []
-    return shlex.join(["autobackend", "calibrate", model, *only])
+
+def reproduce_one(row: Row, square: Square) -> str:
+    """The command that measures one square again."""
+    cells = tuple(c.workload for c in square.measurement.cells) if square.measurement else grid()
+    again = Again(cells=cells, backends=(square.label,), lossy=square.lossy, devices=row.identity.device_count)
+    return reproduce(row.model, again)
+
+
+def converted(square: Square) -> str:
+    """`9.25 s, 0.3 GiB`: what its conversion took and weighs; `-` where nothing is converted or known."""
+    return screen.converted(square.measurement) if square.measurement else "-"
+
+
+def best_of(squares: Sequence[Square], view: View, workload: str) -> tuple[Square | None, Square | None]:
+    """The fastest of one backend's squares that is as precise as the model, and the fastest that is lossy."""
+
+    def fastest(lossy: bool) -> Square | None:
+        timed = [s for s in squares if (view, workload) in s.figures and s.lossy == lossy]
+        # What may win comes before what may not: stale figures show, and do not hide others.
+        return max(
+            timed,
+            key=lambda s: (
+                s.figures[view, workload].best,
+                not s.differences,
+                s.figures[view, workload].tied,
+                s.figures[view, workload].share,
+                _speed(view, s.figures[view, workload]),
+            ),
+            default=None,
+        )
+
+    return fastest(lossy=False), fastest(lossy=True)
+
+
+def _speed(view: View, figure: Figure) -> float:
+    return -figure.median if view is View.END_TO_END else figure.median
+
+
+def telling(squares: Sequence[Square]) -> Square:
+    """The square that says most of a backend that has no figure: a failure before a refusal before the rest."""
+    order = (State.MEASURED, State.FAILED, State.REFUSED, State.LEFT_OUT, State.UNTESTED)
+    return min(squares, key=lambda s: order.index(s.state))
+
+
+def of_backend(row: Row, backend: str) -> list[Square]:
+    """A backend's squares, in the static order."""
+    return [s for s in row.squares if s.backend == backend]
+
+
+def launched(row: Row) -> list[Square]:
+    """The squares with a story of their own: what was measured, then what failed, each in the static order."""
+    return [s for state in (State.MEASURED, State.FAILED) for s in row.squares if s.state is state]
+
+
+def unlaunched(row: Row) -> list[tuple[str, str]]:
+    """(variants, reasons) of what was refused, left out or not tested; what has the same story together."""
+    told = [
+        (s.label, ", and ".join(s.reasons) or str(s.state))
+        for s in row.squares
+        if s.state not in {State.MEASURED, State.FAILED}
+    ]
+    found = []
+    for name, text in grouped(told):
+        backend, _, variants = name.partition(":")
+        whole = len(variants.split(",")) == len(of_backend(row, backend)) > 1
+        found.append((backend if whole else name, text))
+    return found
+
+
+def idle(row: Row) -> str:
+    """`3 variants of turbomind and vllm`: what was not launched, in a few words."""
+    squares = [s for s in row.squares if s.state not in {State.MEASURED, State.FAILED}]
+    backends = list(dict.fromkeys(s.backend for s in squares))
+    names = ", ".join(backends[:-1]) + (" and " if len(backends) > 1 else "") + "".join(backends[-1:])
+    return f"{screen.plural(len(squares), 'variant')} of {names}"

@@ -8,12 +8,13 @@ import pytest
 
 from calibration.cache import Cache
 from calibration.errors import CacheError
-from calibration.measurement import FailureKind, Outcome
+from calibration.measurement import Failure, FailureKind, Outcome
 from calibration.registry import all_backends
+from calibration.workload import STANDARD, grid
 from selector.explanation import explain
 from selector.identity import environment_of
 from selector.matrix import Judged, Matrix, Published, Row, Square, State, View, matrix
-from selector.publishing import publish, read
+from selector.publishing import public_names, publish, read
 from tests.selector.launches import DAY, LOSSY, cpu_host, failure, model_and_host, rounds
 
 MODEL = "shape:smollm2-135m"
@@ -143,7 +144,10 @@ def test_publish_writes_the_raw_launches_and_the_pages(tmp_path: Path) -> None:
     assert written == [out / "hosts" / "aaaaaaaaaaaa.json", out / "matrix.md", out / "matrix.html"]
     assert sorted(p.name for p in out.rglob("*") if p.is_file()) == ["aaaaaaaaaaaa.json", "matrix.html", "matrix.md"]
     found = read(written[0])
-    assert found == Published(
+    assert found.batching["llamacpp:f16"] == "continuous"
+    assert found.batching[SDPA] == "static"
+    assert "transformers:compile" in found.on_request
+    assert replace(found, batching={}, on_request=frozenset()) == Published(
         host=HOST.identifier,
         device=HOST.device.name,
         machine="AMD EPYC 7763, 2 cores, 24.0 GiB",
@@ -206,6 +210,82 @@ def test_a_file_that_is_no_hosts_results_is_named(tmp_path: Path, content: str) 
     path.write_text(content)
     with pytest.raises(CacheError, match=r"x\.json is"):
         read(path)
+
+
+@pytest.mark.parametrize(
+    ("model", "name"),
+    [
+        ("shape:gpt2", "shape:gpt2"),
+        ("gpt2", "gpt2"),
+        ("Qwen/Qwen3-0.6B", "Qwen/Qwen3-0.6B"),
+        ("/data/models/llama-q4_0.gguf", "llama-q4_0.gguf"),
+        ("models/llama-q4_0.gguf", "llama-q4_0.gguf"),
+        ("./Qwen2.5-7B-GPTQ/", "Qwen2.5-7B-GPTQ"),
+        ("/hub/models--org--model/snapshots/0123abc", "org/model"),
+    ],
+)
+def test_a_published_model_is_named_without_the_folders_of_its_machine(model: str, name: str) -> None:
+    assert public_names([model]) == {model: name}
+
+
+def test_two_folders_of_one_name_are_told_apart() -> None:
+    assert public_names(["/a/model", "/b/model"]) == {"/a/model": "model", "/b/model": "b/model"}
+
+
+def test_published_failures_name_no_folder_of_the_machine(tmp_path: Path) -> None:
+    folder = tmp_path / "models" / "llama-gptq"
+    said = f"cannot read {folder}/model.bin in /usr/lib/python3.11/engine.py"
+    with Cache.open(tmp_path / "cache.db") as cache:
+        cache.add(
+            *rounds(SDPA, KEY, HOST, (1.0,), model=str(folder)),
+            failure(CT2, KEY, HOST, message=said, model=str(folder)),
+        )
+        written = publish(cache, tmp_path / "results", host=HOST, now=DAY)
+    for path in written:
+        assert str(tmp_path) not in path.read_text()
+    failed = next(o for o in read(written[0]).outcomes if isinstance(o, Failure))
+    assert (failed.model, failed.message) == (
+        "llama-gptq",
+        "cannot read .../llama-gptq/model.bin in PREFIX/lib/python3.11/engine.py",
+    )
+
+
+def judged(**left_out: str) -> tuple[Judged, ...]:
+    """Verdicts on a few variants; legal and not left out where nothing is said."""
+    labels = (CT2, "ctranslate2:int8", SDPA, EAGER, "transformers:compile")
+    return tuple(Judged(label=n, left_out=left_out.get(n.replace(":", "_"), "")) for n in labels)
+
+
+def test_the_command_names_backends_only_where_not_every_candidate_was_launched() -> None:
+    verdicts = judged(ctranslate2_int8="lossy (--allow-lossy)", transformers_compile="compiling takes minutes")
+    everything = [*rounds(CT2, KEY, HOST, (1.0,)), *rounds(SDPA, KEY, HOST, (1.0,)), *rounds(EAGER, KEY, HOST, (1.0,))]
+    lossy = rounds("ctranslate2:int8", KEY, HOST, (1.0,), agreement=LOSSY)
+    compiled = rounds("transformers:compile", KEY, HOST, (1.0,))
+
+    def again(*outcomes: Outcome) -> tuple[tuple[str, ...], bool]:
+        (found,) = the_row(matrix([published(*outcomes, verdicts=verdicts)])).again
+        assert found.cells == grid()
+        return found.backends, found.lossy
+
+    assert again(*everything) == ((), False)
+    assert again(*everything, *lossy) == ((), True)
+    assert again(*everything[1:]) == (("transformers",), False)
+    assert again(*everything[:2]) == (("ctranslate2", SDPA), False)
+    assert again(*everything, *compiled) == (("ctranslate2", "transformers:compile", EAGER, SDPA), False)
+
+
+def test_each_set_of_cells_is_asked_for_by_itself() -> None:
+    cells = grid([STANDARD["summarize"]])
+    found = matrix(
+        [
+            published(
+                *rounds(SDPA, KEY, HOST, (1.0,)),
+                *rounds(SDPA, KEY, HOST, (1.0,), cells=cells, calibration="c2"),
+                *rounds(SDPA, KEY, HOST, (1.0,), calibration="c3"),
+            )
+        ]
+    )
+    assert [a.cells for a in the_row(found).again] == [grid(), cells]
 
 
 def test_the_raw_file_is_plain_json(tmp_path: Path) -> None:
