@@ -25,7 +25,8 @@ from selector.export.wording import (
     telling,
     unlaunched,
 )
-from selector.matrix import Matrix, Published, Row, Square, State, View
+from selector.figures import View
+from selector.matrix import Matrix, Published, Row, Square, State
 from selector.screen import day, output, plural, seconds, size
 
 

@@ -23,7 +23,8 @@ from selector.export.wording import (
     telling,
     unlaunched,
 )
-from selector.matrix import Matrix, Row, Square, State, View
+from selector.figures import View
+from selector.matrix import Matrix, Row, Square, State
 from selector.screen import day, output, seconds, size
 
 _SPECIAL = re.compile(r"([\\`*_\[\]|~#])")

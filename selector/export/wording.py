@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from calibration.measurement import Failure, Measurement
 from calibration.workload import STANDARD, Workload, grid
 from selector import screen
-from selector.matrix import Again, Figure, Matrix, Row, Square, State, View
+from selector.figures import Figure, View
+from selector.matrix import Again, Matrix, Row, Square, State
 from selector.screen import output, seconds_within, within
 from selector.telling import grouped
 

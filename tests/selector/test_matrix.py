@@ -12,8 +12,9 @@ from calibration.measurement import Failure, FailureKind, Outcome
 from calibration.registry import all_backends
 from calibration.workload import STANDARD, grid
 from selector.explanation import explain
+from selector.figures import View
 from selector.identity import environment_of
-from selector.matrix import Judged, Matrix, Published, Row, Square, State, View, matrix
+from selector.matrix import Judged, Matrix, Published, Row, Square, State, matrix
 from selector.publishing import public_names, publish, read
 from tests.selector.launches import DAY, LOSSY, cpu_host, failure, model_and_host, rounds
 
