@@ -59,11 +59,15 @@ def export(model_dir: Path, *, eager: bool, trust_remote_code: bool, say: Callab
     return graph
 
 
-def save(graph: Any, model_dir: Path, destination: Path) -> None:
-    """Write the graph, weights in fp16 where they are still floats, beside the model's config.json."""
+def save(graph: Any, model_dir: Path, destination: Path, *, halve: bool) -> None:
+    """Write the graph beside the model's config.json.
+
+    Args:
+        halve: write weights that are still floats in fp16.
+    """
     import openvino
 
-    openvino.save_model(graph, destination / "openvino_model.xml", compress_to_fp16=True)
+    openvino.save_model(graph, destination / "openvino_model.xml", compress_to_fp16=halve)
     for name in ("config.json", "generation_config.json"):
         if (model_dir / name).is_file():
             (destination / name).write_text((model_dir / name).read_text(encoding="utf-8"), encoding="utf-8")

@@ -102,9 +102,9 @@ class LlamaCppBackend(Backend):
         ),
     )
     variants = (
-        Variant(name="f32", precision="fp32", prepares=True),
         Variant(name="f16", precision="fp16", prepares=True),
         Variant(name="bf16", precision="bf16", prepares=True),
+        Variant(name="f32", precision="fp32", prepares=True),
         Variant(name="q8_0", precision="int8", lossy=True, prepares=True),
         Variant(name="q4_0", precision="int4", lossy=True, prepares=True),
         Variant(name="q4_k_m", precision="int4", lossy=True, prepares=True),

@@ -34,7 +34,9 @@ _GRAPH = "openvino_model.xml"
 
 def _variant(name: str, precision: str, scheduler: str, **more: Any) -> Variant:
     options: dict[str, Any] = {"ATTENTION_BACKEND": scheduler}
-    if precision in {"fp16", "model"}:
+    if precision == "fp32":
+        options["KV_CACHE_PRECISION"] = options["INFERENCE_PRECISION_HINT"] = "f32"
+    elif precision in {"fp16", "model"}:
         # The default, u8, is lossy.
         options["KV_CACHE_PRECISION"] = "f16"
     batching = "continuous" if scheduler == "PA" else "static"
@@ -75,6 +77,8 @@ class OpenVinoBackend(Backend):
     variants = (
         _variant("fp16-pa", "fp16", "PA", prepares=True, prepared_as="fp16"),
         _variant("fp16-sdpa", "fp16", "SDPA", prepares=True, prepared_as="fp16"),
+        _variant("fp32-pa", "fp32", "PA", prepares=True, prepared_as="fp32"),
+        _variant("fp32-sdpa", "fp32", "SDPA", prepares=True, prepared_as="fp32"),
         _variant("int8-pa", "int8", "PA", lossy=True, prepares=True, prepared_as="int8"),
         _variant("int8-sdpa", "int8", "SDPA", lossy=True, prepares=True, prepared_as="int8"),
         _variant("int4-pa", "int4", "PA", lossy=True, prepares=True, prepared_as="int4"),
@@ -86,6 +90,9 @@ class OpenVinoBackend(Backend):
     def fits(self, model: Any, variant: Variant, device: Any = None) -> list[str]:
         """Paged attention knows plain causal masks alone; what it makes of others is wrong without a word."""
         reasons = []
+        if variant.precision in {"fp16", "fp32"} and (variant.precision == "fp32") != (model.dtype == "float32"):
+            kind = "float32" if variant.precision == "fp32" else "16-bit"
+            reasons.append(f"needs a {kind} model, whose weights it holds as they are; found {model.dtype}")
         paged = variant.options["ATTENTION_BACKEND"] == "PA"
         if paged and model.architecture in _PLAIN_ATTENTION:
             reasons.append(f"needs scaled_dot_product_attention for paged attention; found {model.architecture}")
@@ -106,10 +113,10 @@ class OpenVinoBackend(Backend):
         config = json.loads((job.model_dir / "config.json").read_text(encoding="utf-8"))
         eager = bool(_PLAIN_ATTENTION.intersection(config.get("architectures") or ()))
         graph = openvino_export.export(job.model_dir, eager=eager, trust_remote_code=job.trust_remote_code, say=say)
-        if job.variant.precision != "fp16":
+        if job.variant.lossy:
             say(f"openvino: compressing the weights to {job.variant.precision}")
             graph = openvino_export.compressed(graph, job.variant.precision)
-        openvino_export.save(graph, job.model_dir, destination)
+        openvino_export.save(graph, job.model_dir, destination, halve=job.variant.precision != "fp32")
 
     def load(self, job: Job) -> Engine:
         """Load the graph, or the .gguf file, into a pipeline."""
