@@ -395,7 +395,7 @@ class Launcher:
                 patience_s=step.left_s(),
             )
         except ArtifactError as error:
-            mend = f" ({error.mend})" if error.mend else ""
+            mend = f" ({error.mend}; --again tries anew)" if error.mend else ""
             raise GivenUp("prepare", Trouble(kind=FailureKind.REFUSED, message=error.message + mend)) from error
         except TimeoutError as error:
             message = "another calibration was still converting the same"

@@ -163,7 +163,7 @@ def test_a_conversion_that_cannot_fit_is_a_stored_refusal_and_does_not_begin(tmp
     refused = next(o for o in tally.outcomes if isinstance(o, Failure))
     assert re.fullmatch(
         r"needs 4294967296\.0 GiB on /\S* for the conversion; \d+\.\d GiB are free \(autobackend artifacts prune frees"
-        r" some, AUTOBACKEND_ARTIFACTS names a folder on another disk\)",
+        r" some, AUTOBACKEND_ARTIFACTS names a folder on another disk; --again tries anew\)",
         refused.message,
     )
     assert "prepare" not in [name for name, _ in recorder.events]
