@@ -27,9 +27,10 @@ DEMO_BUDGET ?= 200
 # Ordinary, much to write, little to write: where engines differ. Short ones, so that the budget measures every candidate.
 DEMO_WORKLOADS ?= pp256:tg64:b1 pp64:tg256:b1 pp256:tg8:b1
 
-SHAPES ?= gpt2 smollm2-135m smollm2-360m qwen3-0.6b
-# Seconds of calibration for each shape.
-BUDGET ?= 900
+SHAPES ?= smollm2-135m gpt2 gemma-3-270m granite-3.0-1b-a400m qwen2.5-0.5b qwen3-0.6b
+# Seconds of calibration for each shape. Prefill of 128 and 1024 tokens, decoding at batch 1 and 4.
+BUDGET ?= 1800
+RESULTS_WORKLOADS ?= pp128:tg32:b1 pp1024:tg32:b4
 STUDY_SHAPES ?= $(SHAPES)
 # Seconds of the whole study; the same command goes on from where it stopped.
 STUDY_BUDGET ?= 7200
@@ -100,7 +101,9 @@ study: install
 	$(BIN)/python -m benchmarks.study $(STUDY_SHAPES) --budget $(STUDY_BUDGET) --out results
 
 results: install
-	for shape in $(SHAPES); do $(BIN)/autobackend calibrate shape:$$shape --budget $(BUDGET); done
+	for shape in $(SHAPES); do \
+		$(BIN)/autobackend calibrate shape:$$shape $(RESULTS_WORKLOADS:%=--workload %) --allow-lossy --budget $(BUDGET); \
+	done
 	$(BIN)/autobackend publish --out results
 
 clean:
