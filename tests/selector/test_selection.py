@@ -113,6 +113,8 @@ def test_the_fastest_of_what_was_measured_here(cache: Cache) -> None:
                 "n": 3,
                 "output": "right",
                 "kl": 1e-9,
+                "prepare_s": None,
+                "artifact_bytes": None,
             },
             {
                 "candidate": CT2,
@@ -123,6 +125,8 @@ def test_the_fastest_of_what_was_measured_here(cache: Cache) -> None:
                 "n": 3,
                 "output": "right",
                 "kl": 1e-9,
+                "prepare_s": None,
+                "artifact_bytes": None,
             },
         ],
         "rejected": [
