@@ -72,9 +72,10 @@ TOLERANCES: dict[str, Tolerance] = {
         all_margin=0.0025,
         own_margin=0.05,
     ),
-    # bfloat16 stands at 1e-4 to 3e-4 nats on 3 layers; one position of a mixture of experts at 0.06.
+    # bfloat16 stands at 1e-4 to 3e-4 nats on 3 layers; one position of a mixture of experts at 0.06. After one prompt a
+    # single near tie may fall as far off as `margin` allows, an eighth of which is the mean of eight choices.
     "16-bit": Tolerance(
-        median_kl=1e-3, mean_kl=0.02, strangers=math.inf, margin=0.3, mean_margin=0.02, all_margin=0.01, own_margin=0.3
+        median_kl=1e-3, mean_kl=0.02, strangers=math.inf, margin=0.3, mean_margin=0.04, all_margin=0.01, own_margin=0.3
     ),
     # A quantised checkpoint is the model: nothing is lost. But engines that load it as it is multiply its weights by
     # activations in 8 bits: llama.cpp stands at 0.007 nats on 30 layers of a real model in Q4_1.
