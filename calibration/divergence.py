@@ -79,13 +79,16 @@ def divergence(right: "NDArray[np.float64]", got: "NDArray[np.float64]") -> floa
 
 
 def below(right: "NDArray[np.float32]", token: int) -> float:
-    """How far below the best score of a row a token is, in standard deviations of the row; inf for no token of it."""
+    """How far below the best score of a row a token is, in standard deviations of what the row scores; inf for a token
+    that it does not score.
+    """
     import numpy as np
 
     row = right.astype(np.float64)
-    if not 0 <= token < len(row):
+    scored = row[np.isfinite(row) & (row > FLOOR)]
+    if not 0 <= token < len(row) or not row[token] > FLOOR:
         return float("inf")
-    return float((row.max() - row[token]) / row.std())
+    return float((scored.max() - row[token]) / scored.std())
 
 
 def _both(

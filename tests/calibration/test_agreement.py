@@ -18,7 +18,7 @@ from calibration.agreement import (
     precision_class,
     rounding_of,
 )
-from calibration.divergence import FLOOR
+from calibration.divergence import FLOOR, below
 from calibration.measurement import Agreement, OutputVerdict
 
 VOCAB = 50
@@ -167,6 +167,14 @@ def test_an_engine_that_scores_only_its_best_tokens_is_compared_on_those(tmp_pat
     one = answers(tmp_path, scores, scores.argmax(-1), "a")
     found = compare(one, answers(tmp_path, few, scores.argmax(-1), "b"), "fp32")
     assert found.verdict is OutputVerdict.RIGHT
+
+
+@pytest.mark.parametrize("rest", [-np.inf, 2 * FLOOR])
+def test_how_far_below_counts_what_is_scored(rest: float) -> None:
+    row = np.array([1.0, rest, 3.0, rest, 5.0], dtype=np.float32)
+    assert below(row, 4) == 0.0
+    assert below(row, 2) == pytest.approx(2 / np.std([1.0, 3.0, 5.0]))
+    assert below(row, 1) == below(row, 5) == np.inf
 
 
 def test_scores_that_are_no_numbers_are_wrong(tmp_path: Path, scores: "np.ndarray") -> None:
