@@ -198,9 +198,15 @@ def _show_calibration(model: str, done: "Calibration", cache: "Cache", as_json: 
         raise errors.NothingMeasured(
             screens.all_failed(tally), f"the logs' ends: autobackend cache show {model} --json"
         )
-    answers = [
-        choose(model, workload=workload, cache=cache, host=done.plan.host, **demand) for workload in done.plan.workloads
-    ]
+    answers = []
+    for workload in done.plan.workloads:
+        try:
+            answers.append(choose(model, workload=workload, cache=cache, host=done.plan.host, **demand))
+        except errors.NoLegalBackend:
+            # One of several, longer than the model's positions: what was measured answers for the others.
+            if workload is done.plan.workloads[-1] and not answers:
+                raise
+            warn(f"no backend is legal for {workload.label}: autobackend explain {model} --workload {workload.label}")
     if as_json:
         outcomes = [to_json(o) for o in tally.outcomes]
         told = {
