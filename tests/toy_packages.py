@@ -174,5 +174,7 @@ class ToyPackage:
 
 def command(*words: object) -> list[str]:
     """`autobackend WORDS`, by this interpreter."""
-    code = "from selector.cli import main; main(prog_name='autobackend')"
+    # A shell lets its background jobs ignore Ctrl-C, and their children after them: a test may be such a child.
+    code = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
+    code += "from selector.cli import main; main(prog_name='autobackend')"
     return [sys.executable, "-c", code, *map(str, words)]
