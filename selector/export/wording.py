@@ -145,7 +145,8 @@ def _speed(view: View, figure: Figure) -> float:
 
 def telling(squares: Sequence[Square]) -> Square:
     """The square that says most of a backend that has no figure: a failure, else that
-    something is yet to be tested, before what nobody asked for and what is refused."""
+    something is yet to be tested, before what nobody asked for and what is refused.
+    """
     order = (State.MEASURED, State.FAILED, State.UNTESTED, State.LEFT_OUT, State.REFUSED)
     return min(squares, key=lambda s: order.index(s.state))
 

@@ -34,7 +34,7 @@ def open_request(backend: Backend, folder: Path, variant: Variant, **changes: An
     job = asdict(a_job(backend, folder, backend.variants[0].name, **changes))
     del job["variant"]
     job["model_dir"] = str(job["model_dir"])
-    fields = {**asdict(variant), "devices": [], "only_without": []}
+    fields = {**asdict(variant), "devices": [], "only_without": [], "cpu_features": []}
     return {"backend": backend.name, "variant": fields, "job": job}
 
 
