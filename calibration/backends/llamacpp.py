@@ -447,6 +447,7 @@ def _run_converter() -> None:
         try:
             return by_hash(self, tokenizer)
         except NotImplementedError:
+            # So the converter says that it does not know the hash: a tokenizer made in code, or a fine-tuned one's.
             return _pre_tokenizer(self.dir_model)
 
     def with_json(*arguments: Any, **more: Any) -> Any:
