@@ -4,7 +4,7 @@ import math
 import shutil
 import time
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -22,6 +22,7 @@ from calibration.agreement import (
 )
 from calibration.artifact import LOG, Artifact, ArtifactStore, converted_key
 from calibration.backend import PREPARE_S_PER_GIB, Variant
+from calibration.cost import Point, fit
 from calibration.environment import POLICY
 from calibration.errors import ArtifactError
 from calibration.measurement import (
@@ -44,7 +45,8 @@ REPEATS_LEAST, REPEATS_MOST = 2, 5
 CELL_SECONDS = 1.5
 """Repeats of a cell go on until it was timed this long, within the two bounds: they only steady a launch's median."""
 LONG_CALL_S = 4.0
-"""A call this long is timed once: its length steadies it, and slow candidates would eat the budget of the others."""
+"""A call this long is timed once: its length steadies it, and slow candidates would eat the budget of the others. Where
+the cells before say that a prefill will be as long, it is not warmed up for either."""
 WARM_UP_TOKENS = 2
 SHORT = len(PROMPT_TOKENS)
 """Number of short prompts of the check."""
@@ -281,10 +283,10 @@ class Launcher:
         agreement = self._check(entry, worker, step)
         if agreement.verdict is OutputVerdict.WRONG:
             raise GivenUp("check", Trouble(kind=FailureKind.WRONG_OUTPUT, message=agreement.detail))
-        cells = []
+        cells: list[Cell] = []
         for number, workload in enumerate(self.cells, start=1):
             self.reporter.event("cell", candidate=label, number=number, of=len(self.cells), workload=workload)
-            cells.append(self._cell(worker, step, workload, head["run_id"]))
+            cells.append(self._cell(worker, step, workload, head["run_id"], cells))
         step.ask(worker, "close", 30, "close")
         return Measurement(
             **head,
@@ -318,8 +320,14 @@ class Launcher:
         self.reporter.event("check", candidate=entry.label, agreement=agreement)
         return agreement
 
-    def _cell(self, worker: Worker, step: "Step", workload: Workload, run_id: str) -> Cell:
-        """Warm up, then repeat; a disturbed sample is repeated once and marked when it stays disturbed."""
+    def _cell(
+        self, worker: Worker, step: "Step", workload: Workload, run_id: str, before: Sequence[Cell] = ()
+    ) -> Cell:
+        """Warm up, then repeat; a disturbed sample is repeated once and marked when it stays disturbed.
+
+        Args:
+            before: the cells that this launch has timed already.
+        """
 
         def sample(name: str, output_tokens: int) -> tuple[Sample, float]:
             reply = step.ask(
@@ -340,7 +348,8 @@ class Launcher:
             )
             return taken, reply.seconds
 
-        sample("warm-up", min(WARM_UP_TOKENS, workload.output_tokens))
+        if not _long(workload, before):
+            sample("warm-up", min(WARM_UP_TOKENS, workload.output_tokens))
         samples: list[Sample] = []
         spent = 0.0
         while len(samples) < _least(spent) or (len(samples) < REPEATS_MOST and spent < CELL_SECONDS):
@@ -416,6 +425,12 @@ class Launcher:
 def _least(spent_s: float) -> int:
     """Repeats that a cell must have, once it was timed for so long."""
     return 1 if spent_s >= LONG_CALL_S else REPEATS_LEAST
+
+
+def _long(workload: Workload, before: Sequence[Cell]) -> bool:
+    """Whether a prefill will take LONG_CALL_S, told by the launch's other cells."""
+    known = [Point(c.workload, c.ttft_s, c.tpot_s) for c in before if c.ttft_s > 0]
+    return bool(known) and fit(known).ttft_s(workload) >= LONG_CALL_S
 
 
 def no_reference(launcher: Launcher) -> None:

@@ -135,22 +135,6 @@ def test_a_lossy_engine_is_lossy_and_its_wrong_calls_are_found(backend: str, var
     assert [f.verdict for f in found] == [LOSSY, LOSSY, WRONG], found
 
 
-def test_openvino_answers_a_larger_batch_wrongly_with_its_own_choice_of_cache(
-    checkpoint: Callable[[str], Path], expected: Callable[[str], Answers]
-) -> None:
-    """A cache that is not right after a smaller batch, as it was found in 2026.4.1: u8, without paging."""
-    folder, backend = checkpoint("qwen2"), find("openvino")
-    planting.load(backend, "int8-sdpa", folder).close()
-    asked = tiny_models.job(folder, backend, "int8-sdpa", folder.parent / f"{folder.name}-openvino-int8")
-    options = {**asked.variant.options, "KV_CACHE_PRECISION": "u8"}
-    asked = replace(asked, max_context_tokens=planting.MAX_CONTEXT, variant=replace(asked.variant, options=options))
-    found = compare(
-        expected("qwen2"), planting.ask(backend.load(asked), folder / "found.f32", expected("qwen2")), "8-bit"
-    )
-    assert told(found) == (WRONG, found)
-    assert "in a batch of 2" in found.detail
-
-
 def test_an_early_stop_is_found(checks: Checks) -> None:
     with pytest.raises(StoppedEarly, match=r"^asked for 8 tokens of each of 1 prompts; got \[7\]$"):
         checks("transformers", "eager", "qwen2", None, [EarlyStop])
