@@ -18,9 +18,10 @@ from typing import Any
 
 from calibration.artifact import ArtifactStore
 from calibration.errors import AutobackendError
-from calibration.launch import Entry, GivenUp, Launcher, Limits, Step, no_reference
+from calibration.launch import Entry, Launcher, Limits, no_reference
 from calibration.lock import device_lock
 from calibration.runner import Silent
+from calibration.step import GivenUp, Step
 from selector.planning import Plan, _subject, plan
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -19,10 +19,11 @@ from typing import Any
 
 from calibration.artifact import ArtifactStore
 from calibration.errors import AutobackendError, ModelError
-from calibration.launch import Entry, GivenUp, Launcher, Limits, Step
+from calibration.launch import Entry, Launcher, Limits
 from calibration.lock import device_lock
 from calibration.measurement import Failure, Measurement
 from calibration.runner import Silent
+from calibration.step import GivenUp, Step
 from calibration.workload import Workload
 from selector.model import ModelSpec
 from selector.planning import Plan, _reference, _subject, plan

@@ -165,21 +165,32 @@ def _always(name: str, cases: Sequence[Case]) -> Always:
     )
 
 
-def slow(predicted: Mapping[str, float], lossy: Iterable[str], factor: float) -> dict[str, float]:
-    """Who need not be timed: more than `factor` times slower, as predicted, than the best that competes with it.
+def slow(predicted: Mapping[str, float], lossy: Iterable[str], near: float, factor: float) -> dict[str, float]:
+    """Who need not be timed: who can neither be the best, as predicted, nor stand for a backend.
 
     Args:
         predicted: candidate label: seconds.
         lossy: labels that compete only where lossy ones are allowed; the others must also win among themselves.
+        near: who is at most so many times slower than the best of a class may be its best.
+        factor: the first of a backend is timed where it is at most so many times slower.
 
     Returns:
         Label: how many times slower than the best of its own class.
     """
     less_precise = set(lossy)
     exact = {label: seconds for label, seconds in predicted.items() if label not in less_precise}
-    found = {}
-    for label, seconds in predicted.items():
-        ratio = seconds / min((predicted if label in less_precise else exact).values())
-        if ratio > factor:
-            found[label] = ratio
-    return found
+    wanted = set()
+    for competing in (exact, predicted):
+        least: dict[str, float] = {}
+        for label, seconds in competing.items():
+            name = label.partition(":")[0]
+            least[name] = min(seconds, least.get(name, math.inf))
+        for label, seconds in competing.items():
+            ratio = seconds / min(least.values())
+            if ratio <= near or (ratio <= factor and seconds == least[label.partition(":")[0]]):
+                wanted.add(label)
+    return {
+        label: seconds / min((predicted if label in less_precise else exact).values())
+        for label, seconds in predicted.items()
+        if label not in wanted
+    }

@@ -19,13 +19,13 @@ from benchmarks.regret import (
 )
 
 _METHOD = (
-    "Every candidate that the calibration measured was launched in two passes, the second in reverse order, and timed"
-    " directly. A time is the geometric mean of its two passes, from the call to the last token. `select` knew the"
-    " calibration alone."
+    "Of the candidates that the calibration measured, those that may be the best and the first of each backend were"
+    " launched in two passes, the second in reverse order, and timed directly. A time is the geometric mean of its two"
+    " passes, from the call to the last token. `select` knew the calibration alone."
 )
 _HINDSIGHT = (
-    "A backend is taken by its best variant of each cell, known in hindsight, which favours it; a variant as it is."
-    " Only cells in which it was timed count; where it was left out it was predicted to be slower still."
+    "A backend is taken by the best of its timed variants in each cell, in hindsight, which favours it; a variant as it"
+    " is. Only cells in which it was timed count; where it was left out it was predicted to be slower still."
 )
 _BEYOND = (
     '"Beyond noise" divides a ratio by the larger of these differences of the two that it compares, down to 1. A best'
@@ -124,10 +124,11 @@ def _gaps(told: Mapping[str, Any]) -> list[str]:
     lines = []
     for model, its in told["models"].items():
         for workload, factors in its.get("left_out", {}).items():
-            lines += [
-                f"- {model} {workload}: {label} left out: predicted {factor:.1f} times slower than its class's best"
-                for label, factor in factors.items()
-            ]
+            if factors:
+                whom = ", ".join(f"{label} {factor:.1f}" for label, factor in factors.items())
+                lines.append(
+                    f"- {model} {workload}: left out, predicted times slower than the best of the class: {whom}"
+                )
         if unknown := its.get("not_measured_by_the_calibration"):
             lines.append(f"- {model}: legal here, but without a measurement in the calibration: {', '.join(unknown)}")
         lines += [

@@ -82,7 +82,8 @@ TOLERANCES: dict[str, Tolerance] = {
     "quantised": Tolerance(
         median_kl=0.05, mean_kl=0.1, strangers=0.15, margin=1.0, mean_margin=0.1, all_margin=math.inf, own_margin=0.6
     ),
-    # int8 stands at 0.001 to 0.01 of the strangers' divergence, int4 at 0.03 to 0.15; something else stands near 1.
+    # int8 stands at 0.001 to 0.01 of the strangers' divergence, int4 at 0.03 to 0.15 on 3 layers and at up to
+    # 0.51 on 30 (llama.cpp's Q4_0 of random weights); something else stands near 1.
     "8-bit": Tolerance(
         median_kl=math.inf,
         mean_kl=math.inf,
@@ -95,7 +96,7 @@ TOLERANCES: dict[str, Tolerance] = {
     "4-bit": Tolerance(
         median_kl=math.inf,
         mean_kl=math.inf,
-        strangers=0.5,
+        strangers=0.7,
         margin=math.inf,
         mean_margin=2.0,
         all_margin=math.inf,

@@ -1,11 +1,10 @@
 """One launch: a candidate's process from start to end, as an Outcome."""
 
-import math
 import shutil
 import time
 import uuid
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -22,7 +21,6 @@ from calibration.agreement import (
 )
 from calibration.artifact import LOG, Artifact, ArtifactStore, converted_key
 from calibration.backend import PREPARE_S_PER_GIB, Variant
-from calibration.cost import Point, fit
 from calibration.environment import POLICY
 from calibration.errors import ArtifactError
 from calibration.measurement import (
@@ -35,28 +33,18 @@ from calibration.measurement import (
     Measurement,
     Outcome,
     OutputVerdict,
-    Sample,
 )
 from calibration.preparation import Watch, estimate
-from calibration.supervisor import Reply, Trouble, Worker
+from calibration.step import GivenUp, Step
+from calibration.supervisor import Trouble, Worker
+from calibration.timing import time_cell
 from calibration.workload import Workload
 
-REPEATS_LEAST, REPEATS_MOST = 2, 5
-CELL_SECONDS = 1.5
-"""Repeats of a cell go on until it was timed this long, within the two bounds: they only steady a launch's median."""
-LONG_CALL_S = 4.0
-"""A call this long is timed once: its length steadies it, and slow candidates would eat the budget of the others. Where
-the cells before say that a prefill will be as long, it is not warmed up for either."""
-WARM_UP_TOKENS = 2
 SHORT = len(PROMPT_TOKENS)
 """Number of short prompts of the check."""
 LONG_SHARE = 0.5
 """Tokens of the check's long prompt, as a share of the prompt tokens of all cells: it is computed twice in one launch,
 they are three times and more in each."""
-DIRTY_CORES = 0.15
-"""Foreign load above this share of a core is a disturbance: one busy loop slows a spinning engine 2 to 4 times."""
-DIRTY_SECONDS = 0.03
-"""... unless it is so short that the clock ticks of /proc/stat (10 ms each, a few rounded at once) explain it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -212,7 +200,7 @@ class Launcher:
             trouble = Trouble(kind=FailureKind.REFUSED, message=f"{entry.python} cannot be started: {error.strerror}")
             raise GivenUp("load", trouble) from error
 
-    def opened(self, entry: Entry, worker: Worker, artifact: Artifact | None, step: "Step", stage: str) -> None:
+    def opened(self, entry: Entry, worker: Worker, artifact: Artifact | None, step: Step, stage: str) -> None:
         """Tell a worker who it is."""
         longest = max((c.context_tokens for c in self.cells), default=0)
         variant = asdict(entry.variant)
@@ -236,7 +224,7 @@ class Launcher:
         )
 
     def answers(
-        self, worker: Worker, step: "Step", continuations: list[list[int]] | None, rows_file: Path, timeout_s: float
+        self, worker: Worker, step: Step, continuations: list[list[int]] | None, rows_file: Path, timeout_s: float
     ) -> Answers:
         """Let a loaded worker answer the fixed prompts.
 
@@ -272,7 +260,7 @@ class Launcher:
         return fixed_prompts(subject.vocab_size, room, long)
 
     def _measure(
-        self, entry: Entry, worker: Worker, step: "Step", head: dict[str, Any], artifact: Artifact | None
+        self, entry: Entry, worker: Worker, step: Step, head: dict[str, Any], artifact: Artifact | None
     ) -> Outcome:
         """Load, check and time, in an own worker."""
         label = entry.label
@@ -286,7 +274,7 @@ class Launcher:
         cells: list[Cell] = []
         for number, workload in enumerate(self.cells, start=1):
             self.reporter.event("cell", candidate=label, number=number, of=len(self.cells), workload=workload)
-            cells.append(self._cell(worker, step, workload, head["run_id"], cells))
+            cells.append(time_cell(worker, step, workload, head["run_id"], self.limits.sample_s, cells))
         step.ask(worker, "close", 30, "close")
         return Measurement(
             **head,
@@ -299,7 +287,7 @@ class Launcher:
             artifact_bytes=artifact.bytes if artifact else None,
         )
 
-    def _check(self, entry: Entry, worker: Worker, step: "Step") -> Agreement:
+    def _check(self, entry: Entry, worker: Worker, step: Step) -> Agreement:
         """The verdict on the output; a candidate is checked in its first launch only."""
         known = self.agreements.get(entry.label)
         if known is not None:
@@ -320,48 +308,7 @@ class Launcher:
         self.reporter.event("check", candidate=entry.label, agreement=agreement)
         return agreement
 
-    def _cell(
-        self, worker: Worker, step: "Step", workload: Workload, run_id: str, before: Sequence[Cell] = ()
-    ) -> Cell:
-        """Warm up, then repeat; a disturbed sample is repeated once and marked when it stays disturbed.
-
-        Args:
-            before: the cells that this launch has timed already.
-        """
-
-        def sample(name: str, output_tokens: int) -> tuple[Sample, float]:
-            reply = step.ask(
-                worker,
-                workload.label,
-                self.limits.sample_s,
-                "sample",
-                seed=f"{run_id}-{workload.label}-{name}",
-                prompt_tokens=workload.prompt_tokens,
-                output_tokens=output_tokens,
-                batch=workload.batch,
-            )
-            foreign = reply.foreign_cores
-            dirty = foreign > DIRTY_CORES and foreign * reply.seconds > DIRTY_SECONDS
-            fields = reply.fields
-            taken = Sample(
-                ttft_s=fields["ttft_s"], tpot_s=fields["tpot_s"], foreign_cores=round(foreign, 3), dirty=dirty
-            )
-            return taken, reply.seconds
-
-        if not _long(workload, before):
-            sample("warm-up", min(WARM_UP_TOKENS, workload.output_tokens))
-        samples: list[Sample] = []
-        spent = 0.0
-        while len(samples) < _least(spent) or (len(samples) < REPEATS_MOST and spent < CELL_SECONDS):
-            taken, seconds = sample(str(len(samples)), workload.output_tokens)
-            if taken.dirty:
-                again, seconds = sample(f"{len(samples)}-again", workload.output_tokens)
-                taken = again if not again.dirty or again.foreign_cores < taken.foreign_cores else taken
-            samples.append(taken)
-            spent += seconds
-        return Cell(workload=workload, samples=tuple(samples))
-
-    def _prepared(self, entry: Entry, log: Path, step: "Step") -> Artifact:
+    def _prepared(self, entry: Entry, log: Path, step: Step) -> Artifact:
         """The converted model: found in the store, or made by a worker."""
         key = converted_key(
             weights=self.subject.weights_identity,
@@ -422,51 +369,5 @@ class Launcher:
         self.once_s += self.clock() - began
 
 
-def _least(spent_s: float) -> int:
-    """Repeats that a cell must have, once it was timed for so long."""
-    return 1 if spent_s >= LONG_CALL_S else REPEATS_LEAST
-
-
-def _long(workload: Workload, before: Sequence[Cell]) -> bool:
-    """Whether a prefill will take LONG_CALL_S, told by the launch's other cells."""
-    known = [Point(c.workload, c.ttft_s, c.tpot_s) for c in before if c.ttft_s > 0]
-    return bool(known) and fit(known).ttft_s(workload) >= LONG_CALL_S
-
-
 def no_reference(launcher: Launcher) -> None:
     """A calibration without a correctness check."""
-
-
-class GivenUp(Exception):
-    """A step of a launch failed."""
-
-    def __init__(self, stage: str, trouble: Trouble) -> None:
-        super().__init__(trouble.message)
-        self.stage = stage
-        self.trouble = trouble
-
-
-class Step:
-    """Asks a worker within what is left of the budget."""
-
-    def __init__(self, deadline: float | None, clock: Callable[[], float]) -> None:
-        self._deadline = deadline
-        self._clock = clock
-
-    def past_deadline(self) -> bool:
-        return self._deadline is not None and self._clock() >= self._deadline
-
-    def left_s(self) -> float | None:
-        """Seconds to the deadline; None where there is none."""
-        return None if self._deadline is None else max(0.0, self._deadline - self._clock())
-
-    def ask(self, worker: Worker, stage: str, timeout_s: float, verb: str, **fields: Any) -> Reply:
-        left = math.inf if self._deadline is None else max(0.1, self._deadline - self._clock())
-        limit = min(timeout_s, left)
-        match worker.ask(verb, timeout_s=limit, **fields):
-            case Reply() as reply:
-                return reply
-            case Trouble() as trouble:
-                if trouble.at_deadline and limit == timeout_s:
-                    trouble = replace(trouble, message=f"no answer within {timeout_s:g} s")
-                raise GivenUp(stage, trouble)

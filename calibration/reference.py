@@ -9,7 +9,8 @@ from pathlib import Path
 from calibration.agreement import CHECK_VERSION, NEW_TOKENS, PROMPT_TOKENS, Answers, Rounding, rounding_of
 from calibration.artifact import LOG
 from calibration.errors import ArtifactError
-from calibration.launch import Entry, GivenUp, Launcher, Step
+from calibration.launch import Entry, Launcher
+from calibration.step import GivenUp, Step
 
 SIXTEEN_BITS = ("float16", "bfloat16")
 

@@ -1,5 +1,6 @@
 """read_gguf: the metadata at the head of a .gguf file, as the config.json it stands for."""
 
+import mmap
 import re
 import struct
 from pathlib import Path
@@ -9,6 +10,8 @@ from calibration.errors import ModelError
 
 HEAD_BYTES: Final = 64 << 20
 """Metadata with the largest published vocabularies is below 20 MB; reading ends at the tokenizer's words anyway."""
+LIST_BYTES: Final = 4 << 20
+"""No list of tensors is longer."""
 MOST_KEYS: Final = 100_000
 MOST_TEXT: Final = 1 << 20
 
@@ -118,6 +121,7 @@ def read_gguf(path: Path) -> dict[str, Any]:
     try:
         with path.open("rb") as file:
             values = _metadata(_Head(file, path))
+            tied = _tied(file)
     except OSError as error:
         raise ModelError(f"{path} cannot be read: {error.strerror or error}", "give a .gguf file") from None
     name = values.get("general.architecture")
@@ -128,6 +132,7 @@ def read_gguf(path: Path) -> dict[str, Any]:
         "architectures": [architecture],
         "model_type": model_type,
         "torch_dtype": "float16",
+        "tie_word_embeddings": tied,
         **{field: values[f"{name}.{key}"] for key, field in _FIELDS.items() if f"{name}.{key}" in values},
     }
     config.setdefault("vocab_size", values.get("words"))
@@ -160,6 +165,15 @@ def _metadata(head: _Head) -> dict[str, Any]:
             break  # converters write the model's own keys first; what follows are the words and their merges
         values[key] = head.value(kind)
     return values
+
+
+def _tied(file: BinaryIO) -> bool:
+    """The file has no output matrix: its name does not stand in the list of tensors, which follows the metadata."""
+    embedding, output = (len(name).to_bytes(8, "little") + name for name in (b"token_embd.weight", b"output.weight"))
+    with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as whole:
+        place = whole.find(embedding, 0, HEAD_BYTES)
+        # Which of the two comes first depends on the converter; a list is a few hundred kilobytes at most.
+        return place >= 0 and whole.find(output, max(0, place - LIST_BYTES), place + LIST_BYTES) < 0
 
 
 def split_sizes(path: Path) -> dict[str, int]:

@@ -56,7 +56,7 @@ class CTranslate2Backend(Backend):
         package="ctranslate2",
         requires=("ctranslate2>=4.5", "torch>=2.4", "transformers>=5"),
         prepare_s_per_gib=15.0,
-        install="pip install 'autobackend[ctranslate2]'",
+        install="autobackend backends install ctranslate2",
         devices=frozenset({"cpu", "cuda"}),
         architectures=_DECODERS,
         # llama3 is converted, but the engine computes the unscaled rotation: logits are off by 0.24 at a deviation of 2

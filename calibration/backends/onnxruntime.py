@@ -41,7 +41,7 @@ class OnnxRuntimeBackend(Backend):
             "transformers>=5",
         ),
         prepare_s_per_gib=20.0,
-        install="pip install 'autobackend[onnxruntime]'",
+        install="autobackend backends install onnxruntime",
         # GPUs take a distribution of another name, onnxruntime-genai-cuda.
         devices=frozenset({"cpu"}),
         architectures=_DECODERS,

@@ -55,7 +55,7 @@ class OpenVinoBackend(Backend):
         requires=("openvino-genai>=2026.1", "openvino>=2026.1", "numpy>=1.26"),
         prepare_requires=("nncf>=3", "torch>=2.4", "transformers>=5"),
         prepare_s_per_gib=40.0,
-        install="pip install 'autobackend[openvino]'",
+        install="autobackend backends install openvino",
         # Its GPU plugin is for Intel's GPUs, which accelerators.py does not look for.
         devices=frozenset({"cpu"}),
         batching="continuous",
@@ -142,12 +142,13 @@ class OpenVinoBackend(Backend):
         return dict(variant.options)
 
     def command(self, variant: Variant, model: str, artifact_dir: str | None) -> str:
-        """OpenVINO GenAI has no server: answer one line of text; the tokenizer is transformers' own."""
+        """OpenVINO GenAI has no server: answer one line of text; the tokenizer is transformers' own.
+
+        A graph comes from openvino_export, so a calibration makes it.
+        """
         if artifact_dir is None and not variant.as_is:
-            precision = variant.precision
-            return shlex.join(
-                ["optimum-cli", "export", "openvino", "-m", model, "--weight-format", precision, "openvino"]
-            )
+            lossy = ["--allow-lossy"] if variant.lossy else []
+            return shlex.join(["autobackend", "calibrate", model, "--backends", f"{self.name}:{variant.name}", *lossy])
         options = ", ".join(f"{key}={value!r}" for key, value in variant.options.items())
         program = (
             "import openvino as ov, openvino_genai as og; "

@@ -39,6 +39,10 @@ def _quant(method: str, file: str, least: tuple[int, int], **limits: Any) -> Qua
     return QuantFact(method=method, capabilities=least, source=_QUANTIZERS.format(file), **limits)
 
 
+_MOST_SCORED = 1 << 12
+"""Each score becomes a Python object: of a larger vocabulary those of the best tokens are enough."""
+
+
 class VllmBackend(Backend):
     """vllm.v1.engine.llm_engine.LLMEngine.
 
@@ -194,8 +198,9 @@ class _Stepped(Engine):
         if not self._forces:
             return None
         forced = {"forced": [*continuation]}
+        most = min(self._vocab_size, _MOST_SCORED)
         rows = []
-        for _, made, _ in self._run([prompt], len(continuation) + 1, logprobs=-1, extra_args=forced):
+        for _, made, _ in self._run([prompt], len(continuation) + 1, logprobs=most, extra_args=forced):
             for scores in made.logprobs:
                 row = array("f", [float("-inf")]) * self._vocab_size
                 for token, score in scores.items():

@@ -106,7 +106,18 @@ def test_goal(mean: float, worst: float, met: bool) -> None:
     assert Summary(geomean=mean, worst=worst, n=3).met is met
 
 
-def test_slow_ones_are_left_out_by_the_best_of_their_class() -> None:
-    predicted = {"a:int4": 1.0, "a:int8": 5.0, "b:fp32": 6.0, "c:fp32": 30.0}
-    # b:fp32 is 6 times slower than the lossy best, and the best of the exact ones: it stays.
-    assert slow(predicted, {"a:int4", "a:int8"}, 4.0) == {"a:int8": 5.0, "c:fp32": 5.0}
+@pytest.mark.parametrize(
+    ("predicted", "left_out"),
+    [
+        # b:fp32 is 6 times slower than the lossy best, and the best of the exact ones: it stays.
+        ({"a:int4": 1.0, "a:int8": 5.0, "b:fp32": 6.0, "c:fp32": 30.0}, {"a:int8": 5.0, "c:fp32": 5.0}),
+        # c:fp32 stands for its backend, c:sdpa is neither that nor near.
+        ({"b:fp32": 1.0, "b:fp16": 1.5, "c:fp32": 3.0, "c:sdpa": 3.5}, {"c:sdpa": 3.5}),
+        # Among the exact ones alone, a:fp32 stands for its backend.
+        ({"a:int4": 1.0, "a:fp32": 5.0, "b:fp32": 2.0}, {}),
+    ],
+)
+def test_who_cannot_be_the_best_nor_stands_for_a_backend_is_left_out(
+    predicted: dict[str, float], left_out: dict[str, float]
+) -> None:
+    assert slow(predicted, {"a:int4", "a:int8"}, 1.5, 4.0) == left_out

@@ -103,7 +103,7 @@ def test_study_says_the_goal_the_costs_and_what_is_missing() -> None:
         "| gpt2 | pp8:tg8:b1 | a:x (1.000 s) | b:x | 1.100 | 1.100 |",
         "| b:x | 1.10 | 1.10 | 1.00 | 1 of 1 |  |",
         "| d:x |  |  |  | 0 of 1 | 1 (at least 7.2) |",
-        "- gpt2 pp8:tg8:b1: d:x left out: predicted 7.2 times slower than its class's best",
+        "- gpt2 pp8:tg8:b1: left out, predicted times slower than the best of the class: d:x 7.2",
         "- gpt2: legal here, but without a measurement in the calibration: e:x, e:y",
         "- gpt2: b:z crashed in pass 1 (load): killed by SIGABRT",
         "- gpt2 c:x pass 2: the budget was spent",

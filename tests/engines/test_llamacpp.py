@@ -16,9 +16,9 @@ import tiny_models
 from tiny_models import NEW_TOKENS, VOCAB, asked_prompts, rows, unlike
 
 from calibration.backend import Engine, Generation, Rows
-from calibration.backends import llamacpp
 from calibration.backends.llamacpp import LlamaCppBackend
 from calibration.environment import beside_folder
+from calibration.gguf_converter import pre_tokenizer
 from calibration.workload import DEFAULT
 from selector.model import ModelSpec
 
@@ -325,7 +325,7 @@ def test_without_its_converter_it_says_what_is_missing(
 
 
 @pytest.mark.parametrize(
-    ("pre_tokenizer", "name"),
+    ("told", "name"),
     [
         ({"type": "ByteLevel", "add_prefix_space": False, "use_regex": True}, "gpt-2"),
         ({"type": "ByteLevel", "add_prefix_space": True, "use_regex": True}, None),
@@ -334,14 +334,14 @@ def test_without_its_converter_it_says_what_is_missing(
     ],
 )
 def test_a_pre_tokenizer_is_told_by_its_structure(
-    pre_tokenizer: dict[str, object] | None, name: str | None, tmp_path: Path
+    told: dict[str, object] | None, name: str | None, tmp_path: Path
 ) -> None:
-    (tmp_path / "tokenizer.json").write_text(json.dumps({"normalizer": None, "pre_tokenizer": pre_tokenizer}))
+    (tmp_path / "tokenizer.json").write_text(json.dumps({"normalizer": None, "pre_tokenizer": told}))
     if name is None:
         with pytest.raises(ValueError, match="needs a pre-tokenizer that llama.cpp has a name for"):
-            llamacpp._pre_tokenizer(tmp_path)
+            pre_tokenizer(tmp_path)
     else:
-        assert llamacpp._pre_tokenizer(tmp_path) == name
+        assert pre_tokenizer(tmp_path) == name
 
 
 def test_its_command_converts_or_serves() -> None:

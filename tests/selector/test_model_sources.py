@@ -82,6 +82,22 @@ def test_gguf_file(tmp_path: Path) -> None:
     assert spec.quant.label == "gguf-q4_k_m"
 
 
+@pytest.mark.parametrize(
+    ("names", "tied"),
+    [
+        (("token_embd.weight", "output_norm.weight"), True),
+        (("token_embd.weight", "output_norm.weight", "output.weight"), False),
+        (("output.weight", "token_embd.weight"), False),
+        ((), False),
+    ],
+)
+def test_gguf_without_an_output_matrix_shares_the_embedding(tmp_path: Path, names: tuple[str, ...], tied: bool) -> None:
+    path = tmp_path / "qwen.gguf"
+    tensors = b"".join(struct.pack("<Q", len(name)) + name.encode() + bytes(28) for name in names)
+    path.write_bytes(gguf(**TINY_GGUF) + tensors)
+    assert ModelSpec.read(str(path)).tie_word_embeddings is tied
+
+
 def test_gguf_in_parts(tmp_path: Path) -> None:
     first = tmp_path / "qwen-00001-of-00002.gguf"
     first.write_bytes(gguf(**TINY_GGUF))

