@@ -197,6 +197,9 @@ class StoppedEarly(RuntimeError):
 class Engine(ABC):
     """A loaded model. Used by one thread."""
 
+    scores_its_steps: ClassVar[bool] = False
+    """`score` takes the very steps of `generate`: of a long prompt the correctness check then asks for scores alone."""
+
     @abstractmethod
     def generate(self, prompts: Sequence[Sequence[int]], new_tokens: int) -> Generation:
         """Greedy, exactly `new_tokens` tokens for every prompt, EOS ignored. Prompts of a call have the same length."""

@@ -106,7 +106,7 @@ class Entry:
 
 
 class Skipped:
-    """The budget ended before the launch did; nothing is stored."""
+    """The budget, or the launch's share of it, ended before the launch did; nothing is stored."""
 
 
 class Events(Protocol):
@@ -138,12 +138,23 @@ class Launcher:
     _reference: Answers | None = None
     _reference_made: bool = False
 
-    def launch(self, entry: Entry, round_number: int, calibration_id: str, deadline: float | None) -> Outcome | Skipped:
+    def launch(
+        self,
+        entry: Entry,
+        round_number: int,
+        calibration_id: str,
+        deadline: float | None,
+        share_s: float | None = None,
+    ) -> Outcome | Skipped:
         """Prepare, load, check and time a candidate.
 
+        Args:
+            deadline: the budget's, on the clock.
+            share_s: seconds from the load on after which it is given up.
+
         Returns:
-            The measurement, or the failure with its kind, its stage and the end of the log. Skipped where the budget's
-            deadline cut it off.
+            The measurement, or the failure with its kind, its stage and the end of the log. Skipped where its share or
+            the budget's deadline cut it off.
         """
         run_id = uuid.uuid4().hex
         head: dict[str, Any] = {
@@ -166,6 +177,9 @@ class Launcher:
                 artifact = self._prepared(entry, log, step)
             if entry.label not in self.agreements and not self._reference_made:
                 self._make_reference()
+            if share_s is not None:
+                ends = self.clock() + share_s
+                step = Step(ends if deadline is None else min(ends, deadline), self.clock)
             with self.worker(entry, log) as worker:
                 return self._measure(entry, worker, step, head, artifact)
         except GivenUp as given_up:

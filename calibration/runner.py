@@ -19,6 +19,9 @@ from calibration.launch import Entry, Launcher, Limits, Skipped, Subject
 from calibration.measurement import Failure, Measurement, Outcome
 from calibration.workload import Workload
 
+SHARES = 3.0
+"""A first launch is given up after so many times its share of what is left of the budget: a candidate that slow hardly
+wins, and the others come to their turn."""
 LONG_LOAD_S = 60.0
 """A load this long costs more than the cells of an ordinary calibration."""
 
@@ -29,7 +32,7 @@ class Reporter(Protocol):
     """Told what happens, for a progress display."""
 
     def event(self, name: str, **fields: Any) -> None:
-        """`name` is reference, round, launch, prepare, load, check, cell, measured, failed, out or end."""
+        """`name` is reference, round, launch, prepare, load, check, cell, measured, failed, skipped, out or end."""
 
 
 class Silent:
@@ -84,7 +87,9 @@ def calibrate(
         cells: the workloads that are measured of each.
         reference: makes (or finds) the reference's answers; called once, before the first check.
         rounds: launches of a candidate at most.
-        budget_s: no launch begins that is not expected to end within it; one that overruns it is given up.
+        budget_s: no launch begins that is not expected to end within it; one that overruns it is given up, and so is
+            a first one that takes more than SHARES times its part of it. A conversion and the reference do not count
+            to a launch's part: later ones need not do them again.
     """
     began = clock()
     deadline = None if budget_s is None else began + budget_s
@@ -107,19 +112,20 @@ def calibrate(
             standing = [e for e in entries if e.label not in out and not _failed(outcomes, e)]
             order = race.order(number, [e.label for e in standing])
             reporter.event("round", number=number, of=rounds, candidates=order)
-            for label in order:
-                entry = next(e for e in standing if e.label == label)
-                if _done(outcomes, entry, number):
-                    continue
+            missing = [label for label in order if not _done(outcomes, _of(label, standing), number)]
+            for place, label in enumerate(missing):
+                entry = _of(label, standing)
                 left = None if deadline is None else deadline - clock()
                 if left is not None and left < _expected(label, took):
                     ended = "budget"
                     continue
                 reporter.event("launch", candidate=label, left_s=_time_left(order, label, number, rounds, took, left))
                 launch_began, once_before = clock(), launcher.once_s
-                outcome = launcher.launch(entry, number, calibration_id, deadline)
+                share = None if left is None or label in took else SHARES * left / (len(missing) - place)
+                outcome = launcher.launch(entry, number, calibration_id, deadline, share)
                 if isinstance(outcome, Skipped):
                     ended = "budget"
+                    reporter.event("skipped", candidate=label, seconds=clock() - launch_began)
                     continue
                 took[label] = clock() - launch_began - (launcher.once_s - once_before)
                 cache.add(outcome)
@@ -183,6 +189,10 @@ def _resumable(entries: Sequence[Entry], subject: Subject, cells: Iterable[Workl
     measured = [o for o in holds if isinstance(o, Measurement)]
     newest = measured[-1].calibration_id if measured else None
     return [o for o in holds if o.calibration_id == newest]
+
+
+def _of(label: str, entries: Iterable[Entry]) -> Entry:
+    return next(e for e in entries if e.label == label)
 
 
 def _done(outcomes: Iterable[Outcome], entry: Entry, number: int) -> bool:

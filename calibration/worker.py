@@ -136,11 +136,11 @@ class _Server:
 
         Without continuations each prompt's own tokens, where it first occurs, are its continuation. With them the
         tokens are what the engine chooses after each prefix of them: where a batch leaves them it is asked again from
-        there on, except for the prompts in `once`, whose paths end where they leave. Rows go to `rows_file` as float32
-        [prompt, new_tokens, vocab].
+        there on, except for the prompts in `once`, whose paths end where they leave, and which an engine whose scores
+        tell the same does not generate at all. Rows go to `rows_file` as float32 [prompt, new_tokens, vocab].
         """
         assert self.engine is not None
-        along = continuations
+        along, tokens = continuations, list[list[list[int]]]()
         if along is None:
             tokens = [self._generate([prompts[i] for i in group], new_tokens)[0] for group in groups]
             first = {
@@ -150,23 +150,30 @@ class _Server:
             }
             along = [first[i][:-1] for i in range(len(prompts))]
         else:
-            tokens = [
-                self._choices([prompts[i] for i in group], [along[i] for i in group], again=not set(group) & set(once))
-                for group in groups
-            ]
+            for group in groups:
+                long = bool(set(group) & set(once))
+                spared = long and self.engine.scores_its_steps
+                asked, right = [prompts[i] for i in group], [along[i] for i in group]
+                tokens.append([] if spared else self._choices(asked, right, again=not long))
         shape: list[int] | None = None
+        best: list[list[int]] = []
         with Path(rows_file).open("wb") as file:
             for prompt, continuation in zip(prompts, along, strict=True):
                 rows = self.engine.score(prompt, continuation)
                 if rows is None:
                     shape = None
                     break
+                best.append([_best(row) for row in rows])
                 widths = [_write_row(row, file) for row in rows]
                 if len(widths) != len(continuation) + 1 or set(widths) != {widths[0]}:
                     raise ValueError(
                         f"score gave rows of {widths} scores; {len(continuation) + 1} of one width are due"
                     )
                 shape = [len(widths), widths[0]]
+        for number, group in enumerate(groups):
+            if not tokens[number]:
+                asked, right = [prompts[i] for i in group], [along[i] for i in group]
+                tokens[number] = [best[i] for i in group] if shape else self._choices(asked, right, again=False)
         return {"tokens": tokens, "rows": shape}
 
     def do_sample(self, *, seed: str, prompt_tokens: int, output_tokens: int, batch: int) -> dict[str, Any]:
@@ -238,6 +245,13 @@ def _backend_from_file(source: str) -> "Backend":
         t for t in vars(module).values() if isinstance(t, type) and issubclass(t, Backend) and t.__module__ == spec.name
     ]
     return mine[0]()
+
+
+def _best(row: Any) -> int:
+    """The token with the highest score."""
+    if hasattr(row, "argmax"):  # torch, numpy
+        return int(row.argmax())
+    return max(range(len(row)), key=row.__getitem__)
 
 
 def _write_row(row: Any, file: IO[bytes]) -> int:

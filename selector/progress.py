@@ -12,6 +12,7 @@ from rich.text import Text
 from calibration.measurement import Failure, Measurement
 from selector.planning import Plan
 from selector.preparing import Preparations
+from selector.screen import seconds
 from selector.screens_calibrate import header, launched, left, prepares, step
 
 EVERY_S = 20.0
@@ -77,6 +78,8 @@ class Progress:
                 self._line(launched(outcome))
             case "out", {"candidate": candidate, "number": number}:
                 self._line(f"{candidate} is out after round {number}: slower on every cell")
+            case "skipped", {"candidate": candidate, "seconds": took}:
+                self._line(f"{candidate} was given up after {seconds(took)}, for the budget's sake")
             case "end", _:
                 self._candidate = ""
             case "reference_failed", _:

@@ -266,6 +266,8 @@ class _Server(Engine):
         vocab_size: the model's.
     """
 
+    scores_its_steps = True
+
     def __init__(self, server: Any, key: str, vocab_size: int) -> None:
         self._server = server
         self._address = server.listening_address.removeprefix("http://")

@@ -113,6 +113,8 @@ class _Generator(Engine):
         least_length: capacity below which the graph refuses to run.
     """
 
+    scores_its_steps = True
+
     def __init__(self, model: Any, end: int, least_length: int) -> None:
         self._model = model
         self._end = end

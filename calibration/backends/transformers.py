@@ -205,6 +205,8 @@ class _DecodeLoop(Engine):
         max_tokens: capacity of a static cache.
     """
 
+    scores_its_steps = True
+
     def __init__(self, model: Any, device: str, *, compiled: bool, max_tokens: int) -> None:
         import inspect
 

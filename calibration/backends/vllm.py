@@ -177,6 +177,8 @@ class _Stepped(Engine):
         forces: it was built with _forcing.
     """
 
+    scores_its_steps = True
+
     def __init__(self, engine: Any, vocab_size: int, *, forces: bool) -> None:
         self._engine = engine
         self._vocab_size = vocab_size

@@ -8,11 +8,14 @@ from typing import Any
 
 import pytest
 from engines.racing import CELLS, entry, race
+from engines.scripted import CountingEngine, next_token
 
 from calibration.artifact import ArtifactStore, converted_key
 from calibration.cache import Cache
+from calibration.launch import Limits
 from calibration.measurement import Failure, FailureKind, Measurement, Outcome, OutputVerdict
 from calibration.runner import Tally
+from calibration.worker import _Server
 
 
 def failures(tally: Tally) -> dict[str, tuple[FailureKind, str]]:
@@ -193,7 +196,7 @@ def test_who_waits_for_the_same_conversion_says_so_and_no_longer_than_the_budget
     finally:
         go_on.set()
         other.join()
-    assert [n for n, _ in recorder.events] == ["round", "launch", "waiting", "end"]
+    assert [n for n, _ in recorder.events] == ["round", "launch", "waiting", "skipped", "end"]
     assert (tally.ended, tally.unmeasured) == ("budget", ("scripted:converted",))
 
 
@@ -222,6 +225,23 @@ def test_a_budget_that_is_spent_leaves_the_rest_unmeasured(tmp_path: Path) -> No
     assert failures(tally) == {}
 
 
+def test_a_first_launch_is_given_up_after_three_times_its_share_of_the_budget(tmp_path: Path) -> None:
+    recorder = Recorder()
+    others = [entry(name) for name in "bcdefgh"]
+    tally = race(
+        tmp_path,
+        entry("a", load="hang"),
+        *others,
+        rounds=1,
+        reporter=recorder,
+        checked=False,
+        budget_s=8.0,
+        limits=Limits(load_s=60.0),
+    )
+    assert (tally.ended, tally.unmeasured) == ("budget", ("scripted:a",))
+    assert [fields["candidate"] for name, fields in recorder.events if name == "skipped"] == ["scripted:a"]
+
+
 def test_a_python_that_cannot_be_started_is_a_stored_refusal(tmp_path: Path) -> None:
     tally = race(tmp_path, entry("nowhere", python="/nowhere/python"), entry("good"), rounds=1, checked=False)
     gone = next(o for o in tally.outcomes if isinstance(o, Failure))
@@ -236,3 +256,26 @@ def test_outcomes_survive_the_export_format(tmp_path: Path) -> None:
     tally = race(tmp_path, entry("good"), entry("bad", load="refuse"), rounds=1)
     back: list[Outcome] = [from_json(json.loads(json.dumps(to_json(o)))) for o in tally.outcomes]
     assert back == list(tally.outcomes)
+
+
+@pytest.mark.parametrize(("scored", "calls"), [(True, 1), (False, 2)])
+def test_a_long_prompt_is_not_generated_where_the_scores_tell_the_same(
+    scored: bool, calls: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(CountingEngine, "scores_its_steps", scored)
+    server = _Server()
+    server.engine = engine = CountingEngine({})
+    asked = [[3, 4, 5], [7] * 30]
+    paths = [[next_token(prompt)] for prompt in asked]
+    for prompt, path in zip(asked, paths, strict=True):
+        path.append(next_token([*prompt, *path]))
+    told = server.do_answer(
+        prompts=asked,
+        groups=[[0], [1]],
+        new_tokens=2,
+        continuations=[path[:1] for path in paths],
+        rows_file=str(tmp_path / "rows.f32"),
+        once=[1],
+    )
+    assert told == {"tokens": [[paths[0]], [paths[1]]], "rows": [2, 64]}
+    assert engine.calls == calls
