@@ -99,6 +99,8 @@ class Entry:
     """Environment variables of the worker."""
     device: str = ""
     """Device kind, where it is another than the subject's."""
+    model_dir: Path | None = None
+    """Folder of the model, where it is another than the subject's."""
 
     @property
     def label(self) -> str:
@@ -135,6 +137,8 @@ class Launcher:
     """Seconds spent on the reference and on correctness checks so far."""
     once_s: float = 0.0
     """Seconds spent so far on what later launches need not do again: conversions and the reference."""
+    deadline: float | None = None
+    """The budget's, on the clock: the reference, too, ends by then."""
     _reference: Answers | None = None
     _reference_made: bool = False
 
@@ -221,7 +225,7 @@ class Launcher:
         for name in ("devices", "only_without", "cpu_features"):
             variant[name] = sorted(variant[name])
         job = {
-            "model_dir": str(self.subject.model_dir),
+            "model_dir": str(entry.model_dir or self.subject.model_dir),
             "artifact_dir": str(artifact.path) if artifact else None,
             "dtype": self.subject.dtype,
             "vocab_size": self.subject.vocab_size,

@@ -15,11 +15,14 @@ from calibration.step import GivenUp, Step
 SIXTEEN_BITS = ("float16", "bfloat16")
 
 
-def reference_of(entry: Entry) -> Callable[[Launcher], Answers | None]:
+def reference_of(entry: Entry, *, dequantised: bool = False) -> Callable[[Launcher], Answers | None]:
     """What makes the reference with this candidate (transformers, in float32 where that fits).
 
     The function it returns gives None, and says why by the event `reference_failed`, where the reference cannot be
     computed: the candidates then stay unchecked.
+
+    Args:
+        dequantised: the model is quantised, and is first written as the float16 model that it stands for.
     """
 
     def make(launcher: Launcher) -> Answers | None:
@@ -28,7 +31,7 @@ def reference_of(entry: Entry) -> Callable[[Launcher], Answers | None]:
             "kind": "reference",
             "weights": launcher.subject.weights_identity,
             "model": launcher.subject.name,
-            "engine": entry.label,
+            "engine": f"{entry.label} of the dequantised model" if dequantised else entry.label,
             "versions": json.dumps(dict(entry.environment), sort_keys=True),
             "check": f"{CHECK_VERSION}: {','.join(str(len(p)) for p in prompts)}",
         }
@@ -36,12 +39,21 @@ def reference_of(entry: Entry) -> Callable[[Launcher], Answers | None]:
         log.touch()
 
         def build(destination: Path) -> None:
-            step = Step(None, launcher.clock)
-            with launcher.worker(entry, log) as worker:
-                launcher.opened(entry, worker, None, step, "reference")
+            step = Step(launcher.deadline, launcher.clock)
+            plain = destination / "dequantised"
+            asked = replace(entry, model_dir=plain) if dequantised else entry
+            if dequantised:
+                source = str(launcher.subject.model_dir)
+                with launcher.worker(entry, log) as worker:
+                    limit_s = launcher.limits.prepare_s
+                    step.ask(worker, "reference", limit_s, "dequantise", source=source, destination=str(plain))
+            with launcher.worker(asked, log) as worker:
+                launcher.opened(asked, worker, None, step, "reference")
                 step.ask(worker, "reference", launcher.limits.load_s, "load")
                 answers = launcher.answers(worker, step, None, destination / "rows.f32", launcher.limits.load_s)
-            rounding = _rounding(launcher, entry, answers, log)
+            if dequantised:
+                shutil.rmtree(plain)
+            rounding = None if dequantised else _rounding(launcher, entry, answers, log)
             told = {
                 "tokens": answers.tokens,
                 "row_shape": answers.row_shape,
@@ -56,7 +68,8 @@ def reference_of(entry: Entry) -> Callable[[Launcher], Answers | None]:
                 build,
                 what="the reference",
                 # A row of float32 scores for every token of every path.
-                needed_bytes=len(prompts) * NEW_TOKENS * launcher.subject.vocab_size * 4,
+                needed_bytes=len(prompts) * NEW_TOKENS * launcher.subject.vocab_size * 4
+                + (2 * launcher.subject.parameters if dequantised else 0),
                 waiting=lambda: launcher.reporter.event("waiting", what="computes the same reference"),
             )
         except GivenUp as failed:
@@ -85,7 +98,7 @@ def _rounding(launcher: Launcher, entry: Entry, answers: Answers, log: Path) -> 
     if launcher.subject.dtype not in SIXTEEN_BITS or entry.variant.precision != "fp32" or answers.rows_file is None:
         return None
     rounded = replace(entry, variant=replace(entry.variant, precision="model"))
-    step = Step(None, launcher.clock)
+    step = Step(launcher.deadline, launcher.clock)
     prompts = launcher.check_prompts()[: len(PROMPT_TOKENS)]
     rows_file = launcher.folder / "rounded.f32"
     try:

@@ -107,6 +107,7 @@ def calibrate(
             make_reference=reference,
             clock=clock,
             agreements={o.candidate.label: o.agreement for o in known if isinstance(o, Measurement)},
+            deadline=deadline,
         )
         for number in range(1, rounds + 1):
             standing = [e for e in entries if e.label not in out and not _failed(outcomes, e)]

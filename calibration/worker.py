@@ -110,6 +110,14 @@ class _Server:
         write_random_checkpoint(Path(config_dir), Path(destination), seed)
         return {}
 
+    def do_dequantise(self, *, source: str, destination: str) -> dict[str, Any]:
+        """Write a quantised checkpoint as the float16 one that it stands for; needs no `open`."""
+        from calibration.dequantise import dequantise
+
+        Path(destination).mkdir()
+        dequantise(Path(source), Path(destination))
+        return {}
+
     def do_prepare(self, *, destination: str) -> dict[str, Any]:
         assert self.backend is not None and self.job is not None
         began = time.perf_counter()

@@ -9,6 +9,7 @@ from calibration.agreement import Answers
 from calibration.artifact import ArtifactStore
 from calibration.backend import Backend, Variant
 from calibration.cache import Cache
+from calibration.dequantise import knows
 from calibration.errors import IllegalBackend, NoLegalBackend, UsageError
 from calibration.launch import Entry, Launcher, Limits, Subject
 from calibration.lock import device_lock
@@ -291,8 +292,11 @@ def _reference(planned: Plan) -> Callable[[Launcher], Answers | None]:
     spec, host = planned.spec, planned.host
     plain: Variant = all_backends()["transformers"].variant("eager")
     free = host.device.free_bytes if host.device.kind == "cpu" else host.memory_bytes
+    quant = spec.quant
+    dequantised = knows(quant.method, quant.bits, quant.version)
     # transformers reads a .gguf file by dequantising it.
-    wide = spec.quant.method in {"none", "gguf"} and spec.parameters * 4 * REFERENCE_OVERHEAD < free
+    plain_weights = quant.method in {"none", "gguf"} or dequantised
+    wide = plain_weights and spec.parameters * 4 * REFERENCE_OVERHEAD < free
     precision = "fp32" if wide else "model"
     variant = dataclasses.replace(
         plain,
@@ -306,5 +310,6 @@ def _reference(planned: Plan) -> Callable[[Launcher], Answers | None]:
             candidate=Candidate(backend="transformers", variant=variant.name),
             variant=variant,
             device="cpu" if wide else "",
-        )
+        ),
+        dequantised=dequantised and wide,
     )

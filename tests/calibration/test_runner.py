@@ -242,6 +242,12 @@ def test_a_first_launch_is_given_up_after_three_times_its_share_of_the_budget(tm
     assert [fields["candidate"] for name, fields in recorder.events if name == "skipped"] == ["scripted:a"]
 
 
+def test_a_reference_that_takes_longer_than_the_budget_ends_with_it(tmp_path: Path) -> None:
+    judge = entry("reference", load="hang")
+    tally = race(tmp_path, entry("a"), rounds=1, judge=judge, budget_s=1.5, limits=Limits(load_s=60.0))
+    assert (tally.ended, tally.unmeasured) == ("budget", ("scripted:a",))
+
+
 def test_a_python_that_cannot_be_started_is_a_stored_refusal(tmp_path: Path) -> None:
     tally = race(tmp_path, entry("nowhere", python="/nowhere/python"), entry("good"), rounds=1, checked=False)
     gone = next(o for o in tally.outcomes if isinstance(o, Failure))

@@ -56,11 +56,22 @@ def subject(folder: Path) -> Subject:
     )
 
 
-def race(folder: Path, *entries: Entry, checked: bool = True, parameters: int = 0, **more: Any) -> Tally:
-    """Calibrate in `folder`, which keeps the cache and the artifacts."""
+def race(
+    folder: Path,
+    *entries: Entry,
+    checked: bool = True,
+    parameters: int = 0,
+    judge: Entry | None = None,
+    **more: Any,
+) -> Tally:
+    """Calibrate in `folder`, which keeps the cache and the artifacts.
+
+    Args:
+        judge: makes the reference, instead of an engine without a fault.
+    """
     (folder / "model").mkdir(exist_ok=True)
     settings: Mapping[str, Any] = {"limits": LIMITS, "reporter": Silent(), **more}
-    reference = reference_of(entry("reference")) if checked else no_reference
+    reference = reference_of(judge or entry("reference")) if checked else no_reference
     with Cache.open(folder / "cache.db") as cache:
         return calibrate(
             entries,
