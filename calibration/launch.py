@@ -181,6 +181,8 @@ class Launcher:
                 artifact = self._prepared(entry, log, step)
             if entry.label not in self.agreements and not self._reference_made:
                 self._make_reference()
+                if step.past_deadline():
+                    return Skipped()
             if share_s is not None:
                 ends = self.clock() + share_s
                 step = Step(ends if deadline is None else min(ends, deadline), self.clock)
