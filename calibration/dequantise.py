@@ -47,8 +47,8 @@ def dequantise(source: Path, destination: Path) -> None:
     config["torch_dtype"] = "float16"
     (destination / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
 
-    opened = [safe_open(file, framework="pt") for file in sorted(source.glob("*.safetensors"))]
-    places = {name: shard for shard in opened for name in shard.keys()}  # noqa: SIM118  it is no dict
+    opened: list[Any] = [safe_open(file, framework="pt") for file in sorted(source.glob("*.safetensors"))]
+    places: dict[str, Any] = {name: shard for shard in opened for name in shard.keys()}  # noqa: SIM118  it is no dict
     shards: list[dict[str, Any]] = [{}]
     written: dict[str, str] = {}
 
@@ -121,5 +121,5 @@ def _interleaved(words: "torch.Tensor") -> "torch.Tensor":
     """The columns in AWQ's order, as they stand in the matrix."""
     import torch
 
-    codes = _codes(words, 4, 1).unflatten(1, (-1, len(_AWQ_ORDER)))
-    return codes[:, :, torch.tensor(_AWQ_ORDER).argsort()].flatten(1, 2)
+    codes = _codes(words, 4, 1).reshape(len(words), -1, len(_AWQ_ORDER))
+    return codes[:, :, torch.tensor(_AWQ_ORDER).argsort()].reshape(len(words), -1)

@@ -108,7 +108,7 @@ class Entry:
 
 
 class Skipped:
-    """The budget, or the launch's share of it, ended before the launch did; nothing is stored."""
+    """The budget, or the launch's share of it, ended before a cell was timed; nothing is stored."""
 
 
 class Events(Protocol):
@@ -157,8 +157,8 @@ class Launcher:
             share_s: seconds from the load on after which it is given up.
 
         Returns:
-            The measurement, or the failure with its kind, its stage and the end of the log. Skipped where its share or
-            the budget's deadline cut it off.
+            The measurement, or the failure with its kind, its stage and the end of the log. Where its share or the
+            budget's deadline cut it off: a measurement of the cells until then, Skipped where there is none.
         """
         run_id = uuid.uuid4().hex
         head: dict[str, Any] = {
@@ -292,10 +292,15 @@ class Launcher:
         if agreement.verdict is OutputVerdict.WRONG:
             raise GivenUp("check", Trouble(kind=FailureKind.WRONG_OUTPUT, message=agreement.detail))
         cells: list[Cell] = []
-        for number, workload in enumerate(self.cells, start=1):
-            self.reporter.event("cell", candidate=label, number=number, of=len(self.cells), workload=workload)
-            cells.append(time_cell(worker, step, workload, head["run_id"], self.limits.sample_s, cells))
-        step.ask(worker, "close", 30, "close")
+        try:
+            for number, workload in enumerate(self.cells, start=1):
+                self.reporter.event("cell", candidate=label, number=number, of=len(self.cells), workload=workload)
+                cells.append(time_cell(worker, step, workload, head["run_id"], self.limits.sample_s, cells))
+            step.ask(worker, "close", 30, "close")
+        except GivenUp as given_up:
+            # What was timed when the budget ended is as good as ever.
+            if not (cells and given_up.trouble.at_deadline and step.past_deadline()):
+                raise
         return Measurement(
             **head,
             cells=tuple(cells),

@@ -32,7 +32,7 @@ class Reporter(Protocol):
     """Told what happens, for a progress display."""
 
     def event(self, name: str, **fields: Any) -> None:
-        """`name` is reference, round, launch, prepare, load, check, cell, measured, failed, skipped, out or end."""
+        """`name` is reference, round, launch, prepare, load, check, cell, measured, failed, given up, out or end."""
 
 
 class Silent:
@@ -88,8 +88,8 @@ def calibrate(
         reference: makes (or finds) the reference's answers; called once, before the first check.
         rounds: launches of a candidate at most.
         budget_s: no launch begins that is not expected to end within it; one that overruns it is given up, and so is
-            a first one that takes more than SHARES times its part of it. A conversion and the reference do not count
-            to a launch's part: later ones need not do them again.
+            a first one that takes more than SHARES times its part of it; the cells that it timed are kept. A conversion
+            and the reference do not count to a launch's part: later ones need not do them again.
     """
     began = clock()
     deadline = None if budget_s is None else began + budget_s
@@ -124,9 +124,12 @@ def calibrate(
                 launch_began, once_before = clock(), launcher.once_s
                 share = None if left is None or label in took else SHARES * left / (len(missing) - place)
                 outcome = launcher.launch(entry, number, calibration_id, deadline, share)
-                if isinstance(outcome, Skipped):
+                kept = len(outcome.cells) if isinstance(outcome, Measurement) else 0
+                if isinstance(outcome, Skipped) or (isinstance(outcome, Measurement) and kept < len(cells)):
                     ended = "budget"
-                    reporter.event("skipped", candidate=label, seconds=clock() - launch_began)
+                    took_s = clock() - launch_began
+                    reporter.event("given up", candidate=label, seconds=took_s, cells=kept, of=len(cells))
+                if isinstance(outcome, Skipped):
                     continue
                 took[label] = clock() - launch_began - (launcher.once_s - once_before)
                 cache.add(outcome)

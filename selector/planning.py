@@ -230,16 +230,19 @@ def _named(candidate: Candidate, labels: Sequence[str]) -> bool:
 
 
 def _within(cells: tuple[Workload, ...], max_position: int) -> tuple[Workload, ...]:
-    """The cells that the model's context can hold; a model shorter than all of them gets one that it can.
+    """The cells, with prompts as long as the model's context can hold at most.
 
     Args:
         max_position: 0 where the config names no limit.
     """
-    fitting = tuple(c for c in cells if c.context_tokens <= max_position or max_position == 0)
-    if fitting:
-        return fitting
-    output = max(1, max_position // 4)
-    return (Workload(prompt_tokens=max(1, max_position - output), output_tokens=output),)
+    if max_position == 0:
+        return cells
+    fitting = []
+    for cell in cells:
+        output = min(cell.output_tokens, max(1, max_position // 4))
+        prompt = min(cell.prompt_tokens, max(1, max_position - output))
+        fitting.append(dataclasses.replace(cell, prompt_tokens=prompt, output_tokens=output))
+    return tuple(dict.fromkeys(fitting))
 
 
 def _nothing_to_measure(planned: Plan, *, forced: bool) -> IllegalBackend | NoLegalBackend:

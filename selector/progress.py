@@ -78,8 +78,9 @@ class Progress:
                 self._line(launched(outcome))
             case "out", {"candidate": candidate, "number": number}:
                 self._line(f"{candidate} is out after round {number}: slower on every cell")
-            case "skipped", {"candidate": candidate, "seconds": took}:
-                self._line(f"{candidate} was given up after {seconds(took)}, for the budget's sake")
+            case "given up", {"candidate": candidate, "seconds": took, "cells": cells, "of": of}:
+                kept = f"{cells} of {of} cells are kept" if cells else "nothing was timed yet"
+                self._line(f"{candidate} was given up after {seconds(took)}, for the budget's sake: {kept}")
             case "end", _:
                 self._candidate = ""
             case "reference_failed", _:

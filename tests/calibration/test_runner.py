@@ -196,7 +196,7 @@ def test_who_waits_for_the_same_conversion_says_so_and_no_longer_than_the_budget
     finally:
         go_on.set()
         other.join()
-    assert [n for n, _ in recorder.events] == ["round", "launch", "waiting", "skipped", "end"]
+    assert [n for n, _ in recorder.events] == ["round", "launch", "waiting", "given up", "end"]
     assert (tally.ended, tally.unmeasured) == ("budget", ("scripted:converted",))
 
 
@@ -239,7 +239,19 @@ def test_a_first_launch_is_given_up_after_three_times_its_share_of_the_budget(tm
         limits=Limits(load_s=60.0),
     )
     assert (tally.ended, tally.unmeasured) == ("budget", ("scripted:a",))
-    assert [fields["candidate"] for name, fields in recorder.events if name == "skipped"] == ["scripted:a"]
+    assert [fields["candidate"] for name, fields in recorder.events if name == "given up"] == ["scripted:a"]
+
+
+def test_the_cells_that_were_timed_when_the_budget_ended_are_kept_and_the_rest_is_measured_next_time(
+    tmp_path: Path,
+) -> None:
+    """Two prompts take longer than the budget, one does not."""
+    slow = entry("a", batch_s=30.0)
+    tally = race(tmp_path, slow, rounds=1, checked=False, budget_s=3.0, limits=Limits(sample_s=60.0))
+    [kept] = [o for o in tally.outcomes if isinstance(o, Measurement)]
+    assert (tally.ended, [c.workload for c in kept.cells]) == ("budget", [CELLS[0]])
+    again = race(tmp_path, entry("a"), rounds=1, checked=False)
+    assert [[c.workload for c in o.cells] for o in again.outcomes if isinstance(o, Measurement)] == [list(CELLS)]
 
 
 def test_a_reference_that_takes_longer_than_the_budget_ends_with_it(tmp_path: Path) -> None:

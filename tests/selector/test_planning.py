@@ -39,7 +39,10 @@ def test_cells_bracket_the_workloads_asked_for() -> None:
 
 
 def test_a_short_model_gets_cells_that_it_can_hold() -> None:
-    assert all(c.context_tokens <= 1024 for c in plan("shape:gpt2", workloads=["pp4000:tg10:b1"]).cells)
+    asked = ["pp128:tg32:b1", "pp1024:tg32:b2"]
+    cells = ["pp128:tg32:b1", "pp992:tg32:b1", "pp128:tg32:b2", "pp992:tg32:b2"]
+    assert labels(plan("shape:gpt2", workloads=asked).cells) == cells
+    assert labels(plan("shape:gpt2", workloads=["pp4000:tg10:b1"]).cells) == ["pp992:tg32:b1"]
 
 
 def test_candidates_are_the_legal_variants_that_are_not_left_out() -> None:

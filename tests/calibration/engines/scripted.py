@@ -31,6 +31,8 @@ class CountingEngine(Engine):
         misbehave(str(self.options.get("generate", "")))
         if self.options.get("generate") == "raise" and self.calls > 4:
             raise RuntimeError("kernel exploded")
+        if len(prompts) > 1:
+            time.sleep(float(self.options.get("batch_s", 0.0)))  # type: ignore[arg-type]
         rows = [list(p) for p in prompts]
         steps = new_tokens - 1 if self.options.get("stops_early") else new_tokens
         times = []
