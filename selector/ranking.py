@@ -83,15 +83,18 @@ def rank(records: Iterable[Record], workload: Workload, objective: str) -> tuple
     """The candidates that were measured, the one to choose first, the others by the objective.
 
     The median decides; among those that are within BAND of the best the one that comes first in `records`, which is the
-    static order, so that an answer does not change with the noise.
+    static order, so that an answer does not change with the noise. Who was timed around the workload comes before whose
+    times are extrapolated to it: a launch that a budget cut short has the cheap cells only.
     """
     hull: dict[int, bool] = {}
     ranked = [r for record in records if (r := _ranked(record, workload, hull)) is not None]
     if not ranked:
         return ()
-    least = min(value(r, objective) for r in ranked)
-    first = next(r for r in ranked if value(r, objective) <= least * (1 + BAND))
-    return first, *sorted((r for r in ranked if r is not first), key=lambda r: value(r, objective))
+    timed = [r for r in ranked if r.covered] or ranked
+    least = min(value(r, objective) for r in timed)
+    first = next(r for r in timed if value(r, objective) <= least * (1 + BAND))
+    others = (r for r in ranked if r is not first)
+    return first, *sorted(others, key=lambda r: (not r.covered, value(r, objective)))
 
 
 def value(ranked: Ranked, objective: str) -> float:

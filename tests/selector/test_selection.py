@@ -192,6 +192,20 @@ def test_the_launches_that_bracket_the_workload_answer_for_it(cache: Cache) -> N
     assert found.ranking[0].e2e_s == pytest.approx(0.650)
 
 
+def test_who_was_timed_around_the_workload_comes_before_who_is_extrapolated(cache: Cache) -> None:
+    """A launch that a budget cut short has the cheap cells only."""
+    near = [Workload(prompt_tokens=64, output_tokens=32, batch=1)]
+    found = answer(
+        cache,
+        *rounds(SDPA, KEY, HOST, (1.0, 1.0)),
+        *rounds(CT2, KEY, HOST, (0.5,), cells=near, calibration="c2"),
+        workload="pp500:tg32:b4",
+    )
+    assert [(r.candidate.label, r.covered) for r in found.ranking] == [(SDPA, True), (CT2, False)]
+    assert found.ranking[1].e2e_s < found.ranking[0].e2e_s
+    assert not found.extrapolated
+
+
 def test_stale_says_what_changed(cache: Cache) -> None:
     cache.add(*rounds(SDPA, KEY, HOST, (1.0, 1.0), environment=with_versions(torch="2.12.0")))
     with pytest.warns(SelectionWarning, match="torch 2.12.0 -> 2.13.0"):
