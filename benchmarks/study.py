@@ -214,7 +214,7 @@ def measure(one: Task, study: Study, deadline: float | None) -> list[str]:
                     began = time.monotonic()
                     outcome = replace(launcher, cells=cells).launch(entry, number, "study", deadline)
                     took[entry.label] = time.monotonic() - began
-                if isinstance(outcome, Skipped):
+                if isinstance(outcome, Skipped) or not _holds(outcome, one):
                     missing.append(f"{name} {entry.label} pass {number}: the budget was spent")
                     continue
                 study.add(name, outcome)

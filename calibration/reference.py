@@ -94,6 +94,9 @@ def _rounding(launcher: Launcher, entry: Entry, answers: Answers, log: Path) -> 
     """The error that the model's own 16 bits make, by the same engine along the same paths after the short prompts.
 
     None where the model has no 16-bit dtype, the reference is not more precise than it, or it does not run.
+
+    Raises:
+        GivenUp: the budget ended first.
     """
     if launcher.subject.dtype not in SIXTEEN_BITS or entry.variant.precision != "fp32" or answers.rows_file is None:
         return None
@@ -118,7 +121,9 @@ def _rounding(launcher: Launcher, entry: Entry, answers: Answers, log: Path) -> 
             )
         shape = reply.fields["rows"]
         return rounding_of(answers, rows_file, (shape[0], shape[1])) if shape else None
-    except GivenUp:
+    except GivenUp as failed:
+        if failed.trouble.at_deadline and step.past_deadline():
+            raise  # a reference is kept: one that the budget cut short must not be
         return None
     finally:
         rows_file.unlink(missing_ok=True)
