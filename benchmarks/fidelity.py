@@ -17,8 +17,10 @@ from pathlib import Path
 from typing import Any
 
 from calibration.artifact import ArtifactStore
+from calibration.conversion import made
+from calibration.entry import Entry, Limits
 from calibration.errors import AutobackendError
-from calibration.launch import Entry, Launcher, Limits, no_reference
+from calibration.launch import Launcher, no_reference
 from calibration.lock import device_lock
 from calibration.runner import Silent
 from calibration.step import GivenUp, Step
@@ -28,7 +30,7 @@ ROOT = Path(__file__).resolve().parent.parent
 GOAL = 0.03
 CONTEXT, BATCH = 256, 4
 """Room for benchmarks.plain_loop.CELLS."""
-SOURCES = frozenset({"transformers", "onnxruntime", "ctranslate2", "openvino", "llamacpp"})
+SOURCES = frozenset({"transformers", "onnxruntime", "ctranslate2", "openvino", "llamacpp", "vllm"})
 """Backends for which benchmarks.own_figures knows others' figures."""
 
 
@@ -94,7 +96,7 @@ def _compared(launcher: Launcher, entry: Entry, pairs: int) -> list[dict[str, An
     artifact = None
     if entry.variant.prepares:
         try:
-            artifact = launcher._prepared(entry, log, Step(None, time.monotonic))  # noqa: SLF001  nothing is launched
+            artifact = made(launcher, entry, log, Step(None, time.monotonic))
         except GivenUp as given_up:
             return [{"failed": given_up.trouble.message}]
     variant = asdict(entry.variant)

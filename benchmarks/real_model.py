@@ -18,8 +18,10 @@ from pathlib import Path
 from typing import Any
 
 from calibration.artifact import ArtifactStore
+from calibration.conversion import made
+from calibration.entry import Entry, Limits
 from calibration.errors import AutobackendError, ModelError
-from calibration.launch import Entry, Launcher, Limits
+from calibration.launch import Launcher
 from calibration.lock import device_lock
 from calibration.measurement import Failure, Measurement
 from calibration.runner import Silent
@@ -212,7 +214,7 @@ def _answered(entry: Entry, launcher: Launcher, given: list[int], new_tokens: in
     log = launcher.folder / "answer.log"
     log.touch()
     step = Step(None, time.monotonic)
-    artifact = launcher._prepared(entry, log, step) if entry.variant.prepares else None  # noqa: SLF001  made before
+    artifact = made(launcher, entry, log, step) if entry.variant.prepares else None
     with launcher.worker(entry, log) as worker:
         launcher.opened(entry, worker, artifact, step, "load")
         step.ask(worker, "load", launcher.limits.load_s, "load")

@@ -21,9 +21,10 @@ from benchmarks.regret import PASSES, Case, slow
 from benchmarks.study_report import report
 from calibration.artifact import ArtifactStore
 from calibration.cache import Cache
+from calibration.entry import Entry, Limits, Skipped
 from calibration.environment import POLICY
 from calibration.errors import AutobackendError, UsageError
-from calibration.launch import Entry, Launcher, Limits, Skipped, no_reference
+from calibration.launch import Launcher, no_reference
 from calibration.lock import device_lock
 from calibration.measurement import Failure, Measurement, Outcome, from_json, to_json
 from calibration.runner import Silent

@@ -135,6 +135,8 @@ class Facts:
     """Can run a model's own code when the user says so."""
     libraries: tuple[str, ...] = ()
     """Globs of shared objects, relative to site-packages, that must load."""
+    widened_without: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    """On a CPU: precision whose weights become float32 in memory, unless it has one of these features."""
     overhead_bytes: int = 512 << 20
     """Memory beside weights and KV cache: runtime, workspaces."""
     order: int = 100

@@ -1,13 +1,13 @@
 """One launch: a candidate's process from start to end, as an Outcome."""
 
-import shutil
 import time
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
+from calibration import conversion
 from calibration.agreement import (
     GROUPS,
     NEW_TOKENS,
@@ -19,22 +19,18 @@ from calibration.agreement import (
     long_prompt,
     precision_class,
 )
-from calibration.artifact import LOG, Artifact, ArtifactStore, converted_key
-from calibration.backend import PREPARE_S_PER_GIB, Variant
+from calibration.artifact import Artifact, ArtifactStore
+from calibration.entry import Entry, Events, Limits, Skipped, Subject
 from calibration.environment import POLICY
-from calibration.errors import ArtifactError
 from calibration.measurement import (
     Agreement,
-    Candidate,
     Cell,
     Failure,
     FailureKind,
-    Identity,
     Measurement,
     Outcome,
     OutputVerdict,
 )
-from calibration.preparation import Watch, estimate
 from calibration.step import GivenUp, Step
 from calibration.supervisor import Trouble, Worker
 from calibration.timing import time_cell
@@ -45,77 +41,6 @@ SHORT = len(PROMPT_TOKENS)
 LONG_SHARE = 0.5
 """Tokens of the check's long prompt, as a share of the prompt tokens of all cells: it is computed twice in one launch,
 they are three times and more in each."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Limits:
-    """Seconds after which a step is given up."""
-
-    prepare_s: float = 1800.0
-    load_s: float = 900.0
-    sample_s: float = 300.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Subject:
-    """The model and the device, as a worker must know them."""
-
-    name: str
-    model_dir: Path
-    """Or a .gguf file."""
-    weights_identity: str
-    identity: Identity
-    dtype: str
-    vocab_size: int
-    device: str
-    """Device kind."""
-    threads: int
-    memory_limit_bytes: int
-    cpus: tuple[int, ...] = ()
-    """Cores that a worker is bound to; empty: it is not bound."""
-    trust_remote_code: bool = False
-    tensor_parallel: int = 1
-    max_position: int = 0
-    """Longest context; 0 where the model names none."""
-    parameters: int = 0
-    """0 where it is not known."""
-    sliding_window: int | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Entry:
-    """A candidate with all that its worker needs."""
-
-    candidate: Candidate
-    variant: Variant
-    python: Path
-    environment: Mapping[str, str]
-    converter: str = ""
-    """Names and versions of all that `prepare` converts with."""
-    prepare_rate: float = PREPARE_S_PER_GIB
-    source: str = ""
-    """File of a backend that is not ours; the worker's interpreter need not have it installed."""
-    variables: Mapping[str, str] = field(default_factory=dict)
-    """Environment variables of the worker."""
-    device: str = ""
-    """Device kind, where it is another than the subject's."""
-    model_dir: Path | None = None
-    """Folder of the model, where it is another than the subject's."""
-
-    @property
-    def label(self) -> str:
-        return self.candidate.label
-
-
-class Skipped:
-    """The budget, or the launch's share of it, ended before a cell was timed; nothing is stored."""
-
-
-class Events(Protocol):
-    """What a launch tells; runner.Reporter is one."""
-
-    def event(self, name: str, **fields: Any) -> None:
-        """See runner.Reporter."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -178,7 +103,7 @@ class Launcher:
         artifact: Artifact | None = None
         try:
             if entry.variant.prepares:
-                artifact = self._prepared(entry, log, step)
+                artifact = conversion.made(self, entry, log, step)
             if entry.label not in self.agreements and not self._reference_made:
                 self._make_reference()
                 if step.past_deadline():
@@ -194,6 +119,21 @@ class Launcher:
             tail = log.read_text(errors="replace")[-4000:].strip()
             trouble = given_up.trouble
             return Failure(**head, kind=trouble.kind, stage=given_up.stage, message=trouble.message, log_tail=tail)
+
+    @property
+    def original(self) -> conversion.Original:
+        """What candidates convert."""
+        subject = self.subject
+        return conversion.Original(
+            name=subject.name,
+            weights=subject.weights_identity,
+            parameters=subject.parameters,
+            dtype=subject.dtype,
+        )
+
+    def converting_s(self, entries: Iterable[Entry]) -> float:
+        """Seconds that the conversions that these candidates still lack will probably take."""
+        return sum(e.seconds for e in conversion.missing(entries, self.original, self.store).values())
 
     def worker(self, entry: Entry, log: Path) -> Worker:
         """A fresh worker in the candidate's interpreter.
@@ -332,58 +272,6 @@ class Launcher:
         self.check_s += self.clock() - began
         self.reporter.event("check", candidate=entry.label, agreement=agreement)
         return agreement
-
-    def _prepared(self, entry: Entry, log: Path, step: Step) -> Artifact:
-        """The converted model: found in the store, or made by a worker."""
-        key = converted_key(
-            weights=self.subject.weights_identity,
-            candidate=entry.candidate,
-            converter=entry.converter,
-            model=self.subject.name,
-            prepared_as=entry.variant.prepared_as,
-        )
-
-        expected = estimate(
-            entry.candidate.backend,
-            entry.variant,
-            parameters=self.subject.parameters,
-            dtype=self.subject.dtype,
-            rate=entry.prepare_rate,
-            known=self.store.list(),
-        )
-
-        def tell(elapsed_s: float, written_bytes: int) -> None:
-            self.reporter.event(
-                "preparing", candidate=entry.label, estimate=expected, elapsed_s=elapsed_s, bytes=written_bytes
-            )
-
-        def build(destination: Path) -> None:
-            self.reporter.event("prepare", candidate=entry.label, estimate=expected)
-            with self.worker(entry, log) as worker, Watch(destination, tell, self.clock):
-                self.opened(entry, worker, None, step, "prepare")
-                step.ask(worker, "prepare", self.limits.prepare_s, "prepare", destination=str(destination))
-            # What the worker printed so far is the conversion's: the one that measures begins after it.
-            shutil.copyfile(log, destination.parent / LOG)
-
-        began = self.clock()
-        try:
-            return self.store.make(
-                key,
-                build,
-                what="the conversion",
-                needed_bytes=expected.needed_bytes,
-                waiting=lambda: self.reporter.event("waiting", candidate=entry.label),
-                patience_s=step.left_s(),
-            )
-        except ArtifactError as error:
-            mend = f" ({error.mend}; --again tries anew)" if error.mend else ""
-            raise GivenUp("prepare", Trouble(kind=FailureKind.REFUSED, message=error.message + mend)) from error
-        except TimeoutError as error:
-            message = "another calibration was still converting the same"
-            trouble = Trouble(kind=FailureKind.TIMED_OUT, message=message, at_deadline=True)
-            raise GivenUp("prepare", trouble) from error
-        finally:
-            self.once_s += self.clock() - began
 
     def _make_reference(self) -> None:
         began = self.clock()

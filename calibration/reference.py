@@ -8,8 +8,9 @@ from pathlib import Path
 
 from calibration.agreement import CHECK_VERSION, NEW_TOKENS, PROMPT_TOKENS, Answers, Rounding, rounding_of
 from calibration.artifact import LOG
+from calibration.entry import Entry
 from calibration.errors import ArtifactError
-from calibration.launch import Entry, Launcher
+from calibration.launch import Launcher
 from calibration.step import GivenUp, Step
 
 SIXTEEN_BITS = ("float16", "bfloat16")

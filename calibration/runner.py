@@ -14,8 +14,9 @@ from calibration import launch, race
 from calibration.agreement import Answers
 from calibration.artifact import ArtifactStore
 from calibration.cache import Cache
+from calibration.entry import Entry, Limits, Skipped, Subject
 from calibration.environment import POLICY
-from calibration.launch import Entry, Launcher, Limits, Skipped, Subject
+from calibration.launch import Launcher
 from calibration.measurement import Failure, Measurement, Outcome
 from calibration.workload import Workload
 
@@ -117,10 +118,12 @@ def calibrate(
             for place, label in enumerate(missing):
                 entry = _of(label, standing)
                 left = None if deadline is None else deadline - clock()
-                if left is not None and left < _expected(label, took):
+                if left is not None and took and left < _expected(label, took) + launcher.converting_s([entry]):
                     ended = "budget"
                     continue
-                reporter.event("launch", candidate=label, left_s=_time_left(order, label, number, rounds, took, left))
+                converting_s = launcher.converting_s(_of(name, standing) for name in missing[place:])
+                left_s = _time_left(order, label, number, rounds, took, converting_s, left)
+                reporter.event("launch", candidate=label, left_s=left_s)
                 launch_began, once_before = clock(), launcher.once_s
                 share = None if left is None or label in took else SHARES * left / (len(missing) - place)
                 outcome = launcher.launch(entry, number, calibration_id, deadline, share)
@@ -254,11 +257,17 @@ def _expected(label: str, took: Mapping[str, float]) -> float:
 
 
 def _time_left(
-    order: Sequence[str], label: str, number: int, rounds: int, took: Mapping[str, float], budget_left: float | None
+    order: Sequence[str],
+    label: str,
+    number: int,
+    rounds: int,
+    took: Mapping[str, float],
+    converting_s: float,
+    budget_left: float | None,
 ) -> float | None:
     """Seconds to the end if nobody drops out; None while nothing is known."""
     if not took:
         return budget_left
-    rest = sum(_expected(name, took) for name in order[order.index(label) :])
+    rest = converting_s + sum(_expected(name, took) for name in order[order.index(label) :])
     rest += (rounds - number) * sum(_expected(name, took) for name in order)
     return rest if budget_left is None else min(rest, budget_left)

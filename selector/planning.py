@@ -10,8 +10,9 @@ from calibration.artifact import ArtifactStore
 from calibration.backend import Backend, Variant
 from calibration.cache import Cache
 from calibration.dequantise import knows
+from calibration.entry import Entry, Limits, Subject
 from calibration.errors import IllegalBackend, NoLegalBackend, UsageError
-from calibration.launch import Entry, Launcher, Limits, Subject
+from calibration.launch import Launcher
 from calibration.lock import device_lock
 from calibration.measurement import Candidate, Identity
 from calibration.reference import reference_of

@@ -7,11 +7,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from calibration.artifact import LOG, ArtifactStore, converted_key, disk_of
+from calibration.artifact import LOG, ArtifactStore, disk_of
 from calibration.checkpoint import SEED, checkpoint_key, random_weights_identity
+from calibration.conversion import Original, missing
+from calibration.entry import Entry
 from calibration.errors import ArtifactError
-from calibration.launch import Entry
-from calibration.preparation import Estimate, Watch, checkpoint_estimate, estimate
+from calibration.preparation import Estimate, Watch, checkpoint_estimate
 from calibration.runner import Reporter
 from calibration.supervisor import Trouble, Worker
 from selector.host import HostSpec
@@ -56,34 +57,17 @@ def preparations(
     Raises:
         ArtifactError: the store's disk cannot be looked at.
     """
-    known = store.list()
     randomly = random_weights or spec.name.startswith("shape:")
-    weights = random_weights_identity(spec.folder) if randomly else spec.weights_identity
-    conversions: dict[tuple[str, str], tuple[str, Estimate]] = {}
-    for entry in entries:
-        if not entry.variant.prepares:
-            continue
-        key = converted_key(
-            weights=weights,
-            candidate=entry.candidate,
-            converter=entry.converter,
-            model=spec.name,
-            prepared_as=entry.variant.prepared_as,
-        )
-        if store.get(key) is None:
-            expected = estimate(
-                entry.candidate.backend,
-                entry.variant,
-                parameters=spec.parameters,
-                dtype=spec.dtype,
-                rate=entry.prepare_rate,
-                known=known,
-            )
-            conversions.setdefault((key["backend"], key["variant"]), (entry.label, expected))
-    missing = randomly and store.get(checkpoint_key(spec.folder, spec.name)) is None
+    original = Original(
+        name=spec.name,
+        weights=random_weights_identity(spec.folder) if randomly else spec.weights_identity,
+        parameters=spec.parameters,
+        dtype=spec.dtype,
+    )
+    unwritten = randomly and store.get(checkpoint_key(spec.folder, spec.name)) is None
     return Preparations(
-        checkpoint=checkpoint_estimate(spec.weight_bytes, known) if missing else None,
-        conversions=tuple(conversions.values()),
+        checkpoint=checkpoint_estimate(spec.weight_bytes, store.list()) if unwritten else None,
+        conversions=tuple(missing(entries, original, store).items()),
         free_bytes=store.free_bytes(),
         disk=disk_of(store.root),
     )

@@ -1,8 +1,10 @@
 """OpenVINO GenAI: a graph traced from a transformers model, run by Intel's CPU plugin with either of its schedulers."""
 
+import json
 import shlex
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,22 +14,38 @@ from calibration.workload import Workload
 _TRIED = "a small random model of each against transformers 5.23.0, with openvino-genai 2026.4.1"
 
 _DECODERS = frozenset({
-    "ArceeForCausalLM", "CohereForCausalLM", "Ernie4_5ForCausalLM", "GPT2LMHeadModel", "GPTNeoXForCausalLM",
-    "Gemma2ForCausalLM", "Gemma3ForCausalLM", "GemmaForCausalLM", "Glm4ForCausalLM", "GlmForCausalLM",
-    "GraniteForCausalLM", "HeliumForCausalLM", "LlamaForCausalLM", "MistralForCausalLM", "MixtralForCausalLM",
-    "NemotronForCausalLM", "OPTForCausalLM", "Olmo2ForCausalLM", "Olmo3ForCausalLM", "OlmoForCausalLM",
-    "Phi3ForCausalLM", "PhiForCausalLM", "Qwen2ForCausalLM", "Qwen2MoeForCausalLM", "Qwen3ForCausalLM",
-    "Qwen3MoeForCausalLM", "SeedOssForCausalLM", "SmolLM3ForCausalLM", "StableLmForCausalLM",
-    "Starcoder2ForCausalLM",
+    "ApertusForCausalLM", "ArceeForCausalLM", "BioGptForCausalLM", "CodeGenForCausalLM", "Cohere2ForCausalLM",
+    "CohereForCausalLM", "CwmForCausalLM", "DeepseekV2ForCausalLM", "DeepseekV3ForCausalLM", "DiffLlamaForCausalLM",
+    "DogeForCausalLM", "Dots1ForCausalLM", "Ernie4_5ForCausalLM", "Ernie4_5_MoeForCausalLM", "Exaone4ForCausalLM",
+    "ExaoneMoeForCausalLM", "FalconForCausalLM", "FlexOlmoForCausalLM", "GPT2LMHeadModel", "GPTBigCodeForCausalLM",
+    "GPTJForCausalLM", "GPTNeoForCausalLM", "GPTNeoXForCausalLM", "Gemma2ForCausalLM", "Gemma3ForCausalLM",
+    "GemmaForCausalLM", "Glm4ForCausalLM", "Glm4MoeForCausalLM", "GlmForCausalLM", "GraniteForCausalLM",
+    "GraniteMoeForCausalLM", "GraniteMoeSharedForCausalLM", "HeliumForCausalLM", "HunYuanDenseV1ForCausalLM",
+    "HunYuanMoEV1ForCausalLM", "LlamaForCausalLM", "MiniMaxM2ForCausalLM", "Ministral3ForCausalLM",
+    "MinistralForCausalLM", "MistralForCausalLM", "MixtralForCausalLM", "NanoChatForCausalLM", "NemotronForCausalLM",
+    "OPTForCausalLM", "Olmo2ForCausalLM", "Olmo3ForCausalLM", "OlmoForCausalLM", "OlmoeForCausalLM",
+    "PersimmonForCausalLM", "Phi3ForCausalLM", "PhiForCausalLM", "PhimoeForCausalLM", "Qwen2ForCausalLM",
+    "Qwen2MoeForCausalLM", "Qwen3ForCausalLM", "Qwen3MoeForCausalLM", "SeedOssForCausalLM", "SmolLM3ForCausalLM",
+    "SolarOpenForCausalLM", "StableLmForCausalLM", "Starcoder2ForCausalLM", "VaultGemmaForCausalLM", "XGLMForCausalLM",
+    "YoutuForCausalLM",
 })  # fmt: skip
 """Experts are traced in a form of ours (openvino_export): transformers' own need aten::histc, which OpenVINO lacks."""
 
-_PLAIN_ATTENTION = frozenset({"Gemma2ForCausalLM"})
+_PLAIN_ATTENTION = frozenset({
+    "CodeGenForCausalLM", "GPTJForCausalLM", "GPTNeoForCausalLM", "Gemma2ForCausalLM", "VaultGemmaForCausalLM",
+    "XGLMForCausalLM",
+})  # fmt: skip
 """Without scaled_dot_product_attention in transformers, and so not for paged attention."""
+
+_UNPAGED = frozenset({
+    "DeepseekV2ForCausalLM", "DeepseekV3ForCausalLM", "DiffLlamaForCausalLM", "YoutuForCausalLM",
+})  # fmt: skip
+"""Whose attention the pipeline cannot rewrite as paged attention: "Model references undeclared parameters"."""
 
 _GGUF_ARCHITECTURES = frozenset({"LlamaForCausalLM", "Qwen3ForCausalLM"})
 """Of the reader's three (src/cpp/src/gguf_utils of openvino.genai); Qwen2 has biases, which it gets wrong."""
-_GGUF_FORMATS = frozenset({"f16", "q4_0", "q4_1", "q8_0"})
+_GGUF_FORMATS = frozenset({"f16", "q4_0", "q8_0"})
+"""Of Q4_1 it rounds each group's least value to a whole number of steps (make_int4_weights): another model."""
 
 _GRAPH = "openvino_model.xml"
 
@@ -70,7 +88,8 @@ class OpenVinoBackend(Backend):
         ),
         # The tracer freezes what `dynamic` and `longrope` choose by the length of the text.
         rope_types=frozenset({"default", "linear", "llama3", "yarn"}),
-        # Without bf16 instructions the plugin unpacks fp16 weights to fp32 while it compiles the graph.
+        # It unpacks them while it compiles the graph: 2.6 GiB at the peak for 0.5 B parameters in fp16.
+        widened_without={"fp16": frozenset({"amx_bf16", "avx512_bf16", "avx512_fp16", "bf16", "fp16"})},
         overhead_bytes=1 << 30,
         order=35,
         sources=("openvino.genai 2026.4.1 src/cpp/src/llm/pipeline.cpp", _TRIED),
@@ -97,6 +116,10 @@ class OpenVinoBackend(Backend):
         paged = variant.options["ATTENTION_BACKEND"] == "PA"
         if paged and model.architecture in _PLAIN_ATTENTION:
             reasons.append(f"needs scaled_dot_product_attention for paged attention; found {model.architecture}")
+        if paged and model.architecture in _UNPAGED:
+            reasons.append(f"needs attention that can be rewritten as paged attention; found {model.architecture}")
+        if model.architecture == "FalconForCausalLM" and _alibi(model):
+            reasons.append("needs rotary embedding to trace a Falcon; found alibi")
         window = model.sliding_window
         if window is not None and (paged or variant.as_is) and not window >= model.max_position > 0:
             where = "paged attention" if paged else "its GGUF reader"
@@ -107,8 +130,6 @@ class OpenVinoBackend(Backend):
 
     def prepare(self, job: Job, destination: Path, say: Callable[[str], None]) -> None:
         """Trace the model, compress its weights where the variant says so, write the graph."""
-        import json
-
         from calibration import openvino_export
 
         config = json.loads((job.model_dir / "config.json").read_text(encoding="utf-8"))
@@ -132,10 +153,9 @@ class OpenVinoBackend(Backend):
         more: dict[str, Any] = {}
         if job.variant.options["ATTENTION_BACKEND"] == "PA":
             more["scheduler_config"] = _scheduler(job.max_context_tokens * job.max_batch)
-        pipeline = openvino_genai.LLMPipeline(str(place), "CPU", **properties, **more)
         graph = place / _GRAPH if job.variant.options["ATTENTION_BACKEND"] == "SDPA" and place.is_dir() else None
-        properties.pop("ATTENTION_BACKEND")
-        return _Pipeline(pipeline, graph, properties)
+        plain = {name: value for name, value in properties.items() if name != "ATTENTION_BACKEND"}
+        return _Pipeline(partial(openvino_genai.LLMPipeline, str(place), "CPU", **properties, **more), graph, plain)
 
     def engine_config(self, variant: Variant, model_dir: str, workload: Workload) -> dict[str, Any]:
         """Properties for LLMPipeline."""
@@ -163,18 +183,26 @@ class OpenVinoBackend(Backend):
         return shlex.join(["python", "-c", program])
 
 
+def _alibi(model: Any) -> bool:
+    try:
+        return bool(json.loads((Path(model.folder) / "config.json").read_text(encoding="utf-8")).get("alibi"))
+    except (OSError, ValueError):
+        return False
+
+
 class _Pipeline(Engine):
     """A loaded pipeline.
 
     Args:
-        pipeline: openvino_genai.LLMPipeline.
+        make: gives an openvino_genai.LLMPipeline.
         graph: the file of the graph, where what the pipeline runs can be asked for its scores: with paged attention the
             pipeline rewrites the graph, and a .gguf file has none.
         properties: what the graph is compiled with.
     """
 
-    def __init__(self, pipeline: Any, graph: Path | None, properties: Mapping[str, Any]) -> None:
-        self._pipeline = pipeline
+    def __init__(self, make: Callable[[], Any], graph: Path | None, properties: Mapping[str, Any]) -> None:
+        self._make = make
+        self._pipeline: Any = make()
         self._graph = graph
         self._properties = properties
         self._request: Any = None
@@ -184,6 +212,9 @@ class _Pipeline(Engine):
         import openvino
         import openvino_genai
 
+        if self._pipeline is None:
+            self._request = None
+            self._pipeline = self._make()
         wanted = openvino_genai.GenerationConfig()
         wanted.max_new_tokens = new_tokens
         wanted.ignore_eos = True
@@ -198,13 +229,17 @@ class _Pipeline(Engine):
         return Generation(tokens=tokens, arrivals=(steps,) * len(prompts))
 
     def score(self, prompt: Sequence[int], continuation: Sequence[int]) -> Rows | None:
-        """Through the graph that the pipeline compiles, step by step; with paged attention there is no such graph."""
+        """Through the graph that the pipeline compiles, step by step; with paged attention there is no such graph.
+
+        The pipeline goes meanwhile: beside it the graph would double the memory that the candidate is said to need.
+        """
         import numpy as np
         import openvino
 
         if self._graph is None:
             return None
         if self._request is None:
+            self._pipeline = None
             core = openvino.Core()
             self._request = core.compile_model(
                 core.read_model(self._graph), "CPU", self._properties

@@ -9,7 +9,7 @@ from benchmarks.real_model import table as reply_table
 from benchmarks.regret import Case
 from benchmarks.study_report import report
 from calibration.backend import Variant
-from calibration.launch import Entry
+from calibration.entry import Entry
 from calibration.measurement import Candidate
 
 

@@ -12,7 +12,7 @@ from engines.scripted import CountingEngine, next_token
 
 from calibration.artifact import ArtifactStore, converted_key
 from calibration.cache import Cache
-from calibration.launch import Limits
+from calibration.entry import Limits
 from calibration.measurement import Failure, FailureKind, Measurement, Outcome, OutputVerdict
 from calibration.runner import Tally
 from calibration.worker import _Server
@@ -258,6 +258,15 @@ def test_a_reference_that_takes_longer_than_the_budget_ends_with_it(tmp_path: Pa
     judge = entry("reference", load="hang")
     tally = race(tmp_path, entry("a"), rounds=1, judge=judge, budget_s=1.5, limits=Limits(load_s=60.0))
     assert (tally.ended, tally.unmeasured) == ("budget", ("scripted:a",))
+
+
+def test_a_reference_whose_rounding_the_budget_cut_short_is_not_kept(tmp_path: Path) -> None:
+    """Its scores are there, but what 16 bits may be off by is not: the next calibration makes it whole."""
+    judge = entry("reference", precision="fp32", load_model="hang")
+    limits = Limits(load_s=60.0)
+    tally = race(tmp_path, entry("a"), rounds=1, judge=judge, dtype="bfloat16", budget_s=3.0, limits=limits)
+    assert (tally.ended, tally.unmeasured) == ("budget", ("scripted:a",))
+    assert ArtifactStore(tmp_path / "artifacts").list() == []
 
 
 def test_a_python_that_cannot_be_started_is_a_stored_refusal(tmp_path: Path) -> None:

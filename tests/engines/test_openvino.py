@@ -1,5 +1,6 @@
 """openvino against transformers in fp32: architectures, both schedulers, windows, what its facts refuse."""
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -14,13 +15,13 @@ from selector.model import ModelSpec
 pytestmark = pytest.mark.engine
 OPENVINO = find("openvino")
 
-EXPERTS = ("mixtral", "qwen2-moe", "qwen2-moe-normed", "qwen3-moe")
+EXPERTS = ("mixtral", "qwen2-moe", "qwen2-moe-normed", "qwen3-moe", "granite-moe", "glm4-moe")
 EVERYWHERE = (
     "llama", "llama3", "llama-linear", "mistral", "qwen2", "qwen3", "gemma", "granite", "phi3", "gpt2", "olmo2",
-    *EXPERTS,
+    "falcon", *EXPERTS,
 )  # fmt: skip
-MASKED = ("mistral-window", "qwen2-window", "gemma2", "gemma3")
-"""Whose masks paged attention does not know."""
+MASKED = ("mistral-window", "qwen2-window", "gemma2", "gemma3", "cohere2", "exaone4-window", "gptj", "deepseek-v3")
+"""Whose masks or attention paged attention does not know."""
 FP32 = 1e-3
 FP16 = 0.05
 """Weights in fp16 and keys and values, too: scores deviate by 2."""
@@ -99,12 +100,21 @@ def test_weights_are_held_as_they_are(tiny: Callable[..., Path]) -> None:
     }
 
 
-@pytest.mark.parametrize("precision", ["fp16", "int8", "int4"])
-def test_chosen_experts_alone_are_computed(precision: str, tiny: Callable[..., Path]) -> None:
+def test_a_falcon_with_alibi_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text(json.dumps({**tiny_models.CONFIGS["falcon"], "alibi": True}))
+    told = OPENVINO.fits(ModelSpec.read(str(tmp_path)), OPENVINO.variant("fp32-sdpa"))
+    assert told == ["needs rotary embedding to trace a Falcon; found alibi"]
+
+
+@pytest.mark.parametrize(
+    ("name", "precision"),
+    [("qwen3-moe", "fp16"), ("qwen3-moe", "int8"), ("qwen3-moe", "int4"), ("granite-moe", "fp32")],
+)
+def test_chosen_experts_alone_are_computed(name: str, precision: str, tiny: Callable[..., Path]) -> None:
     import openvino
 
-    loaded(f"{precision}-sdpa", tiny("qwen3-moe"))
-    graph = tiny("qwen3-moe").parent / f"{tiny('qwen3-moe').name}-openvino-{precision}" / "openvino_model.xml"
+    loaded(f"{precision}-sdpa", tiny(name))
+    graph = tiny(name).parent / f"{tiny(name).name}-openvino-{precision}" / "openvino_model.xml"
     run = openvino.Core().compile_model(graph, "CPU").get_runtime_model()
     kinds = [node.get_rt_info()["layerType"].astype(str) for node in run.get_ops()]
     # Gate, up and down projection of three layers.

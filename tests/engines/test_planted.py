@@ -38,6 +38,9 @@ ARCHITECTURES = (
     *("llama", "qwen2", "qwen3", "mistral-window", "gemma2", "gemma3", "phi3", "granite", "gpt2", "qwen3-moe"),
     *("olmo2", "cohere2"),
 )
+EVERYWHERE = ("llama", "qwen3", "gpt2", "granite", "qwen3-moe")
+TRUE = [(b, m) for b in ("llamacpp", "openvino") for m in (*EVERYWHERE, {"llamacpp": "gemma3-period"}.get(b, "gemma3"))]
+"""Those that hold 16 bits on a CPU (CTranslate2 and ONNX Runtime compute in float32), on models that they know."""
 
 
 @pytest.fixture(scope="session")
@@ -105,6 +108,12 @@ def told(found: Agreement) -> tuple[OutputVerdict, Agreement]:
 @pytest.mark.parametrize("model", ARCHITECTURES)
 def test_no_true_engine_in_16_bits_is_refused(model: str, check: Check) -> None:
     found = check("transformers", "eager", model)
+    assert told(found) == (RIGHT, found)
+
+
+@pytest.mark.parametrize(("backend", "model"), TRUE)
+def test_no_other_engine_in_16_bits_is_refused(backend: str, model: str, check: Check) -> None:
+    found = check(backend, ENGINES[backend], model)
     assert told(found) == (RIGHT, found)
 
 

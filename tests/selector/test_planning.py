@@ -8,8 +8,8 @@ import pytest
 from calibration.artifact import ArtifactStore, converted_key
 from calibration.cache import Cache
 from calibration.checkpoint import checkpoint_key, random_weights_identity
+from calibration.entry import Entry
 from calibration.errors import IllegalBackend, ModelError, UsageError
-from calibration.launch import Entry
 from calibration.measurement import Candidate
 from calibration.registry import all_backends
 from calibration.workload import Workload

@@ -476,6 +476,16 @@ def test_memory_of_variants_is_of_their_precision() -> None:
     assert [v.needed_bytes for v in verdicts] == [GIB, 2 * GIB, GIB // 2, int(GIB * 0.28125)]
 
 
+@pytest.mark.parametrize(("features", "needed"), [({"avx512f"}, 2 * GIB), ({"avx512f", "avx512_bf16"}, GIB)])
+def test_memory_of_weights_that_the_cpu_cannot_compute_with(features: set[str], needed: int) -> None:
+    half = Variant(name="half", precision="fp16")
+    backend = FakeBackend(half, widened_without={"fp16": frozenset({"avx512_bf16"})}, overhead_bytes=0)
+    one = Workload(prompt_tokens=1, output_tokens=1)
+    machine = host(cpu_features=frozenset(features))
+    verdicts = judge(small(kv_heads=0), machine, Demand(workload=one), {"fake": backend})
+    assert [v.needed_bytes for v in verdicts] == [needed]
+
+
 def test_memory_of_unknown_size_is_not_judged() -> None:
     npu = Device(kind="ascend", name="Ascend 910B", memory_bytes=0, free_bytes=0)
     assert reasons(FakeBackend(devices=frozenset({"ascend"})), spec(), host(devices=(npu,))) == []

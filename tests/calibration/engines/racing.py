@@ -10,7 +10,8 @@ from calibration.agreement import Answers
 from calibration.artifact import ArtifactStore
 from calibration.backend import Variant
 from calibration.cache import Cache
-from calibration.launch import Entry, Launcher, Limits, Subject
+from calibration.entry import Entry, Limits, Subject
+from calibration.launch import Launcher
 from calibration.measurement import Candidate, Identity
 from calibration.reference import reference_of
 from calibration.runner import Silent, Tally, calibrate
@@ -21,12 +22,18 @@ LIMITS = Limits(prepare_s=20, load_s=3, sample_s=3)
 
 
 def entry(
-    name: str, *, python: str = sys.executable, prepares: bool = False, lossy: bool = False, **options: Any
+    name: str,
+    *,
+    python: str = sys.executable,
+    prepares: bool = False,
+    lossy: bool = False,
+    precision: str = "model",
+    **options: Any,
 ) -> Entry:
     """A candidate of the scripted engine with these options."""
     return Entry(
         candidate=Candidate(backend="scripted", variant=name),
-        variant=Variant(name=name, options=options, prepares=prepares, lossy=lossy),
+        variant=Variant(name=name, options=options, precision=precision, prepares=prepares, lossy=lossy),
         python=Path(python),
         environment={"scripted": "1"},
         source=str(Path(__file__).parent / "scripted.py"),
@@ -61,6 +68,7 @@ def race(
     *entries: Entry,
     checked: bool = True,
     parameters: int = 0,
+    dtype: str = "float32",
     judge: Entry | None = None,
     **more: Any,
 ) -> Tally:
@@ -75,7 +83,7 @@ def race(
     with Cache.open(folder / "cache.db") as cache:
         return calibrate(
             entries,
-            replace(subject(folder / "model"), parameters=parameters),
+            replace(subject(folder / "model"), parameters=parameters, dtype=dtype),
             CELLS,
             cache,
             ArtifactStore(folder / "artifacts"),
