@@ -112,7 +112,9 @@ def shown_cell(cells: Iterable[Workload]) -> Workload:
 
 
 def rate(values: Sequence[float]) -> str:
-    """`719 ± 11 tok/s`, of one value a launch (or, of a single launch, a sample)."""
+    """`719 ± 11 tok/s`, of one value a launch (or, of a single launch, a sample); one value alone has no spread."""
+    if len(values) == 1:
+        return f"{_digits(values[0])} tok/s"
     return f"{within(median(values), spread(values))} tok/s"
 
 

@@ -173,6 +173,16 @@ def test_a_conversion_that_cannot_fit_is_a_stored_refusal_and_does_not_begin(tmp
     assert launches(tally) == {"scripted:good": 1}
 
 
+def test_the_time_that_is_left_counts_conversions_that_are_still_to_be_made(tmp_path: Path) -> None:
+    """Of no known size one is thought to take five seconds, for its start; the scripted engine's takes none."""
+    entries, told = (entry("good"), entry("converted", prepares=True)), list[float]()
+    for again in (False, True):
+        recorder = Recorder()
+        race(tmp_path, *entries, rounds=1, reporter=recorder, checked=False, again=again)
+        told.append([fields["left_s"] for name, fields in recorder.events if name == "launch"][1])
+    assert told[0] > 5.0 > told[1]
+
+
 def test_who_waits_for_the_same_conversion_says_so_and_no_longer_than_the_budget(tmp_path: Path) -> None:
     store = ArtifactStore(tmp_path / "artifacts")
     key = converted_key(

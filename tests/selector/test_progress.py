@@ -13,6 +13,7 @@ from calibration.runner import Tally
 from selector.planning import Calibration, plan
 from selector.preparing import Preparations
 from selector.progress import Progress
+from selector.screen import rate
 from selector.screens_calibrate import sentences, table
 from tests.selector.launches import LOSSY, model_and_host, rounds
 
@@ -107,6 +108,10 @@ def test_the_table_shows_what_a_conversion_took() -> None:
         ],
         ["transformers:sdpa", "2", "495 ± 0 tok/s", "45.5 ± 0.0 tok/s", "1.0 GiB", "-", "right"],
     ]
+
+
+def test_one_value_has_no_spread() -> None:
+    assert [rate([306.2]), rate([306.2, 310.0])] == ["306 tok/s", "308 ± 5 tok/s"]
 
 
 def test_the_share_of_the_correctness_checks_is_said_where_something_was_measured() -> None:
