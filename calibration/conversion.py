@@ -1,21 +1,18 @@
 """A candidate's conversion: its key, what it will take, and how it comes into the store."""
 
 import shutil
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from calibration.artifact import LOG, Artifact, ArtifactStore, converted_key
-from calibration.entry import Entry
+from calibration.entry import Entry, Events, Limits
 from calibration.errors import ArtifactError
 from calibration.measurement import FailureKind
 from calibration.preparation import Estimate, Watch, estimate
 from calibration.step import GivenUp, Step
-from calibration.supervisor import Trouble
-
-if TYPE_CHECKING:
-    from calibration.launch import Launcher
+from calibration.supervisor import Trouble, Worker
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,6 +32,29 @@ class Conversion:
 
     key: Mapping[str, str]
     expected: Estimate
+
+
+class Launching(Protocol):
+    """What a conversion needs of who launches; launch.Launcher is one."""
+
+    store: ArtifactStore
+    reporter: Events
+    limits: Limits
+    once_s: float
+
+    @property
+    def clock(self) -> Callable[[], float]:
+        """See Launcher."""
+
+    @property
+    def original(self) -> Original:
+        """See Launcher."""
+
+    def worker(self, entry: Entry, log: Path) -> Worker:
+        """See Launcher."""
+
+    def opened(self, entry: Entry, worker: Worker, artifact: Artifact | None, step: Step, stage: str) -> None:
+        """See Launcher."""
 
 
 def conversion(entry: Entry, original: Original, known: Sequence[Artifact]) -> Conversion:
@@ -74,7 +94,7 @@ def missing(entries: Iterable[Entry], original: Original, store: ArtifactStore) 
     return dict(found.values())
 
 
-def made(launcher: "Launcher", entry: Entry, log: Path, step: Step) -> Artifact:
+def made(launcher: Launching, entry: Entry, log: Path, step: Step) -> Artifact:
     """The converted model: found in the store, or made by a worker.
 
     Raises:
