@@ -118,6 +118,7 @@ def calibrate(
             for place, label in enumerate(missing):
                 entry = _of(label, standing)
                 left = None if deadline is None else deadline - clock()
+                # Before anything was measured an estimate alone ends nothing.
                 if left is not None and took and left < _expected(label, took) + launcher.converting_s([entry]):
                     ended = "budget"
                     continue
