@@ -5,7 +5,7 @@
 # make check     lint, types, import contracts and tests, in the environments that are there
 # make bench     the figures of the README: build/figures.json
 # make fidelity  each engine's TTFT and TPOT as we measure them beside its own: build/fidelity.json
-# make study     what always taking one engine costs on STUDY_SHAPES: results/study.md (they were calibrated before)
+# make study     what always taking one engine costs on STUDY_SHAPES: results/study/ (they were calibrated before)
 # make results   calibrate SHAPES on this machine and publish results/
 
 SHELL := bash

@@ -79,10 +79,10 @@ class Task:
 
 
 class Study:
-    """The launches so far, on the disk after each of them."""
+    """The launches of one host so far, on the disk after each of them."""
 
     def __init__(self, file: Path) -> None:
-        self._file = file
+        self.file = file
         self.told: dict[str, Any] = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {"models": {}}
 
     def outcomes(self, model: str) -> list[Outcome]:
@@ -93,26 +93,25 @@ class Study:
         self.write()
 
     def write(self) -> None:
-        self._file.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = self._file.with_suffix(".unfinished")
+        self.file.parent.mkdir(parents=True, exist_ok=True)
+        unfinished = self.file.with_suffix(".unfinished")
         unfinished.write_text(json.dumps(self.told, indent=1) + "\n", encoding="utf-8")
-        unfinished.replace(self._file)
+        unfinished.replace(self.file)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     asked = _arguments(argv)
     try:
         workloads = tuple(Workload.parse(text) for text in asked.workloads.split(","))
-        out = Path(asked.out)
-        study = Study(out / "study.json")
         with Cache.open() as cache:
             tasks = [task(_named(model), workloads, cache) for model in asked.models]
+            host = tasks[0].plan.host
+            study = Study(Path(asked.out) / "study" / f"{host.identifier}.json")
             deadline = None if asked.budget is None else time.monotonic() + asked.budget
             missing = [line for one in tasks for line in measure(one, study, deadline)]
     except AutobackendError as error:
         print(error, file=sys.stderr)
         return error.exit_code
-    host = tasks[0].plan.host
     study.told |= {
         "date": time.strftime("%Y-%m-%d", time.gmtime()),
         "host": f"{host.device.name}, {host.cores} cores used",
@@ -130,8 +129,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         for name, lossy in CLASSES.items():
             cases[name] += cases_of(one, outcomes, name, allow_lossy=lossy)
     study.write()
-    (out / "study.md").write_text(report({**study.told, "models": shown}, cases), encoding="utf-8")
-    print(f"wrote {out / 'study.md'} and {out / 'study.json'}")
+    page = study.file.with_suffix(".md")
+    page.write_text(report({**study.told, "models": shown}, cases), encoding="utf-8")
+    print(f"wrote {page} and {study.file}")
     for line in missing:
         print(f"missing: {line}")
     return 0
@@ -293,7 +293,7 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         "models", nargs="+", metavar="MODEL", help="a shape, a folder or a .gguf file; calibrated before"
     )
     parser.add_argument("--budget", type=float, metavar="SECONDS", help="stop in time and say what is missing")
-    parser.add_argument("--out", default="results", help="folder of study.md and study.json")
+    parser.add_argument("--out", default="results", help="folder of study/HOST.md and study/HOST.json")
     parser.add_argument("--workloads", default=WORKLOADS, help=f"by default {WORKLOADS}")
     return parser.parse_args(argv)
 

@@ -37,13 +37,13 @@ def report(told: Mapping[str, Any], classes: Mapping[str, Sequence[Case]]) -> st
     """The whole page.
 
     Args:
-        told: what stands in study.json.
+        told: what stands in the JSON file.
         classes: name of a class of precision: its cases.
     """
     lines = [
         "# What it costs to always take the same engine",
         "",
-        f"{told['date']}, {told['host']}. Made by `{told['command']}`; the raw samples are in study.json.",
+        f"{told['date']}, {told['host']}. Made by `{told['command']}`; the raw samples are in the JSON file beside it.",
         "",
         f"Workloads that no calibration timed: {', '.join(told['workloads'])}. {_METHOD}",
         "",

@@ -259,6 +259,7 @@ class Launcher:
             return known
         if self._reference is None:
             return Agreement(verdict=OutputVerdict.UNCHECKED, detail="no reference could be computed here")
+        self.reporter.event("checking", candidate=entry.label)
         began = self.clock()
         rows_file = self.folder / "candidate.f32"
         along = [list(self._reference.path(i)[:-1]) for i in range(len(self.check_prompts()))]

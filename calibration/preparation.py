@@ -14,6 +14,8 @@ START_S = 5.0
 """A converter's own start: an interpreter that imports torch and the converter, 3 to 6 s on two cores."""
 WRITE_S_PER_GIB = 20.0
 """Random weights: 16 to 20 s a GiB for 0.1 to 0.5 B parameters on two cores."""
+ROUGH_BYTES = 256 << 20
+"""As much of what was made before weighs as much as the rough rate."""
 EVERY_S = 0.5
 """How often a running conversion is looked at."""
 
@@ -33,7 +35,7 @@ class Estimate:
     scratch_bytes: int
     """Besides, while it runs."""
     earlier: int
-    """Conversions in the store that the seconds come from; 0: the backend's own rough rate."""
+    """Conversions in the store that correct the seconds; 0: the backend's own rough rate."""
 
     @property
     def needed_bytes(self) -> int:
@@ -47,8 +49,8 @@ def estimate(
     """Time and disk of a variant's conversion.
 
     Bytes: parameters x the variant's precision; quantising variants may write the model in its own dtype first.
-    Seconds: by what earlier conversions of the backend took for a byte of their results, those of this very kind where
-    there are some; else START_S and `rate` for each GiB of weights that is read.
+    Seconds: START_S and `rate` for each GiB of weights that is read, corrected by what earlier conversions of the
+    backend took for a byte of their results, those of this very kind where there are some.
 
     Args:
         parameters: of the model; 0: not known.
@@ -62,7 +64,7 @@ def estimate(
     earlier = [a for a in known if a.kind == "converted" and a.key.get("backend") == backend and a.bytes > 0]
     alike = [a for a in earlier if a.key.get("variant") == (variant.prepared_as or variant.name)] or earlier
     return Estimate(
-        seconds=_as_earlier(made, alike) if alike else START_S + rate * parameters * own / 2**30,
+        seconds=_seconds(made, rate * parameters * own / 2**30, alike),
         bytes=int(made),
         scratch_bytes=int(parameters * own) if quantises else 0,
         earlier=len(alike),
@@ -70,16 +72,21 @@ def estimate(
 
 
 def checkpoint_estimate(weight_bytes: int, known: Sequence[Artifact]) -> Estimate:
-    """Time and disk of random weights, by the time that earlier ones took, else by WRITE_S_PER_GIB."""
+    """Time and disk of random weights, by WRITE_S_PER_GIB and the time that earlier ones took."""
     earlier = [a for a in known if a.kind == "checkpoint" and a.bytes > 0]
-    seconds = _as_earlier(weight_bytes, earlier) if earlier else START_S + WRITE_S_PER_GIB * weight_bytes / 2**30
+    seconds = _seconds(weight_bytes, WRITE_S_PER_GIB * weight_bytes / 2**30, earlier)
     return Estimate(seconds=seconds, bytes=weight_bytes, scratch_bytes=0, earlier=len(earlier))
 
 
-def _as_earlier(count: float, earlier: Sequence[Artifact]) -> float:
-    """Seconds for so many bytes; never much below the quickest, since every maker has a start that no size shortens."""
-    rate = sum(a.seconds for a in earlier) / sum(a.bytes for a in earlier)
-    return max(count * rate, min(a.seconds for a in earlier) / 2)
+def _seconds(count: float, roughly: float, earlier: Sequence[Artifact]) -> float:
+    """START_S and `roughly` for so many bytes, corrected by what earlier ones took beyond START_S for theirs.
+
+    The rough rate counts as much as ROUGH_BYTES that were made: a tiny model, which takes a start and no more, says
+    next to nothing of a large one.
+    """
+    took = sum(max(0.0, a.seconds - START_S) for a in earlier)
+    rate = (roughly / count * ROUGH_BYTES + took) / (ROUGH_BYTES + sum(a.bytes for a in earlier)) if count else 0.0
+    return START_S + count * rate
 
 
 class Watch:

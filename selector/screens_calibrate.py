@@ -91,6 +91,14 @@ def _titled(title: str, pairs: Sequence[tuple[str, str]]) -> Iterable[tuple[str,
         previous = name
 
 
+_STEPS = {
+    "reference": "computing the reference's answers",
+    "load": "loading",
+    "checking": "checking its output",
+}
+"""Event of the runner: what it says, where that depends on nothing."""
+
+
 def step(name: str, fields: dict[str, Any]) -> str:
     """What an event of the runner says, in a few words; empty for one that says nothing new."""
     match name, fields:
@@ -98,8 +106,6 @@ def step(name: str, fields: dict[str, Any]) -> str:
             return f"writing random weights for {model}, once: about {takes(expected)}"
         case "download", {"model": model, "bytes": count}:
             return f"downloading {model} ({size(count)})"
-        case "reference", _:
-            return "computing the reference's answers"
         case "reference_failed", {"message": message}:
             return f"no reference, outputs stay unchecked: {message}"
         case "prepare", {"estimate": Estimate() as expected}:
@@ -110,16 +116,14 @@ def step(name: str, fields: dict[str, Any]) -> str:
             return f"{what}: {size(written)}{of}, {about(elapsed)} of about {about(expected.seconds)}"
         case "waiting", _:
             return f"waiting for another calibration that {fields.get('what', 'converts the same')}"
-        case "load", _:
-            return "loading"
         case "loaded", {"seconds": took}:
-            return f"loaded in {seconds(took)}, checking its output"
+            return f"loaded in {seconds(took)}"
         case "check", {"agreement": agreement}:
             return f"output {output(agreement)}"
         case "cell", {"number": number, "of": of, "workload": workload}:
             return f"cell {number}/{of} {workload.label}"
         case _:
-            return ""
+            return _STEPS.get(name, "")
 
 
 def left(remaining_s: float | None) -> str:

@@ -118,6 +118,14 @@ def test_wrong_output_is_a_failure(tmp_path: Path, options: dict[str, Any]) -> N
     assert failures(tally) == {"scripted:wrong": (FailureKind.WRONG_OUTPUT, "check")}
 
 
+def test_the_output_is_checked_in_the_first_launch_only(tmp_path: Path) -> None:
+    recorder = Recorder()
+    tally = race(tmp_path, entry("good"), entry("as-good"), rounds=2, reporter=recorder)
+    assert launches(tally) == {"scripted:good": 2, "scripted:as-good": 2}
+    checked = [(n, fields["candidate"]) for n, fields in recorder.events if n in {"checking", "check"}]
+    assert checked == [(n, f"scripted:{label}") for label in ("good", "as-good") for n in ("checking", "check")]
+
+
 def test_without_a_reference_the_output_is_unchecked_and_the_reporter_is_told(tmp_path: Path) -> None:
     recorder = Recorder()
     tally = race(tmp_path, entry("good"), rounds=1, checked=False, reporter=recorder)

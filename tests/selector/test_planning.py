@@ -131,7 +131,9 @@ def test_what_is_in_the_store_is_not_made_again_and_teaches_the_estimate(tmp_pat
     assert (found.checkpoint, [label for label, _ in found.conversions]) == (None, ["ctranslate2:int8"])
     ((_, expected),) = found.conversions
     assert expected.earlier == 1
-    assert expected.seconds == pytest.approx(1.25 * spec.parameters * made.seconds / made.bytes)
+    # One MiB that took no time weighs little against the rough rate.
+    assert made.seconds < 5
+    assert expected.seconds == pytest.approx(5 + 15 * 2 * spec.parameters / 2**30 * 256 / 257)
     assert prepares(preparations(spec, [first], store, random_weights=False)) == []
 
 
