@@ -52,7 +52,8 @@ class Tolerance:
     strangers: float
     """Mean divergence, as a share of that from the reference's scores at other positions."""
     margin: float
-    """How much worse than the best, in standard deviations of the reference's scores, a chosen token may be."""
+    """How much worse than the best, in standard deviations of the reference's scores, a chosen token may be; inf: where
+    the engine gives scores, they alone are held to the reference, and its choices to them."""
     mean_margin: float
     all_margin: float
     """Mean of all choices after all prompts."""
@@ -83,7 +84,8 @@ TOLERANCES: dict[str, Tolerance] = {
         median_kl=0.05, mean_kl=0.1, strangers=0.15, margin=1.0, mean_margin=0.1, all_margin=math.inf, own_margin=0.6
     ),
     # int8 stands at 0.001 to 0.01 of the strangers' divergence, int4 at 0.03 to 0.15 on 3 layers and at up to
-    # 0.51 on 30 (llama.cpp's Q4_0 of random weights); something else stands near 1.
+    # 0.51 on 30 (llama.cpp's Q4_0 of random weights); something else stands near 1. There ONNX Runtime's int4 chooses
+    # tokens 2 deviations below the best on average where it was computed with AVX-512 VNNI.
     "8-bit": Tolerance(
         median_kl=math.inf,
         mean_kl=math.inf,
@@ -298,7 +300,7 @@ def _choices(
                     f"token {worst + 1} {where} is {got[worst]}, which the reference scores {margins[worst]:.2f}"
                     f" deviations below its own choice, {right[worst]}"
                 )
-            elif sum(margins) / len(margins) > allowed.mean_margin:
+            elif (found is None or math.isfinite(allowed.margin)) and sum(margins) / len(margins) > allowed.mean_margin:
                 troubles.append(
                     f"the tokens {where} are {sum(margins) / len(margins):.2g} deviations below the reference's own"
                     f" choices on average ({allowed.mean_margin:.2g} allowed)"

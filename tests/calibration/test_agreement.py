@@ -138,6 +138,23 @@ def test_a_lossy_engine_must_choose_by_its_own_scores(tmp_path: Path, scores: "n
     assert "in a batch of 2" in found.detail
 
 
+def test_four_bits_with_scores_are_judged_by_them_and_without_by_their_choices(
+    tmp_path: Path, scores: "np.ndarray"
+) -> None:
+    # Flat scores, of which each row's best and median change places: near as scores, as far off as any as choices.
+    flat = scores / 4
+    changed = flat.copy()
+    best, median = np.argsort(flat, axis=-1)[..., [-1, VOCAB // 2]].transpose(2, 0, 1)[..., None]
+    np.put_along_axis(changed, best, np.take_along_axis(flat, median, -1), -1)
+    np.put_along_axis(changed, median, np.take_along_axis(flat, best, -1), -1)
+    one = answers(tmp_path, flat, flat.argmax(-1), "a")
+    other = answers(tmp_path, changed, changed.argmax(-1), "b")
+    assert compare(one, other, "4-bit").verdict is OutputVerdict.LOSSY
+    found = compare(one, replace(other, rows_file=None, row_shape=None), "4-bit")
+    assert found.verdict is OutputVerdict.WRONG
+    assert "deviations below the reference's own choices on average (2 allowed)" in found.detail
+
+
 def test_without_scores_the_first_departure_is_judged_by_the_reference(tmp_path: Path, scores: "np.ndarray") -> None:
     scores[0, 2, 7], scores[0, 2, 9] = 9.0, 8.99
     best = scores.argmax(-1)
