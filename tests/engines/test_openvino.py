@@ -27,7 +27,7 @@ FP16 = 0.05
 """Weights in fp16 and keys and values, too: scores deviate by 2."""
 
 
-def loaded(variant: str, folder: Path, *, in_its_own: bool = True) -> Engine:
+def loaded(variant: str, folder: Path, *, as_float32: bool = False) -> Engine:
     """Variants of one precision share a conversion, as in the store."""
     asked = tiny_models.job(folder, OPENVINO, variant)
     artifact = folder.parent / f"{folder.name}-openvino-{asked.variant.prepared_as}"
@@ -35,7 +35,7 @@ def loaded(variant: str, folder: Path, *, in_its_own: bool = True) -> Engine:
     if not artifact.exists():
         artifact.mkdir()
         OPENVINO.prepare(asked, artifact, print)
-    return OPENVINO.load(asked if in_its_own else in_float32(asked))
+    return OPENVINO.load(in_float32(asked) if as_float32 else asked)
 
 
 def in_float32(asked: Job) -> Job:
@@ -59,7 +59,7 @@ def test_paged_attention_is_right(name: str, tiny: Callable[..., Path], referenc
 
 
 def test_weights_in_fp16_are_near(tiny: Callable[..., Path], reference: Callable[..., Engine]) -> None:
-    engine = loaded("fp16-sdpa", tiny("llama"), in_its_own=False)
+    engine = loaded("fp16-sdpa", tiny("llama"), as_float32=True)
     assert tiny_models.unlike(engine, reference("llama"), within=FP16) == []
 
 
