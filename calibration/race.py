@@ -6,7 +6,7 @@ rounds, by the ratios of their times, so that a slow drift of the machine hits b
 """
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import combinations
 from statistics import median
 
@@ -26,8 +26,8 @@ RATIO_CV = PRIOR_CV * math.sqrt(2)
 """Spread of the ratio of two launches, before any was seen."""
 
 
-def order(round: int, labels: Sequence[str]) -> list[str]:  # noqa: A002 - the word of the house
-    """The order of a round, reversed from one to the next: A B C, C B A, A B C.
+def first_order(labels: Sequence[str]) -> list[str]:
+    """The order of the first round, in which nothing is known.
 
     The first variant of each backend comes before the second of any, so that a budget that ends early has met them all.
     """
@@ -36,8 +36,26 @@ def order(round: int, labels: Sequence[str]) -> list[str]:  # noqa: A002 - the w
     for label in labels:
         backend = label.partition(":")[0]
         places[label] = seen[backend] = seen.get(backend, -1) + 1
-    broad = sorted(labels, key=places.__getitem__)
-    return broad if round % 2 else broad[::-1]
+    return sorted(labels, key=places.__getitem__)
+
+
+def order(labels: Iterable[str], history: Standing, lossy: Collection[str] = ()) -> list[str]:
+    """The order of a later round: the nearest to the leader first, a lossy candidate after each that is not.
+
+    Rivals meet within minutes, so that a drift hits both alike, and a budget that ends early has met them again. Who
+    was given up before its last cell comes after them, who was not launched last.
+
+    Args:
+        history: the rounds before.
+    """
+
+    def behind(label: str) -> tuple[int, float]:
+        launches = [cells for cells in history.get(label, ()) if cells]
+        return (-max(map(len, launches)), _score(launches)) if launches else (0, 0.0)
+
+    standing = sorted(labels, key=behind)
+    places = {kind: [label for label in standing if (label in lossy) is kind] for kind in (False, True)}
+    return sorted(standing, key=lambda label: (places[label in lossy].index(label), label in lossy))
 
 
 def eliminate(history: Standing, band: float = BAND) -> set[str]:

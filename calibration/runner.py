@@ -112,7 +112,7 @@ def calibrate(
         )
         for number in range(1, rounds + 1):
             standing = [e for e in entries if e.label not in out and not _failed(outcomes, e)]
-            order = race.order(number, [e.label for e in standing])
+            order = _order(entries, standing, outcomes, number)
             reporter.event("round", number=number, of=rounds, candidates=order)
             missing = [label for label in order if not _done(outcomes, _of(label, standing), number)]
             for place, label in enumerate(missing):
@@ -209,6 +209,15 @@ def _done(outcomes: Iterable[Outcome], entry: Entry, number: int) -> bool:
 
 def _failed(outcomes: Iterable[Outcome], entry: Entry) -> bool:
     return any(o.candidate == entry.candidate and isinstance(o, Failure) for o in outcomes)
+
+
+def _order(entries: Sequence[Entry], standing: Iterable[Entry], outcomes: Sequence[Outcome], number: int) -> list[str]:
+    """The order of a round: of what is known before it, so that an interrupted one goes on in the same."""
+    labels = [e.label for e in standing]
+    if number == 1:
+        return race.first_order(labels)
+    lossy = {e.label for e in entries if e.variant.lossy}
+    return race.order(labels, _history(entries, outcomes, number - 1), lossy)
 
 
 def _history(entries: Sequence[Entry], outcomes: Sequence[Outcome], rounds: int) -> race.Standing:

@@ -203,15 +203,17 @@ class _Server:
         """The token chosen after each prefix of a continuation, [prompt][step], in one batch.
 
         A path that equals its continuation answers for all its prefixes in one call; one that leaves it does so up to
-        there, and the batch is asked anew after the continuation's own token.
+        there, and the batch is asked anew after the continuation's own token: for as many as it has just got right and
+        one more, since one that leaves it often would compute most tokens in vain.
         """
-        steps = len(along[0]) + 1
+        steps = wanted = len(along[0]) + 1
         chosen: list[list[int]] = [[] for _ in group]
         while len(chosen[0]) < steps:
             done = len(chosen[0])
             given = [prompt + path[:done] for prompt, path in zip(group, along, strict=True)]
-            made, _ = self._generate(given, steps - done)
+            made, _ = self._generate(given, min(wanted, steps - done))
             same = min(_shared(row, path[done:]) for row, path in zip(made, along, strict=True))
+            wanted = same + 1
             for path, tokens in zip(chosen, made, strict=True):
                 path.extend(tokens[: same + 1])
             if not again:

@@ -3,6 +3,7 @@
 import json
 import re
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from engines.racing import CELLS, entry, race
 from engines.scripted import CountingEngine, next_token
 
 from calibration.artifact import ArtifactStore, converted_key
+from calibration.backend import Generation
 from calibration.cache import Cache
 from calibration.entry import Limits
 from calibration.measurement import Failure, FailureKind, Measurement, Outcome, OutputVerdict
@@ -324,3 +326,26 @@ def test_a_long_prompt_is_not_generated_where_the_scores_tell_the_same(
     )
     assert told == {"tokens": [[paths[0]], [paths[1]]], "rows": [2, 64]}
     assert engine.calls == calls
+
+
+def test_a_choice_is_asked_for_after_every_prefix_of_a_path_that_is_left() -> None:
+    """Along a path that the engine takes nowhere, every call after the first is for one token."""
+    asked: list[int] = []
+
+    class Counting(CountingEngine):
+        def generate(self, prompts: Sequence[Sequence[int]], new_tokens: int) -> Generation:
+            asked.append(new_tokens)
+            return super().generate(prompts, new_tokens)
+
+    server = _Server()
+    server.engine = Counting({})
+    prompt, along = [3, 4, 5], [9, 9, 9]
+    prefixes = [[*prompt, *along[:n]] for n in range(4)]
+    assert server._choices([prompt], [along], again=True) == [[next_token(prefix) for prefix in prefixes]]
+    assert asked == [4, 1, 1, 1]
+
+    asked.clear()
+    along = [next_token(prompt), next_token([*prompt, next_token(prompt)]), 9, 9]
+    prefixes = [[*prompt, *along[:n]] for n in range(5)]
+    assert server._choices([prompt], [along], again=True) == [[next_token(prefix) for prefix in prefixes]]
+    assert asked == [5, 2, 1]
