@@ -1,8 +1,8 @@
-"""The calibration cache: every launch of every calibration, in SQLite through SQLAlchemy; only this file imports it.
+"""The calibration cache: every launch of every calibration, in SQLite through SQLAlchemy.
 
 Lookups in an SQLite file go through the standard library's driver, the one that SQLAlchemy uses too (sqlite_file.py):
 `select` answers in a fresh process, where importing SQLAlchemy would take longer than all the rest. Writing, migrating,
-and other databases, named by a URL, are SQLAlchemy's. The export format is described in exchange.py.
+and other databases, named by a URL, are SQLAlchemy's (statements.py). The export format is described in exchange.py.
 """
 
 import os
@@ -15,18 +15,15 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TextIO, TypeVar
 
-from calibration import exchange, rows
+from calibration import exchange, rows, statements
 from calibration.errors import CacheError, UsageError
 from calibration.measurement import Outcome
-from calibration.sqlite_file import BUSY_S, VERSION, SQLiteFile, corrupt, on_network, refuse_newer
+from calibration.sqlite_file import VERSION, SQLiteFile, corrupt, refuse_newer
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection, Engine
 
 T = TypeVar("T")
-
-_CHUNK = 400
-"""Rows in one statement; SQLite before 3.32 takes no more than 999 parameters."""
 
 _SELECT = f"SELECT {', '.join(rows.COLUMNS)} FROM launches"  # noqa: S608 - constants
 _ORDER = "ORDER BY started_at, run_id"
@@ -111,7 +108,7 @@ class Cache:
             ValueError: a sample is no finite number.
         """
         values = [rows.row(o) for o in outcomes]
-        return self._write(lambda connection: _insert(connection, values)) if values else 0
+        return self._write(lambda connection: statements.insert(connection, values)) if values else 0
 
     def find(self, *, architecture: str, quant: str, device: str, fingerprint: str | None = None) -> list[Outcome]:
         """Launches by the key, the oldest first; without a fingerprint of every size. Malformed rows are left out.
@@ -148,7 +145,7 @@ class Cache:
     def delete(self, run_ids: Iterable[str]) -> int:
         """Forget launches, in one transaction. Returns how many there were; raises CacheError as `add` does."""
         ids = list(run_ids)
-        return self._write(lambda connection: _delete(connection, ids)) if ids and self._ready() else 0
+        return self._write(lambda connection: statements.delete(connection, ids)) if ids and self._ready() else 0
 
     def prune(
         self, *, older_than: float | None = None, environment: Mapping[str, str] | None = None, **equal: Any
@@ -190,11 +187,11 @@ class Cache:
             nonlocal read
             added = 0
             records = exchange.read(lines)
-            while chunk := list(islice(records, _CHUNK)):
+            while chunk := list(islice(records, statements.CHUNK)):
                 bad.extend(r for r in chunk if isinstance(r, exchange.BadLine))
                 values = [rows.row(r) for r in chunk if not isinstance(r, exchange.BadLine)]
                 read += len(values)
-                added += _insert(connection, values)
+                added += statements.insert(connection, values)
             return added
 
         added = self._write(work, again=False)
@@ -250,7 +247,7 @@ class Cache:
         from sqlalchemy.exc import SQLAlchemyError
 
         try:
-            with self._server().connect().execution_options(yield_per=_CHUNK) as connection:
+            with self._server().connect().execution_options(yield_per=statements.CHUNK) as connection:
                 yield from map(tuple, connection.execute(text(statement), values))
         except SQLAlchemyError as error:
             raise self._problem(error) from error
@@ -306,7 +303,7 @@ class Cache:
             from calibration.migrations import upgrade
 
             self._drop_engine()
-            self._engine, self._engine_state = _file_engine(self._file.path), state
+            self._engine, self._engine_state = statements.file_engine(self._file.path), state
             upgrade(self._engine, self.location)
             self._engine_state = self._file.state
         return self._engine
@@ -341,61 +338,6 @@ class Cache:
         return CacheError(
             f"the cache {self._url.split('://')[0]}://... cannot be used: {lines[0]}", "see its URL and server"
         )
-
-
-def _file_engine(path: Path) -> "Engine":
-    """An engine of which every transaction writes: it takes the lock at its start, and is on the disk at its end."""
-    from sqlalchemy import URL, create_engine, event
-
-    journal = "delete" if on_network(path) else "wal"
-    engine = create_engine(
-        URL.create("sqlite", database=os.fspath(path)),
-        connect_args={"timeout": BUSY_S, "isolation_level": None, "check_same_thread": False},
-    )
-
-    @event.listens_for(engine, "connect")
-    def prepare(connection: Any, _: Any) -> None:
-        # FULL syncs at every commit: a row survives a kill, and a power cut too.
-        connection.execute("PRAGMA synchronous = FULL")
-        if connection.execute("PRAGMA journal_mode").fetchone() != (journal,):
-            with suppress(sqlite3.OperationalError):  # somebody is using it: next time
-                connection.execute(f"PRAGMA journal_mode = {journal}")
-
-    @event.listens_for(engine, "begin")
-    def begin(connection: "Connection") -> None:
-        connection.exec_driver_sql("BEGIN IMMEDIATE")
-
-    return engine
-
-
-def _insert(connection: "Connection", values: Sequence[Mapping[str, Any]]) -> int:
-    """Insert rows whose run_id is new; returns how many."""
-    from sqlalchemy import text
-
-    names = ", ".join(rows.COLUMNS)
-    statement = text(f"INSERT INTO launches ({names}) VALUES ({', '.join(f':{c}' for c in rows.COLUMNS)})")  # noqa: S608
-    added = 0
-    for start in range(0, len(values), _CHUNK):
-        chunk = {v["run_id"]: v for v in values[start : start + _CHUNK]}
-        for known in connection.execute(*_among("SELECT run_id FROM launches", chunk)).scalars():
-            del chunk[known]
-        if chunk:
-            connection.execute(statement, list(chunk.values()))
-            added += len(chunk)
-    return added
-
-
-def _delete(connection: "Connection", ids: Sequence[str]) -> int:
-    return sum(
-        connection.execute(*_among("DELETE FROM launches", ids[start : start + _CHUNK])).rowcount
-        for start in range(0, len(ids), _CHUNK)
-    )
-
-
-def _among(statement: str, ids: Iterable[str]) -> tuple[Any, dict[str, Any]]:
-    from sqlalchemy import bindparam, text
-
-    return text(f"{statement} WHERE run_id IN :ids").bindparams(bindparam("ids", expanding=True)), {"ids": list(ids)}
 
 
 def _default_path() -> Path:

@@ -3,7 +3,7 @@
 import json
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from importlib.util import find_spec
@@ -29,6 +29,9 @@ class Cpu:
     """archspec's name of the microarchitecture: sapphirerapids, zen3 ..."""
     model: str
     features: frozenset[str]
+    beyond: frozenset[str]
+    """Features that not every processor of that name has. A virtual machine is named by an older one where it lacks a
+    feature of its own, however many of the others it has."""
     numbers: tuple[int, ...]
     """Of the cores that it may use, by affinity and cgroup quota."""
     memory_bytes: int
@@ -45,15 +48,21 @@ class Cpu:
         info = _first_block(_read(root / "proc/cpuinfo"))
         flags = frozenset((info.get("flags") or info.get("Features") or "").split())
         name = _microarchitecture(info, flags)
+        features = _known(flags)
         memory, free = _memory(root)
         return cls(
             name=name,
             model=_model(info, name),
-            features=frozenset(_ARM_NAMES.get(f, f) for f in flags) & FEATURES,
+            features=features,
+            beyond=features - _known(_archspec()["microarchitectures"].get(name, {"features": flags})["features"]),
             numbers=_cores(root),
             memory_bytes=memory,
             free_bytes=free,
         )
+
+
+def _known(flags: Iterable[str]) -> frozenset[str]:
+    return frozenset(_ARM_NAMES.get(f, f) for f in flags) & FEATURES
 
 
 def _model(info: dict[str, str], name: str) -> str:

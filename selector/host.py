@@ -94,7 +94,7 @@ class HostSpec:
         pythons = {name: backend_python(name) for name in (all_backends() if backends is None else backends)}
         found = {python: Installation.detect(python) for python in set(pythons.values())}
         return cls(
-            identifier=_identifier(root, devices, cpu.cores),
+            identifier=_identifier(root, devices, cpu),
             cpu_name=cpu.name,
             cpu_model=cpu.model,
             cpu_features=cpu.features,
@@ -108,8 +108,10 @@ class HostSpec:
 
 def _cpu_device(cpu: Cpu) -> Device:
     cores = "1 core" if cpu.cores == 1 else f"{cpu.cores} cores"
+    # Results of a processor must not answer for one without its instructions. All that have the others have amx_tile.
+    name = " + ".join(filter(None, (cpu.name, " ".join(sorted(cpu.beyond - {"amx_tile"})))))
     # An ARM processor names no model: its microarchitecture is all there is to say.
-    model = cpu.model if cpu.name in cpu.model else f"{cpu.model} ({cpu.name})"
+    model = cpu.model.replace(cpu.name, name) if cpu.name in cpu.model else f"{cpu.model} ({name})"
     return Device(
         kind="cpu",
         name=f"{model}, {cores}",
@@ -118,8 +120,11 @@ def _cpu_device(cpu: Cpu) -> Device:
     )
 
 
-def _identifier(root: Path, devices: tuple[Device, ...], cores: int) -> str:
-    """Hash of the machine's id (its name where it has none), its devices and its cores."""
+def _identifier(root: Path, devices: tuple[Device, ...], cpu: Cpu) -> str:
+    """Hash of the machine's id (its name where it has none), its devices, its processor and its cores.
+
+    Virtual machines made of one image have one id, whatever they run on.
+    """
     machine = ""
     for file in ("etc/machine-id", "var/lib/dbus/machine-id", "proc/sys/kernel/hostname"):
         try:
@@ -129,5 +134,7 @@ def _identifier(root: Path, devices: tuple[Device, ...], cores: int) -> str:
         # systemd writes `uninitialized` into images that are to be given their own id at the first boot.
         if machine and machine != "uninitialized":
             break
-    parts = (machine, *(f"{d.kind} {d.name}" for d in devices), str(cores))
+    # The name of a CPU that is the device tells what it is.
+    processor = () if devices[0].kind == "cpu" else (_cpu_device(cpu).name,)
+    parts = (machine, *(f"{d.kind} {d.name}" for d in devices), *processor, str(cpu.cores))
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:12]

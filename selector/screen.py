@@ -53,6 +53,11 @@ def parameters(count: int) -> str:
     return f"{_digits(count / 1e6)} M"
 
 
+def listing(names: Sequence[str]) -> str:
+    """`a`, `a and b`, `a, b and c`."""
+    return " and ".join([*([", ".join(names[:-1])] if names[1:] else []), *names[-1:]])
+
+
 def plural(count: int, word: str, many: str = "") -> str:
     """`1 launch`, `2 launches`."""
     plenty = many or (f"{word}es" if word.endswith(("ch", "sh", "s", "x")) else f"{word}s")

@@ -14,6 +14,7 @@ from selector.screen import (
     columns,
     converted,
     decode,
+    listing,
     output,
     parameters,
     plural,
@@ -223,7 +224,7 @@ def verdict(selection: Selection) -> str:
     if not others:
         return f"{start}; nothing else was measured."
     if selection.tie:
-        return f"{start}, as fast as {' and '.join(selection.tie)}."
+        return f"{start}, as fast as {listing(selection.tie)}."
     return f"{start}, {_faster(others[0], first)} {others[0].candidate.label}."
 
 

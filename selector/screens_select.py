@@ -6,7 +6,7 @@ from calibration.measurement import OutputVerdict
 from selector.answer import Selection, Source
 from selector.explanation import Explanation, Group
 from selector.ranking import Ranked
-from selector.screen import age, columns, output, plural, seconds, seconds_within, size
+from selector.screen import age, columns, listing, output, plural, seconds, seconds_within, size
 from selector.telling import reasons_of
 
 
@@ -18,7 +18,7 @@ def why(selection: Selection, *, now: float | None = None, across: int | None = 
     if selection.extrapolated:
         lines.append("  outside the measured cells: extrapolated")
     if selection.tie:
-        lines.append(f"  as fast as {' and '.join(selection.tie)}: chosen by {_broken(selection)}")
+        lines.append(f"  as fast as {listing(selection.tie)}: chosen by {_broken(selection)}")
     lossy = any(ranked.agreement.verdict is OutputVerdict.LOSSY for ranked in selection.ranking)
     made = any(ranked.prepare_s is not None for ranked in selection.ranking)
     rows = [

@@ -180,5 +180,4 @@ def idle(row: Row) -> str:
     """`3 variants of turbomind and vllm`: what was not launched, in a few words."""
     squares = [s for s in row.squares if s.state not in {State.MEASURED, State.FAILED}]
     backends = list(dict.fromkeys(s.backend for s in squares))
-    names = ", ".join(backends[:-1]) + (" and " if len(backends) > 1 else "") + "".join(backends[-1:])
-    return f"{screen.plural(len(squares), 'variant')} of {names}"
+    return f"{screen.plural(len(squares), 'variant')} of {screen.listing(backends)}"

@@ -1,6 +1,8 @@
 """HostSpec.detect on golden trees: a folder's name is the expected answer."""
 
 import os
+import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -81,6 +83,31 @@ def test_arm() -> None:
     found = detect("cpu-neoverse_v1-4-cores-8-gib")
     assert found.device.name == "ARM neoverse_v1, 4 cores"
     assert found.cpu_features == {"bf16", "dotprod", "fp16", "i8mm", "neon", "sve"}
+
+
+def without(root: Path, *flags: str) -> HostSpec:
+    """The Sapphire Rapids of the trees where a virtual machine hides these flags."""
+    shutil.copytree(HOSTS / "cpu-sapphirerapids-2-cores-4-gib", root)
+    file = root / "proc/cpuinfo"
+    file.write_text(re.sub(rf" ({'|'.join(flags)})\b", "", file.read_text()))
+    return HostSpec.detect(root, environ={}, backends={})
+
+
+def test_machines_of_one_image_are_told_apart_by_the_instructions_of_their_processors(tmp_path: Path) -> None:
+    """Both lack what the younger name needs and have the same machine-id."""
+    matrices = without(tmp_path / "a", "waitpkg")
+    plain = without(tmp_path / "b", "waitpkg", "amx_bf16", "amx_int8", "amx_tile", "avx512_bf16")
+    assert matrices.device.name == "Intel Xeon Platinum 8480+ (icelake + amx_bf16 amx_int8 avx512_bf16), 2 cores"
+    assert plain.device.name == "Intel Xeon Platinum 8480+ (icelake), 2 cores"
+    assert matrices.identifier != plain.identifier
+
+
+def test_a_gpu_in_another_machine_of_the_same_image_is_another_host(tmp_path: Path) -> None:
+    for root, hidden in (("a", "waitpkg"), ("b", "avx512_bf16")):
+        without(tmp_path / root, hidden)
+    one, other = (HostSpec.detect(tmp_path / r, nvml=Nvml(H200), environ={}, backends={}) for r in "ab")
+    assert one.device.name == other.device.name
+    assert one.identifier != other.identifier
 
 
 def test_rocm() -> None:

@@ -13,7 +13,7 @@ from calibration.runner import Tally
 from selector.planning import Calibration, plan
 from selector.preparing import Preparations
 from selector.progress import Progress
-from selector.screen import rate
+from selector.screen import listing, rate
 from selector.screens_calibrate import sentences, table
 from tests.selector.launches import LOSSY, model_and_host, rounds
 
@@ -117,3 +117,7 @@ def test_one_value_has_no_spread() -> None:
 def test_the_share_of_the_correctness_checks_is_said_where_something_was_measured() -> None:
     assert "Correctness checks took 9 % of 240 s." in sentences([], calibration(21.6, 240.0))
     assert not any("Correctness" in line for line in sentences([], calibration(21.6, 240.0, fresh=False)))
+
+
+def test_names_are_listed_as_one_says_them() -> None:
+    assert [listing(list(names)) for names in ("", "a", "ab", "abc")] == ["", "a", "a and b", "a, b and c"]
