@@ -7,7 +7,7 @@ rounds, by the ratios of their times, so that a slow drift of the machine hits b
 
 import math
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from itertools import combinations
+from itertools import combinations, zip_longest
 from statistics import median
 
 from calibration.cost import PRIOR_CV, interval
@@ -26,16 +26,22 @@ RATIO_CV = PRIOR_CV * math.sqrt(2)
 """Spread of the ratio of two launches, before any was seen."""
 
 
-def first_order(labels: Sequence[str]) -> list[str]:
+def first_order(labels: Sequence[str], bits: Mapping[str, int] | None = None) -> list[str]:
     """The order of the first round, in which nothing is known.
 
     The first variant of each backend comes before the second of any, so that a budget that ends early has met them all.
+    Of a backend lossy ones take turns with the others, those with the fewest bits first: decoding reads all weights for
+    every token, so they are likely to win.
+
+    Args:
+        bits: of the weights of the lossy ones.
     """
-    seen: dict[str, int] = {}
+    bits = bits or {}
     places = {}
-    for label in labels:
-        backend = label.partition(":")[0]
-        places[label] = seen[backend] = seen.get(backend, -1) + 1
+    for backend in dict.fromkeys(label.partition(":")[0] for label in labels):
+        mine = [label for label in labels if label.partition(":")[0] == backend]
+        lossy = sorted((label for label in mine if label in bits), key=lambda label: bits[label])
+        places |= _in_turn([label for label in mine if label not in bits], lossy)
     return sorted(labels, key=places.__getitem__)
 
 
@@ -54,8 +60,8 @@ def order(labels: Iterable[str], history: Standing, lossy: Collection[str] = ())
         return (-max(map(len, launches)), _score(launches)) if launches else (0, 0.0)
 
     standing = sorted(labels, key=behind)
-    places = {kind: [label for label in standing if (label in lossy) is kind] for kind in (False, True)}
-    return sorted(standing, key=lambda label: (places[label in lossy].index(label), label in lossy))
+    places = _in_turn([n for n in standing if n not in lossy], [n for n in standing if n in lossy])
+    return sorted(standing, key=places.__getitem__)
 
 
 def eliminate(history: Standing, band: float = BAND) -> set[str]:
@@ -119,6 +125,12 @@ def leader(history: Standing) -> str:
     return min(
         (label for label, launches in history.items() if any(launches)), key=lambda label: _score(history[label])
     )
+
+
+def _in_turn(exact: Iterable[str], lossy: Iterable[str]) -> dict[str, int]:
+    """Places of the labels: the first of one kind, the first of the other, the second of one ..."""
+    pairs = zip_longest(exact, lossy)
+    return {label: place for place, label in enumerate(label for pair in pairs for label in pair if label is not None)}
 
 
 def _score(launches: Sequence[Mapping[Workload, Times] | None]) -> float:

@@ -1,5 +1,6 @@
 """calibrate(entries, subject, cells, cache, reporter): the loop, on one screen."""
 
+import re
 import shutil
 import tempfile
 import time
@@ -214,9 +215,9 @@ def _failed(outcomes: Iterable[Outcome], entry: Entry) -> bool:
 def _order(entries: Sequence[Entry], standing: Iterable[Entry], outcomes: Sequence[Outcome], number: int) -> list[str]:
     """The order of a round: of what is known before it, so that an interrupted one goes on in the same."""
     labels = [e.label for e in standing]
+    lossy = {e.label: int(re.sub(r"\D", "", e.variant.precision) or 0) for e in entries if e.variant.lossy}
     if number == 1:
-        return race.first_order(labels)
-    lossy = {e.label for e in entries if e.variant.lossy}
+        return race.first_order(labels, lossy)
     return race.order(labels, _history(entries, outcomes, number - 1), lossy)
 
 

@@ -26,6 +26,13 @@ def test_the_first_round_meets_every_backend_before_the_second_variant_of_any() 
     assert first_order(["a:1", "a:2", "a:3", "b:1", "b:2", "c:1"]) == ["a:1", "b:1", "c:1", "a:2", "b:2", "a:3"]
 
 
+def test_in_the_first_round_lossy_variants_take_turns_with_the_others_fewest_bits_first() -> None:
+    labels = ["a:f16", "a:f32", "a:q8", "a:q4", "b:fp32", "b:int8", "b:int4", "c:int8"]
+    bits = {"a:q8": 8, "a:q4": 4, "b:int8": 8, "b:int4": 4, "c:int8": 8}
+    turns = ["a:f16", "b:fp32", "c:int8", "a:q4", "b:int4", "a:f32", "b:int8", "a:q8"]
+    assert first_order(labels, bits) == turns
+
+
 def test_later_rounds_begin_with_the_leaders_lossy_ones_in_turn() -> None:
     history = {"a": [even(3)], "b": [even(1)], "c": [even(2)], "x": [even(0.9)], "y": [even(0.5)], "z": [even(4)]}
     assert order("abc", history) == ["b", "c", "a"]
