@@ -37,7 +37,7 @@ def first_order(labels: Sequence[str], bits: Mapping[str, int] | None = None) ->
         bits: of the weights of the lossy ones.
     """
     bits = bits or {}
-    places = {}
+    places: dict[str, int] = {}
     for backend in dict.fromkeys(label.partition(":")[0] for label in labels):
         mine = [label for label in labels if label.partition(":")[0] == backend]
         lossy = sorted((label for label in mine if label in bits), key=lambda label: bits[label])
