@@ -13,7 +13,6 @@ from calibration.agreement import GROUPS, NEW_TOKENS, PROMPT_TOKENS, Answers, fi
 from calibration.backend import Backend, Engine, Generation, Rows
 from calibration.registry import find
 from calibration.worker import _Server
-from selector.cpu import Cpu
 
 MAX_CONTEXT = 2 * PROMPT_TOKENS[-1] + 2 * NEW_TOKENS
 """A cache that is not cleared holds two prompts."""
@@ -65,10 +64,6 @@ def load(backend: Backend, variant: str, folder: Path) -> Engine:
         if not artifact.exists():
             artifact.mkdir()
             backend.prepare(asked, artifact, lambda line: None)
-    # With AMX, OpenVINO's attention in bfloat16 divides by zero where heads are as narrow as these.
-    if backend.name == "openvino" and "amx_bf16" in Cpu.detect().features:
-        options = {**asked.variant.options, "INFERENCE_PRECISION_HINT": "f32"}
-        asked = replace(asked, variant=replace(asked.variant, options=options))
     return backend.load(asked)
 
 
