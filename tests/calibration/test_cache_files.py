@@ -42,12 +42,16 @@ def ordinary_user() -> Iterator[Path]:
         os.chown(folder, 65534, 65534)
         os.setegid(65534)
         os.seteuid(65534)
-    yield folder
-    if root:
-        os.seteuid(0)
-        os.setegid(0)
-    folder.chmod(0o700)
-    shutil.rmtree(folder)
+    try:
+        if not os.access(calibration.migrations.__file__, os.R_OK, effective_ids=True):
+            pytest.skip("needs a checkout that an ordinary user can read; this one is closed to others")
+        yield folder
+    finally:
+        if root:
+            os.seteuid(0)
+            os.setegid(0)
+        folder.chmod(0o700)
+        shutil.rmtree(folder)
 
 
 def refusal(where: Path | str) -> tuple[str, str]:
