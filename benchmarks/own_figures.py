@@ -10,7 +10,7 @@ import sys
 import time
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 from benchmarks.plain_loop import CELLS, Figures, by_hand, compare, plain_model
 from calibration.worker import _Server, prompts
@@ -52,14 +52,13 @@ def _transformers(server: _Server) -> list[tuple[str, bool, Figures]]:
 
 
 def _onnxruntime(server: _Server) -> list[tuple[str, bool, Figures]]:
+    """On the model that the worker loaded: a second one brings a second pool of threads, which spin against ours."""
     import numpy as np
     import onnxruntime_genai
 
-    job = server.job
+    job, engine = server.job, cast("Any", server.engine)
     assert job is not None
-    config = onnxruntime_genai.Config(str(job.artifact_dir))
-    config.overlay(json.dumps({"model": {"decoder": {"session_options": {"intra_op_num_threads": job.threads}}}}))
-    model = onnxruntime_genai.Model(config)
+    model = engine._model  # noqa: SLF001  the loop is by hand, the engine the same
 
     def figures(prompt_tokens: int, new_tokens: int, batch: int) -> tuple[float, float]:
         given = np.array(prompts(str(time.time()), job.vocab_size, prompt_tokens, batch), dtype=np.int32)
@@ -79,19 +78,11 @@ def _onnxruntime(server: _Server) -> list[tuple[str, bool, Figures]]:
 
 
 def _ctranslate2(server: _Server) -> list[tuple[str, bool, Figures]]:
-    """Without its callback: a call for one token, and one for all of them."""
-    import ctranslate2
-
-    job = server.job
+    """Without its callback, on the model that the worker loaded: a call for one token, and one for all of them."""
+    job, engine = server.job, cast("Any", server.engine)
     assert job is not None and job.artifact_dir is not None
     words = json.loads((job.artifact_dir / "vocabulary.json").read_text(encoding="utf-8"))
-    model = ctranslate2.Generator(
-        str(job.artifact_dir),
-        job.device,
-        compute_type=job.variant.options["compute_type"],
-        inter_threads=1,
-        intra_threads=job.threads,
-    )
+    model = engine._generator  # noqa: SLF001  the calls are by hand, the engine the same
 
     def seconds(given: list[list[str]], tokens: int) -> float:
         began = time.perf_counter()
@@ -165,11 +156,16 @@ def _llamacpp(server: _Server) -> list[tuple[str, bool, Figures]]:
 
 
 def _streamed(server: _Server, prompt_tokens: int, new_tokens: int, batch: int) -> tuple[float, float]:
-    """TTFT: when the last sequence has its first token; TPOT from then to the last token."""
+    """TTFT: when the last sequence has its first token; TPOT from then to the last token.
+
+    Every token is forced to be one whose text is whole characters, for the stream holds back others until one is.
+    """
     import http.client
 
     engine: Any = server.engine
     assert server.job is not None
+    if engine._harmless is None:  # noqa: SLF001
+        engine.score([server.job.vocab_size - 1], [])
     request = {
         "prompt": prompts(str(time.time()), server.job.vocab_size, prompt_tokens, batch),
         "n_predict": new_tokens,
@@ -177,6 +173,7 @@ def _streamed(server: _Server, prompt_tokens: int, new_tokens: int, batch: int) 
         "top_k": 1,
         "samplers": ["top_k"],
         "ignore_eos": True,
+        "logit_bias": [[engine._harmless, 1e4]],  # noqa: SLF001
         "cache_prompt": False,
         "return_tokens": True,
         "stream": True,

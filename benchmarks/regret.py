@@ -7,6 +7,8 @@ from itertools import permutations
 
 PASSES = (1, 2)
 GOAL_GEOMEAN, GOAL_WORST = 1.01, 1.05
+NEAR = 1.5
+"""Who is so many times slower than the best is not: two launches of one candidate differ by less."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,24 +25,36 @@ class Case:
     """Label of a candidate that was not timed here: how many times slower than the best the calibration predicts it."""
 
     @property
-    def compared(self) -> Mapping[str, tuple[float, ...]]:
+    def rivals(self) -> Mapping[str, tuple[float, ...]]:
         """Those that were timed in every pass, label: one time a pass; while none was, those of the first pass."""
         whole = {label: tuple(t[p] for p in PASSES) for label, t in self.times.items() if set(PASSES) <= t.keys()}
-        return whole or {label: (t[PASSES[0]],) for label, t in self.times.items() if PASSES[0] in t}
+        return whole or self._once(self.times)
+
+    @property
+    def compared(self) -> Mapping[str, tuple[float, ...]]:
+        """The rivals, and with the time of their only pass those that the first pass showed to be none."""
+        return self._once(slower(self.times)) | self.rivals
 
     @property
     def best(self) -> str:
         """Raises ValueError where nothing was timed."""
-        return min(self.compared, key=self.seconds)
+        return min(self.rivals, key=self.seconds)
+
+    def _once(self, labels: Iterable[str]) -> dict[str, tuple[float, ...]]:
+        return {label: (self.times[label][PASSES[0]],) for label in labels if PASSES[0] in self.times[label]}
 
     def seconds(self, label: str) -> float:
-        """A candidate's time: the geometric mean of its passes. Raises KeyError where it was not timed."""
+        """A candidate's time: the geometric mean of its passes, or that of its only one.
+
+        Raises:
+            KeyError: it was not timed.
+        """
         return geomean(self.compared[label])
 
     @property
     def answered(self) -> bool:
         """The pick was timed, so that its cost is known."""
-        return self.pick is not None and self.pick in self.compared
+        return self.pick is not None and self.pick in self.rivals
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,12 +109,18 @@ def crossed(case: Case) -> tuple[float, ...]:
     Below 1 where the other pass's best is slower than the pick. One ratio a pass; empty with one pass only.
     """
     assert case.pick is not None
-    times = case.compared
+    times = case.rivals
     found = []
     for chosen_on, judged_on in permutations(range(len(times[case.pick])), 2):
         best = min(times, key=lambda label: times[label][chosen_on])
         found.append(times[case.pick][judged_on] / times[best][judged_on])
     return tuple(found)
+
+
+def slower(times: Mapping[str, Mapping[int, float]]) -> list[str]:
+    """Who took more than NEAR times as long as the best in the first pass: a second one would not make it the best."""
+    first = {label: passes[PASSES[0]] for label, passes in times.items() if PASSES[0] in passes}
+    return [label for label, seconds in first.items() if seconds > NEAR * min(first.values())]
 
 
 def repeated(times: Sequence[float]) -> float:
@@ -111,7 +131,7 @@ def repeated(times: Sequence[float]) -> float:
 def beyond_noise(case: Case) -> float:
     """The regret that is left when it is divided by how much the pick or the best differs from itself, at least 1."""
     assert case.pick is not None
-    noise = max(repeated(case.compared[label]) for label in (case.pick, case.best))
+    noise = max(repeated(case.rivals[label]) for label in (case.pick, case.best))
     return max(1.0, regret(case) / noise)
 
 
@@ -120,7 +140,7 @@ def noise(cases: Iterable[Case]) -> Summary | None:
     seen = {
         (case.model, case.workload, label): repeated(times)
         for case in cases
-        for label, times in case.compared.items()
+        for label, times in case.rivals.items()
         if len(times) > 1
     }
     return Summary.of(seen.values())
@@ -165,13 +185,13 @@ def _always(name: str, cases: Sequence[Case]) -> Always:
     )
 
 
-def slow(predicted: Mapping[str, float], lossy: Iterable[str], near: float, factor: float) -> dict[str, float]:
+def slow(predicted: Mapping[str, float], lossy: Iterable[str], factor: float) -> dict[str, float]:
     """Who need not be timed: who can neither be the best, as predicted, nor stand for a backend.
 
     Args:
         predicted: candidate label: seconds.
-        lossy: labels that compete only where lossy ones are allowed; the others must also win among themselves.
-        near: who is at most so many times slower than the best of a class may be its best.
+        lossy: labels that compete only where lossy ones are allowed; the others must also win among themselves. Who is
+            at most NEAR times slower than the best of a class may be its best.
         factor: the first of a backend is timed where it is at most so many times slower.
 
     Returns:
@@ -187,7 +207,7 @@ def slow(predicted: Mapping[str, float], lossy: Iterable[str], near: float, fact
             least[name] = min(seconds, least.get(name, math.inf))
         for label, seconds in competing.items():
             ratio = seconds / min(least.values())
-            if ratio <= near or (ratio <= factor and seconds == least[label.partition(":")[0]]):
+            if ratio <= NEAR or (ratio <= factor and seconds == least[label.partition(":")[0]]):
                 wanted.add(label)
     return {
         label: seconds / min((predicted if label in less_precise else exact).values())

@@ -2,8 +2,9 @@
 
 `python -m benchmarks.study MODEL... [--budget SECONDS] [--out results] [--workloads LABELS]`
 
-Candidates that the calibration measured are launched twice, in two passes in reverse order: those that may be the best,
-and the first of each backend. Resumes what it left.
+Candidates that the calibration measured are launched in two passes, the second in reverse order: those that may be the
+best, and the first of each backend; in the second those that the first left near the best, and the picks. Resumes what
+it left.
 """
 
 import argparse
@@ -12,12 +13,12 @@ import shlex
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from benchmarks.regret import PASSES, Case, slow
+from benchmarks.regret import PASSES, Case, slow, slower
 from benchmarks.study_report import report
 from calibration.artifact import ArtifactStore
 from calibration.cache import Cache
@@ -38,9 +39,9 @@ from selector.selection import choose
 from selector.shape_library import shape_names
 
 WORKLOADS = "pp300:tg90:b1,pp900:tg20:b4,pp64:tg200:b2"
-NEAR, SLOW = 1.5, 4.0
-"""Left out, by name, is who is predicted to be more than NEAR times slower than the best; the first of its backend
-where it is more than SLOW times slower."""
+SLOW = 4.0
+"""Left out, by name, is who is predicted to be more than regret.NEAR times slower than the best; the first of its
+backend where it is more than SLOW times slower."""
 CLASSES = {"equal precision": False, "lossy ones allowed": True}
 """Class: allow_lossy."""
 
@@ -76,6 +77,21 @@ class Task:
     def cells(self, label: str) -> tuple[Workload, ...]:
         """What a candidate is timed at."""
         return tuple(w for w in self.workloads if label not in self.left_out[w.label])
+
+    def again(self, label: str, outcomes: Sequence[Outcome]) -> tuple[Workload, ...]:
+        """Those of its cells that it is timed at in the second pass, too: where it was picked or may be the best.
+
+        Args:
+            outcomes: what the first pass found.
+        """
+        wanted = set()
+        for name, allow_lossy in CLASSES.items():
+            if not allow_lossy and label in self.lossy:
+                continue
+            for case in cases_of(self, outcomes, name, allow_lossy=allow_lossy):
+                if case.pick == label or label not in slower(case.times):
+                    wanted.add(case.workload)
+        return tuple(w for w in self.cells(label) if w.label in wanted)
 
 
 class Study:
@@ -172,7 +188,7 @@ def task(model: str, workloads: tuple[Workload, ...], cache: Cache) -> Task:
         plan=planned,
         records=records,
         predicted=predicted,
-        left_out={label: slow(times, lossy, NEAR, SLOW) for label, times in predicted.items()},
+        left_out={label: slow(times, lossy, SLOW) for label, times in predicted.items()},
         picks=picks,
     )
 
@@ -204,8 +220,9 @@ def measure(one: Task, study: Study, deadline: float | None) -> list[str]:
         )
         for number in PASSES:
             for entry in one.entries if number == PASSES[0] else reversed(one.entries):
-                cells = one.cells(entry.label)
-                known = [o for o in study.outcomes(name) if o.candidate == entry.candidate and _holds(o, one)]
+                held = [o for o in study.outcomes(name) if _holds(o, one)]
+                cells = one.cells(entry.label) if number == PASSES[0] else one.again(entry.label, held)
+                known = [o for o in held if o.candidate == entry.candidate]
                 failed = any(isinstance(o, Failure) for o in known)
                 if not cells or failed or any(o.round == number for o in known):
                     continue
@@ -215,7 +232,7 @@ def measure(one: Task, study: Study, deadline: float | None) -> list[str]:
                     began = time.monotonic()
                     outcome = replace(launcher, cells=cells).launch(entry, number, "study", deadline)
                     took[entry.label] = time.monotonic() - began
-                if isinstance(outcome, Skipped) or not _holds(outcome, one):
+                if isinstance(outcome, Skipped) or not _whole(outcome, cells):
                     missing.append(f"{name} {entry.label} pass {number}: the budget was spent")
                     continue
                 study.add(name, outcome)
@@ -253,15 +270,20 @@ def e2e_s(workload: Workload, ttft_s: float, tpot_s: float | None) -> float:
 
 
 def _holds(outcome: Outcome, one: Task) -> bool:
-    """A launch that counts today: the same host, model, versions and policy, and every cell that is asked for."""
+    """A launch that counts today: the same host, model, versions and policy; of the first pass with all its cells."""
     environments = {entry.label: dict(entry.environment) for entry in one.entries}
     label = outcome.candidate.label
     return (
         outcome.identity == one.plan.identity
         and outcome.policy == POLICY
         and dict(outcome.environment) == environments.get(label)
-        and (isinstance(outcome, Failure) or set(one.cells(label)) <= {c.workload for c in outcome.cells})
+        and (outcome.round != PASSES[0] or _whole(outcome, one.cells(label)))
     )
+
+
+def _whole(outcome: Outcome, cells: Iterable[Workload]) -> bool:
+    """No part of what was asked for was cut off; a failure is an answer."""
+    return isinstance(outcome, Failure) or set(cells) <= {c.workload for c in outcome.cells}
 
 
 def _told(one: Task) -> dict[str, Any]:

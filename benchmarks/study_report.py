@@ -6,7 +6,7 @@ from typing import Any
 from benchmarks.regret import (
     GOAL_GEOMEAN,
     GOAL_WORST,
-    PASSES,
+    NEAR,
     Always,
     Case,
     Summary,
@@ -20,7 +20,8 @@ from benchmarks.regret import (
 
 _METHOD = (
     "Of the candidates that the calibration measured, those that may be the best and the first of each backend were"
-    " launched in two passes, the second in reverse order, and timed directly. A time is the geometric mean of its two"
+    " launched in two passes, the second in reverse order, and timed directly; who took more than"
+    f" {NEAR:g} times as long as the best in the first pass was not timed again. A time is the geometric mean of its"
     " passes, from the call to the last token. `select` knew the calibration alone."
 )
 _HINDSIGHT = (
@@ -138,7 +139,7 @@ def _gaps(told: Mapping[str, Any]) -> list[str]:
             if launch["record"] == "failure"
         ]
     lines += [f"- {line}" for line in told["missing"]]
-    return lines or [f"Nothing: every candidate was timed at every workload in {len(PASSES)} passes."]
+    return lines or ["Nothing: every candidate was timed at every workload."]
 
 
 def _versions(told: Mapping[str, Any]) -> list[str]:

@@ -14,6 +14,7 @@ from benchmarks.regret import (
     picked,
     regret,
     slow,
+    slower,
 )
 
 FIRST = Case(
@@ -59,6 +60,24 @@ def test_regret_within_the_repeat_difference_is_none_beyond_it() -> None:
     assert beyond_noise(FIRST) == 1.0
     steady = Case(model="m", workload="w", times={"a:x": {1: 1.0, 2: 1.0}, "b:x": {1: 2.0, 2: 2.0}}, pick="b:x")
     assert beyond_noise(steady) == 2.0
+
+
+def test_who_the_first_pass_shows_to_be_slow_counts_with_its_one_time_and_is_no_rival() -> None:
+    case = Case(
+        model="m",
+        workload="w",
+        times={"a:x": {1: 1.0, 2: 4.0}, "b:x": {1: 1.2, 2: 1.2}, "b:y": {1: 1.4}, "c:x": {1: 1.6}},
+        pick="b:x",
+    )
+    assert slower(case.times) == ["c:x"]
+    assert case.compared == {"a:x": (1.0, 4.0), "b:x": (1.2, 1.2), "c:x": (1.6,)}
+    assert set(case.rivals) == {"a:x", "b:x"}
+    # b:y is missing its second pass, so nothing is said of it; c:x is told by the pass that it has.
+    assert {row.name: row.over_best for row in always([case])}["c:x"] == Summary(
+        geomean=pytest.approx(1.6 / 1.2), worst=pytest.approx(1.6 / 1.2), n=1
+    )
+    assert case.best == "b:x"
+    assert noise([case]) == Summary(geomean=pytest.approx(2.0), worst=4.0, n=2)
 
 
 def test_always_takes_the_backends_best_variant_of_each_cell() -> None:
@@ -120,4 +139,4 @@ def test_goal(mean: float, worst: float, met: bool) -> None:
 def test_who_cannot_be_the_best_nor_stands_for_a_backend_is_left_out(
     predicted: dict[str, float], left_out: dict[str, float]
 ) -> None:
-    assert slow(predicted, {"a:int4", "a:int8"}, 1.5, 4.0) == left_out
+    assert slow(predicted, {"a:int4", "a:int8"}, 4.0) == left_out
