@@ -127,8 +127,8 @@ class Answers:
     """[group][prompt of the group][step]: of the reference its path, of a candidate what it chooses after each prefix
     of that path; those of the long prompt end where they leave it."""
     rows_file: Path | None
-    """float32 [prompt, NEW_TOKENS, vocab] logits or log-probabilities along the reference's path; None where the engine
-    gives no scores."""
+    """float32 [prompt, NEW_TOKENS, vocab] logits or log-probabilities along the reference's path, without those of the
+    long prompt where the engine does not score it; None where it gives no scores."""
     row_shape: tuple[int, int] | None
     """(NEW_TOKENS, vocab)"""
     rounding: Rounding | None = None
@@ -242,9 +242,10 @@ def compare(reference: Answers, candidate: Answers, precision: str) -> Agreement
             troubles.append(f"scores {found.shape[2]} tokens; the vocabulary has {expected.shape[2]}")
             found = None
         else:
-            of = distances(expected, found)
+            scored = expected[: len(found)]
+            of = distances(scored, found)
             kl, top1, max_diff = float(of.kl.mean()), float(of.same.mean()), float(of.diff.max())
-            troubles += _far(of, expected, found, allowed)
+            troubles += _far(of, scored, found, allowed)
     told, more = _choices(reference, candidate, expected, found, allowed)
     troubles += more
     if troubles:
@@ -289,6 +290,7 @@ def _choices(
     for group, paths in zip(groups(len(candidate.tokens) > len(GROUPS)), candidate.tokens, strict=True):
         for prompt, got in zip(group, paths, strict=True):
             right = reference.path(prompt)
+            mine = found[prompt] if found is not None and prompt < len(found) else None
             where = f"after prompt {prompt + 1} {'alone' if len(group) == 1 else f'in a batch of {len(group)}'}"
             margins = [below(expected[prompt, step], token) for step, token in enumerate(got)]
             count += 1
@@ -300,14 +302,14 @@ def _choices(
                     f"token {worst + 1} {where} is {got[worst]}, which the reference scores {margins[worst]:.2f}"
                     f" deviations below its own choice, {right[worst]}"
                 )
-            elif (found is None or math.isfinite(allowed.margin)) and sum(margins) / len(margins) > allowed.mean_margin:
+            elif (mine is None or math.isfinite(allowed.margin)) and sum(margins) / len(margins) > allowed.mean_margin:
                 troubles.append(
                     f"the tokens {where} are {sum(margins) / len(margins):.2g} deviations below the reference's own"
                     f" choices on average ({allowed.mean_margin:.2g} allowed)"
                 )
-            if found is None:
+            if mine is None:
                 continue
-            own = [below(found[prompt, step], token) for step, token in enumerate(got)]
+            own = [below(mine[step], token) for step, token in enumerate(got)]
             worst = own.index(max(own))
             if not own[worst] <= allowed.own_margin:
                 troubles.append(

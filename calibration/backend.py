@@ -201,6 +201,9 @@ class Engine(ABC):
 
     scores_its_steps: ClassVar[bool] = False
     """`score` takes the very steps of `generate`: of a long prompt the correctness check then asks for scores alone."""
+    scores_long_prompts: ClassVar[bool] = True
+    """False: `score` holds the scores of a whole prompt at once, gigabytes of a long one, which would pass for what the
+    engine needs. Of a long prompt the correctness check then asks for choices alone."""
 
     @abstractmethod
     def generate(self, prompts: Sequence[Sequence[int]], new_tokens: int) -> Generation:

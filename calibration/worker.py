@@ -144,8 +144,9 @@ class _Server:
 
         Without continuations each prompt's own tokens, where it first occurs, are its continuation. With them the
         tokens are what the engine chooses after each prefix of them: where a batch leaves them it is asked again from
-        there on, except for the prompts in `once`, whose paths end where they leave, and which an engine whose scores
-        tell the same does not generate at all. Rows go to `rows_file` as float32 [prompt, new_tokens, vocab].
+        there on, except for the prompts in `once`, the last ones, whose paths end where they leave, and which an engine
+        whose scores tell the same does not generate at all, and one that does not score long prompts does not score.
+        Rows go to `rows_file` as float32 [prompt, new_tokens, vocab].
         """
         assert self.engine is not None
         along, tokens = continuations, list[list[list[int]]]()
@@ -160,13 +161,15 @@ class _Server:
         else:
             for group in groups:
                 long = bool(set(group) & set(once))
-                spared = long and self.engine.scores_its_steps
+                spared = long and self.engine.scores_its_steps and self.engine.scores_long_prompts
                 asked, right = [prompts[i] for i in group], [along[i] for i in group]
                 tokens.append([] if spared else self._choices(asked, right, again=not long))
         shape: list[int] | None = None
         best: list[list[int]] = []
         with Path(rows_file).open("wb") as file:
-            for prompt, continuation in zip(prompts, along, strict=True):
+            for number, (prompt, continuation) in enumerate(zip(prompts, along, strict=True)):
+                if number in once and not self.engine.scores_long_prompts:
+                    break
                 rows = self.engine.score(prompt, continuation)
                 if rows is None:
                     shape = None

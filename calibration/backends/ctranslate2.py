@@ -195,6 +195,8 @@ class CTranslate2Backend(Backend):
 class _Generator(Engine):
     """A loaded model; prompts go in as token strings, ids come out."""
 
+    scores_long_prompts = False
+
     def __init__(self, generator: Any, words: list[str]) -> None:
         self._generator = generator
         self._words = words

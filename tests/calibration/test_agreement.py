@@ -138,6 +138,20 @@ def test_a_lossy_engine_must_choose_by_its_own_scores(tmp_path: Path, scores: "n
     assert "in a batch of 2" in found.detail
 
 
+@pytest.mark.parametrize("precision", ["fp32", "16-bit", "8-bit", "4-bit"])
+def test_a_prompt_that_is_not_scored_is_judged_by_its_choices(
+    precision: str, tmp_path: Path, scores: "np.ndarray"
+) -> None:
+    one, scored = answers(tmp_path, scores, scores.argmax(-1), "a"), scores[:2]
+    mute = answers(tmp_path, scored, scores.argmax(-1), "b")
+    assert compare(one, mute, precision).verdict is not OutputVerdict.WRONG
+    unrelated = scores.argmax(-1)
+    unrelated[2] = scores[2].argmin(-1)
+    found = compare(one, answers(tmp_path, scored, unrelated, "c"), precision)
+    assert found.verdict is OutputVerdict.WRONG
+    assert "after prompt 3 alone" in found.detail
+
+
 def test_four_bits_with_scores_are_judged_by_them_and_without_by_their_choices(
     tmp_path: Path, scores: "np.ndarray"
 ) -> None:

@@ -305,27 +305,32 @@ def test_outcomes_survive_the_export_format(tmp_path: Path) -> None:
     assert back == list(tally.outcomes)
 
 
-@pytest.mark.parametrize(("scored", "calls"), [(True, 1), (False, 2)])
-def test_a_long_prompt_is_not_generated_where_the_scores_tell_the_same(
-    scored: bool, calls: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("its_steps", "long", "calls", "scored"), [(True, True, 1, 2), (False, True, 2, 2), (False, False, 2, 1)]
+)
+def test_a_long_prompt_is_generated_and_scored_only_where_both_tell_something(
+    its_steps: bool, long: bool, calls: int, scored: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(CountingEngine, "scores_its_steps", scored)
+    monkeypatch.setattr(CountingEngine, "scores_its_steps", its_steps)
+    monkeypatch.setattr(CountingEngine, "scores_long_prompts", long)
     server = _Server()
     server.engine = engine = CountingEngine({})
     asked = [[3, 4, 5], [7] * 30]
     paths = [[next_token(prompt)] for prompt in asked]
     for prompt, path in zip(asked, paths, strict=True):
         path.append(next_token([*prompt, *path]))
+    rows = tmp_path / "rows.f32"
     told = server.do_answer(
         prompts=asked,
         groups=[[0], [1]],
         new_tokens=2,
         continuations=[path[:1] for path in paths],
-        rows_file=str(tmp_path / "rows.f32"),
+        rows_file=str(rows),
         once=[1],
     )
     assert told == {"tokens": [[paths[0]], [paths[1]]], "rows": [2, 64]}
     assert engine.calls == calls
+    assert rows.stat().st_size == scored * 2 * 64 * 4
 
 
 def test_a_choice_is_asked_for_after_every_prefix_of_a_path_that_is_left() -> None:
