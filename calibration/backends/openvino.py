@@ -241,9 +241,9 @@ class _Pipeline(Engine):
         if self._request is None:
             self._pipeline = None
             core = openvino.Core()
-            self._request = core.compile_model(
-                core.read_model(self._graph), "CPU", self._properties
-            ).create_infer_request()
+            graph = core.read_model(self._graph)
+            _score_last_only(graph)
+            self._request = core.compile_model(graph, "CPU", self._properties).create_infer_request()
         self._request.reset_state()
         rows: list[Any] = []
         past = 0
@@ -260,6 +260,23 @@ class _Pipeline(Engine):
             rows.append(np.array(made["logits"][0, -1], dtype=np.float32))
             past = whole
         return rows
+
+
+_AFTER_HEAD = frozenset({"Add", "Convert", "Divide", "Multiply", "Tanh", "Transpose"})
+"""What may stand between the head's product and the scores: a bias, a softcap."""
+
+
+def _score_last_only(graph: Any) -> None:
+    """Let the head see the last position alone, as the pipeline does: a long prompt's scores would fill gigabytes."""
+    import openvino
+
+    node = graph.output("logits").get_node().input_value(0).get_node()
+    while node.get_type_name() in _AFTER_HEAD:
+        node = node.input_value(0).get_node()
+    if node.get_type_name() == "MatMul":
+        last = openvino.opset13.slice(node.input_value(0), [-1], [1 << 62], [1], [1])
+        node.input(0).replace_source_output(last.output(0))
+        graph.validate_nodes_and_infer_types()
 
 
 def _properties(variant: Variant, threads: int) -> dict[str, Any]:

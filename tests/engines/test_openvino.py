@@ -50,6 +50,14 @@ def test_stateful_graph_is_right(name: str, tiny: Callable[..., Path], reference
     assert tiny_models.unlike(loaded("fp32-sdpa", tiny(name)), reference(name), length=length, within=FP32) == []
 
 
+@pytest.mark.parametrize("name", ["llama", "gpt2", "gemma2", "granite", "falcon"])
+def test_the_head_scores_the_last_position_alone(name: str, tiny: Callable[..., Path]) -> None:
+    engine = loaded("fp32-sdpa", tiny(name))
+    assert engine.score([5] * 40, []) is not None
+    scores = engine._request.get_tensor("logits")  # type: ignore[attr-defined]
+    assert tuple(scores.shape)[:2] == (1, 1)
+
+
 @pytest.mark.parametrize("name", EVERYWHERE)
 def test_paged_attention_is_right(name: str, tiny: Callable[..., Path], reference: Callable[..., Engine]) -> None:
     asked = tiny_models.asked_prompts()
