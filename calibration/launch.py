@@ -2,7 +2,7 @@
 
 import time
 import uuid
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -74,12 +74,14 @@ class Launcher:
         calibration_id: str,
         deadline: float | None,
         share_s: float | None = None,
+        promising: Callable[[Sequence[Cell]], bool] = lambda _cells: False,
     ) -> Outcome | Skipped:
         """Prepare, load, check and time a candidate.
 
         Args:
             deadline: the budget's, on the clock.
             share_s: seconds from the load on after which it is given up.
+            promising: told the cells so far, whether the next one may take longer than that.
 
         Returns:
             The measurement, or the failure with its kind, its stage and the end of the log. Where its share or the
@@ -99,7 +101,7 @@ class Launcher:
         }
         log = self.folder / f"{run_id}.log"
         log.touch()
-        step = Step(deadline, self.clock)
+        step = whole = Step(deadline, self.clock)
         artifact: Artifact | None = None
         try:
             if entry.variant.prepares:
@@ -112,7 +114,7 @@ class Launcher:
                 ends = self.clock() + share_s
                 step = Step(ends if deadline is None else min(ends, deadline), self.clock)
             with self.worker(entry, log) as worker:
-                return self._measure(entry, worker, step, head, artifact)
+                return self._measure(entry, worker, lambda cells: whole if promising(cells) else step, head, artifact)
         except GivenUp as given_up:
             if given_up.trouble.at_deadline and step.past_deadline():
                 return Skipped()
@@ -220,10 +222,19 @@ class Launcher:
         return fixed_prompts(subject.vocab_size, room, long)
 
     def _measure(
-        self, entry: Entry, worker: Worker, step: Step, head: dict[str, Any], artifact: Artifact | None
+        self,
+        entry: Entry,
+        worker: Worker,
+        step_after: Callable[[Sequence[Cell]], Step],
+        head: dict[str, Any],
+        artifact: Artifact | None,
     ) -> Outcome:
-        """Load, check and time, in an own worker."""
-        label = entry.label
+        """Load, check and time, in an own worker.
+
+        Args:
+            step_after: the time that is left for what comes after these cells.
+        """
+        label, step = entry.label, step_after(())
         self.opened(entry, worker, artifact, step, "load")
         self.reporter.event("load", candidate=label)
         loaded = step.ask(worker, "load", self.limits.load_s, "load")
@@ -235,6 +246,7 @@ class Launcher:
         try:
             for number, workload in enumerate(self.cells, start=1):
                 self.reporter.event("cell", candidate=label, number=number, of=len(self.cells), workload=workload)
+                step = step_after(cells)
                 cells.append(time_cell(worker, step, workload, head["run_id"], self.limits.sample_s, cells))
             step.ask(worker, "close", 30, "close")
         except GivenUp as given_up:

@@ -64,6 +64,20 @@ def order(labels: Iterable[str], history: Standing, lossy: Collection[str] = ())
     return sorted(standing, key=places.__getitem__)
 
 
+def ahead(cells: Mapping[Workload, Times], others: Collection[Mapping[Workload, Times]]) -> bool:
+    """Whether a launch is the fastest so far at anything: end to end, in prefill or in decoding, on one of its cells.
+
+    Args:
+        others: the cells of its rivals' launches; where none of them has a cell, nothing is said of it.
+    """
+    for workload, times in cells.items():
+        rivals = [_figures(workload, other[workload]) for other in others if workload in other]
+        figures = zip(_figures(workload, times), *rivals, strict=False)
+        if rivals and any(mine <= min(theirs) for mine, *theirs in figures):
+            return True
+    return False
+
+
 def eliminate(history: Standing, band: float = BAND) -> set[str]:
     """Candidates that are out: one other is faster, beyond doubt, on every cell.
 
@@ -170,6 +184,12 @@ def _ratios(
             [a[0] / b[0] for a, b in both],
             [a[1] / b[1] for a, b in both if a[1] and b[1]],
         )
+
+
+def _figures(workload: Workload, times: Times) -> tuple[float, ...]:
+    """End to end, prefill, and decoding where there is any."""
+    ttft, tpot = times
+    return (_e2e(workload, times), ttft, *([tpot] if tpot else []))
 
 
 def _e2e(workload: Workload, times: Times) -> float:

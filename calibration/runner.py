@@ -5,8 +5,9 @@ import shutil
 import tempfile
 import time
 import uuid
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any, Protocol
@@ -18,12 +19,12 @@ from calibration.cache import Cache
 from calibration.entry import Entry, Limits, Skipped, Subject
 from calibration.environment import POLICY
 from calibration.launch import Launcher
-from calibration.measurement import Failure, Measurement, Outcome
+from calibration.measurement import Cell, Failure, Measurement, Outcome
 from calibration.workload import Workload
 
 SHARES = 3.0
 """A first launch is given up after so many times its share of what is left of the budget: a candidate that slow hardly
-wins, and the others come to their turn."""
+wins, and the others come to their turn. One that is the fastest so far at anything goes on."""
 LONG_LOAD_S = 60.0
 """A load this long costs more than the cells of an ordinary calibration."""
 
@@ -128,7 +129,8 @@ def calibrate(
                 reporter.event("launch", candidate=label, left_s=left_s)
                 launch_began, once_before = clock(), launcher.once_s
                 share = None if left is None or label in took else SHARES * left / (len(missing) - place)
-                outcome = launcher.launch(entry, number, calibration_id, deadline, share)
+                ahead = partial(_ahead, rivals=_rivals(entries, outcomes, entry))
+                outcome = launcher.launch(entry, number, calibration_id, deadline, share, ahead)
                 kept = len(outcome.cells) if isinstance(outcome, Measurement) else 0
                 if isinstance(outcome, Skipped) or (isinstance(outcome, Measurement) and kept < len(cells)):
                     ended = "budget"
@@ -228,10 +230,30 @@ def _history(entries: Sequence[Entry], outcomes: Sequence[Outcome], rounds: int)
         launches: list[dict[Workload, tuple[float, float | None]] | None] = [None] * rounds
         for outcome in outcomes:
             if isinstance(outcome, Measurement) and outcome.candidate == entry.candidate and outcome.round <= rounds:
-                launches[outcome.round - 1] = {c.workload: (c.ttft_s, c.tpot_s) for c in outcome.cells}
+                launches[outcome.round - 1] = _times(outcome.cells)
         if any(launches) and not _failed(outcomes, entry):
             history[entry.label] = launches
     return history
+
+
+def _rivals(entries: Iterable[Entry], outcomes: Iterable[Outcome], entry: Entry) -> list[dict[Workload, race.Times]]:
+    """The cells of the others' launches: of a candidate that is not lossy those of its like only."""
+    lossy = {e.label for e in entries if e.variant.lossy}
+    return [
+        _times(o.cells)
+        for o in outcomes
+        if isinstance(o, Measurement)
+        and o.candidate != entry.candidate
+        and (entry.variant.lossy or o.candidate.label not in lossy)
+    ]
+
+
+def _ahead(cells: Iterable[Cell], rivals: Collection[Mapping[Workload, race.Times]]) -> bool:
+    return race.ahead(_times(cells), rivals)
+
+
+def _times(cells: Iterable[Cell]) -> dict[Workload, race.Times]:
+    return {c.workload: (c.ttft_s, c.tpot_s) for c in cells}
 
 
 def _without(history: race.Standing, out: Mapping[str, int]) -> race.Standing:

@@ -7,7 +7,7 @@ from statistics import geometric_mean, median
 import pytest
 
 from calibration.cost import Cost, Point, estimate
-from calibration.race import Standing, Times, eliminate, finished, first_order, leader, order, rematch
+from calibration.race import Standing, Times, ahead, eliminate, finished, first_order, leader, order, rematch
 from calibration.workload import STANDARD, Workload, grid
 
 PP64, PP512, *_ = grid()
@@ -38,6 +38,24 @@ def test_later_rounds_begin_with_the_leaders_lossy_ones_in_turn() -> None:
     assert order("abc", history) == ["b", "c", "a"]
     assert order("abcxyz", history, "xyz") == ["b", "y", "c", "x", "a", "z"]
     assert order("nab", {"a": history["a"], "b": history["b"]}) == ["b", "a", "n"]
+
+
+@pytest.mark.parametrize(
+    ("mine", "leads"),
+    [
+        (launch(0.9, 5), True),  # prefill alone
+        (launch(9, 0.9), True),  # decoding alone
+        (even(1), True),
+        (even(1.1), False),
+        ({PP512: launch(9, 9)[PP512], PP64: launch(0.9, 9)[PP64]}, True),
+        ({PP512: (1.5, None)}, False),
+        ({PP512: (0.7, None)}, True),
+        ({}, False),
+    ],
+)
+def test_who_is_the_fastest_so_far_at_anything_is_ahead(mine: dict[Workload, Times], leads: bool) -> None:
+    assert ahead(mine, [even(1), even(2), {PP64: even(3)[PP64]}]) is leads
+    assert not ahead(mine, [])
 
 
 @pytest.mark.parametrize(

@@ -262,6 +262,24 @@ def test_a_first_launch_is_given_up_after_three_times_its_share_of_the_budget(tm
     assert [fields["candidate"] for name, fields in recorder.events if name == "given up"] == ["scripted:a"]
 
 
+@pytest.mark.parametrize(("step_s", "cells"), [(0.001, 2), (0.02, 1)])
+def test_who_is_the_fastest_so_far_is_not_given_up_for_its_share(step_s: float, cells: int, tmp_path: Path) -> None:
+    """Three calls with two prompts take longer than the share of ten."""
+    others = [entry(f"later{number}") for number in range(9)]
+    tally = race(
+        tmp_path,
+        entry("first", step_s=0.005),
+        entry("second", step_s=step_s, batch_s=1.2),
+        *others,
+        rounds=1,
+        checked=False,
+        budget_s=10.0,
+    )
+    [found] = [o for o in tally.outcomes if o.candidate.variant == "second"]
+    assert isinstance(found, Measurement)
+    assert len(found.cells) == cells
+
+
 def test_the_cells_that_were_timed_when_the_budget_ended_are_kept_and_the_rest_is_measured_next_time(
     tmp_path: Path,
 ) -> None:
