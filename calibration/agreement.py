@@ -10,6 +10,7 @@ own scores than to its scores at other positions: what computes something else i
 """
 
 import math
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -34,6 +35,9 @@ GROUPS: tuple[tuple[int, ...], ...] = ((0,), (1,), (1, 0), (2,))
 """The prompts that are generated together. The second comes right after the first, in a call of the same shape, so that
 a cache that was not cleared shows; then both in a batch, in the other order, so that swapped rows show."""
 LONG_GROUP = (3,)
+TOLD_BY_SCORES = 2
+"""From this prompt on an engine whose scores are the steps of `generate` is asked for scores alone: what only shows
+from one call to the next, or in a batch, shows with the prompts before it."""
 EIGHT_BITS, EIGHT_BITS_KL = 100.0, 0.1
 """An engine in 8 bits stands at 8 to 13 times the divergence of bfloat16 (int8 of four engines, 3 layers). Ten times
 that, and this many nats at least, are allowed where it is known."""
@@ -133,6 +137,26 @@ class Answers:
     """(NEW_TOKENS, vocab)"""
     rounding: Rounding | None = None
     """Of a reference, where it was found."""
+
+    @classmethod
+    def of(cls, tokens: Iterable[Iterable[Iterable[int]]], rows_file: Path, shape: Sequence[int] | None) -> "Answers":
+        """What a worker told.
+
+        Args:
+            shape: of a prompt's rows; None where there are none.
+        """
+        return cls(
+            tokens=tuple(tuple(tuple(path) for path in paths) for paths in tokens),
+            rows_file=rows_file if shape else None,
+            row_shape=(shape[0], shape[1]) if shape else None,
+        )
+
+    @classmethod
+    def of_reference(cls, paths: Sequence[Sequence[int]], rows_file: Path, shape: Sequence[int] | None) -> "Answers":
+        """Of one path a prompt, which it has in every group."""
+        return cls.of(
+            [[paths[i] for i in group] for group in groups(len(paths) > len(PROMPT_TOKENS))], rows_file, shape
+        )
 
     def path(self, prompt: int) -> tuple[int, ...]:
         """The tokens after a prompt, where it first occurs."""

@@ -200,7 +200,8 @@ class Engine(ABC):
     """A loaded model. Used by one thread."""
 
     scores_its_steps: ClassVar[bool] = False
-    """`score` takes the very steps of `generate`: of a long prompt the correctness check then asks for scores alone."""
+    """`score` takes the very steps of `generate`: of the longer prompts the correctness check then asks for scores
+    alone."""
     scores_long_prompts: ClassVar[bool] = True
     """False: `score` holds the scores of a whole prompt at once, gigabytes of a long one, which would pass for what the
     engine needs. Of a long prompt the correctness check then asks for choices alone."""
@@ -218,6 +219,14 @@ class Engine(ABC):
             distribution of the token after prompt + continuation[:i], computed the way the engine decodes where it can.
             Rows may be any buffers of floats (array, numpy, torch on the CPU). None where the engine gives no scores.
         """
+
+    def score_greedy(self, prompt: Sequence[int], new_tokens: int) -> tuple[Sequence[int], Rows | None]:
+        """The greedy path of a reference, [new_tokens], and the scores along it, as `score` gives them.
+
+        An engine that decides while it scores needs one pass for both.
+        """
+        [path] = self.generate([prompt], new_tokens).tokens
+        return path, self.score(prompt, path[:-1])
 
     def close(self) -> None:
         """Free what can be freed; the process ends right after."""

@@ -12,6 +12,7 @@ from calibration.agreement import (
     GROUPS,
     NEW_TOKENS,
     PROMPT_TOKENS,
+    TOLD_BY_SCORES,
     Answers,
     compare,
     fixed_prompts,
@@ -194,23 +195,22 @@ class Launcher:
             continuations: the reference's paths without their last tokens; None where the worker is the reference.
         """
         asked = self.check_prompts()
-        reply = step.ask(
+        request = {"prompts": asked, "new_tokens": NEW_TOKENS, "rows_file": str(rows_file)}
+        if continuations is None:
+            told = step.ask(worker, "check", timeout_s, "refer", **request).fields
+            return Answers.of_reference(told["paths"], rows_file, told["rows"])
+        told = step.ask(
             worker,
             "check",
             timeout_s,
             "answer",
-            prompts=asked,
+            **request,
             groups=[list(g) for g in groups(len(asked) > SHORT)],
-            new_tokens=NEW_TOKENS,
             continuations=continuations,
-            rows_file=str(rows_file),
             once=list(range(SHORT, len(asked))),
-        )
-        tokens = tuple(tuple(tuple(path) for path in paths) for paths in reply.fields["tokens"])
-        shape = reply.fields["rows"]
-        return Answers(
-            tokens=tokens, rows_file=rows_file if shape else None, row_shape=(shape[0], shape[1]) if shape else None
-        )
+            told_by_scores=list(range(TOLD_BY_SCORES, len(asked))),
+        ).fields
+        return Answers.of(told["tokens"], rows_file, told["rows"])
 
     def check_prompts(self) -> list[list[int]]:
         """The prompts of the correctness check: the long one costs a part of what the cells do."""

@@ -15,7 +15,7 @@ import sys
 import time
 import traceback
 from array import array
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
@@ -130,6 +130,18 @@ class _Server:
         self.engine = self.backend.load(self.job)
         return {"seconds": time.perf_counter() - began}
 
+    def do_refer(self, *, prompts: list[list[int]], new_tokens: int, rows_file: str) -> dict[str, Any]:
+        """Answer as the reference: each prompt's greedy path, and its rows of scores as `do_answer` writes them."""
+        assert self.engine is not None
+        paths: list[list[int]] = []
+        shape: list[int] | None = None
+        with Path(rows_file).open("wb") as file:
+            for prompt in prompts:
+                path, rows = self.engine.score_greedy(prompt, new_tokens)
+                paths.append([int(token) for token in path])
+                shape = None if rows is None else _write_rows(rows, new_tokens, file)
+        return {"paths": paths, "rows": shape}
+
     def do_answer(
         self,
         *,
@@ -139,14 +151,18 @@ class _Server:
         continuations: list[list[int]] | None,
         rows_file: str,
         once: Sequence[int] = (),
+        told_by_scores: Sequence[int] = (),
     ) -> dict[str, Any]:
         """Generate for each group of prompts (given by number) as one batch; score each prompt along a continuation.
 
         Without continuations each prompt's own tokens, where it first occurs, are its continuation. With them the
         tokens are what the engine chooses after each prefix of them: where a batch leaves them it is asked again from
-        there on, except for the prompts in `once`, the last ones, whose paths end where they leave, and which an engine
-        whose scores tell the same does not generate at all, and one that does not score long prompts does not score.
-        Rows go to `rows_file` as float32 [prompt, new_tokens, vocab].
+        there on. Rows go to `rows_file` as float32 [prompt, new_tokens, vocab].
+
+        Args:
+            once: the last prompts, that are long: their paths end where they leave the continuation, and an engine that
+                does not score long prompts does not score them.
+            told_by_scores: prompts that an engine whose scores are its steps does not generate.
         """
         assert self.engine is not None
         along, tokens = continuations, list[list[list[int]]]()
@@ -161,7 +177,8 @@ class _Server:
         else:
             for group in groups:
                 long = bool(set(group) & set(once))
-                spared = long and self.engine.scores_its_steps and self.engine.scores_long_prompts
+                told = bool(set(group) & set(told_by_scores)) and self.engine.scores_its_steps
+                spared = told and (self.engine.scores_long_prompts or not long)
                 asked, right = [prompts[i] for i in group], [along[i] for i in group]
                 tokens.append([] if spared else self._choices(asked, right, again=not long))
         shape: list[int] | None = None
@@ -175,16 +192,12 @@ class _Server:
                     shape = None
                     break
                 best.append([_best(row) for row in rows])
-                widths = [_write_row(row, file) for row in rows]
-                if len(widths) != len(continuation) + 1 or set(widths) != {widths[0]}:
-                    raise ValueError(
-                        f"score gave rows of {widths} scores; {len(continuation) + 1} of one width are due"
-                    )
-                shape = [len(widths), widths[0]]
+                shape = _write_rows(rows, len(continuation) + 1, file)
         for number, group in enumerate(groups):
             if not tokens[number]:
                 asked, right = [prompts[i] for i in group], [along[i] for i in group]
-                tokens[number] = [best[i] for i in group] if shape else self._choices(asked, right, again=False)
+                long = bool(set(group) & set(once))
+                tokens[number] = [best[i] for i in group] if shape else self._choices(asked, right, again=not long)
         return {"tokens": tokens, "rows": shape}
 
     def do_sample(self, *, seed: str, prompt_tokens: int, output_tokens: int, batch: int) -> dict[str, Any]:
@@ -265,6 +278,18 @@ def _best(row: Any) -> int:
     if hasattr(row, "argmax"):  # torch, numpy
         return int(row.argmax())
     return max(range(len(row)), key=row.__getitem__)
+
+
+def _write_rows(rows: Iterable[Any], count: int, file: IO[bytes]) -> list[int]:
+    """Write a prompt's rows; returns their number and width.
+
+    Raises:
+        ValueError: there are not `count` of one width.
+    """
+    widths = [_write_row(row, file) for row in rows]
+    if len(widths) != count or set(widths) != {widths[0]}:
+        raise ValueError(f"score gave rows of {widths} scores; {count} of one width are due")
+    return [len(widths), widths[0]]
 
 
 def _write_row(row: Any, file: IO[bytes]) -> int:

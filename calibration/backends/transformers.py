@@ -2,7 +2,8 @@
 
 import shlex
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain, islice
 from typing import Any
 
 from calibration.backend import Backend, Engine, Facts, Generation, Job, QuantFact, Rows, Variant
@@ -252,11 +253,21 @@ class _DecodeLoop(Engine):
     def score(self, prompt: Sequence[int], continuation: Sequence[int]) -> Rows:
         return list(self._rows(prompt, continuation))
 
-    def _rows(self, prompt: Sequence[int], continuation: Sequence[int]) -> Iterator[Any]:
+    def score_greedy(self, prompt: Sequence[int], new_tokens: int) -> tuple[Sequence[int], Rows]:
+        path: list[int] = []
+        rows: list[Any] = []
+        # What is chosen from a row is what the next one is asked for: `path` grows while it is read.
+        for row in islice(self._rows(prompt, path), new_tokens):
+            rows.append(row)
+            path.append(int(row.argmax()))
+        return path, rows
+
+    def _rows(self, prompt: Sequence[int], continuation: Iterable[int]) -> Iterator[Any]:
+        """One row after the prompt, and one after each token of the continuation."""
         import torch
 
         cache, past = self._fresh_cache(1), 0
-        for given in ([*prompt], *([token] for token in continuation)):
+        for given in chain([[*prompt]], ([token] for token in continuation)):
             with self._without_grad():
                 logits, cache = self._forward(torch.tensor([given], device=self._device), cache, past)
                 yield logits[0].float().cpu()

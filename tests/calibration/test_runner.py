@@ -345,6 +345,7 @@ def test_a_long_prompt_is_generated_and_scored_only_where_both_tell_something(
         continuations=[path[:1] for path in paths],
         rows_file=str(rows),
         once=[1],
+        told_by_scores=[1],
     )
     assert told == {"tokens": [[paths[0]], [paths[1]]], "rows": [2, 64]}
     assert engine.calls == calls

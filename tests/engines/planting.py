@@ -9,7 +9,15 @@ from typing import Any
 
 from tiny_models import VOCAB, job
 
-from calibration.agreement import GROUPS, NEW_TOKENS, PROMPT_TOKENS, Answers, fixed_prompts, rounding_of
+from calibration.agreement import (
+    GROUPS,
+    NEW_TOKENS,
+    PROMPT_TOKENS,
+    TOLD_BY_SCORES,
+    Answers,
+    fixed_prompts,
+    rounding_of,
+)
 from calibration.backend import Backend, Engine, Generation, Rows
 from calibration.registry import find
 from calibration.worker import _Server
@@ -23,18 +31,18 @@ def ask(engine: Engine, rows_file: Path, along: Answers | None = None) -> Answer
     server = _Server()
     server.engine = engine
     asked = fixed_prompts(VOCAB, MAX_CONTEXT)
+    if along is None:
+        told = server.do_refer(prompts=asked, new_tokens=NEW_TOKENS, rows_file=str(rows_file))
+        return Answers.of_reference(told["paths"], rows_file, told["rows"])
     told = server.do_answer(
         prompts=asked,
         groups=[list(group) for group in GROUPS],
         new_tokens=NEW_TOKENS,
-        continuations=None if along is None else [list(along.path(i)[:-1]) for i in range(len(asked))],
+        continuations=[list(along.path(i)[:-1]) for i in range(len(asked))],
         rows_file=str(rows_file),
+        told_by_scores=range(TOLD_BY_SCORES, len(asked)),
     )
-    tokens = tuple(tuple(tuple(path) for path in paths) for paths in told["tokens"])
-    shape = told["rows"]
-    return Answers(
-        tokens=tokens, rows_file=rows_file if shape else None, row_shape=(shape[0], shape[1]) if shape else None
-    )
+    return Answers.of(told["tokens"], rows_file, told["rows"])
 
 
 def reference(folder: Path) -> Answers:
@@ -120,6 +128,7 @@ class Around(Engine):
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
+        self.scores_its_steps = engine.scores_its_steps  # type: ignore[misc]  # what is around decides for itself
 
     def generate(self, prompts: Sequence[Sequence[int]], new_tokens: int) -> Generation:
         return self.engine.generate(prompts, new_tokens)

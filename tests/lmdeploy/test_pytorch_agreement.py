@@ -31,15 +31,17 @@ def ask(engine: Engine, rows_file: Path, along: Answers | None = None) -> Answer
     server = _Server()
     server.engine = engine
     asked = fixed_prompts(VOCAB, 256)
+    if along is None:
+        told = server.do_refer(prompts=asked, new_tokens=NEW_TOKENS, rows_file=str(rows_file))
+        return Answers.of_reference(told["paths"], rows_file, told["rows"])
     told = server.do_answer(
         prompts=asked,
         groups=[list(group) for group in GROUPS],
         new_tokens=NEW_TOKENS,
-        continuations=None if along is None else [list(along.path(i)[:-1]) for i in range(len(asked))],
+        continuations=[list(along.path(i)[:-1]) for i in range(len(asked))],
         rows_file=str(rows_file),
     )
-    tokens = tuple(tuple(tuple(path) for path in paths) for paths in told["tokens"])
-    return Answers(tokens=tokens, rows_file=rows_file, row_shape=tuple(told["rows"]))
+    return Answers.of(told["tokens"], rows_file, told["rows"])
 
 
 @pytest.mark.parametrize(
