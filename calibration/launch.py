@@ -18,7 +18,6 @@ from calibration.agreement import (
     fixed_prompts,
     groups,
     long_prompt,
-    precision_class,
 )
 from calibration.artifact import Artifact, ArtifactStore
 from calibration.entry import Entry, Events, Limits, Skipped, Subject
@@ -35,6 +34,7 @@ from calibration.measurement import (
 from calibration.step import GivenUp, Step
 from calibration.supervisor import Trouble, Worker
 from calibration.timing import time_cell
+from calibration.tolerance import precision_class
 from calibration.workload import Workload
 
 SHORT = len(PROMPT_TOKENS)

@@ -6,12 +6,13 @@ from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
 
-from calibration.agreement import CHECK_VERSION, NEW_TOKENS, PROMPT_TOKENS, Answers, Rounding, rounding_of
+from calibration.agreement import CHECK_VERSION, NEW_TOKENS, PROMPT_TOKENS, Answers, rounding_of
 from calibration.artifact import LOG
 from calibration.entry import Entry
 from calibration.errors import ArtifactError
 from calibration.launch import Launcher
 from calibration.step import GivenUp, Step
+from calibration.tolerance import Rounding
 
 SIXTEEN_BITS = ("float16", "bfloat16")
 

@@ -15,11 +15,11 @@ from calibration.agreement import (
     compare,
     fixed_prompts,
     long_prompt,
-    precision_class,
     rounding_of,
 )
 from calibration.divergence import FLOOR, below
 from calibration.measurement import Agreement, OutputVerdict
+from calibration.tolerance import precision_class
 
 VOCAB = 50
 

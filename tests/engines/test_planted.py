@@ -11,10 +11,11 @@ import pytest
 import tiny_models
 from planting import Around, EarlyStop, FilledUp, Mute, Plant, StaleCache, SwappedRows, configured, permuted, without
 
-from calibration.agreement import Answers, compare, precision_class
+from calibration.agreement import Answers, compare
 from calibration.backend import Engine, StoppedEarly
 from calibration.measurement import Agreement, OutputVerdict
 from calibration.registry import find
+from calibration.tolerance import precision_class
 
 pytestmark = [pytest.mark.engine, pytest.mark.filterwarnings("ignore")]
 

@@ -1,0 +1,120 @@
+"""How far from the reference an engine of some precision may be."""
+
+import math
+from dataclasses import dataclass, replace
+
+EIGHT_BITS, EIGHT_BITS_KL = 100.0, 0.1
+"""An engine in 8 bits stands at 8 to 13 times the divergence of bfloat16 (int8 of four engines, 3 layers). Ten times
+that, and this many nats at least, are allowed where it is known."""
+TIMES = 4.0
+"""How many times the reference's own rounding error an engine of the same precision may have."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tolerance:
+    """How far an engine of one precision may be from the reference, after each prompt: a fault in one must show."""
+
+    median_kl: float
+    """Median over the positions of the Kullback-Leibler divergence, nats: a few positions at which rounding sends a
+    token to another expert do not move it, a wrong rotation, window, bias or weight does."""
+    mean_kl: float
+    strangers: float
+    """Mean divergence, as a share of that from the reference's scores at other positions."""
+    margin: float
+    """How much worse than the best, in standard deviations of the reference's scores, a chosen token may be; inf: where
+    the engine gives scores, they alone are held to the reference, and its choices to them."""
+    mean_margin: float
+    all_margin: float
+    """Mean of all choices after all prompts."""
+    own_margin: float
+    """How much worse than the best of the engine's own scores a token may be that it chooses."""
+
+
+TOLERANCES: dict[str, Tolerance] = {
+    # float32 engines stand at 1e-12 nats (ONNX Runtime, CTranslate2, llama.cpp on 3 layers), further off where GELU is
+    # looked up in a table of float16 (ggml).
+    "fp32": Tolerance(
+        median_kl=1e-4,
+        mean_kl=1e-4,
+        strangers=math.inf,
+        margin=0.05,
+        mean_margin=0.005,
+        all_margin=0.0025,
+        own_margin=0.05,
+    ),
+    # bfloat16 stands at 1e-4 to 3e-4 nats on 3 layers; one position of a mixture of experts at 0.06. After one prompt a
+    # single near tie may fall as far off as `margin` allows, an eighth of which is the mean of eight choices.
+    "16-bit": Tolerance(
+        median_kl=1e-3, mean_kl=0.02, strangers=math.inf, margin=0.3, mean_margin=0.04, all_margin=0.01, own_margin=0.3
+    ),
+    # A quantised checkpoint is the model: nothing is lost. But engines that load it as it is multiply its weights by
+    # activations in 8 bits: llama.cpp stands at 0.007 nats on 30 layers of a real model in Q4_1.
+    "quantised": Tolerance(
+        median_kl=0.05, mean_kl=0.1, strangers=0.15, margin=1.0, mean_margin=0.1, all_margin=math.inf, own_margin=0.6
+    ),
+    # int8 stands at 0.001 to 0.01 of the strangers' divergence, int4 at 0.03 to 0.15 on 3 layers and at up to
+    # 0.51 on 30 (llama.cpp's Q4_0 of random weights); something else stands near 1. There ONNX Runtime's int4
+    # stands at 1.5 nats and was seen to choose, after a long prompt, 2.0 deviations below the best on average.
+    "8-bit": Tolerance(
+        median_kl=math.inf,
+        mean_kl=math.inf,
+        strangers=0.15,
+        margin=2.0,
+        mean_margin=0.3,
+        all_margin=math.inf,
+        own_margin=0.6,
+    ),
+    "4-bit": Tolerance(
+        median_kl=math.inf,
+        mean_kl=math.inf,
+        strangers=0.7,
+        margin=math.inf,
+        mean_margin=2.0,
+        all_margin=math.inf,
+        own_margin=0.6,
+    ),
+}
+LOSSY = ("8-bit", "4-bit")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rounding:
+    """How far the reference in the model's 16-bit dtype is from itself in float32; the worst short prompt's."""
+
+    median_kl: float
+    mean_kl: float
+    diff: float
+    """Largest difference of a score, in deviations."""
+    mean_margin: float
+
+
+def precision_class(precision: str, dtype: str, *, lossy: bool, quantised: bool = False) -> str:
+    """The key of TOLERANCES for a variant's precision on a model of this dtype.
+
+    Args:
+        quantised: the checkpoint itself is, and the variant loads it as it is.
+    """
+    if quantised and not lossy:
+        return "quantised"
+    if lossy:
+        return "8-bit" if precision in {"int8", "int16", "fp8"} else "4-bit"
+    return "fp32" if precision == "fp32" or (precision == "model" and dtype == "float32") else "16-bit"
+
+
+def tolerance(precision: str, rounding: Rounding | None) -> Tolerance:
+    """What an engine of this precision is allowed on a model with this rounding error."""
+    least = TOLERANCES[precision]
+    if rounding is not None and precision == "8-bit":
+        return replace(least, median_kl=max(EIGHT_BITS_KL, EIGHT_BITS * rounding.median_kl))
+    if precision != "16-bit" or rounding is None:
+        return least
+    return Tolerance(
+        median_kl=max(least.median_kl, TIMES * rounding.median_kl),
+        mean_kl=max(least.mean_kl, TIMES * rounding.mean_kl),
+        strangers=0.5,  # a model that 16 bits do not hold is no excuse for something else
+        # Two scores that are each off by so much change places up to twice as far apart.
+        margin=max(least.margin, 2 * rounding.diff),
+        mean_margin=max(least.mean_margin, TIMES * rounding.mean_margin),
+        all_margin=max(least.all_margin, TIMES / 2 * rounding.mean_margin),
+        own_margin=max(least.own_margin, 2 * rounding.diff),
+    )
