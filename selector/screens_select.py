@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from calibration.measurement import OutputVerdict
 from selector.answer import Selection, Source
 from selector.explanation import Explanation, Group
-from selector.ranking import Ranked
+from selector.ranking import Ranked, value
 from selector.screen import age, columns, listing, output, plural, seconds, seconds_within, size
 from selector.telling import reasons_of
 
@@ -21,11 +21,13 @@ def why(selection: Selection, *, now: float | None = None, across: int | None = 
         lines.append(f"  as fast as {listing(selection.tie)}: chosen by {_broken(selection)}")
     lossy = any(ranked.agreement.verdict is OutputVerdict.LOSSY for ranked in selection.ranking)
     made = any(ranked.prepare_s is not None for ranked in selection.ranking)
+    partly = len({ranked.covered for ranked in selection.ranking}) > 1
     rows = [
         (
             *_times(ranked, selection.objective),
             *((output(ranked.agreement),) if lossy else ()),
             *((_converted(ranked),) if made else ()),
+            *(("" if ranked.covered else "extrapolated",) if partly else ()),
         )
         for ranked in selection.ranking
     ]
@@ -55,8 +57,12 @@ def _broken(selection: Selection) -> str:
     """What decided among those that cannot be told from each other."""
     if selection.source is Source.FORCED:
         return "you"
-    fastest = min(selection.ranking, key=lambda r: r.e2e_s)
-    return "its median" if fastest.candidate == selection.candidate else "the static order"
+    timed = [r for r in selection.ranking if r.covered] or list(selection.ranking)
+    fastest = min(timed, key=lambda r: value(r, selection.objective))
+    if fastest.candidate != selection.candidate:
+        return "the static order"
+    among = "" if len(timed) == len(selection.ranking) else " among those timed around the workload"
+    return f"its median{among}"
 
 
 def _times(ranked: Ranked, objective: str) -> tuple[str, ...]:

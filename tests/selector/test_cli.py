@@ -15,6 +15,7 @@ from calibration import errors
 from calibration.artifact import ArtifactStore
 from calibration.cache import Cache
 from calibration.measurement import FailureKind
+from calibration.workload import Workload
 from selector import memo
 from selector.cli import main
 from selector.host import HostSpec
@@ -129,6 +130,19 @@ def test_select_says_a_tie(tmp_path: Path, host: HostSpec) -> None:
         cache.add(*rounds(SDPA, key, host, (1.01, 1.01)), *rounds(EAGER, key, host, (1.0, 1.0)))
     lines = run("select", MODEL, "--cache", tmp_path / "tie.db", "--why").stdout.splitlines()
     assert lines[1] == "  as fast as transformers:eager: chosen by the static order"
+
+
+def test_select_says_who_is_extrapolated(tmp_path: Path, host: HostSpec) -> None:
+    """A launch that a budget cut short looks quicker, but was not timed around the workload."""
+    key = identity(ModelSpec.read(MODEL), host)
+    near = [Workload(prompt_tokens=64, output_tokens=32, batch=1)]
+    with Cache.open(tmp_path / "part.db") as cache:
+        cache.add(*rounds(SDPA, key, host, (1.0, 1.1)), *rounds(EAGER, key, host, (1.02, 0.95), cells=near))
+    asked = ("select", MODEL, "--cache", tmp_path / "part.db", "--workload", "pp500:tg32:b4", "--why")
+    lines = run(*asked).stdout.splitlines()
+    assert lines[1] == ("  as fast as transformers:eager: chosen by its median among those timed around the workload")
+    assert [line.split()[0] for line in lines[2:4]] == [SDPA, EAGER]
+    assert [line.endswith("  extrapolated") for line in lines[2:4]] == [False, True]
 
 
 def test_select_uncalibrated_warns_on_stderr(tmp_path: Path) -> None:
