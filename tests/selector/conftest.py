@@ -1,11 +1,14 @@
 """Models, hosts and backends made in code: `from tests.selector.conftest import FakeBackend, host, spec`."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from calibration.backend import Backend, Engine, Facts, Job, Variant
+from calibration.cache import Cache
 from selector.host import Device, HostSpec, Installation
 from selector.model import ModelSpec
 from selector.quant import QuantFormat
@@ -116,3 +119,9 @@ class FakeBackend(Backend):
 
     def load(self, job: Job) -> Engine:
         raise NotImplementedError
+
+
+@pytest.fixture
+def cache(tmp_path: Path) -> Iterator[Cache]:
+    with Cache.open(tmp_path / "cache.db") as opened:
+        yield opened

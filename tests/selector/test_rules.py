@@ -1,39 +1,17 @@
 """One test a rule, with its exact sentence."""
 
 import os
-import shutil
-import subprocess
-import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from calibration.backend import QuantFact, Variant
+from calibration.backend import Variant
 from calibration.measurement import Candidate
 from calibration.workload import Workload
 from selector.host import Device
-from selector.quant import QuantFormat
 from selector.rules import RULES, Demand, Reason, Verdict, judge, rules_table
 from tests.selector.conftest import A100, CPU, GIB, FakeBackend, host, installation, spec
-
-
-def reasons(backend: FakeBackend, model: Any = None, machine: Any = None, **demand: Any) -> list[tuple[str, str, str]]:
-    """(rule, text, mend) of the backend's first variant."""
-    verdict = judge(model or small(), machine or host(), Demand(**demand), {backend.name: backend})[0]
-    return [(r.rule, r.text, r.mend) for r in verdict.reasons]
-
-
-def small(**changes: Any) -> Any:
-    """A model that fits everywhere."""
-    return spec(**{"parameters": 500_000_000, "weight_bytes": GIB, **changes})
-
-
-def gpu(capability: tuple[int, int] = (8, 0), name: str = "NVIDIA GPU", **changes: Any) -> Any:
-    device = Device(
-        kind="cuda", name=name, memory_bytes=80 * GIB, free_bytes=79 * GIB, capability=capability, driver="570.1"
-    )
-    return host(devices=(device,), **changes)
+from tests.selector.judging import gpu, reasons, small
 
 
 def test_legal_model_has_no_reasons() -> None:
@@ -44,97 +22,6 @@ def test_legal_model_has_no_reasons() -> None:
     assert verdicts[0].legal
     # 1 GiB of weights, 640 tokens of 32 layers x 8 heads x 128 x 2 (K and V) x 2 bytes, 1 GiB of overhead
     assert verdicts[0].needed_bytes == GIB + 640 * 32 * 8 * 128 * 2 * 2 + GIB
-
-
-def test_installed_missing() -> None:
-    machine = host(installations={"fake": installation({})})
-    mend = "/venv/bin/python -m pip install fake"
-    assert reasons(FakeBackend(), machine=machine) == [("installed", "needs fake>=2; it is not installed", mend)]
-
-
-def test_installed_in_our_own_interpreter_mends_with_plain_pip() -> None:
-    machine = host(installations={"fake": installation({}, python=Path(sys.executable))})
-    assert reasons(FakeBackend(), machine=machine)[0][2] == "pip install fake"
-
-
-def test_installed_in_other_versions() -> None:
-    machine = host(installations={"fake": installation({"fake": "2.0", "torch": "2.13.0+cpu", "old-thing": "1.9"})})
-    backend = FakeBackend(requires=("fake>=2", "torch>=2.4,<2.14", "old_thing>=2,!=2.1.*", "shortuuid"))
-    assert reasons(backend, machine=machine) == [
-        (
-            "installed",
-            "needs old_thing>=2,!=2.1.*, shortuuid; old-thing 1.9 is installed, shortuuid is not installed",
-            '/venv/bin/python -m pip install "old_thing>=2,!=2.1.*" "shortuuid"',
-        )
-    ]
-
-
-def test_installed_where_the_interpreter_is_missing() -> None:
-    machine = host(installations={"fake": installation({}, problem="interpreter /gone/python does not exist")})
-    assert reasons(FakeBackend(), machine=machine) == [
-        ("installed", "needs an interpreter; interpreter /gone/python does not exist", "")
-    ]
-
-
-def test_not_looked_for() -> None:
-    assert reasons(FakeBackend(), machine=host(installations={})) == [
-        ("installed", "needs an interpreter; where it runs was not looked for", "")
-    ]
-
-
-@pytest.fixture
-def wheel(tmp_path: Path) -> Path:
-    """site-packages whose fake/_fake.so needs libcublas.so.12 (in none), libinner.so and libc."""
-    if not shutil.which("gcc"):
-        pytest.skip("needs gcc to build shared objects")
-    site = tmp_path / "site-packages"
-    (site / "fake").mkdir(parents=True)
-    build = tmp_path / "build"
-    build.mkdir()
-    (build / "empty.c").write_text("int nothing_at_all;\n")
-    for soname in ("libcublas.so.12", "libinner.so"):
-        run = ["gcc", "-shared", f"-Wl,-soname,{soname}", "-o", str(build / soname), str(build / "empty.c")]
-        subprocess.run(run, check=True)
-    libraries = [str(build / "libcublas.so.12"), str(build / "libinner.so")]
-    target = ["-o", str(site / "fake/_fake.so"), str(build / "empty.c")]
-    flags = [
-        "-shared",
-        "-Wl,--no-as-needed",
-        "-Wl,-rpath,$ORIGIN/lib:$ORIGIN/../nvidia/cublas/lib",
-        "-Wl,--enable-new-dtags",
-    ]
-    subprocess.run(["gcc", *flags, *target, *libraries], check=True)
-    (site / "fake/lib").mkdir()
-    shutil.move(build / "libinner.so", site / "fake/lib/libinner.so")
-    return site
-
-
-def test_importable_names_the_missing_library(wheel: Path) -> None:
-    machine = host(installations={"fake": installation(site_packages=(wheel,))})
-    backend = FakeBackend(libraries=("fake/_fake*.so",))
-    assert reasons(backend, machine=machine) == [
-        (
-            "importable",
-            "needs libcublas.so.12 to load _fake.so; libcublas.so.12: cannot open shared object file",
-            "/venv/bin/python -m pip install nvidia-cublas-cu12",
-        )
-    ]
-    (wheel / "nvidia/cublas/lib").mkdir(parents=True)
-    shutil.move(wheel.parent / "build/libcublas.so.12", wheel / "nvidia/cublas/lib/libcublas.so.12")
-    assert reasons(backend, machine=machine) == []
-
-
-def test_importable_where_the_package_has_no_library(tmp_path: Path) -> None:
-    machine = host(installations={"fake": installation(site_packages=(tmp_path,))})
-    assert reasons(FakeBackend(libraries=("fake/_fake*.so",)), machine=machine) == [
-        ("importable", "needs fake/_fake*.so of fake; the installed package has none", "pip install fake")
-    ]
-
-
-def test_importable_takes_what_is_no_elf_object(tmp_path: Path) -> None:
-    (tmp_path / "_fake.so").write_bytes(b"\x7fELF, but torn")
-    machine = host(installations={"fake": installation(site_packages=(tmp_path,))})
-    assert reasons(FakeBackend(libraries=("_fake.so",)), machine=machine) == []
 
 
 def test_device_kind() -> None:
@@ -227,95 +114,6 @@ def test_architecture_by_the_installed_table(tmp_path: Path) -> None:
     assert len(reasons(backend, machine=machine)) == 1
 
 
-AWQ = QuantFact(
-    method="awq", bits=frozenset({4}), group_sizes=frozenset({128}), versions=frozenset({"gemm"}), symmetric=False
-)
-
-
-def test_quant_method() -> None:
-    model = small(quant=QuantFormat(method="hqq", bits=4))
-    assert reasons(FakeBackend(quants=(AWQ, QuantFact(method="gptq"))), model) == [
-        ("quant_format", f"needs weights without quantization or in awq or gptq; found {model.quant.label}", "")
-    ]
-    assert reasons(FakeBackend(), model) == [
-        ("quant_format", f"needs weights without quantization; found {model.quant.label}", "")
-    ]
-
-
-def test_quant_names_every_mismatch() -> None:
-    quant = QuantFormat(method="awq", bits=8, group_size=32, version="gemm", symmetric=True)
-    assert reasons(FakeBackend(quants=(AWQ,)), small(quant=quant)) == [
-        (
-            "quant_format",
-            "needs awq with 4 bits, group size 128, zero points; found 8 bits, group size 32, symmetric weights",
-            "",
-        )
-    ]
-
-
-def test_quant_is_judged_by_the_closest_fact() -> None:
-    facts = (
-        QuantFact(method="fp8", block_shapes=frozenset({(128, 128)}), capabilities=(8, 9)),
-        QuantFact(method="fp8", activation_schemes=frozenset({"static"}), capabilities=(9, 0)),
-    )
-    plain = QuantFormat(method="fp8", bits=8, activation_scheme="dynamic")
-    assert reasons(FakeBackend(quants=facts), small(quant=plain), gpu((9, 0))) == [
-        ("quant_format", "needs fp8 with blocks of 128x128; found no blocks", "")
-    ]
-    blocks = QuantFormat(method="fp8", bits=8, activation_scheme="dynamic", block_shape=(128, 128))
-    assert reasons(FakeBackend(quants=facts), small(quant=blocks), gpu((9, 0))) == []
-    assert reasons(FakeBackend(quants=facts), small(quant=blocks), gpu((8, 6))) == [
-        ("quant_format", "needs fp8 with compute capability 8.9 or newer; found compute capability 8.6", "")
-    ]
-
-
-def test_quant_layouts() -> None:
-    fact = QuantFact(
-        method="compressed-tensors",
-        formats=frozenset({"pack-quantized"}),
-        strategies=frozenset({"group"}),
-        desc_act=False,
-    )
-    quant = QuantFormat(method="compressed-tensors", bits=8, format="int-quantized", desc_act=True)
-    needed = "no desc_act, format pack-quantized, strategy group"
-    found = "desc_act, format int-quantized, no strategy"
-    assert reasons(FakeBackend(quants=(fact,)), small(quant=quant)) == [
-        ("quant_format", f"needs compressed-tensors with {needed}; found {found}", "")
-    ]
-
-
-def test_quant_of_other_architectures() -> None:
-    quant = QuantFormat(method="awq", bits=4)
-    only = QuantFact(method="awq", architectures=frozenset({"KimiForCausalLM", "Qwen2ForCausalLM"}))
-    assert reasons(FakeBackend(quants=(only,)), small(quant=quant)) == [
-        ("quant_format", "needs awq with KimiForCausalLM or Qwen2ForCausalLM; found LlamaForCausalLM", "")
-    ]
-    but = QuantFact(method="awq", not_architectures=frozenset({"LlamaForCausalLM"}))
-    assert reasons(FakeBackend(quants=(but,)), small(quant=quant)) == [
-        ("quant_format", "needs awq with an architecture other than LlamaForCausalLM; found LlamaForCausalLM", "")
-    ]
-
-
-def test_quant_of_mixed_groups_needs_every_group() -> None:
-    fact = QuantFact(method="compressed-tensors", bits=frozenset({4}))
-    groups = (QuantFormat(method="compressed-tensors", bits=4), QuantFormat(method="compressed-tensors", bits=8))
-    quant = QuantFormat(method="compressed-tensors", groups=groups)
-    assert reasons(FakeBackend(quants=(fact,)), small(quant=quant)) == [
-        ("quant_format", "needs compressed-tensors with 4 bits; found 8 bits", "")
-    ]
-
-
-def test_quant_packages() -> None:
-    backend = FakeBackend(quants=(QuantFact(method="awq", packages=("gptqmodel", "fake")),))
-    assert reasons(backend, small(quant=QuantFormat(method="awq", bits=4))) == [
-        (
-            "quant_packages",
-            "needs gptqmodel for awq; it is not installed",
-            "/venv/bin/python -m pip install gptqmodel",
-        )
-    ]
-
-
 def test_head_dim() -> None:
     backend = FakeBackend(head_dims=frozenset({64, 128, 256}))
     assert reasons(backend, small(head_dim=80)) == [("head_dim", "needs head_dim 64, 128 or 256; found 80", "")]
@@ -405,22 +203,6 @@ def test_context_length() -> None:
             "needs at most 1024 tokens a sequence, the model's positions; found 1025 (pp1000:tg25:b1)",
             "choose a --workload of at most 1024 tokens, prompt and output together",
         )
-    ]
-
-
-def test_packages_of_one_variant() -> None:
-    backend = FakeBackend(Variant(name="int8", packages=("torchao>=0.15", "torch>=2.4")), Variant(name="plain"))
-    machine = host(installations={"fake": installation({"fake": "2.0", "torch": "2.13.0+cpu", "torchao": "0.14.1"})})
-    verdicts = judge(small(), machine, Demand(), {"fake": backend})
-    assert [[(r.rule, r.text, r.mend) for r in v.reasons] for v in verdicts] == [
-        [
-            (
-                "variant_packages",
-                "needs torchao>=0.15; torchao 0.14.1 is installed",
-                '/venv/bin/python -m pip install "torchao>=0.15"',
-            )
-        ],
-        [],
     ]
 
 

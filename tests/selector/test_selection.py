@@ -2,7 +2,6 @@
 
 import json
 import warnings
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,50 +9,24 @@ import pytest
 
 from calibration.cache import Cache
 from calibration.errors import IllegalBackend, ModelError, NoLegalBackend, NotCalibrated, UsageError
-from calibration.measurement import FailureKind, Outcome
+from calibration.measurement import FailureKind
 from calibration.registry import all_backends
 from calibration.workload import Workload
 from selector import SelectionWarning, explain, memo, select
 from selector.answer import Source
-from selector.identity import environment_of
 from selector.model import ModelSpec
 from selector.rules import Demand, judge
 from selector.screens_select import why
 from selector.selection import choose
+from tests.selector.answering import CT2, EAGER, HOST, KEY, MODEL, SDPA, SPEC, all_labels, answer, labels, with_versions
 from tests.selector.launches import (
     DAY,
     LOSSY,
     cpu_host,
     failure,
     measurement,
-    model_and_host,
-    other_size,
     rounds,
 )
-
-MODEL = "shape:smollm2-135m"
-SPEC, HOST, KEY = model_and_host(MODEL)
-CT2, SDPA, EAGER = "ctranslate2:float32", "transformers:sdpa", "transformers:eager"
-
-
-@pytest.fixture
-def cache(tmp_path: Path) -> Iterator[Cache]:
-    with Cache.open(tmp_path / "cache.db") as opened:
-        yield opened
-
-
-def with_versions(**versions: str) -> dict[str, str]:
-    """The environment of transformers on HOST with other versions."""
-    return {**environment_of(all_backends()["transformers"], HOST), **versions}
-
-
-def labels(selection: object) -> list[str]:
-    return [ranked.candidate.label for ranked in selection.ranking]  # type: ignore[attr-defined]
-
-
-def answer(cache: Cache, *outcomes: Outcome, **asked: object) -> object:
-    cache.add(*outcomes)
-    return choose(MODEL, cache=cache, host=HOST, **asked)  # type: ignore[arg-type]
 
 
 def test_uncalibrated_is_the_static_order_with_one_warning(cache: Cache) -> None:
@@ -206,117 +179,6 @@ def test_who_was_timed_around_the_workload_comes_before_who_is_extrapolated(cach
     assert not found.extrapolated
 
 
-def test_stale_says_what_changed(cache: Cache) -> None:
-    cache.add(*rounds(SDPA, KEY, HOST, (1.0, 1.0), environment=with_versions(torch="2.12.0")))
-    with pytest.warns(SelectionWarning, match="torch 2.12.0 -> 2.13.0"):
-        found = select(MODEL, cache=cache, host=HOST)
-    assert (found.source, found.candidate.label) == ("stale", SDPA)
-    (stale,) = found.to_json()["stale"]
-    assert stale == {
-        "candidate": SDPA,
-        "differences": ["torch 2.12.0 -> 2.13.0"],
-        "e2e_s": pytest.approx(1.034 + 127 * 0.022),
-    }
-
-
-def test_another_measuring_policy_is_stale(cache: Cache) -> None:
-    found = answer(cache, *rounds(SDPA, KEY, HOST, (1.0,), policy="0"))
-    assert (found.source, found.stale[0].differences) == (Source.STALE, ("measuring policy 0 -> 2",))
-
-
-def test_a_stale_candidate_does_not_compete_but_is_said_when_it_was_faster(cache: Cache) -> None:
-    found = answer(
-        cache,
-        *rounds(CT2, KEY, HOST, (2.0, 2.0)),
-        *rounds(SDPA, KEY, HOST, (1.0, 1.0), environment=with_versions(torch="2.12.0")),
-    )
-    assert (found.source, found.candidate.label, labels(found)) == (Source.MEASURED, CT2, [CT2])
-    assert found.notes == (
-        (
-            "transformers:sdpa was faster before torch 2.12.0 -> 2.13.0."
-            " Measure it again: autobackend calibrate shape:smollm2-135m"
-        ),
-    )
-
-
-def test_todays_launches_replace_stale_ones(cache: Cache) -> None:
-    found = answer(
-        cache,
-        *rounds(SDPA, KEY, HOST, (1.0,), environment=with_versions(torch="2.12.0")),
-        *rounds(SDPA, KEY, HOST, (3.0,), calibration="c2", at=DAY + 3600),
-        workload="pp100:tg11:b2",
-    )
-    assert (found.source, found.stale) == (Source.MEASURED, ())
-    assert found.ranking[0].e2e_s == pytest.approx(3 * 0.650)
-
-
-def test_another_size_on_this_host_is_transferred(cache: Cache) -> None:
-    found = answer(cache, *rounds(SDPA, other_size(KEY), HOST, (1.0, 1.0), model="shape:smollm2-360m"))
-    assert (found.source, found.candidate.label, found.stale) == (Source.TRANSFERRED, SDPA, ())
-    assert found.notes == ("shape:smollm2-360m was measured here; shape:smollm2-135m was not",)
-
-
-def test_this_model_on_another_host_comes_before_another_size_here(cache: Cache) -> None:
-    found = answer(
-        cache,
-        *rounds(SDPA, other_size(KEY), HOST, (1.0,), at=DAY + 86400),
-        *rounds(EAGER, replace(KEY, host="b" * 12), HOST, (1.0,)),
-    )
-    assert (found.source, found.candidate.label) == (Source.TRANSFERRED, EAGER)
-    assert found.notes == (
-        "shape:smollm2-135m was measured on another host with the same device; shape:smollm2-135m was not",
-    )
-
-
-@pytest.mark.parametrize("change", [{"device_count": 2}, {"dtype": "float32"}, {"device": "another"}, {"quant": "awq"}])
-def test_never_transferred(cache: Cache, change: dict[str, object]) -> None:
-    found = answer(cache, *rounds(EAGER, replace(KEY, **change), HOST, (1.0,)))  # type: ignore[arg-type]
-    assert found.source is Source.RULES
-
-
-def test_what_failed_here_is_not_transferred(cache: Cache) -> None:
-    other = other_size(KEY)
-    found = answer(
-        cache,
-        *rounds(EAGER, other, HOST, (1.0,)),
-        *rounds(SDPA, other, HOST, (2.0,)),
-        failure(EAGER, KEY, HOST),
-    )
-    assert (found.source, found.candidate.label, labels(found)) == (Source.TRANSFERRED, SDPA, [SDPA])
-
-
-def test_a_failure_is_told_and_never_chosen(cache: Cache) -> None:
-    found = answer(
-        cache,
-        *rounds(CT2, KEY, HOST, (0.5,)),
-        failure(CT2, KEY, HOST, round_=2, kind=FailureKind.OUT_OF_MEMORY, stage="pp512:tg32:b4", message="no memory"),
-        *rounds(SDPA, KEY, HOST, (1.0, 1.0)),
-    )
-    assert (found.candidate.label, labels(found)) == (SDPA, [SDPA])
-    assert found.to_json()["failed"] == [{"candidate": CT2, "kind": "out of memory", "message": "no memory"}]
-
-
-def test_what_only_failed_is_not_the_static_choice_while_another_is_left(cache: Cache) -> None:
-    found = answer(cache, failure(CT2, KEY, HOST))
-    others = [v.candidate.label for v in found.verdicts if v.legal and not v.left_out and v.candidate.label != CT2]
-    assert (found.source, found.candidate.label) == (Source.RULES, others[0])
-
-
-def all_labels() -> list[str]:
-    return [v.candidate.label for v in judge(SPEC, HOST, Demand()) if v.legal and not v.left_out]
-
-
-def test_when_all_failed_the_first_is_tried_with_a_warning(cache: Cache) -> None:
-    found = answer(cache, *(failure(label, KEY, HOST) for label in all_labels()))
-    assert (found.source, found.candidate.label) == (Source.RULES, all_labels()[0])
-    assert found.warnings == (
-        (
-            f"{all_labels()[0]} failed here: crashed, the worker was killed by signal 11."
-            f" Measure again: autobackend calibrate {MODEL}"
-        ),
-    )
-
-
 def test_wrong_output_is_never_chosen(cache: Cache) -> None:
     wrong = {"kind": FailureKind.WRONG_OUTPUT, "stage": "check", "message": "diverges"}
     first, *others = all_labels()
@@ -467,47 +329,6 @@ def test_a_launch_without_decoding_answers_only_for_one_token(cache: Cache) -> N
     found = answer(cache, bare)
     assert found.source is Source.RULES
     assert choose(MODEL, cache=cache, host=HOST, workload=one).source is Source.MEASURED
-
-
-def test_an_answer_is_remembered_until_the_cache_changes(cache: Cache) -> None:
-    cache.add(*rounds(SDPA, KEY, HOST, (1.0,)))
-    first = choose(MODEL, cache=cache, host=HOST)
-    assert choose(MODEL, cache=cache, host=HOST) is first
-    cache.add(*rounds(CT2, KEY, HOST, (0.5,)))
-    assert choose(MODEL, cache=cache, host=HOST).candidate.label == CT2
-
-
-def test_a_launch_of_another_process_changes_the_answer(cache: Cache, tmp_path: Path) -> None:
-    assert choose(MODEL, cache=cache, host=HOST).source is Source.RULES
-    with Cache.open(tmp_path / "cache.db") as other:
-        other.add(*rounds(EAGER, KEY, HOST, (1.0,)))
-    assert choose(MODEL, cache=cache, host=HOST).candidate.label == EAGER
-
-
-def test_a_changed_model_is_read_anew(tmp_path: Path, cache: Cache) -> None:
-    folder = tmp_path / "model"
-    folder.mkdir()
-    config = json.loads((SPEC.folder / "config.json").read_text())
-    (folder / "config.json").write_text(json.dumps(config))
-    assert memo.read_model(str(folder)) is memo.read_model(str(folder))
-    before = choose(folder, cache=cache, host=HOST).spec.layers
-    (folder / "config.json").write_text(json.dumps({**config, "num_hidden_layers": 7}))
-    assert (before, choose(folder, cache=cache, host=HOST).spec.layers) == (30, 7)
-
-
-def test_caches_by_path_and_by_variable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = tmp_path / "one.db"
-    with Cache.open(path) as opened:
-        opened.add(*rounds(EAGER, KEY, HOST, (1.0,)))
-    monkeypatch.setenv("AUTOBACKEND_CACHE", str(tmp_path / "none.db"))
-    assert choose(MODEL, host=HOST).source is Source.RULES
-    assert choose(MODEL, cache=path, host=HOST).candidate.label == EAGER
-    monkeypatch.setenv("AUTOBACKEND_CACHE", str(path))
-    assert choose(MODEL, host=HOST).candidate.label == EAGER
-
-
-def test_the_host_is_looked_at_once() -> None:
-    assert memo.this_host() is memo.this_host()
 
 
 @pytest.mark.parametrize("model", ["shape:qwen3-30b-a3b", "shape:qwen2.5-7b", "shape:gpt2", "shape:gemma-3-270m"])
