@@ -37,10 +37,19 @@ class Conversion:
 class Launching(Protocol):
     """What a conversion needs of who launches; launch.Launcher is one."""
 
-    store: ArtifactStore
-    reporter: Events
-    limits: Limits
     once_s: float
+
+    @property
+    def store(self) -> ArtifactStore:
+        """See Launcher."""
+
+    @property
+    def reporter(self) -> Events:
+        """See Launcher."""
+
+    @property
+    def limits(self) -> Limits:
+        """See Launcher."""
 
     @property
     def clock(self) -> Callable[[], float]:
@@ -94,8 +103,11 @@ def missing(entries: Iterable[Entry], original: Original, store: ArtifactStore) 
     return dict(found.values())
 
 
-def made(launcher: Launching, entry: Entry, log: Path, step: Step) -> Artifact:
+def made(launcher: Launching, entry: Entry, log: Path, step: Step, *, waits: bool = True) -> Artifact:
     """The converted model: found in the store, or made by a worker.
+
+    Args:
+        waits: for another process that makes the same.
 
     Raises:
         GivenUp: it failed, or the budget ended first.
@@ -123,7 +135,7 @@ def made(launcher: Launching, entry: Entry, log: Path, step: Step) -> Artifact:
             what="the conversion",
             needed_bytes=wanted.expected.needed_bytes,
             waiting=lambda: launcher.reporter.event("waiting", candidate=entry.label),
-            patience_s=step.left_s(),
+            patience_s=step.left_s() if waits else 0.0,
         )
     except ArtifactError as error:
         mend = f" ({error.mend}; --again tries anew)" if error.mend else ""

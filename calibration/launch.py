@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from calibration import conversion
+from calibration import ahead, conversion
 from calibration.agreement import (
     GROUPS,
     NEW_TOKENS,
@@ -76,6 +76,7 @@ class Launcher:
         deadline: float | None,
         share_s: float | None = None,
         promising: Callable[[Sequence[Cell]], bool] = lambda _cells: False,
+        upcoming: Sequence[Entry] = (),
     ) -> Outcome | Skipped:
         """Prepare, load, check and time a candidate.
 
@@ -83,6 +84,7 @@ class Launcher:
             deadline: the budget's, on the clock.
             share_s: seconds from the load on after which it is given up.
             promising: told the cells so far, whether the next one may take longer than that.
+            upcoming: who will be launched after it; where it must be converted, so are the next ones beside it.
 
         Returns:
             The measurement, or the failure with its kind, its stage and the end of the log. Where its share or the
@@ -106,7 +108,8 @@ class Launcher:
         artifact: Artifact | None = None
         try:
             if entry.variant.prepares:
-                artifact = conversion.made(self, entry, log, step)
+                with ahead.beside(self, entry, upcoming, step):
+                    artifact = conversion.made(self, entry, log, step)
             if entry.label not in self.agreements and not self._reference_made:
                 self._make_reference()
                 if step.past_deadline():
@@ -122,6 +125,14 @@ class Launcher:
             tail = log.read_text(errors="replace")[-4000:].strip()
             trouble = given_up.trouble
             return Failure(**head, kind=trouble.kind, stage=given_up.stage, message=trouble.message, log_tail=tail)
+
+    @property
+    def threads(self) -> int:
+        return self.subject.threads
+
+    @property
+    def memory_limit_bytes(self) -> int:
+        return self.subject.memory_limit_bytes
 
     @property
     def original(self) -> conversion.Original:

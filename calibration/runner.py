@@ -8,6 +8,7 @@ import uuid
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import accumulate
 from pathlib import Path
 from statistics import median
 from typing import Any, Protocol
@@ -35,7 +36,7 @@ class Reporter(Protocol):
     """Told what happens, for a progress display."""
 
     def event(self, name: str, **fields: Any) -> None:
-        """`name` is reference, round, launch, prepare, load, check, cell, measured, failed, given up, out or end."""
+        """`name`: reference, round, launch, prepare, ahead, load, check, cell, measured, failed, given up, out, end."""
 
 
 class Silent:
@@ -130,7 +131,9 @@ def calibrate(
                 launch_began, once_before = clock(), launcher.once_s
                 share = None if left is None or label in took else SHARES * left / (len(missing) - place)
                 ahead = partial(_ahead, rivals=_rivals(entries, outcomes, entry))
-                outcome = launcher.launch(entry, number, calibration_id, deadline, share, ahead)
+                later = [_of(name, standing) for name in missing[place + 1 :]]
+                upcoming = _affordable(launcher, entry, later, took, left)
+                outcome = launcher.launch(entry, number, calibration_id, deadline, share, ahead, upcoming)
                 kept = len(outcome.cells) if isinstance(outcome, Measurement) else 0
                 if isinstance(outcome, Skipped) or (isinstance(outcome, Measurement) and kept < len(cells)):
                     ended = "budget"
@@ -287,6 +290,16 @@ def _loads_long(outcomes: Iterable[Outcome]) -> bool:
 def _expected(label: str, took: Mapping[str, float]) -> float:
     """Seconds that the next launch of a candidate will take: as its last, or as the others' on average."""
     return took.get(label, sum(took.values()) / len(took) if took else 0.0)
+
+
+def _affordable(
+    launcher: Launcher, entry: Entry, later: Sequence[Entry], took: Mapping[str, float], left: float | None
+) -> Sequence[Entry]:
+    """Those of the later candidates that the budget will probably reach."""
+    if left is None:
+        return later
+    costs = (_expected(e.label, took) + launcher.converting_s([e]) for e in (entry, *later))
+    return [e for e, spent in zip((entry, *later), accumulate(costs), strict=True) if spent <= left][1:]
 
 
 def _time_left(

@@ -115,6 +115,8 @@ def step(name: str, fields: dict[str, Any]) -> str:
             of = f" of about {size(expected.bytes)}" if expected.bytes else ""
             what = fields.get("what", "converted model")
             return f"{what}: {size(written)}{of}, {about(elapsed)} of about {about(expected.seconds)}"
+        case "ahead", {"others": others}:
+            return f"converting for {', '.join(others)}, too"
         case "waiting", _:
             return f"waiting for another calibration that {fields.get('what', 'converts the same')}"
         case "loaded", {"seconds": took}:

@@ -70,6 +70,8 @@ def race(
     parameters: int = 0,
     dtype: str = "float32",
     judge: Entry | None = None,
+    cores: int = 1,
+    memory_bytes: int = 400 << 20,
     **more: Any,
 ) -> Tally:
     """Calibrate in `folder`, which keeps the cache and the artifacts.
@@ -83,7 +85,13 @@ def race(
     with Cache.open(folder / "cache.db") as cache:
         return calibrate(
             entries,
-            replace(subject(folder / "model"), parameters=parameters, dtype=dtype),
+            replace(
+                subject(folder / "model"),
+                parameters=parameters,
+                dtype=dtype,
+                threads=cores,
+                memory_limit_bytes=memory_bytes,
+            ),
             CELLS,
             cache,
             ArtifactStore(folder / "artifacts"),

@@ -11,6 +11,7 @@ from pathlib import Path
 from calibration.backend import Backend, Engine, Facts, Generation, Job, Variant
 
 VOCAB = 64
+SLEEPS_S = {"slow": 0.3, "slower": 1.5}
 
 
 def next_token(tokens: Sequence[int]) -> int:
@@ -106,9 +107,13 @@ def misbehave(how: str) -> None:
     elif how == "child":
         child = subprocess.Popen(["sleep", "600"], start_new_session=True)
         Path(os.environ["SCRIPTED_CHILD_FILE"]).write_text(str(child.pid))
-    elif how == "slow":
-        time.sleep(0.3)
-    elif how == "slower":
-        time.sleep(1.5)
+    elif how == "meet":
+        # Ends only where another process is in here at the same time.
+        place = Path(os.environ["SCRIPTED_MEETING"])
+        (place / str(os.getpid())).touch()
+        while len(list(place.iterdir())) < 2:
+            time.sleep(0.01)
+    elif how in SLEEPS_S:
+        time.sleep(SLEEPS_S[how])
     elif how == "killed":
         os.kill(os.getpid(), signal.SIGKILL)
