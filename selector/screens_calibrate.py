@@ -112,9 +112,10 @@ def step(name: str, fields: dict[str, Any]) -> str:
         case "prepare", {"estimate": Estimate() as expected}:
             return f"converting the model, once: about {takes(expected)}"
         case "preparing", {"estimate": Estimate() as expected, "elapsed_s": elapsed, "bytes": written}:
-            of = f" of about {size(expected.bytes)}" if expected.bytes else ""
+            of = f" of about {size(expected.needed_bytes)}" if written <= expected.needed_bytes else ""
             what = fields.get("what", "converted model")
-            return f"{what}: {size(written)}{of}, {about(elapsed)} of about {about(expected.seconds)}"
+            lasts = f"{about(elapsed)} of about" if elapsed <= expected.seconds else f"{about(elapsed)}, expected were"
+            return f"{what}: {size(written)}{of}, {lasts} {about(expected.seconds)}"
         case "ahead", {"others": others}:
             return f"converting for {', '.join(others)}, too"
         case "waiting", _:

@@ -35,6 +35,22 @@ def preparing(elapsed_s: float) -> tuple[str, dict[str, Any]]:
     return "preparing", far
 
 
+def test_a_conversion_that_takes_more_than_was_expected_says_so() -> None:
+    expected = Estimate(seconds=8.0, bytes=96 << 20, scratch_bytes=270 << 20, earlier=0)
+    far = {"candidate": "llamacpp:q4_0", "estimate": expected, "elapsed_s": 20.0}
+    assert said(("preparing", {**far, "bytes": 307 << 20})) == [
+        "converted model: 0.3 GiB of about 0.4 GiB, 20 s, expected were 8 s"
+    ]
+    assert said(("preparing", {**far, "bytes": 1 << 30})) == ["converted model: 1.0 GiB, 20 s, expected were 8 s"]
+
+
+def test_who_is_converted_beside_it_is_said() -> None:
+    others = ["onnxruntime:fp32", "openvino:fp16-pa"]
+    assert said(("ahead", {"candidate": "llamacpp:f16", "others": others})) == [
+        "converting for onnxruntime:fp32, openvino:fp16-pa, too"
+    ]
+
+
 def test_a_conversion_is_followed_in_lines_that_come_once_in_a_while() -> None:
     launch = ("launch", {"candidate": "openvino:int8-pa", "left_s": None})
     lines = said(
