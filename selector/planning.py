@@ -172,7 +172,14 @@ def calibrate(
     opened = cache if isinstance(cache, Cache) else Cache.open(cache)
     try:
         with device_lock(planned.host.device.name):
-            subject = _subject(planned, artifacts, telling, random_weights, trust_remote_code, tensor_parallel)
+            subject = subject_of(
+                planned,
+                artifacts,
+                telling,
+                random_weights=random_weights,
+                trust_remote_code=trust_remote_code,
+                tensor_parallel=tensor_parallel,
+            )
             tally = race_candidates(
                 planned.entries,
                 subject,
@@ -180,7 +187,7 @@ def calibrate(
                 opened,
                 artifacts,
                 telling,
-                reference=_reference(planned),
+                reference=reference_for(planned),
                 rounds=rounds,
                 budget_s=budget_s,
                 again=again,
@@ -256,15 +263,21 @@ def _nothing_to_measure(planned: Plan, *, forced: bool) -> IllegalBackend | NoLe
     )
 
 
-def _subject(
+def subject_of(
     planned: Plan,
     store: ArtifactStore,
     reporter: Reporter,
-    random_weights: bool,
-    trust_remote_code: bool,
-    tensor_parallel: int,
+    *,
+    random_weights: bool = False,
+    trust_remote_code: bool = False,
+    tensor_parallel: int = 1,
 ) -> Subject:
-    """The model with weights on the disk: its own, or random ones made once."""
+    """The model with weights on the disk: its own, or random ones made once.
+
+    Raises:
+        ModelError: its weights cannot be had.
+        ArtifactError: random ones cannot be made.
+    """
     spec, host = planned.spec, planned.host
     if random_weights or spec.name.startswith("shape:"):
         folder, weights = random_checkpoint(spec, store, reporter, host)
@@ -291,7 +304,7 @@ def _subject(
     )
 
 
-def _reference(planned: Plan) -> Callable[[Launcher], Answers | None]:
+def reference_for(planned: Plan) -> Callable[[Launcher], Answers | None]:
     """transformers in float32 on the CPU where that fits into its memory, else in the model's dtype on the device."""
     spec, host = planned.spec, planned.host
     plain: Variant = all_backends()["transformers"].variant("eager")
