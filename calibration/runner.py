@@ -1,11 +1,10 @@
 """calibrate(entries, subject, cells, cache, reporter): the loop, on one screen."""
 
-import re
 import shutil
 import tempfile
 import time
 import uuid
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import accumulate
@@ -13,14 +12,14 @@ from pathlib import Path
 from statistics import median
 from typing import Any, Protocol
 
-from calibration import launch, race
+from calibration import launch, race, standing
 from calibration.agreement import Answers
 from calibration.artifact import ArtifactStore
 from calibration.cache import Cache
 from calibration.entry import Entry, Limits, Skipped, Subject
 from calibration.environment import POLICY
 from calibration.launch import Launcher
-from calibration.measurement import Cell, Failure, Measurement, Outcome
+from calibration.measurement import Failure, Measurement, Outcome
 from calibration.workload import Workload
 
 SHARES = 3.0
@@ -58,7 +57,8 @@ class Tally:
     out: Mapping[str, int]
     """Candidate label: the round after which it was out of the race."""
     ended: str
-    """Why it ended: `one left`, `none left`, `tied`, `rounds`, `budget`; `load`: loads cost minutes, one was clear."""
+    """Why it ended: `one left`, `none left`, `tied`, `rounds`; `load`: loads cost minutes, one was clear; `budget`: it
+    left something undecided."""
     unmeasured: tuple[str, ...]
     """Labels of candidates without any launch, when the budget was spent."""
     check_s: float
@@ -113,30 +113,37 @@ def calibrate(
             agreements={o.candidate.label: o.agreement for o in known if isinstance(o, Measurement)},
             deadline=deadline,
         )
+        spent, unsure = False, set[str]()
         for number in range(1, rounds + 1):
-            standing = [e for e in entries if e.label not in out and not _failed(outcomes, e)]
-            order = _order(entries, standing, outcomes, number)
+            still = [e for e in entries if e.label not in out and not standing.failed(outcomes, e)]
+            order = standing.order(entries, still, outcomes, number)
             reporter.event("round", number=number, of=rounds, candidates=order)
-            missing = [label for label in order if not _done(outcomes, _of(label, standing), number)]
-            for place, label in enumerate(missing):
-                entry = _of(label, standing)
+            missing = [label for label in order if not _done(outcomes, _of(label, still), number)]
+            while missing:
+                label, *missing = standing.rest(entries, missing, outcomes) if number == 1 else missing
+                entry, later = _of(label, still), [_of(name, still) for name in missing]
                 left = None if deadline is None else deadline - clock()
                 # Before anything was measured an estimate alone ends nothing.
                 if left is not None and took and left < _expected(label, took) + launcher.converting_s([entry]):
-                    ended = "budget"
+                    spent = True
                     continue
-                converting_s = launcher.converting_s(_of(name, standing) for name in missing[place:])
-                left_s = _time_left(order, label, number, rounds, took, converting_s, left)
+                left_s = _time_left(launcher, [entry, *later], order, rounds - number, took, left)
                 reporter.event("launch", candidate=label, left_s=left_s)
                 launch_began, once_before = clock(), launcher.once_s
-                share = None if left is None or label in took else SHARES * left / (len(missing) - place)
-                ahead = partial(_ahead, rivals=_rivals(entries, outcomes, entry))
-                later = [_of(name, standing) for name in missing[place + 1 :]]
-                upcoming = _affordable(launcher, entry, later, took, left)
-                outcome = launcher.launch(entry, number, calibration_id, deadline, share, ahead, upcoming)
+                outcome = launcher.launch(
+                    entry,
+                    number,
+                    calibration_id,
+                    deadline,
+                    share_s=None if left is None or label in took else SHARES * left / (1 + len(later)),
+                    promising=partial(standing.ahead, rivals=standing.rivals(entries, outcomes, entry)),
+                    upcoming=_affordable(launcher, entry, later, took, left),
+                )
                 kept = len(outcome.cells) if isinstance(outcome, Measurement) else 0
+                spent = spent or (deadline is not None and clock() >= deadline)
+                unsure.discard(label)
                 if isinstance(outcome, Skipped) or (isinstance(outcome, Measurement) and kept < len(cells)):
-                    ended = "budget"
+                    unsure.add(label)
                     took_s = clock() - launch_began
                     reporter.event("given up", candidate=label, seconds=took_s, cells=kept, of=len(cells))
                 if isinstance(outcome, Skipped):
@@ -146,8 +153,8 @@ def calibrate(
                 outcomes.append(outcome)
                 fresh.add(outcome.run_id)
                 reporter.event("measured" if isinstance(outcome, Measurement) else "failed", outcome=outcome)
-            history = _history(entries, outcomes, number)
-            for label in _beaten(entries, history) - out.keys():
+            history = standing.history(entries, outcomes, number)
+            for label in standing.beaten(entries, history) - out.keys():
                 out[label] = number
                 reporter.event("out", candidate=label, number=number)
             if number == 1 and _loads_long(outcomes):
@@ -158,9 +165,9 @@ def calibrate(
                 if not pair:
                     ended = "load"
                     break
-            why = "budget" if ended == "budget" else _over(entries, _without(history, out), rounds)
-            if why:
-                ended = why
+            why = standing.over(entries, {n: h for n, h in history.items() if n not in out}, rounds)
+            if spent or why:
+                ended = "budget" if spent or unsure - out.keys() else str(why)
                 break
         shutil.rmtree(launcher.folder, ignore_errors=True)
     measured = {o.candidate.label for o in outcomes}
@@ -213,74 +220,6 @@ def _done(outcomes: Iterable[Outcome], entry: Entry, number: int) -> bool:
     return any(o.candidate == entry.candidate and o.round == number for o in outcomes)
 
 
-def _failed(outcomes: Iterable[Outcome], entry: Entry) -> bool:
-    return any(o.candidate == entry.candidate and isinstance(o, Failure) for o in outcomes)
-
-
-def _order(entries: Sequence[Entry], standing: Iterable[Entry], outcomes: Sequence[Outcome], number: int) -> list[str]:
-    """The order of a round: of what is known before it, so that an interrupted one goes on in the same."""
-    labels = [e.label for e in standing]
-    lossy = {e.label: int(re.sub(r"\D", "", e.variant.precision) or 0) for e in entries if e.variant.lossy}
-    if number == 1:
-        return race.first_order(labels, lossy)
-    return race.order(labels, _history(entries, outcomes, number - 1), lossy)
-
-
-def _history(entries: Sequence[Entry], outcomes: Sequence[Outcome], rounds: int) -> race.Standing:
-    """One row a candidate that never failed: its cells in each round, None where it was not launched."""
-    history: race.Standing = {}
-    for entry in entries:
-        launches: list[dict[Workload, tuple[float, float | None]] | None] = [None] * rounds
-        for outcome in outcomes:
-            if isinstance(outcome, Measurement) and outcome.candidate == entry.candidate and outcome.round <= rounds:
-                launches[outcome.round - 1] = _times(outcome.cells)
-        if any(launches) and not _failed(outcomes, entry):
-            history[entry.label] = launches
-    return history
-
-
-def _rivals(entries: Iterable[Entry], outcomes: Iterable[Outcome], entry: Entry) -> list[dict[Workload, race.Times]]:
-    """The cells of the others' launches: of a candidate that is not lossy those of its like only."""
-    lossy = {e.label for e in entries if e.variant.lossy}
-    return [
-        _times(o.cells)
-        for o in outcomes
-        if isinstance(o, Measurement)
-        and o.candidate != entry.candidate
-        and (entry.variant.lossy or o.candidate.label not in lossy)
-    ]
-
-
-def _ahead(cells: Iterable[Cell], rivals: Collection[Mapping[Workload, race.Times]]) -> bool:
-    return race.ahead(_times(cells), rivals)
-
-
-def _times(cells: Iterable[Cell]) -> dict[Workload, race.Times]:
-    return {c.workload: (c.ttft_s, c.tpot_s) for c in cells}
-
-
-def _without(history: race.Standing, out: Mapping[str, int]) -> race.Standing:
-    return {label: launches for label, launches in history.items() if label not in out}
-
-
-def _beaten(entries: Iterable[Entry], history: race.Standing) -> set[str]:
-    """Who is out: a lossy candidate by any other, one that is not by its like only.
-
-    Who asks without allowing lossy candidates must find the best of the others measured to the end.
-    """
-    lossy = {e.label for e in entries if e.variant.lossy}
-    exact = {label: launches for label, launches in history.items() if label not in lossy}
-    return race.eliminate(exact) | (race.eliminate(history) & lossy)
-
-
-def _over(entries: Iterable[Entry], standing: race.Standing, rounds: int) -> str | None:
-    """Why the race is over: it is so for the lossy candidates and for the others, each among themselves."""
-    lossy = {e.label for e in entries if e.variant.lossy}
-    groups = [{n: h for n, h in standing.items() if (n in lossy) is kind} for kind in (False, True)]
-    whys = [race.finished(group, rounds) for group in groups if group]
-    return next((w for w in whys if w), "none left") if all(whys) else None
-
-
 def _loads_long(outcomes: Iterable[Outcome]) -> bool:
     """Whether loading is what a launch costs: then one round is followed by a rematch of the leaders only (A B B A)."""
     loads = [o.load_s for o in outcomes if isinstance(o, Measurement)]
@@ -303,17 +242,22 @@ def _affordable(
 
 
 def _time_left(
+    launcher: Launcher,
+    rest: Sequence[Entry],
     order: Sequence[str],
-    label: str,
-    number: int,
     rounds: int,
     took: Mapping[str, float],
-    converting_s: float,
     budget_left: float | None,
 ) -> float | None:
-    """Seconds to the end if nobody drops out; None while nothing is known."""
+    """Seconds to the end if nobody drops out; None while nothing is known.
+
+    Args:
+        rest: of the round.
+        order: of the whole round.
+        rounds: that come after it.
+    """
     if not took:
         return budget_left
-    rest = converting_s + sum(_expected(name, took) for name in order[order.index(label) :])
-    rest += (rounds - number) * sum(_expected(name, took) for name in order)
-    return rest if budget_left is None else min(rest, budget_left)
+    seconds = launcher.converting_s(rest) + sum(_expected(entry.label, took) for entry in rest)
+    seconds += rounds * sum(_expected(label, took) for label in order)
+    return seconds if budget_left is None else min(seconds, budget_left)

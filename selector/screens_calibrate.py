@@ -198,10 +198,10 @@ def sentences(selections: Sequence[Selection], calibration: Calibration) -> list
     tally = calibration.tally
     lines = [verdict(selection) for selection in selections]
     if tally.unmeasured:
-        why = "the budget was spent" if tally.ended == "budget" else tally.ended
-        lines.append(f"Not measured, {why}: {', '.join(tally.unmeasured)}. The same command goes on from here.")
+        why = " within the budget" if tally.ended == "budget" else f", {tally.ended}"
+        lines.append(f"Not measured{why}: {', '.join(tally.unmeasured)}. The same command goes on from here.")
     elif tally.ended == "budget":
-        lines.append("The budget was spent before the last round: the same command goes on from here.")
+        lines.append("The budget ended before all was decided: the same command goes on from here.")
     cells = [c for o in tally.outcomes if isinstance(o, Measurement) for c in o.cells]
     dirty = sum(any(s.dirty for s in c.samples) for c in cells)
     if dirty:

@@ -11,6 +11,7 @@ import pytest
 from engines.racing import CELLS, entry, race
 from engines.scripted import CountingEngine, next_token
 
+from calibration import runner
 from calibration.artifact import ArtifactStore, converted_key
 from calibration.backend import Generation
 from calibration.cache import Cache
@@ -260,6 +261,28 @@ def test_a_first_launch_is_given_up_after_three_times_its_share_of_the_budget(tm
     )
     assert (tally.ended, tally.unmeasured) == ("budget", ("scripted:a",))
     assert [fields["candidate"] for name, fields in recorder.events if name == "given up"] == ["scripted:a"]
+
+
+def test_one_that_is_given_up_for_its_share_ends_no_race_that_the_budget_still_holds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runner, "SHARES", 0.5)
+    recorder = Recorder()
+    tally = race(
+        tmp_path,
+        entry("hangs", load="hang"),
+        entry("a"),
+        entry("b"),
+        rounds=2,
+        reporter=recorder,
+        checked=False,
+        budget_s=5.0,
+        limits=Limits(load_s=60.0),
+    )
+    launched = [fields["candidate"] for name, fields in recorder.events if name == "launch"]
+    assert launched[0] == launched[-1] == "scripted:hangs", "a round later it comes last"
+    assert max(launches(tally).values()) == 2
+    assert (tally.ended, tally.unmeasured) == ("budget", ("scripted:hangs",))
 
 
 @pytest.mark.parametrize(("step_s", "cells"), [(0.001, 2), (0.02, 1)])
