@@ -3,22 +3,18 @@
 import json
 import re
 import threading
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 from engines.racing import CELLS, entry, race
-from engines.scripted import CountingEngine, next_token
 
 from calibration import runner
 from calibration.artifact import ArtifactStore, converted_key
-from calibration.backend import Generation
 from calibration.cache import Cache
 from calibration.entry import Limits
 from calibration.measurement import Failure, FailureKind, Measurement, Outcome, OutputVerdict
 from calibration.runner import Tally
-from calibration.worker import _Server
 
 
 def failures(tally: Tally) -> dict[str, tuple[FailureKind, str]]:
@@ -344,55 +340,3 @@ def test_outcomes_survive_the_export_format(tmp_path: Path) -> None:
     tally = race(tmp_path, entry("good"), entry("bad", load="refuse"), rounds=1)
     back: list[Outcome] = [from_json(json.loads(json.dumps(to_json(o)))) for o in tally.outcomes]
     assert back == list(tally.outcomes)
-
-
-@pytest.mark.parametrize(
-    ("its_steps", "long", "calls", "scored"), [(True, True, 1, 2), (False, True, 2, 2), (False, False, 2, 1)]
-)
-def test_a_long_prompt_is_generated_and_scored_only_where_both_tell_something(
-    its_steps: bool, long: bool, calls: int, scored: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(CountingEngine, "scores_its_steps", its_steps)
-    monkeypatch.setattr(CountingEngine, "scores_long_prompts", long)
-    server = _Server()
-    server.engine = engine = CountingEngine({})
-    asked = [[3, 4, 5], [7] * 30]
-    paths = [[next_token(prompt)] for prompt in asked]
-    for prompt, path in zip(asked, paths, strict=True):
-        path.append(next_token([*prompt, *path]))
-    rows = tmp_path / "rows.f32"
-    told = server.do_answer(
-        prompts=asked,
-        groups=[[0], [1]],
-        new_tokens=2,
-        continuations=[path[:1] for path in paths],
-        rows_file=str(rows),
-        once=[1],
-        told_by_scores=[1],
-    )
-    assert told == {"tokens": [[paths[0]], [paths[1]]], "rows": [2, 64]}
-    assert engine.calls == calls
-    assert rows.stat().st_size == scored * 2 * 64 * 4
-
-
-def test_a_choice_is_asked_for_after_every_prefix_of_a_path_that_is_left() -> None:
-    """Along a path that the engine takes nowhere, every call after the first is for one token."""
-    asked: list[int] = []
-
-    class Counting(CountingEngine):
-        def generate(self, prompts: Sequence[Sequence[int]], new_tokens: int) -> Generation:
-            asked.append(new_tokens)
-            return super().generate(prompts, new_tokens)
-
-    server = _Server()
-    server.engine = Counting({})
-    prompt, along = [3, 4, 5], [9, 9, 9]
-    prefixes = [[*prompt, *along[:n]] for n in range(4)]
-    assert server._choices([prompt], [along], again=True) == [[next_token(prefix) for prefix in prefixes]]
-    assert asked == [4, 1, 1, 1]
-
-    asked.clear()
-    along = [next_token(prompt), next_token([*prompt, next_token(prompt)]), 9, 9]
-    prefixes = [[*prompt, *along[:n]] for n in range(5)]
-    assert server._choices([prompt], [along], again=True) == [[next_token(prefix) for prefix in prefixes]]
-    assert asked == [5, 2, 1]
