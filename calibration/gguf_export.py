@@ -5,6 +5,7 @@ import subprocess
 import sys
 from collections import deque
 from collections.abc import Callable
+from concurrent.futures import Executor, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -52,8 +53,8 @@ def convert(model_dir: Path, destination: Path, outtype: str, say: Callable[[str
         raise RuntimeError(f"{CONVERTER} {CONVERTER_VERSION}: {told}")
 
 
-def quantise(source: Path, destination: Path, name: str) -> None:
-    """Quantise an unquantised GGUF file with ggml's own code, tensor by tensor."""
+def quantise(source: Path, destination: Path, name: str, threads: int) -> None:
+    """Quantise an unquantised GGUF file with ggml's own code, tensor by tensor, each in parts on so many threads."""
     import gguf
     import numpy as np
 
@@ -87,24 +88,25 @@ def quantise(source: Path, destination: Path, name: str) -> None:
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_ti_data_to_file()
-    for tensor, kind, byte_shape in chosen:
-        as_it_is = kind == tensor.tensor_type
-        writer.write_tensor_data(
-            np.asarray(tensor.data).view(np.uint8).reshape(byte_shape)
-            if as_it_is
-            else _quantised(tensor, kind, byte_shape)
-        )
+    with ThreadPoolExecutor(threads) as pool:
+        for tensor, kind, byte_shape in chosen:
+            as_it_is = kind == tensor.tensor_type
+            writer.write_tensor_data(
+                np.asarray(tensor.data).view(np.uint8).reshape(byte_shape)
+                if as_it_is
+                else _quantised(tensor, kind, byte_shape, pool)
+            )
     writer.close()
 
 
 _OWN_KEYS = frozenset({"general.architecture", "general.file_type", "general.quantization_version"})
 """Of the source's metadata: what the quantised file says for itself."""
 
-_AT_ONCE = 1 << 24
-"""Weights that are held in float32 while a tensor is quantised."""
+_AT_ONCE = 1 << 21
+"""Weights of a part, which a thread holds in float32 while it quantises them."""
 
 
-def _quantised(tensor: Any, kind: Any, byte_shape: tuple[int, ...]) -> Any:
+def _quantised(tensor: Any, kind: Any, byte_shape: tuple[int, ...], pool: Executor) -> Any:
     """Bytes of `byte_shape`."""
     import ctypes
 
@@ -119,15 +121,19 @@ def _quantised(tensor: Any, kind: Any, byte_shape: tuple[int, ...]) -> Any:
     given = tensor.data.reshape(-1, tensor.data.shape[-1])
     made = np.empty((len(given), byte_shape[-1]), np.uint8)
     rows = max(1, _AT_ONCE // columns)
-    for first in range(0, len(given), rows):
+
+    def quantise_part(first: int) -> None:
         part = given[first : first + rows]
         weights = np.ascontiguousarray(gguf.quants.dequantize(part, tensor.tensor_type), np.float32)
         out = made[first : first + rows]
         if kind == gguf.GGMLQuantizationType.F16:
             out[:] = weights.astype(np.float16).view(np.uint8)
-            continue
+            return
         written = chunk(int(kind), weights.ctypes.data, out.ctypes.data, 0, len(weights), columns, None)
         assert written == out.nbytes, (tensor.name, written, out.nbytes)
+
+    # A list, so that what a part raises is raised here.
+    list(pool.map(quantise_part, range(0, len(given), rows)))
     return made.reshape(byte_shape)
 
 

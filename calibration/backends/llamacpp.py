@@ -129,7 +129,7 @@ class LlamaCppBackend(Backend):
             plain = Path(scratch) / "model.gguf"
             gguf_export.convert(job.model_dir, plain, {"float16": "f16", "bfloat16": "bf16"}.get(job.dtype, "f32"), say)
             say(f"llamacpp: quantising to {name}")
-            gguf_export.quantise(plain, made, name)
+            gguf_export.quantise(plain, made, name, job.threads)
 
     def load(self, job: Job) -> Engine:
         """Start a server on the file.

@@ -15,6 +15,7 @@ import pytest
 import tiny_models
 from tiny_models import NEW_TOKENS, VOCAB, asked_prompts, rows, unlike
 
+from calibration import gguf_export
 from calibration.backend import Engine, Generation, Rows
 from calibration.backends.llamacpp import LlamaCppBackend
 from calibration.environment import beside_folder
@@ -215,6 +216,17 @@ def test_a_quantised_file_has_the_types_of_llama_cpps_mix(tiny: Folder) -> None:
     assert experts["blk.0.attn_k.weight"] == "Q8_0"
     assert set(kinds("llama", "q8_0").values()) == {"Q8_0", "F32"}
     assert kinds("llama", "q4_0")["output.weight"] == "Q8_0"
+
+
+def test_a_file_quantised_in_parts_on_threads_is_the_same(
+    tiny: Folder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tiny_models.load(BACKEND, "f32", tiny("llama3")).close()
+    plain = tiny("llama3").parent / f"{tiny('llama3').name}-llamacpp-f32" / "model.gguf"
+    gguf_export.quantise(plain, tmp_path / "whole", "q4_k_m", 1)
+    monkeypatch.setattr(gguf_export, "_AT_ONCE", 1 << 10)
+    gguf_export.quantise(plain, tmp_path / "parts", "q4_k_m", 3)
+    assert (tmp_path / "parts").read_bytes() == (tmp_path / "whole").read_bytes()
 
 
 def test_the_signals_that_python_answers_stay_its_own(tiny: Folder) -> None:
