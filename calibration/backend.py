@@ -137,6 +137,9 @@ class Facts:
     """Globs of shared objects, relative to site-packages, that must load."""
     widened_without: Mapping[str, frozenset[str]] = field(default_factory=dict)
     """On a CPU: precision whose weights become float32 in memory, unless it has one of these features."""
+    overflows_without: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    """On a CPU: precision whose sums of products overflow, unless it has one of these features. That loses more than
+    rounding does: such output is held to the reference as that of 4 bits is."""
     overhead_bytes: int = 512 << 20
     """Memory beside weights and KV cache: runtime, workspaces."""
     order: int = 100

@@ -59,6 +59,8 @@ class Entry:
     """File of a backend that is not ours; the worker's interpreter need not have it installed."""
     variables: Mapping[str, str] = field(default_factory=dict)
     """Environment variables of the worker."""
+    overflows: bool = False
+    """Facts.overflows_without holds here."""
     device: str = ""
     """Device kind, where it is another than the subject's."""
     model_dir: Path | None = None

@@ -289,7 +289,9 @@ class Launcher:
         found = self.answers(worker, step, along, rows_file, self.limits.sample_s)
         variant = entry.variant
         as_is = self.subject.identity.quant != "none" and variant.precision == "model"
-        precision = precision_class(variant.precision, self.subject.dtype, lossy=variant.lossy, quantised=as_is)
+        precision = precision_class(
+            variant.precision, self.subject.dtype, lossy=variant.lossy, quantised=as_is, overflows=entry.overflows
+        )
         agreement = compare(self._reference, found, precision)
         self.agreements[entry.label] = agreement
         rows_file.unlink(missing_ok=True)

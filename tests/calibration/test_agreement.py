@@ -244,6 +244,11 @@ def test_the_class_of_a_precision(precision: str, dtype: str, lossy: bool, expec
     assert precision_class(precision, dtype, lossy=lossy) == expected
 
 
+def test_eight_bits_that_overflow_are_held_as_four_are() -> None:
+    assert precision_class("int8", "bfloat16", lossy=True, overflows=True) == "4-bit"
+    assert precision_class("fp32", "bfloat16", lossy=False, overflows=True) == "fp32"
+
+
 @pytest.mark.parametrize(
     ("affordable", "longest", "max_position", "window", "length"),
     [

@@ -52,6 +52,20 @@ def test_candidates_are_the_legal_variants_that_are_not_left_out() -> None:
     assert all(e.environment["python"] for e in planned.entries)
 
 
+@pytest.mark.parametrize(
+    ("variant", "features", "overflows"),
+    [
+        ("int8", {"avx2"}, True),
+        ("int8", {"avx2", "avx_vnni"}, False),
+        ("int8", {"neon"}, False),
+        ("float32", {"avx2"}, False),
+    ],
+)
+def test_ctranslate2s_int8_overflows_without_vnni(variant: str, features: set[str], overflows: bool) -> None:
+    host = replace(cpu_host(), cpu_features=frozenset(features))
+    assert entry_of(Candidate(backend="ctranslate2", variant=variant), host).overflows is overflows
+
+
 def test_a_variant_that_is_named_is_planned_alone() -> None:
     assert [c.label for c in plan(MODEL, backends=["transformers:compile"]).candidates] == ["transformers:compile"]
 
