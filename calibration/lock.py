@@ -13,6 +13,9 @@ import filelock
 
 from calibration.errors import DeviceBusy
 
+FOLDER = Path(tempfile.gettempdir()) / "autobackend-locks"
+"""One for all users of the machine."""
+
 
 @contextlib.contextmanager
 def device_lock(device: str, *, folder: Path | None = None) -> Iterator[None]:
@@ -20,12 +23,12 @@ def device_lock(device: str, *, folder: Path | None = None) -> Iterator[None]:
 
     Args:
         device: name of the device.
-        folder: where the locks are; by default one folder for all users of the machine.
+        folder: where the locks are; by default FOLDER.
 
     Raises:
         DeviceBusy: another process holds it.
     """
-    root = folder or Path(tempfile.gettempdir()) / "autobackend-locks"
+    root = folder or FOLDER
     root.mkdir(parents=True, exist_ok=True)
     with contextlib.suppress(PermissionError):  # another user's folder is open to all already
         root.chmod(0o1777)

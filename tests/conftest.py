@@ -7,6 +7,8 @@ import shutil
 import tempfile
 from pathlib import Path
 
+from calibration import lock
+
 HOME = Path(tempfile.mkdtemp(prefix="autobackend-tests-"))
 atexit.register(shutil.rmtree, HOME, ignore_errors=True)
 
@@ -20,6 +22,9 @@ os.environ |= {
     "HF_HUB_OFFLINE": "1",
     "HF_HUB_DISABLE_TELEMETRY": "1",
 }
+
+# A test's calibration and one of the machine's do not wait for each other, nor do those of two test processes.
+lock.FOLDER = HOME / "locks"
 
 # Other versions of torch and transformers than ours: `make test` runs this folder in .venv-lmdeploy.
 collect_ignore = [] if importlib.util.find_spec("lmdeploy") else ["lmdeploy"]

@@ -65,8 +65,8 @@ class CTranslate2Backend(Backend):
         # Gemma3 and Mistral decode beyond their window rightly, but not after a prompt that is longer than it.
         windowed_architectures=frozenset(),
         bf16_capability=(8, 0),
-        # Without VNNI x86 adds pairs of products of 8 bits in 16: int8 of smollm2-135m stands at 0.14 nats on a Zen 3, at
-        # 0.04 on a Zen 4.
+        # Without VNNI x86 adds pairs of products of 8 bits in 16: int8 of smollm2-135m stands at 0.14 nats on a Zen 3,
+        # at 0.04 on a Zen 4.
         overflows_without={"int8": frozenset({"amx_int8", "avx512_vnni", "avx_vnni", "neon"})},
         order=40,
         sources=(
