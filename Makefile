@@ -78,7 +78,8 @@ demo:
 	@$(BIN)/autobackend publish --out build/demo/results
 	@cat build/demo/results/matrix.md
 
-test: .venv/tools $(LMDEPLOY)/installed
+test:
+	@$(MAKE) --no-print-directory --jobs 2 .venv/tools $(LMDEPLOY)/installed
 	@$(MAKE) --no-print-directory check
 
 # An environment as users install it; it and the config file that names it stay in this folder.
@@ -92,8 +93,7 @@ test-vllm: .venv/tools
 check: lint
 	$(BIN)/python -m pytest $(SIDE_BY_SIDE)
 	@if [ -x $(LMDEPLOY)/bin/python ]; then \
-		echo '$(LMDEPLOY)/bin/python -m pytest tests/lmdeploy'; \
-		$(LMDEPLOY)/bin/python -m pytest tests/lmdeploy; \
+		set -x; $(LMDEPLOY)/bin/python -m pytest $(SIDE_BY_SIDE) tests/lmdeploy; \
 	else \
 		echo 'not run: tests/lmdeploy, which needs $(LMDEPLOY) (make test makes it)'; \
 	fi

@@ -14,9 +14,11 @@ from tiny_models import NEW_TOKENS, asked_prompts, rows, unlike
 
 from calibration.backend import Engine
 from calibration.backends.ctranslate2 import CTranslate2Backend
+from calibration.measurement import Candidate
 from calibration.workload import DEFAULT
-from selector.host import Device
+from selector.host import Device, HostSpec
 from selector.model import ModelSpec
+from selector.planning import entry_of
 
 BACKEND = CTranslate2Backend()
 pytestmark = [pytest.mark.engine, pytest.mark.filterwarnings("ignore")]
@@ -79,7 +81,8 @@ def test_what_the_facts_leave_out_does_not_convert_or_run(name: str, tiny: Folde
 def test_int8_is_near_but_not_the_same(tiny: Folder, reference: Reference) -> None:
     engine = tiny_models.load(BACKEND, "int8", tiny("llama"))
     assert [finding for finding in unlike(engine, reference("llama")) if finding != "greedy tokens"] == ["scores"]
-    assert "scores" not in unlike(engine, reference("llama"), within=1.0)
+    overflows = entry_of(Candidate(backend="ctranslate2", variant="int8"), HostSpec.detect()).overflows
+    assert "scores" not in unlike(engine, reference("llama"), within=3.0 if overflows else 1.0)
 
 
 @pytest.mark.skipif("int16" not in HERE, reason="MKL, which multiplies int16, is used on Intel's CPUs alone")
