@@ -15,7 +15,8 @@ SHELL := bash
 
 PYTHON ?= python3
 BIN := .venv/bin
-PIP := -m pip install --quiet --disable-pip-version-check
+# Python compiles what it imports when it does, and keeps it: pip would compile all of it first, for a minute and more.
+PIP := -m pip install --quiet --disable-pip-version-check --no-compile
 LMDEPLOY := .venv-lmdeploy
 
 # llama.cpp's converter: in a folder of its own, since it brings a `gguf` of its own.
