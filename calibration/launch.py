@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from calibration import ahead, conversion
+from calibration import conversion, conversions
 from calibration.agreement import (
     GROUPS,
     NEW_TOKENS,
@@ -108,7 +108,7 @@ class Launcher:
         artifact: Artifact | None = None
         try:
             if entry.variant.prepares:
-                with ahead.beside(self, entry, upcoming, step):
+                with conversions.side_by_side(self, entry, upcoming, step):
                     artifact = conversion.made(self, entry, log, step)
             if entry.label not in self.agreements and not self._reference_made:
                 self._make_reference()

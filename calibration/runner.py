@@ -35,7 +35,9 @@ class Reporter(Protocol):
     """Told what happens, for a progress display."""
 
     def event(self, name: str, **fields: Any) -> None:
-        """`name`: reference, round, launch, prepare, ahead, load, check, cell, measured, failed, given up, out, end."""
+        """`name`: reference, round, launch, prepare, alongside, load, check, cell, measured, failed, given up, out,
+        end.
+        """
 
 
 class Silent:
@@ -120,7 +122,7 @@ def calibrate(
             reporter.event("round", number=number, of=rounds, candidates=order)
             missing = [label for label in order if not _done(outcomes, _of(label, still), number)]
             while missing:
-                label, *missing = standing.rest(entries, missing, outcomes) if number == 1 else missing
+                label, *missing = standing.hopeful_first(entries, missing, outcomes) if number == 1 else missing
                 entry, later = _of(label, still), [_of(name, still) for name in missing]
                 left = None if deadline is None else deadline - clock()
                 # Before anything was measured an estimate alone ends nothing.

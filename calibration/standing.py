@@ -30,7 +30,7 @@ def order(entries: Sequence[Entry], still: Iterable[Entry], outcomes: Sequence[O
     return race.order(labels, history(entries, outcomes, number - 1), lossy)
 
 
-def rest(entries: Sequence[Entry], labels: Sequence[str], outcomes: Sequence[Outcome]) -> list[str]:
+def hopeful_first(entries: Sequence[Entry], labels: Sequence[str], outcomes: Sequence[Outcome]) -> list[str]:
     """Who is left of a first round, who has little hope last: all that its backend has launched of its kind is beaten.
 
     A budget that ends early has then met the others; where there is none the order costs nothing.

@@ -69,6 +69,10 @@ class HostSpec:
         """The device that runs models: the first accelerator, else the CPU."""
         return self.devices[0]
 
+    def lacks(self, features: frozenset[str] | None) -> bool:
+        """Whether the device is a CPU with none of these features; False where none is asked for."""
+        return features is not None and self.device.kind == "cpu" and not features & self.cpu_features
+
     @classmethod
     def detect(
         cls,

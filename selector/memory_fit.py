@@ -37,8 +37,7 @@ def weight_bytes(case: Case) -> int:
     """Weights on one device, in the precision that the variant holds them in."""
     model, precision = case.model, case.variant.precision
     target = _PRECISION_BYTES.get(precision) or _BYTES.get(DTYPES.get(precision, ""))
-    narrow = case.facts.widened_without.get(precision)
-    if narrow is not None and case.device.kind == "cpu" and not narrow & case.host.cpu_features:
+    if case.host.lacks(case.facts.widened_without.get(precision)):
         target = _BYTES["float32"]
     if target is None:
         held = float(model.weight_bytes)

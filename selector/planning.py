@@ -211,14 +211,9 @@ def entry_of(candidate: Candidate, host: HostSpec) -> Entry:
         environment=environment_of(backend, host),
         converter=converter_of(backend, variant, host),
         prepare_rate=backend.facts.prepare_s_per_gib,
-        overflows=_lacks(host, backend.facts.overflows_without.get(variant.precision)),
+        overflows=host.lacks(backend.facts.overflows_without.get(variant.precision)),
         source=_foreign_source(backend),
     )
-
-
-def _lacks(host: HostSpec, features: frozenset[str] | None) -> bool:
-    """Whether the device is a CPU without any of these features; False where none is wanted."""
-    return features is not None and host.device.kind == "cpu" and not features & host.cpu_features
 
 
 def _foreign_source(backend: Backend) -> str:

@@ -116,7 +116,7 @@ def step(name: str, fields: dict[str, Any]) -> str:
             what = fields.get("what", "converted model")
             lasts = f"{about(elapsed)} of about" if elapsed <= expected.seconds else f"{about(elapsed)}, expected were"
             return f"{what}: {size(written)}{of}, {lasts} {about(expected.seconds)}"
-        case "ahead", {"others": others}:
+        case "alongside", {"others": others}:
             return f"converting for {', '.join(others)}, too"
         case "waiting", _:
             return f"waiting for another calibration that {fields.get('what', 'converts the same')}"

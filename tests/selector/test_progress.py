@@ -46,7 +46,7 @@ def test_a_conversion_that_takes_more_than_was_expected_says_so() -> None:
 
 def test_who_is_converted_beside_it_is_said() -> None:
     others = ["onnxruntime:fp32", "openvino:fp16-pa"]
-    assert said(("ahead", {"candidate": "llamacpp:f16", "others": others})) == [
+    assert said(("alongside", {"candidate": "llamacpp:f16", "others": others})) == [
         "converting for onnxruntime:fp32, openvino:fp16-pa, too"
     ]
 

@@ -1,4 +1,4 @@
-"""Conversions ahead: a converter keeps one core busy, so those of the next candidates run beside the due one."""
+"""Several conversions at once: a converter keeps one core busy, so the next candidates' run beside the due one."""
 
 import threading
 import uuid
@@ -24,7 +24,7 @@ BYTES_PER_PARAMETER = 16
 
 
 class Launching(conversion.Launching, Protocol):
-    """What conversions beside each other need of who launches; launch.Launcher is one."""
+    """What several conversions need of who launches; launch.Launcher is one."""
 
     @property
     def folder(self) -> Path:
@@ -40,7 +40,7 @@ class Launching(conversion.Launching, Protocol):
 
 
 @contextmanager
-def beside(launcher: Launching, entry: Entry, upcoming: Sequence[Entry], step: Step) -> Iterator[None]:
+def side_by_side(launcher: Launching, entry: Entry, upcoming: Sequence[Entry], step: Step) -> Iterator[None]:
     """While the body converts for `entry`, convert for candidates that come after it; nothing runs when it is left.
 
     Where the candidate's conversion is there already, nothing is begun. One that fails, or that another process makes,
@@ -54,7 +54,7 @@ def beside(launcher: Launching, entry: Entry, upcoming: Sequence[Entry], step: S
     if not chosen:
         yield
         return
-    launcher.reporter.event("ahead", candidate=entry.label, others=[other.label for other in chosen])
+    launcher.reporter.event("alongside", candidate=entry.label, others=[other.label for other in chosen])
     quiet = [_Quiet(launcher=launcher) for _ in chosen]
     with ThreadPoolExecutor(len(chosen)) as pool:
         converting = [pool.submit(one.convert, other, step) for one, other in zip(quiet, chosen, strict=True)]
@@ -85,8 +85,8 @@ def _chosen(launcher: Launching, entry: Entry, upcoming: Sequence[Entry]) -> lis
         return []
     each = START_BYTES + BYTES_PER_PARAMETER * launcher.original.parameters
     room = min(launcher.threads, launcher.memory_limit_bytes // each)
-    needed = list(accumulate(expected.needed_bytes for expected in lacking.values()))
-    fitting = sum(1 for total in needed if total <= launcher.store.free_bytes())
+    free = launcher.store.free_bytes()
+    fitting = sum(total <= free for total in accumulate(expected.needed_bytes for expected in lacking.values()))
     wanted = list(lacking)[1 : min(room, fitting)]
     return [other for other in upcoming if other.label in wanted]
 
@@ -126,7 +126,7 @@ class _Quiet:
 
     def convert(self, entry: Entry, step: Step) -> Artifact:
         """Raises GivenUp where it fails, is stopped, or another process makes it."""
-        log = self.launcher.folder / f"ahead-{uuid.uuid4().hex}.log"
+        log = self.launcher.folder / f"alongside-{uuid.uuid4().hex}.log"
         log.touch()
         return conversion.made(self, entry, log, step, waits=False)
 
