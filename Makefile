@@ -16,7 +16,8 @@ SHELL := bash
 PYTHON ?= python3
 BIN := .venv/bin
 PIP := -m pip install --quiet --disable-pip-version-check --no-compile
-# What pip does on one core, on all; some packages carry files for newer Pythons, which do not compile.
+# What pip does on one core, on all; some packages carry files for newer Pythons, which do not compile. Not left to the
+# first import: the tests take a compiler's warnings for errors.
 COMPILE := -m compileall -q -j 0
 LMDEPLOY := .venv-lmdeploy
 
@@ -55,6 +56,7 @@ install: .venv/installed
 
 .venv/tools: .venv/installed
 	$(BIN)/python $(PIP) --constraint constraints.txt --editable '.[cpu,dev]'
+	$(BIN)/python $(COMPILE) .venv >/dev/null 2>&1 || true
 	touch $@
 
 $(LMDEPLOY)/installed: tests/lmdeploy/requirements.txt
