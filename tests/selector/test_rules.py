@@ -7,6 +7,7 @@ import pytest
 
 from calibration.backend import Variant
 from calibration.measurement import Candidate
+from calibration.registry import find
 from calibration.workload import Workload
 from selector.host import Device
 from selector.rules import RULES, Demand, Reason, Verdict, judge, rules_table
@@ -314,6 +315,17 @@ def test_left_out() -> None:
     asked = Demand(allow_lossy=True, requested=frozenset({"fake:compile", "fake:fp32"}))
     verdicts = judge(small(), host(), asked, {"fake": backend})
     assert [v.candidate.variant for v in verdicts if v.left_out] == ["gpu"]
+
+
+@pytest.mark.parametrize(
+    ("features", "order"),
+    [(set[str](), ["sdpa-fp32", "eager-fp32", "sdpa", "eager"]), ({"avx512_bf16"}, ["sdpa", "eager"])],
+)
+def test_where_bf16_is_emulated_transformers_begins_in_float32(features: set[str], order: list[str]) -> None:
+    there = installation({"transformers": "5.23.0", "torch": "2.13.0"})
+    machine = host(cpu_features=frozenset({"avx2", *features}), installations={"transformers": there})
+    verdicts = judge(small(), machine, Demand(), {"transformers": find("transformers")})
+    assert [v.candidate.variant for v in verdicts if v.legal and not v.left_out] == order
 
 
 def test_static_order_and_all_reasons_at_once() -> None:
