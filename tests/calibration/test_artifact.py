@@ -161,13 +161,21 @@ def test_ctrl_c_ends_the_wait(start: Callable[[str], "subprocess.Popen[str]"], t
     process = start("time.sleep(60)")
     assert process.stdout is not None
     process.stdout.readline()
-
-    def interrupt() -> None:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-        threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGINT)).start()
-
-    with pytest.raises(KeyboardInterrupt):
-        ArtifactStore(tmp_path / "store").make(KEY, must_not_build, waiting=interrupt)
+    # In a process of its own: engines that other tests have loaded into this one do not survive the signal.
+    program = (
+        "import signal; from pathlib import Path; from calibration.artifact import ArtifactStore\n"
+        "def waiting():\n"
+        "    signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        "    print('waiting', flush=True)\n"
+        f"ArtifactStore(Path({str(tmp_path / 'store')!r})).make({KEY!r}, None, waiting=waiting)\n"
+    )
+    pipe = subprocess.PIPE
+    waits = subprocess.Popen([sys.executable, "-c", program], cwd=REPOSITORY, text=True, stdout=pipe, stderr=pipe)
+    assert waits.stdout is not None
+    assert waits.stdout.readline() == "waiting\n"
+    waits.send_signal(signal.SIGINT)
+    told = waits.communicate(timeout=30)[1]
+    assert (waits.returncode, told.splitlines()[-1]) == (-signal.SIGINT, "KeyboardInterrupt")
     process.kill()
     process.communicate()
 
