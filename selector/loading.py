@@ -3,51 +3,70 @@
 import logging
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from calibration.artifact import Artifact, ArtifactStore, converted_key
 from calibration.backend import Backend, Engine, Job
 from calibration.checkpoint import SEED, checkpoint_key, random_weights_identity, write_random_checkpoint
 from calibration.errors import ArtifactError, AutobackendError, BackendError, ModelError
+from calibration.measurement import Candidate
 from calibration.registry import find
+from calibration.workload import Workload
+from selector.host import HostSpec
 from selector.identity import converter_of
 from selector.model import ModelSpec
-
-if TYPE_CHECKING:
-    from selector.answer import Selection
 
 _LOG = logging.getLogger("autobackend")
 
 
-def engine_config(selection: "Selection") -> Any:
-    """The engine's own configuration for serving the selection's workload."""
-    backend = find(selection.backend)
-    folder = _weights_folder(selection.spec) or selection.spec.folder
-    return backend.engine_config(backend.variant(selection.variant), str(folder), selection.workload)
+class Choice(Protocol):
+    """What loading asks of a Selection."""
+
+    @property
+    def model(self) -> str: ...
+    @property
+    def spec(self) -> ModelSpec: ...
+    @property
+    def candidate(self) -> Candidate: ...
+    @property
+    def workload(self) -> Workload: ...
+    @property
+    def host(self) -> HostSpec: ...
+    @property
+    def trust_remote_code(self) -> bool: ...
+    @property
+    def tensor_parallel(self) -> int: ...
 
 
-def command(selection: "Selection") -> str:
+def engine_config(choice: Choice) -> Any:
+    """The engine's own configuration for serving the choice's workload."""
+    backend = find(choice.candidate.backend)
+    folder = _weights_folder(choice.spec) or choice.spec.folder
+    return backend.engine_config(backend.variant(choice.candidate.variant), str(folder), choice.workload)
+
+
+def command(choice: Choice) -> str:
     """The shell command that serves the model: a shape's random checkpoint, or what was converted, if it is there."""
-    backend, spec = find(selection.backend), selection.spec
-    variant = backend.variant(selection.variant)
+    backend, spec = find(choice.candidate.backend), choice.spec
+    variant = backend.variant(choice.candidate.variant)
     folder = _weights_folder(spec)
     model = str(folder) if folder and spec.name.startswith("shape:") else spec.name
-    artifact = _converted(selection, backend) if variant.prepares else None
+    artifact = _converted(choice, backend) if variant.prepares else None
     return backend.command(variant, model, str(artifact.path) if artifact else None)
 
 
-def load(selection: "Selection", *, max_context_tokens: int | None, max_batch: int | None) -> Engine:
+def load(choice: Choice, *, max_context_tokens: int | None, max_batch: int | None) -> Engine:
     """See Selection.load."""
-    backend = find(selection.backend)
-    variant = backend.variant(selection.variant)
-    host = selection.host
+    backend = find(choice.candidate.backend)
+    variant = backend.variant(choice.candidate.variant)
+    host = choice.host
     python = host.installations[backend.name].python
     if python != Path(sys.executable):
         raise BackendError(
             f"{backend.name} runs in {python}, not in this interpreter ({sys.executable})",
-            f"run your program with {python}, or start a server: {command(selection)}",
+            f"run your program with {python}, or start a server: {command(choice)}",
         )
-    spec = ModelSpec.read(selection.model)  # anew: the identity of its weights is of now
+    spec = ModelSpec.read(choice.model)  # anew: the identity of its weights is of now
     job = Job(
         model_dir=_weights(spec),
         variant=variant,
@@ -56,22 +75,22 @@ def load(selection: "Selection", *, max_context_tokens: int | None, max_batch: i
         vocab_size=spec.vocab_size,
         device=host.device.kind,
         threads=host.cores,
-        max_context_tokens=max_context_tokens or selection.workload.context_tokens,
-        max_batch=max_batch or selection.workload.batch,
-        trust_remote_code=selection.trust_remote_code,
-        tensor_parallel=selection.tensor_parallel,
+        max_context_tokens=max_context_tokens or choice.workload.context_tokens,
+        max_batch=max_batch or choice.workload.batch,
+        trust_remote_code=choice.trust_remote_code,
+        tensor_parallel=choice.tensor_parallel,
     )
     try:
         if variant.prepares:
-            artifact = _converted(selection, backend) or _convert(selection, backend, spec, job)
+            artifact = _converted(choice, backend) or _convert(choice, backend, spec, job)
             job = _with(job, artifact.path)
         return backend.load(job)
     except AutobackendError:
         raise
     except Exception as error:  # whatever an engine raises
         raise BackendError(
-            f"{selection.candidate.label} cannot load {selection.model}: {type(error).__name__}: {error}",
-            f"see its log: autobackend calibrate {selection.model} --backends {selection.candidate.label} --again",
+            f"{choice.candidate.label} cannot load {choice.model}: {type(error).__name__}: {error}",
+            f"see its log: autobackend calibrate {choice.model} --backends {choice.candidate.label} --again",
         ) from error
 
 
@@ -132,34 +151,34 @@ def _weights_folder(spec: ModelSpec) -> Path | None:
     return spec.place if held else None
 
 
-def _convert(selection: "Selection", backend: Backend, spec: ModelSpec, job: Job) -> Artifact:
+def _convert(choice: Choice, backend: Backend, spec: ModelSpec, job: Job) -> Artifact:
     """Convert in this process, under the key that a calibration's conversion has."""
     key = converted_key(
         weights=_weights_identity(spec),
-        candidate=selection.candidate,
-        converter=_converter(selection, backend),
+        candidate=choice.candidate,
+        converter=_converter(choice, backend),
         model=spec.name,
         prepared_as=job.variant.prepared_as,
     )
     return ArtifactStore().make(key, lambda destination: backend.prepare(job, destination, _LOG.info))
 
 
-def _converted(selection: "Selection", backend: Backend) -> Artifact | None:
+def _converted(choice: Choice, backend: Backend) -> Artifact | None:
     """What a calibration or an earlier load converted, with the version of the converter that is installed now."""
     wanted = converted_key(
-        weights=_weights_identity(selection.spec),
-        candidate=selection.candidate,
-        converter=_converter(selection, backend),
+        weights=_weights_identity(choice.spec),
+        candidate=choice.candidate,
+        converter=_converter(choice, backend),
         model="",
-        prepared_as=backend.variant(selection.candidate.variant).prepared_as,
+        prepared_as=backend.variant(choice.candidate.variant).prepared_as,
     )
     del wanted["model"]  # another name of the same weights
     found = [a for a in ArtifactStore().list() if wanted.items() <= a.key.items()]
     return max(found, key=lambda a: a.created_at, default=None)
 
 
-def _converter(selection: "Selection", backend: Backend) -> str:
-    return converter_of(backend, backend.variant(selection.variant), selection.host)
+def _converter(choice: Choice, backend: Backend) -> str:
+    return converter_of(backend, backend.variant(choice.candidate.variant), choice.host)
 
 
 def _weights_identity(spec: ModelSpec) -> str:
