@@ -161,7 +161,8 @@ def test_ctrl_c_ends_the_wait(start: Callable[[str], "subprocess.Popen[str]"], t
     process = start("time.sleep(60)")
     assert process.stdout is not None
     process.stdout.readline()
-    # In a process of its own: engines that other tests have loaded into this one do not survive the signal.
+    # In a process of its own: OpenVINO, which other tests load into this one, may have left an alternate signal stack
+    # that is gone; the signal's delivery would be a segmentation fault.
     program = (
         "import signal; from pathlib import Path; from calibration.artifact import ArtifactStore\n"
         "def waiting():\n"
