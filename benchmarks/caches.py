@@ -11,12 +11,12 @@ from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
-from calibration.cache import Cache
-from calibration.environment import POLICY
+from calibration.cache.cache import Cache
+from calibration.cache.launch_rows import COLUMNS
+from calibration.environments.versions import POLICY
 from calibration.measurement import Agreement, Cell, Identity, Measurement, OutputVerdict, Sample
-from calibration.rows import COLUMNS
 from calibration.workload import grid
-from selector.planning import Plan
+from selector.planning.plan import Plan
 
 FOLDER = Path("build/benchmarks")
 LEAST = 100_000

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from benchmarks.caches import stocked
-from selector.model import ModelSpec
-from selector.planning import Plan, plan
+from selector.model.spec import ModelSpec
+from selector.planning.plan import Plan, plan
 
 ROOT = Path(__file__).resolve().parent.parent
 

@@ -16,15 +16,16 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from calibration.artifact import ArtifactStore
-from calibration.conversion import made
-from calibration.entry import Entry, Limits
+from calibration.conversion.convert import made
+from calibration.conversion.store import ArtifactStore
 from calibration.errors import AutobackendError
-from calibration.launch import Launcher, no_reference
-from calibration.lock import device_lock
-from calibration.runner import Silent
-from calibration.step import GivenUp, Step
-from selector.planning import Plan, plan, subject_of
+from calibration.launch.launcher import Launcher, no_reference
+from calibration.race.runner import Silent
+from calibration.supervision.deadline import Deadline, GivenUp
+from calibration.supervision.device_lock import device_lock
+from calibration.supervision.launch_spec import LaunchSpec, Limits
+from selector.planning.calibrate import subject_of
+from selector.planning.plan import Plan, plan
 
 ROOT = Path(__file__).resolve().parent.parent
 GOAL = 0.03
@@ -77,7 +78,7 @@ def measure(planned: Plan, pairs: int) -> list[dict[str, Any]]:
     return rows
 
 
-def chosen(entries: Iterable[Entry]) -> list[Entry]:
+def chosen(entries: Iterable[LaunchSpec]) -> list[LaunchSpec]:
     """The first exact variant of each backend, and of OpenVINO one for each of its schedulers."""
     seen: set[tuple[str, Any]] = set()
     found = []
@@ -90,13 +91,13 @@ def chosen(entries: Iterable[Entry]) -> list[Entry]:
     return found
 
 
-def _compared(launcher: Launcher, entry: Entry, pairs: int) -> list[dict[str, Any]]:
+def _compared(launcher: Launcher, entry: LaunchSpec, pairs: int) -> list[dict[str, Any]]:
     subject, log = launcher.subject, launcher.folder / "prepare.log"
     log.touch()
     artifact = None
     if entry.variant.prepares:
         try:
-            artifact = made(launcher, entry, log, Step(None, time.monotonic))
+            artifact = made(launcher, entry, log, Deadline(None, time.monotonic))
         except GivenUp as given_up:
             return [{"failed": given_up.trouble.message}]
     variant = asdict(entry.variant)

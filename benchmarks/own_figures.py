@@ -13,7 +13,8 @@ from functools import partial
 from typing import Any, cast
 
 from benchmarks.plain_loop import CELLS, Figures, by_hand, compare, plain_model
-from calibration.worker import _Server, prompts
+from calibration.worker.main import _Server
+from calibration.worker.prompts import prompts
 
 
 def main() -> None:

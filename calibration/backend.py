@@ -252,11 +252,11 @@ class Backend(ABC):
         For what the shared facts cannot say; each in the form `needs X; found Y`.
 
         Args:
-            model: the selector.model.ModelSpec, read by attribute; what it has no field for is read from the raw
+            model: the selector.model.spec.ModelSpec, read by attribute; what it has no field for is read from the raw
                 config.json in `model.folder`.
             variant: one of this backend's.
-            device: the selector.host.Device that would run it, read by attribute (`kind`, `capability`). None: judge
-                what does not depend on the device.
+            device: the selector.host.spec.Device that would run it, read by attribute (`kind`, `capability`). None:
+                judge what does not depend on the device.
         """
         return []
 

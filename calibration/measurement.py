@@ -125,7 +125,7 @@ class Launch:
     model: str
     """As the user named it; for screens only."""
     environment: dict[str, str]
-    """Names and versions that make times comparable (engine, torch, driver ...); calibration.environment."""
+    """Names and versions that make times comparable (engine, torch, driver ...); calibration.environments.packages."""
     policy: str
     """How it was measured; rows of another policy are stale."""
     started_at: float

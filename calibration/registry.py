@@ -2,6 +2,7 @@
 
 import contextlib
 import importlib
+import inspect
 import os
 import pkgutil
 import sys
@@ -46,10 +47,20 @@ def find(name: str) -> Backend:
     return known[name]
 
 
+def source_file(backend: Backend) -> Path:
+    """The file that defines a backend's class."""
+    return Path(inspect.getfile(type(backend)))
+
+
+def foreign_source(backend: Backend) -> str:
+    """The file of a backend that comes with another package; empty for one of ours."""
+    return "" if type(backend).__module__.startswith(f"{backends.__name__}.") else str(source_file(backend))
+
+
 def _in_module(name: str) -> Backend:
     module = importlib.import_module(name)
     for thing in vars(module).values():
-        if isinstance(thing, type) and issubclass(thing, Backend) and thing.__module__ == name:
+        if isinstance(thing, type) and issubclass(thing, Backend) and f"{thing.__module__}.".startswith(f"{name}."):
             return thing()
     raise BackendError(f"{name} holds no Backend")
 

@@ -10,9 +10,9 @@ if TYPE_CHECKING:
     from calibration.workload import Workload
     from selector.answer import Selection, SelectionWarning
     from selector.explanation import Explanation, explain
-    from selector.host import HostSpec
-    from selector.model import ModelSpec
-    from selector.planning import calibrate
+    from selector.host.spec import HostSpec
+    from selector.model.spec import ModelSpec
+    from selector.planning.calibrate import calibrate
     from selector.selection import select
 
 __all__ = [
@@ -29,12 +29,12 @@ __all__ = [
 
 _HOMES = {
     "Explanation": "selector.explanation",
-    "HostSpec": "selector.host",
-    "ModelSpec": "selector.model",
+    "HostSpec": "selector.host.spec",
+    "ModelSpec": "selector.model.spec",
     "Selection": "selector.answer",
     "SelectionWarning": "selector.answer",
     "Workload": "calibration.workload",
-    "calibrate": "selector.planning",
+    "calibrate": "selector.planning.calibrate",
     "explain": "selector.explanation",
     "select": "selector.selection",
 }

@@ -7,10 +7,10 @@ from typing import Any
 from calibration.backend import Engine
 from calibration.measurement import Candidate, Failure
 from calibration.workload import Workload
-from selector.host import HostSpec
-from selector.model import ModelSpec
+from selector.host.spec import HostSpec
+from selector.model.spec import ModelSpec
 from selector.ranking import Ranked
-from selector.rules import Verdict
+from selector.rules.judge import Verdict
 
 
 class Source(StrEnum):

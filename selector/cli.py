@@ -32,8 +32,8 @@ from selector.commands.terminal import (
 )
 
 if TYPE_CHECKING:
-    from calibration.cache import Cache
-    from selector.planning import Calibration
+    from calibration.cache.cache import Cache
+    from selector.planning.calibrate import Calibration
 
 INTERRUPTED = 130
 """Exit code after Ctrl-C: 128 + SIGINT, as shells do."""
@@ -166,8 +166,8 @@ def calibrate(
     """
     from rich.console import Console
 
-    from selector import planning
-    from selector.progress import Progress
+    from selector.planning import calibrate as planning
+    from selector.screens.progress import Progress
 
     with open_cache(cache) as opened:
         with Progress(Console(stderr=True), random_weights=asked["random_weights"]) as progress:
@@ -190,7 +190,7 @@ def _show_calibration(model: str, done: "Calibration", cache: "Cache", as_json: 
         NothingMeasured: there is nothing to show.
     """
     from calibration.measurement import Measurement, to_json
-    from selector import screens_calibrate as screens
+    from selector.screens import calibrate as screens
     from selector.selection import choose
 
     tally = done.tally
@@ -255,7 +255,7 @@ def _show_calibration(model: str, done: "Calibration", cache: "Cache", as_json: 
 @json_option
 def select(model: str, cache: str | None, why: bool, as_command: bool, as_json: bool, **asked: Any) -> None:
     """Print the fastest backend for MODEL on this machine, as backend:variant."""
-    from selector.screens_select import why as why_screen
+    from selector.screens.select import why as why_screen
     from selector.selection import choose
 
     with open_cache(cache) as opened:
@@ -287,7 +287,7 @@ def select(model: str, cache: str | None, why: bool, as_command: bool, as_json: 
 def explain(model: str, as_json: bool, **asked: Any) -> None:
     """Say for every backend and variant whether it runs MODEL here, or every reason why not."""
     from selector.explanation import explain as explained
-    from selector.screens_select import explained as screen
+    from selector.screens.select import explained as screen
 
     answer = explained(model, **asked)
     if as_json:
@@ -300,8 +300,8 @@ def explain(model: str, as_json: bool, **asked: Any) -> None:
 @json_option
 def host(as_json: bool) -> None:
     """Show this machine: devices, CPU, cores, memory."""
-    from selector.host import HostSpec
-    from selector.screens_host import host_json, host_screen
+    from selector.host.spec import HostSpec
+    from selector.screens.host import host_json, host_screen
 
     found = HostSpec.detect()
     if as_json:
@@ -314,7 +314,7 @@ def host(as_json: bool) -> None:
 @json_option
 def rules(as_json: bool) -> None:
     """Print the rules: what must hold for a backend to be a candidate."""
-    from selector.screens_host import rules_json, rules_screen
+    from selector.screens.host import rules_json, rules_screen
 
     if as_json:
         show_json(rules_json())
@@ -326,7 +326,7 @@ def rules(as_json: bool) -> None:
 @json_option
 def shapes(as_json: bool) -> None:
     """List the public model shapes that come with autobackend, for shape:NAME."""
-    from selector.screens_host import shapes_json, shapes_screen
+    from selector.screens.host import shapes_json, shapes_screen
 
     found = shapes_json()
     if as_json:
@@ -347,7 +347,7 @@ def shapes(as_json: bool) -> None:
 @cache_option
 def publish(out: Path, cache: str | None) -> None:
     """Write this host's raw FOLDER/hosts/HOST.json, and matrix.md and matrix.html of all hosts in FOLDER."""
-    from selector.publishing import publish as write
+    from selector.publish.publish import publish as write
 
     with open_cache(cache) as opened:
         for path in write(opened, out):

@@ -4,12 +4,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
-from calibration.cache import Cache
+from calibration.cache.cache import Cache
 from calibration.cost import fit, points
-from calibration.environment import POLICY, differences
+from calibration.environments.versions import POLICY, differences
 from calibration.measurement import Failure, Identity, Measurement, Outcome
 from calibration.workload import Workload
-from selector.memo import Memo
+from selector.context import Memo
 from selector.ranking import Record, Timed
 
 Environments = Mapping[str, Mapping[str, str]]

@@ -7,10 +7,11 @@ from typing import Any
 
 from calibration.registry import find
 from calibration.workload import DEFAULT, Workload
-from selector import memo
-from selector.host import HostSpec
-from selector.model import ModelSpec
-from selector.rules import Demand, Verdict, judge
+from selector import context as memo
+from selector.demand import Demand
+from selector.host.spec import HostSpec
+from selector.model.spec import ModelSpec
+from selector.rules.judge import Verdict, judge
 
 
 class Group(StrEnum):

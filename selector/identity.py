@@ -1,10 +1,12 @@
 """What a launch of a model on a host is a launch of: the cache's key, and the versions that make times comparable."""
 
 from calibration.backend import Backend, Variant
-from calibration.environment import beside, environment, normalise, requirement_name
+from calibration.environments.distributions import normalise, requirement_name
+from calibration.environments.packages import beside
+from calibration.environments.versions import comparable_versions
 from calibration.measurement import Identity
-from selector.host import HostSpec
-from selector.model import ModelSpec
+from selector.host.spec import HostSpec
+from selector.model.spec import ModelSpec
 
 
 def identity(spec: ModelSpec, host: HostSpec, *, device_count: int = 1) -> Identity:
@@ -23,7 +25,7 @@ def identity(spec: ModelSpec, host: HostSpec, *, device_count: int = 1) -> Ident
 def environment_of(backend: Backend, host: HostSpec) -> dict[str, str]:
     """The environment that a launch of `backend` on `host` has today; a row with another one is stale."""
     installation = host.installations[backend.name]
-    return environment(
+    return comparable_versions(
         backend.facts.on(host.device.kind),
         installation.versions,
         driver=host.device.driver,

@@ -5,16 +5,21 @@ import sys
 from pathlib import Path
 from typing import Any, Protocol
 
-from calibration.artifact import Artifact, ArtifactStore, converted_key
 from calibration.backend import Backend, Engine, Job
-from calibration.checkpoint import SEED, checkpoint_key, random_weights_identity, write_random_checkpoint
+from calibration.checkpoints.random_weights import (
+    SEED,
+    checkpoint_key,
+    random_weights_identity,
+    write_random_checkpoint,
+)
+from calibration.conversion.store import Artifact, ArtifactStore, converted_key
 from calibration.errors import ArtifactError, AutobackendError, BackendError, ModelError
 from calibration.measurement import Candidate
 from calibration.registry import find
 from calibration.workload import Workload
-from selector.host import HostSpec
+from selector.host.spec import HostSpec
 from selector.identity import converter_of
-from selector.model import ModelSpec
+from selector.model.spec import ModelSpec
 
 _LOG = logging.getLogger("autobackend")
 

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from calibration.cost import Cost, covers, interval
 from calibration.measurement import Agreement, Candidate, Measurement
-from calibration.race import BAND, RATIO_CV
+from calibration.race.decisions import BAND, RATIO_CV
 from calibration.workload import Workload
 
 OBJECTIVES = ("latency", "ttft", "throughput", "memory")

@@ -5,20 +5,22 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 
-from calibration.cache import Cache
+from calibration.cache.cache import Cache
 from calibration.errors import NotCalibrated, UsageError
 from calibration.measurement import Candidate, FailureKind
 from calibration.registry import find
 from calibration.workload import DEFAULT, Workload
-from selector import memo
+from selector import context as memo
+from selector.advice import Advice, calibrate_command
 from selector.answer import Selection, SelectionWarning, Source, Stale
+from selector.demand import Demand
 from selector.evidence import Elsewhere, Evidence, elsewhere, evidence
-from selector.host import HostSpec
+from selector.host.spec import HostSpec
 from selector.identity import identity
-from selector.model import ModelSpec
+from selector.model.spec import ModelSpec
 from selector.ranking import OBJECTIVES, Record, rank, tied
-from selector.rules import Demand, Verdict
-from selector.telling import Telling, all_wrong, calibrate_command, refusal
+from selector.refusals import all_wrong, refusal
+from selector.rules.judge import Verdict
 
 _selections = memo.Memo(1024)
 
@@ -144,7 +146,7 @@ def _choose(
         for label, c in legal.items()
         if label in known.stale
     )
-    told = Telling(
+    told = Advice(
         spec=spec, host=host, demand=demand, pick=pick, source=source, origin=origin, known=known, ranking=ranking
     )
     return Selection(

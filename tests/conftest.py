@@ -7,7 +7,7 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from calibration import lock
+from calibration.supervision import device_lock as lock
 
 HOME = Path(tempfile.mkdtemp(prefix="autobackend-tests-"))
 atexit.register(shutil.rmtree, HOME, ignore_errors=True)

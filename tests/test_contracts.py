@@ -8,15 +8,19 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-WORKER_FILES = ["errors", "workload", "environment", "measurement", "backend", "registry", "checkpoint", "worker"]
-WORKER_SIDE = [
-    *(f"calibration/{name}.py" for name in WORKER_FILES),
-    *sorted(str(path.relative_to(ROOT)) for path in (ROOT / "calibration" / "backends").glob("*.py")),
-]
+CALIBRATION = ROOT / "calibration"
+WORKER_SIDE = sorted(
+    str(path.relative_to(ROOT))
+    for path in (
+        *CALIBRATION.glob("*.py"),
+        *(path for folder in ("worker", "checkpoints", "backends") for path in (CALIBRATION / folder).rglob("*.py")),
+    )
+)
 ENGINES = {
     "ctranslate2", "huggingface_hub", "lmdeploy", "numpy", "onnxruntime", "onnxruntime_genai", "torch", "transformers",
 }  # fmt: skip
-OURS = ["selector", "selector.cli", "calibration.registry", "calibration.worker", "calibration.runner"]
+WORKER = CALIBRATION / "worker" / "main.py"
+OURS = ["selector", "selector.cli", "calibration.registry", "calibration.worker.main", "calibration.race.runner"]
 
 
 @pytest.mark.parametrize("file", WORKER_SIDE)
@@ -37,7 +41,7 @@ def test_everything_that_the_worker_needs_runs_without_our_packages() -> None:
     """In an interpreter without site-packages (-S) and without the folder on its path."""
     code = (
         "import importlib.util, sys\n"
-        f"spec = importlib.util.spec_from_file_location('worker', {str(ROOT / 'calibration' / 'worker.py')!r})\n"
+        f"spec = importlib.util.spec_from_file_location('worker', {str(WORKER)!r})\n"
         "module = importlib.util.module_from_spec(spec)\n"
         "spec.loader.exec_module(module)\n"
         "from calibration.registry import all_backends\n"

@@ -14,10 +14,10 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from calibration.supervisor import Reply, Worker
+from calibration.supervision.supervisor import Reply, Worker
 from calibration.workload import STANDARD
 from selector.cli import main
-from selector.rules import rules_table
+from selector.rules.judge import rules_table
 from selector.selection import choose
 
 README = Path(__file__).resolve().parent.parent / "README.md"

@@ -26,7 +26,7 @@ import time
 from pathlib import Path
 
 from calibration.backend import Backend, Engine, Facts, Generation, Variant
-from calibration.environment import beside_folder
+from calibration.environments.distributions import beside_folder
 
 
 class ToyEngine(Engine):

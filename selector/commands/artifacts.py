@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 import click
 
 from selector.commands.terminal import examples, json_option, show, show_json
-from selector.screen import age, columns, plural, seconds, size
+from selector.screens.text import age, columns, plural, seconds, size
 
 if TYPE_CHECKING:
-    from calibration.artifact import Artifact
+    from calibration.conversion.store import Artifact
 
 KINDS = ("checkpoint", "converted", "reference")
 
@@ -29,7 +29,7 @@ def artifacts() -> None:
 @json_option
 def list_(as_json: bool) -> None:
     """List the artifacts, the newest first."""
-    from calibration.artifact import ArtifactStore
+    from calibration.conversion.store import ArtifactStore
 
     store = ArtifactStore()
     found = store.list()
@@ -67,7 +67,7 @@ def list_(as_json: bool) -> None:
 @json_option
 def prune(older_than: float | None, kinds: tuple[str, ...], model: str | None, gone: bool, as_json: bool) -> None:
     """Delete artifacts that meet every condition given (all without one); what is needed again is made again."""
-    from calibration.artifact import ArtifactStore
+    from calibration.conversion.store import ArtifactStore
 
     def meant(artifact: "Artifact") -> bool:
         return (model is None or artifact.key.get("model") == model) and (not gone or _is_gone(artifact))
@@ -84,7 +84,7 @@ def _is_gone(artifact: "Artifact") -> bool:
 
     Relative paths were of another folder, perhaps: nothing is known of them. Neither of hub ids.
     """
-    from selector.model import shape_names
+    from selector.model.spec import shape_names
 
     name = artifact.key.get("model", "")
     if name.startswith("shape:"):

@@ -51,8 +51,8 @@ def list_(as_json: bool) -> None:
 
 
 def _list(as_json: bool) -> None:
-    from selector.host import HostSpec
-    from selector.screens_backends import backends_json, backends_screen
+    from selector.host.spec import HostSpec
+    from selector.screens.backends import backends_json, backends_screen
 
     found = backends_json(HostSpec.detect())
     if as_json:
@@ -80,8 +80,8 @@ def install(names: tuple[str, ...], python: Path | None, every: bool, device: st
     What is interrupted or fails leaves nothing. Measurements and rules see the new environment from then on.
     """
     from calibration.registry import find
-    from selector.installing import Failed, install_all, install_named
-    from selector.screens_backends import outcome_json, outcome_screen
+    from selector.install.install import Failed, install_all, install_named
+    from selector.screens.backends import outcome_json, outcome_screen
 
     if bool(names) == every:
         raise errors.UsageError("needs either names of backends or --all", "see autobackend backends install --help")
@@ -110,8 +110,8 @@ def remove(name: str) -> None:
     An interpreter that `use` named is not touched, only no longer used.
     """
     from calibration.registry import find
-    from selector import installing
-    from selector.screen import size
+    from selector.install import install as installing
+    from selector.screens.text import size
 
     done = installing.remove(find(name))
     if done.room is not None:
@@ -132,7 +132,7 @@ def remove(name: str) -> None:
 def use(name: str, python: Path | None, default: bool) -> None:
     """Run a backend in an interpreter that is there."""
     from calibration.registry import find
-    from selector import installing
+    from selector.install import install as installing
 
     backend = find(name)
     if python is not None and not default:
@@ -168,7 +168,7 @@ class _Steps:
 
     def event(self, name: str, **fields: Any) -> None:
         """See installing.Reporter."""
-        from selector.screens_backends import plan_screen
+        from selector.screens.backends import plan_screen
 
         match name:
             case "plan":

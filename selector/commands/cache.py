@@ -18,7 +18,7 @@ from selector.commands.terminal import (
     show_json,
     warn,
 )
-from selector.screen import age, columns, decode, output, plural, prefill, rate, shown_cell, size
+from selector.screens.text import age, columns, decode, output, plural, prefill, rate, shown_cell, size
 
 
 @click.group(

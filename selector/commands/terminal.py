@@ -10,7 +10,7 @@ import click
 from calibration.workload import STANDARD
 
 if TYPE_CHECKING:
-    from calibration.cache import Cache
+    from calibration.cache.cache import Cache
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -43,14 +43,14 @@ def show_json(value: Any) -> None:
 
 def across() -> int | None:
     """Where lines are wrapped: at the terminal's width; never for a reader that is a program."""
-    from selector.screen import width
+    from selector.screens.text import width
 
     return width() if sys.stdout.isatty() else None
 
 
 def open_cache(cache: str | None) -> "Cache":
     """The cache that --cache names; that a corrupt one was set aside is said on stderr."""
-    from calibration.cache import Cache
+    from calibration.cache.cache import Cache
 
     return Cache.open(cache, notify=warn)
 

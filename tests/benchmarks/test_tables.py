@@ -9,13 +9,13 @@ from benchmarks.real_model import table as reply_table
 from benchmarks.regret import Case
 from benchmarks.study_report import report
 from calibration.backend import Variant
-from calibration.entry import Entry
 from calibration.measurement import Candidate
+from calibration.supervision.launch_spec import LaunchSpec
 
 
-def entry(backend: str, variant: Variant) -> Entry:
+def entry(backend: str, variant: Variant) -> LaunchSpec:
     candidate = Candidate(backend=backend, variant=variant.name)
-    return Entry(candidate=candidate, variant=variant, python=Path("python"), environment={})
+    return LaunchSpec(candidate=candidate, variant=variant, python=Path("python"), environment={})
 
 
 def test_fidelity_judges_each_figure_by_three_per_cent() -> None:

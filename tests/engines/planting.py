@@ -9,7 +9,8 @@ from typing import Any
 
 from tiny_models import VOCAB, job
 
-from calibration.agreement import (
+from calibration.backend import Backend, Engine, Generation, Rows
+from calibration.check.agreement import (
     GROUPS,
     NEW_TOKENS,
     PROMPT_TOKENS,
@@ -18,9 +19,8 @@ from calibration.agreement import (
     fixed_prompts,
     rounding_of,
 )
-from calibration.backend import Backend, Engine, Generation, Rows
 from calibration.registry import find
-from calibration.worker import _Server
+from calibration.worker.main import _Server
 
 MAX_CONTEXT = 2 * PROMPT_TOKENS[-1] + 2 * NEW_TOKENS
 """A cache that is not cleared holds two prompts."""

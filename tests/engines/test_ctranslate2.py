@@ -16,9 +16,9 @@ from calibration.backend import Engine
 from calibration.backends.ctranslate2 import CTranslate2Backend
 from calibration.measurement import Candidate
 from calibration.workload import DEFAULT
-from selector.host import Device, HostSpec
-from selector.model import ModelSpec
-from selector.planning import entry_of
+from selector.host.spec import Device, HostSpec
+from selector.model.spec import ModelSpec
+from selector.planning.plan import entry_of
 
 BACKEND = CTranslate2Backend()
 pytestmark = [pytest.mark.engine, pytest.mark.filterwarnings("ignore")]

@@ -15,13 +15,13 @@ import pytest
 import tiny_models
 from tiny_models import NEW_TOKENS, VOCAB, asked_prompts, rows, unlike
 
-from calibration import gguf_export
 from calibration.backend import Engine, Generation, Rows
-from calibration.backends.llamacpp import LlamaCppBackend
-from calibration.environment import beside_folder
-from calibration.gguf_converter import pre_tokenizer
+from calibration.backends.llamacpp import export as gguf_export
+from calibration.backends.llamacpp.adapter import LlamaCppBackend
+from calibration.backends.llamacpp.converter import pre_tokenizer
+from calibration.environments.distributions import beside_folder
 from calibration.workload import DEFAULT
-from selector.model import ModelSpec
+from selector.model.spec import ModelSpec
 
 BACKEND = LlamaCppBackend()
 pytestmark = [pytest.mark.engine, pytest.mark.filterwarnings("ignore")]

@@ -10,7 +10,7 @@ import tiny_models
 
 from calibration.backend import Engine, Job
 from calibration.registry import find
-from selector.model import ModelSpec
+from selector.model.spec import ModelSpec
 
 pytestmark = pytest.mark.engine
 OPENVINO = find("openvino")

@@ -11,13 +11,13 @@ import pytest
 import tiny_models
 from planting import Around, EarlyStop, FilledUp, Mute, Plant, StaleCache, SwappedRows, configured, permuted, without
 
-from calibration.agreement import Answers, compare
 from calibration.backend import Engine, StoppedEarly, Variant
+from calibration.check.agreement import Answers, compare
+from calibration.check.tolerance import precision_class
 from calibration.measurement import Agreement, Candidate, OutputVerdict
 from calibration.registry import find
-from calibration.tolerance import precision_class
-from selector.host import HostSpec
-from selector.planning import entry_of
+from selector.host.spec import HostSpec
+from selector.planning.plan import entry_of
 
 pytestmark = [pytest.mark.engine, pytest.mark.filterwarnings("ignore")]
 

@@ -17,7 +17,7 @@ import tiny_models
 
 from calibration.backend import Engine
 from calibration.backends.vllm import VllmBackend
-from selector.host import Device
+from selector.host.spec import Device
 
 BACKEND = VllmBackend()
 PYTHON = os.environ.get("AUTOBACKEND_VLLM_PYTHON", "")

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from calibration.backend import Backend, Engine, Job, Rows
-from calibration.checkpoint import write_random_checkpoint
-from calibration.worker import prompts
+from calibration.checkpoints.random_weights import write_random_checkpoint
+from calibration.worker.prompts import prompts
 
 VOCAB = 320
 PROMPT_TOKENS = 24

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from selector.host import Device, HostSpec, Installation
+from selector.host.spec import Device, HostSpec, Installation
 
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE))

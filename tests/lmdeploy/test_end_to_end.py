@@ -9,11 +9,11 @@ import pytest
 import turbomind_stubs
 from conftest import Checkpoints, Pythons
 
-from calibration.cache import Cache
+from calibration.cache.cache import Cache
 from calibration.measurement import Failure, FailureKind, Measurement, OutputVerdict
 from calibration.registry import all_backends
-from selector.host import HostSpec, Installation
-from selector.planning import Calibration, calibrate
+from selector.host.spec import HostSpec, Installation
+from selector.planning.calibrate import Calibration, calibrate
 from selector.selection import select
 
 pytestmark = [pytest.mark.lmdeploy, pytest.mark.filterwarnings("ignore")]

@@ -7,12 +7,12 @@ import pytest
 from conftest import Checkpoints
 from jobs import a_job
 
-from calibration.agreement import GROUPS, NEW_TOKENS, Answers, compare, fixed_prompts
 from calibration.backend import Engine
 from calibration.backends.pytorch import PyTorch
 from calibration.backends.transformers import TransformersBackend
+from calibration.check.agreement import GROUPS, NEW_TOKENS, Answers, compare, fixed_prompts
 from calibration.measurement import OutputVerdict
-from calibration.worker import _Server
+from calibration.worker.main import _Server
 
 pytestmark = [pytest.mark.lmdeploy, pytest.mark.filterwarnings("ignore")]
 

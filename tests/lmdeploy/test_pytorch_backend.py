@@ -14,8 +14,8 @@ from jobs import a_job, lmdeploy_arguments, open_request
 from calibration.backend import Engine
 from calibration.backends.pytorch import PyTorch
 from calibration.measurement import FailureKind
-from calibration.supervisor import Reply, Trouble, Worker
-from calibration.worker import prompts
+from calibration.supervision.supervisor import Reply, Trouble, Worker
+from calibration.worker.prompts import prompts
 from calibration.workload import Workload
 
 # Warnings of an engine are not ours.

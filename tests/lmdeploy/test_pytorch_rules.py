@@ -11,11 +11,12 @@ from jobs import a_job
 from tiny_checkpoints import FORMATS, WIDE
 
 from calibration.backends.pytorch import FACTS, PyTorch
-from calibration.worker import prompts
+from calibration.worker.prompts import prompts
 from calibration.workload import Workload
-from selector.host import HostSpec
-from selector.model import ModelSpec
-from selector.rules import Demand, judge
+from selector.demand import Demand
+from selector.host.spec import HostSpec
+from selector.model.spec import ModelSpec
+from selector.rules.judge import judge
 
 pytestmark = [pytest.mark.lmdeploy, pytest.mark.filterwarnings("ignore")]
 

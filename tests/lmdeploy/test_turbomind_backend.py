@@ -8,10 +8,10 @@ import tiny_checkpoints
 from conftest import Checkpoints, Pythons
 from jobs import lmdeploy_arguments, open_request
 
-from calibration.agreement import GROUPS, NEW_TOKENS, Answers, compare, fixed_prompts
-from calibration.backends.turbomind import TurboMind
+from calibration.backends.turbomind.adapter import TurboMind
+from calibration.check.agreement import GROUPS, NEW_TOKENS, Answers, compare, fixed_prompts
 from calibration.measurement import FailureKind, OutputVerdict
-from calibration.supervisor import Reply, Trouble, Worker
+from calibration.supervision.supervisor import Reply, Trouble, Worker
 from calibration.workload import Workload
 
 pytestmark = [pytest.mark.lmdeploy, pytest.mark.filterwarnings("ignore")]

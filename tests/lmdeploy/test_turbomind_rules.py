@@ -9,11 +9,12 @@ from conftest import Checkpoints
 from tiny_checkpoints import WIDE
 from turbomind_cases import Case, Outcome, run
 
-from calibration.backends.turbomind import FACTS, TurboMind
+from calibration.backends.turbomind.adapter import FACTS, TurboMind
 from calibration.workload import Workload
-from selector.host import HostSpec
-from selector.model import ModelSpec
-from selector.rules import Demand, judge
+from selector.demand import Demand
+from selector.host.spec import HostSpec
+from selector.model.spec import ModelSpec
+from selector.rules.judge import judge
 
 pytestmark = [pytest.mark.lmdeploy, pytest.mark.filterwarnings("ignore")]
 

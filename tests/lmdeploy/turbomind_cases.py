@@ -137,7 +137,7 @@ def _drive(case: Case) -> dict[str, Any]:
     import turbomind_stubs
 
     from calibration.backend import Job
-    from calibration.backends.turbomind import TurboMind
+    from calibration.backends.turbomind.adapter import TurboMind
 
     turbomind_stubs.set_device(tuple(case.capability))
     checkpoint = _watched_checkpoint()

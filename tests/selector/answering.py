@@ -1,10 +1,11 @@
 """What the tests of select() ask, and of which model and host."""
 
-from calibration.cache import Cache
+from calibration.cache.cache import Cache
 from calibration.measurement import Outcome
 from calibration.registry import all_backends
+from selector.demand import Demand
 from selector.identity import environment_of
-from selector.rules import Demand, judge
+from selector.rules.judge import judge
 from selector.selection import choose
 from tests.selector.launches import (
     model_and_host,

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from calibration.backend import Backend, Engine, Facts, Job, Variant
-from calibration.cache import Cache
-from selector.host import Device, HostSpec, Installation
-from selector.model import ModelSpec
-from selector.quant import QuantFormat
+from calibration.cache.cache import Cache
+from selector.host.spec import Device, HostSpec, Installation
+from selector.model.quant.format import QuantFormat
+from selector.model.spec import ModelSpec
 
 GIB = 1 << 30
 

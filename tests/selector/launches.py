@@ -6,7 +6,7 @@ from itertools import count
 from pathlib import Path
 from types import MappingProxyType
 
-from calibration.environment import POLICY
+from calibration.environments.versions import POLICY
 from calibration.measurement import (
     Agreement,
     Candidate,
@@ -20,9 +20,9 @@ from calibration.measurement import (
 )
 from calibration.registry import all_backends
 from calibration.workload import Workload, grid
-from selector.host import Device, HostSpec, Installation
+from selector.host.spec import Device, HostSpec, Installation
 from selector.identity import environment_of, identity
-from selector.model import ModelSpec
+from selector.model.spec import ModelSpec
 
 DAY = 1_789_000_000.0
 """2026-09-10, when the first launch began."""

@@ -12,15 +12,15 @@ import pytest
 from click.testing import CliRunner, Result
 
 from calibration import errors
-from calibration.artifact import ArtifactStore
-from calibration.cache import Cache
+from calibration.cache.cache import Cache
+from calibration.conversion.store import ArtifactStore
 from calibration.measurement import FailureKind
 from calibration.workload import Workload
-from selector import memo
+from selector import context as memo
 from selector.cli import main
-from selector.host import HostSpec
+from selector.host.spec import HostSpec
 from selector.identity import identity
-from selector.model import ModelSpec
+from selector.model.spec import ModelSpec
 from tests.selector.launches import failure, rounds
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -368,7 +368,7 @@ def test_an_interrupt_is_exit_code_130(tmp_path: Path) -> None:
 
 @pytest.mark.engine
 def test_calibrate_then_select(tmp_path: Path) -> None:
-    from calibration.checkpoint import write_random_checkpoint
+    from calibration.checkpoints.random_weights import write_random_checkpoint
 
     config = json.loads((ModelSpec.read(MODEL).folder / "config.json").read_text())
     small = {"num_hidden_layers": 2, "hidden_size": 32, "intermediate_size": 64, "num_attention_heads": 4}

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from calibration.cache import Cache
+from calibration.cache.cache import Cache
 from calibration.measurement import FailureKind
 from selector import SelectionWarning, select
 from selector.answer import Source

@@ -7,16 +7,18 @@ from pathlib import Path
 
 import pytest
 
-from calibration.cache import Cache
+from calibration.cache.cache import Cache
 from calibration.errors import IllegalBackend, ModelError, NoLegalBackend, NotCalibrated, UsageError
 from calibration.measurement import FailureKind
 from calibration.registry import all_backends
 from calibration.workload import Workload
-from selector import SelectionWarning, explain, memo, select
+from selector import SelectionWarning, explain, select
+from selector import context as memo
 from selector.answer import Source
-from selector.model import ModelSpec
-from selector.rules import Demand, judge
-from selector.screens_select import why
+from selector.demand import Demand
+from selector.model.spec import ModelSpec
+from selector.rules.judge import judge
+from selector.screens.select import why
 from selector.selection import choose
 from tests.selector.answering import CT2, EAGER, HOST, KEY, MODEL, SDPA, SPEC, all_labels, answer, labels, with_versions
 from tests.selector.launches import (
@@ -362,7 +364,7 @@ def test_load_names_the_interpreter_it_would_need(cache: Cache) -> None:
 @pytest.mark.engine
 @pytest.mark.parametrize("label", [SDPA, CT2])
 def test_load_gives_an_engine_that_generates(label: str, tmp_path: Path, cache: Cache) -> None:
-    from calibration.checkpoint import write_random_checkpoint
+    from calibration.checkpoints.random_weights import write_random_checkpoint
 
     config = json.loads((SPEC.folder / "config.json").read_text())
     small = {

@@ -6,15 +6,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from calibration.agreement import Answers
-from calibration.artifact import ArtifactStore
 from calibration.backend import Variant
-from calibration.cache import Cache
-from calibration.entry import Entry, Limits, Subject
-from calibration.launch import Launcher
+from calibration.cache.cache import Cache
+from calibration.check.agreement import Answers
+from calibration.conversion.store import ArtifactStore
+from calibration.launch.launcher import Launcher
+from calibration.launch.reference import reference_of
 from calibration.measurement import Candidate, Identity
-from calibration.reference import reference_of
-from calibration.runner import Silent, Tally, calibrate
+from calibration.race.runner import Silent, Tally, calibrate
+from calibration.supervision.launch_spec import LaunchSpec, Limits, Subject
 from calibration.workload import Workload
 
 CELLS = (Workload(prompt_tokens=4, output_tokens=4), Workload(prompt_tokens=12, output_tokens=4, batch=2))
@@ -29,9 +29,9 @@ def entry(
     lossy: bool = False,
     precision: str = "model",
     **options: Any,
-) -> Entry:
+) -> LaunchSpec:
     """A candidate of the scripted engine with these options."""
-    return Entry(
+    return LaunchSpec(
         candidate=Candidate(backend="scripted", variant=name),
         variant=Variant(name=name, options=options, precision=precision, prepares=prepares, lossy=lossy),
         python=Path(python),
@@ -65,11 +65,11 @@ def subject(folder: Path) -> Subject:
 
 def race(
     folder: Path,
-    *entries: Entry,
+    *entries: LaunchSpec,
     checked: bool = True,
     parameters: int = 0,
     dtype: str = "float32",
-    judge: Entry | None = None,
+    judge: LaunchSpec | None = None,
     cores: int = 1,
     memory_bytes: int = 400 << 20,
     **more: Any,

@@ -1,0 +1,387 @@
+"""llama.cpp: llama-server inside this process (xllamacpp), on GGUF files that are given or converted."""
+
+import http.client
+import json
+import secrets
+import shlex
+import signal
+import sys
+import tempfile
+import threading
+import time
+from array import array
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from calibration.backend import Backend, Engine, Facts, Generation, Job, QuantFact, Rows, Variant
+from calibration.backends.llamacpp import export as gguf_export
+from calibration.backends.llamacpp.export import CONVERTER, CONVERTER_VERSION, PLAIN
+from calibration.environments.distributions import beside_folder
+from calibration.workload import Workload
+
+_DECODERS = frozenset({
+    "ApertusForCausalLM", "ArceeForCausalLM", "BloomForCausalLM", "Cohere2ForCausalLM", "CohereForCausalLM",
+    "Ernie4_5ForCausalLM", "Ernie4_5_MoeForCausalLM", "FalconForCausalLM", "FalconMambaForCausalLM", "GPT2LMHeadModel",
+    "GPTBigCodeForCausalLM", "Gemma2ForCausalLM", "Gemma3ForCausalLM", "GemmaForCausalLM", "GptOssForCausalLM",
+    "GraniteForCausalLM", "GraniteMoeForCausalLM", "Lfm2ForCausalLM", "LlamaForCausalLM", "MPTForCausalLM",
+    "Mamba2ForCausalLM", "MambaForCausalLM", "MistralForCausalLM", "MixtralForCausalLM", "NemotronForCausalLM",
+    "Olmo2ForCausalLM", "OlmoForCausalLM", "OlmoeForCausalLM", "Phi3ForCausalLM", "PhiForCausalLM", "Qwen2ForCausalLM",
+    "Qwen2MoeForCausalLM", "Qwen3ForCausalLM", "Qwen3MoeForCausalLM", "SeedOssForCausalLM", "SmolLM3ForCausalLM",
+    "StableLmForCausalLM", "Starcoder2ForCausalLM",
+})  # fmt: skip
+"""Decoders of the converter's table, each tried as f32 on a small random model against transformers 5.23.0: scores
+within 3e-5, or 0.01 where the activation is GELU, which ggml looks up in a table of float16.
+
+Left out although they are in the table: HunYuan and Glm4, on which the converter fails (AttributeError: it is newer
+than the `gguf` that it brings), Glm, GPTNeoX, FalconH1 and Qwen3Next, which it does not convert from what transformers
+5 reads, and Olmo3 and Exaone4, whose scores are off by 5 at a deviation of 2 where they have a sliding window."""
+
+_IN_FILES = frozenset({
+    "apertus", "arcee", "bloom", "cohere2", "command-r", "ernie4_5", "ernie4_5-moe", "falcon", "lfm2", "mamba2", "mpt",
+    "nemotron", "olmo", "olmoe", "phi2", "seed_oss", "smollm3", "stablelm", "starcoder",
+})  # fmt: skip
+"""general.architecture in .gguf files of those decoders that only llama.cpp's own name tells."""
+
+_ROPE_THETA = frozenset({
+    "FalconForCausalLM", "Gemma2ForCausalLM", "GemmaForCausalLM", "PhiForCausalLM", "StableLmForCausalLM",
+})  # fmt: skip
+"""Architectures whose rope_theta the converter leaves out: llama.cpp takes 10000."""
+
+_NORMALISED_EXPERTS = {"OlmoeForCausalLM": False, "Qwen2MoeForCausalLM": False, "Qwen3MoeForCausalLM": True}
+"""Whether llama.cpp normalises the weights of the chosen experts, whatever norm_topk_prob says (left out: False)."""
+
+_WINDOW_PERIOD = {"Cohere2ForCausalLM": 4, "Gemma2ForCausalLM": 2, "Gemma3ForCausalLM": 6, "GptOssForCausalLM": 2}
+"""Architectures whose sliding window is honoured, in all layers but every n-th, whatever layer_types says."""
+
+_FORMATS = frozenset({
+    "f32", "f16", "bf16", "q4_0", "q4_1", "q5_0", "q5_1", "q8_0", "q2_k", "q2_k_s", "q3_k_s", "q3_k_m", "q3_k_l",
+    "q4_k_s", "q4_k_m", "q5_k_s", "q5_k_m", "q6_k", "iq1_s", "iq1_m", "iq2_xxs", "iq2_xs", "iq2_s", "iq2_m",
+    "iq3_xxs", "iq3_xs", "iq3_s", "iq3_m", "iq4_nl", "iq4_xs", "tq1_0", "tq2_0", "mxfp4", "mixed",
+})  # fmt: skip
+"""File types of llama.cpp's include/llama.h (enum llama_ftype), each of tensor types that its CPU code computes."""
+
+
+class LlamaCppBackend(Backend):
+    """xllamacpp.Server, asked over a port of this host that only this process knows the key of."""
+
+    name = "llamacpp"
+    facts = Facts(
+        title="llama.cpp",
+        url="https://github.com/ggml-org/llama.cpp",
+        package="xllamacpp",
+        requires=("xllamacpp>=2026.10",),
+        prepare_s_per_gib=15.0,
+        install="autobackend backends install llamacpp",
+        # The wheel on PyPI computes on the CPU; those for CUDA, ROCm and Vulkan are in an index of their own (README of
+        # xllamacpp, "Installation").
+        devices=frozenset({"cpu"}),
+        prepare_requires=("gguf>=0.17", "numpy", "sentencepiece", "torch>=2.4", "transformers>=5"),
+        # It brings a module `gguf` that is older and another than PyPI's.
+        beside=(f"{CONVERTER}=={CONVERTER_VERSION}",),
+        cpu_features=frozenset({"avx2"}),
+        leaves_unused=frozenset({"avx512f"}),
+        batching="continuous",
+        architectures=_DECODERS | _IN_FILES,
+        quants=(QuantFact(method="gguf", formats=_FORMATS, source="llama.cpp include/llama.h (enum llama_ftype)"),),
+        dtypes={"cpu": frozenset({"float32", "float16", "bfloat16"})},
+        # "dynamic" is computed as "default", and is the same up to the model's positions. "longrope" is right while
+        # prompts and context are on one side of the original positions: llama.cpp chooses the factors by the latter.
+        rope_types=frozenset({"default", "dynamic", "linear", "llama3", "longrope", "yarn"}),
+        windowed_architectures=frozenset({*_WINDOW_PERIOD, "cohere2"}),
+        order=25,
+        sources=(
+            "xllamacpp 2026.10.11549: get_system_info(), Server",
+            f"{CONVERTER} {CONVERTER_VERSION} conversion/__init__.py (TEXT_MODEL_MAP)",
+            "llama.cpp src/llama-quant.cpp (llama_tensor_get_type, tensor_type_fallback)",
+        ),
+    )
+    variants = (
+        Variant(name="f16", precision="fp16", prepares=True),
+        Variant(name="bf16", precision="bf16", prepares=True),
+        Variant(name="f32", precision="fp32", prepares=True),
+        Variant(name="q8_0", precision="int8", lossy=True, prepares=True),
+        Variant(name="q4_0", precision="int4", lossy=True, prepares=True),
+        Variant(name="q4_k_m", precision="int4", lossy=True, prepares=True),
+        Variant(name="gguf", as_is=True),
+    )
+
+    def fits(self, model: Any, variant: Variant, device: Any = None) -> list[str]:
+        """Also: 16-bit files only of models that they hold exactly, and what converter or graph take for given."""
+        if variant.as_is:
+            return []
+        reasons = []
+        if variant.name == "bf16" and model.dtype != "bfloat16":
+            reasons.append(f"needs a bfloat16 model, or is less precise than it; found {model.dtype}")
+        # float16 has more digits than bfloat16; what it lacks is range, which weights do not use.
+        if variant.name == "f16" and model.dtype not in {"float16", "bfloat16"}:
+            reasons.append(f"needs a 16-bit model, or is less precise than it; found {model.dtype}")
+        return reasons + _taken_for_given(model)
+
+    def prepare(self, job: Job, destination: Path, say: Callable[[str], None]) -> None:
+        """Write model.gguf; what is quantised is converted in the checkpoint's own dtype first."""
+        name = job.variant.name
+        made = destination / "model.gguf"
+        if name in PLAIN:
+            gguf_export.convert(job.model_dir, made, name, say)
+            return
+        with tempfile.TemporaryDirectory(dir=destination, prefix="unquantised-") as scratch:
+            plain = Path(scratch) / "model.gguf"
+            gguf_export.convert(job.model_dir, plain, {"float16": "f16", "bfloat16": "bf16"}.get(job.dtype, "f32"), say)
+            say(f"llamacpp: quantising to {name}")
+            gguf_export.quantise(plain, made, name, job.threads)
+
+    def load(self, job: Job) -> Engine:
+        """Start a server on the file.
+
+        Raises:
+            RuntimeError: llama.cpp cannot load it; its reason is on stderr.
+        """
+        import xllamacpp
+
+        file = job.model_dir
+        if not job.variant.as_is:
+            assert job.artifact_dir is not None  # the caller runs `prepare` for every variant that prepares
+            file = job.artifact_dir / "model.gguf"
+        key = secrets.token_hex()
+        params = _params(job.variant, str(file), job.max_context_tokens, job.max_batch)
+        params.cpuparams.n_threads = params.cpuparams_batch.n_threads = job.threads
+        params.port = 0  # any that is free
+        params.api_keys = [key]
+        params.n_threads_http = 1
+        # Warnings and errors: it writes ten lines a request otherwise.
+        params.verbosity = 2
+        server = xllamacpp.Server(params)
+        if threading.current_thread() is threading.main_thread():
+            # It takes over the signals that Python answers with KeyboardInterrupt.
+            for number in (signal.SIGINT, signal.SIGTERM):
+                signal.signal(number, signal.getsignal(number) or signal.SIG_DFL)
+        return _Server(server, key, job.vocab_size)
+
+    def engine_config(self, variant: Variant, model_dir: str, workload: Workload) -> Any:
+        """An xllamacpp.CommonParams with a slot for each sequence of the workload.
+
+        Its model.path is that of a .gguf file; of another model it is for the user to fill in.
+        """
+        path = model_dir if model_dir.endswith(".gguf") else ""
+        return _params(variant, path, workload.context_tokens, workload.batch)
+
+    def command(self, variant: Variant, model: str, artifact_dir: str | None) -> str:
+        """Serve with llama-server in a Python process (xllamacpp brings no executable), or convert first.
+
+        No command of llama.cpp's is installed that quantises to 4 bits: a calibration does.
+        """
+        if artifact_dir is None and not variant.as_is:
+            if variant.name not in {*PLAIN, "q8_0"}:
+                label = f"{self.name}:{variant.name}"
+                return shlex.join(["autobackend", "calibrate", model, "--backends", label, "--allow-lossy"])
+            converter = str(beside_folder(Path(sys.executable), CONVERTER) / "convert_hf_to_gguf.py")
+            return shlex.join(["python", converter, model, "--outtype", variant.name, "--outfile", "model.gguf"])
+        file = model if variant.as_is else f"{artifact_dir}/model.gguf"
+        float32 = (
+            "params.flash_attn_type = xllamacpp.llama_flash_attn_type.LLAMA_FLASH_ATTN_TYPE_DISABLED; "
+            "params.cache_type_k = params.cache_type_v = xllamacpp.ggml_type.GGML_TYPE_F32; "
+        )
+        program = (
+            "import signal, xllamacpp; params = xllamacpp.CommonParams(); "
+            f"params.model.path = {file!r}; params.port = 8080; {float32 if variant.name == 'f32' else ''}"
+            "server = xllamacpp.Server(params); print(server.listening_address); signal.pause()"
+        )
+        return shlex.join(["python", "-c", program])
+
+
+def _taken_for_given(model: Any) -> list[str]:
+    """What a model's config says otherwise than converter and llama.cpp take it to be."""
+    name, reasons = model.architecture, []
+    try:
+        config = json.loads((Path(model.folder) / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        config = {}
+    if name in _ROPE_THETA and model.rope_theta not in {None, 1e4}:
+        reasons.append(f"needs rope_theta 10000, which llama.cpp takes for {name}; found {model.rope_theta:g}")
+    normalised = bool(config.get("norm_topk_prob", False))
+    taken = _NORMALISED_EXPERTS.get(name, normalised)
+    if normalised is not taken:
+        told = f"needs norm_topk_prob {taken}, which llama.cpp takes for {name}; found {normalised}"
+        reasons.append(told)
+    if name == "Qwen3MoeForCausalLM" and (config.get("mlp_only_layers") or config.get("decoder_sparse_step", 1) != 1):
+        reasons.append("needs experts in every layer to convert; found dense layers among them")
+    if name == "GPT2LMHeadModel" and "n_ctx" not in config:
+        reasons.append("needs n_ctx in config.json to convert; found none")
+    if name in {"Gemma2ForCausalLM", "Gemma3ForCausalLM"}:
+        # Of the 27B models alone, llama.cpp knows that they scale by hidden_size / heads.
+        large = model.layers == {"Gemma2ForCausalLM": 46, "Gemma3ForCausalLM": 62}[name]
+        needed = model.hidden_size // model.heads if large else model.head_dim
+        found = config.get("query_pre_attn_scalar", 256)
+        if found != needed:
+            reasons.append(f"needs query_pre_attn_scalar {needed}, which llama.cpp takes; found {found}")
+    period = _WINDOW_PERIOD.get(name, 0)
+    if period and model.sliding_window:
+        kinds = config.get("layer_types")
+        expected = ["sliding_attention" if (i + 1) % period else "full_attention" for i in range(model.layers)]
+        if kinds != expected if kinds else config.get("sliding_window_pattern", period) != period:
+            reasons.append(f"needs full attention in every layer whose number {period} divides; found other layers")
+    return reasons
+
+
+_SLOT_STEP = 256
+"""llama.cpp makes each slot's context a multiple of it."""
+
+
+def _params(variant: Variant, file: str, context_tokens: int, batch: int) -> Any:
+    """The server's settings: `batch` slots of `context_tokens` each, and nothing kept from one request to the next."""
+    import xllamacpp
+
+    params = xllamacpp.CommonParams()
+    params.model.path = file
+    # A slot that is full ends its sequence, so there is one token more.
+    slot = -(-(context_tokens + 1) // _SLOT_STEP) * _SLOT_STEP
+    params.n_parallel = batch
+    params.n_ctx = slot * batch
+    # Prompts that come together are computed together, and their first tokens are there at once.
+    params.n_batch = max(params.n_batch, slot * batch)
+    params.fit_params = False
+    params.cache_ram_mib = 0
+    params.cache_idle_slots = False
+    params.n_ctx_checkpoints = 0
+    if variant.name == "f32":
+        params.flash_attn_type = xllamacpp.llama_flash_attn_type.LLAMA_FLASH_ATTN_TYPE_DISABLED
+        params.cache_type_k = params.cache_type_v = xllamacpp.ggml_type.GGML_TYPE_F32
+    return params
+
+
+_MOST_SCORED = 1 << 12
+"""Scores come as JSON, 7 microseconds of CPU time each: of a larger vocabulary those of the best tokens are enough."""
+
+
+class _Server(Engine):
+    """A running llama-server.
+
+    Its stream holds back tokens whose text ends within a character and tells neither their ids nor their times, so
+    answers are asked for whole and the server's own clock tells when the first token was there.
+
+    Args:
+        server: xllamacpp.Server.
+        key: what it answers to.
+        vocab_size: the model's.
+    """
+
+    scores_its_steps = True
+
+    def __init__(self, server: Any, key: str, vocab_size: int) -> None:
+        self._server = server
+        self._address = server.listening_address.removeprefix("http://")
+        self._key = key
+        self._vocab_size = vocab_size
+        self._harmless: int | None = None
+        # A server that is closed before its loop has begun waits for ever: the first answer shows that it has.
+        self._ask({"prompt": [0], "n_predict": 1, "cache_prompt": False})
+
+    def generate(self, prompts: Sequence[Sequence[int]], new_tokens: int) -> Generation:
+        """One request with all prompts: each gets a slot, and all start together.
+
+        Should a path meet a token that ends sequences, the batch is timed anew with those forbidden, and the path goes
+        on behind it alone.
+        """
+        answers, arrivals = self._timed(prompts, new_tokens, ignore_eos=False)
+        paths = [list(answer["tokens"]) for answer in answers]
+        if any(len(path) < new_tokens for path in paths):
+            _, arrivals = self._timed(prompts, new_tokens, ignore_eos=True)
+            for prompt, path in zip(prompts, paths, strict=True):
+                self._go_on(prompt, path, new_tokens)
+        return Generation(tokens=tuple(map(tuple, paths)), arrivals=arrivals)
+
+    def score(self, prompt: Sequence[int], continuation: Sequence[int]) -> Rows:
+        """Log-probabilities; each token is decoded on the cache of those before it."""
+        return [
+            self._next_scores([*prompt, *continuation[:given]], cached=given > 0)
+            for given in range(len(continuation) + 1)
+        ]
+
+    def close(self) -> None:
+        self._server = None
+
+    def _go_on(self, prompt: Sequence[int], path: list[int], new_tokens: int) -> None:
+        """Add to a path that met an end until it has `new_tokens`."""
+        while len(path) < new_tokens:
+            [more], _ = self._timed([[*prompt, *path]], new_tokens - len(path), ignore_eos=False)
+            if not more["tokens"]:
+                return
+            path.extend(more["tokens"])
+
+    def _timed(
+        self, prompts: Sequence[Sequence[int]], new_tokens: int, *, ignore_eos: bool
+    ) -> tuple[list[Any], tuple[tuple[float, ...], ...]]:
+        """The answers in the order of the prompts, and arrivals [batch, new_tokens].
+
+        All slots start together: the one that takes longest ends when the answer comes, and by the server's figures the
+        others' first and last tokens came so much before. Those between are spread evenly.
+        """
+        began = time.perf_counter()
+        answers = self._ask(
+            {
+                "prompt": [list(prompt) for prompt in prompts],
+                "n_predict": new_tokens,
+                "ignore_eos": ignore_eos,
+                "cache_prompt": False,
+                "return_tokens": True,
+            }
+        )
+        end = time.perf_counter() - began
+        answers = sorted(answers if isinstance(answers, list) else [answers], key=lambda a: int(a["index"]))
+        decode_s = [answer["timings"]["predicted_ms"] / 1e3 for answer in answers]
+        busy_s = [
+            answer["timings"]["prompt_ms"] / 1e3 + decode for answer, decode in zip(answers, decode_s, strict=True)
+        ]
+        arrivals = []
+        for decode, busy in zip(decode_s, busy_s, strict=True):
+            last = end - (max(busy_s) - busy)
+            step = decode / max(1, new_tokens - 1)
+            arrivals.append(tuple(last - step * left for left in reversed(range(new_tokens))))
+        return answers, tuple(arrivals)
+
+    def _next_scores(self, tokens: Sequence[int], *, cached: bool) -> "array[float]":
+        """Log-probabilities [vocab] of the token after `tokens`, before any sampling; -inf beyond the best ones."""
+        tried = range(self._vocab_size) if self._harmless is None else (self._harmless,)
+        for forced in tried:
+            # A token whose text is no whole character comes without probabilities: one that has some is forced.
+            answer = self._ask(
+                {
+                    "prompt": list(tokens),
+                    "n_predict": 1,
+                    "n_probs": min(self._vocab_size, _MOST_SCORED),
+                    "post_sampling_probs": False,
+                    "logit_bias": [[forced, 1e4]],
+                    "id_slot": 0,
+                    "cache_prompt": cached,
+                }
+            )
+            if found := answer.get("completion_probabilities"):
+                self._harmless = forced
+                row = array("f", [float("-inf")]) * self._vocab_size
+                for scored in found[0]["top_logprobs"]:
+                    row[scored["id"]] = scored["logprob"]
+                return row
+        raise RuntimeError("llama-server gave no probabilities for any token")
+
+    def _ask(self, request: dict[str, Any]) -> Any:
+        """POST /completion.
+
+        Raises:
+            RuntimeError: the server's own reason.
+        """
+        body = json.dumps({"temperature": 0.0, "top_k": 1, "samplers": ["top_k"], **request})
+        connection = http.client.HTTPConnection(self._address)
+        try:
+            connection.request(
+                "POST",
+                "/completion",
+                body.encode(),
+                {"Content-Type": "application/json", "Authorization": f"Bearer {self._key}"},
+            )
+            answer = json.loads(connection.getresponse().read())
+        finally:
+            connection.close()
+        if "error" in answer:
+            raise RuntimeError(f"llama-server: {answer['error'].get('message', answer['error'])}")
+        return answer

@@ -1,0 +1,308 @@
+"""OpenVINO GenAI: a graph traced from a transformers model, run by Intel's CPU plugin with either of its schedulers."""
+
+import json
+import shlex
+import time
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from calibration.backend import Backend, Engine, Facts, Generation, Job, QuantFact, Rows, StoppedEarly, Variant
+from calibration.workload import Workload
+
+_TRIED = "a small random model of each against transformers 5.23.0, with openvino-genai 2026.4.1"
+
+_DECODERS = frozenset({
+    "ApertusForCausalLM", "ArceeForCausalLM", "BioGptForCausalLM", "CodeGenForCausalLM", "Cohere2ForCausalLM",
+    "CohereForCausalLM", "CwmForCausalLM", "DeepseekV2ForCausalLM", "DeepseekV3ForCausalLM", "DiffLlamaForCausalLM",
+    "DogeForCausalLM", "Dots1ForCausalLM", "Ernie4_5ForCausalLM", "Ernie4_5_MoeForCausalLM", "Exaone4ForCausalLM",
+    "ExaoneMoeForCausalLM", "FalconForCausalLM", "FlexOlmoForCausalLM", "GPT2LMHeadModel", "GPTBigCodeForCausalLM",
+    "GPTJForCausalLM", "GPTNeoForCausalLM", "GPTNeoXForCausalLM", "Gemma2ForCausalLM", "Gemma3ForCausalLM",
+    "GemmaForCausalLM", "Glm4ForCausalLM", "Glm4MoeForCausalLM", "GlmForCausalLM", "GraniteForCausalLM",
+    "GraniteMoeForCausalLM", "GraniteMoeSharedForCausalLM", "HeliumForCausalLM", "HunYuanDenseV1ForCausalLM",
+    "HunYuanMoEV1ForCausalLM", "LlamaForCausalLM", "MiniMaxM2ForCausalLM", "Ministral3ForCausalLM",
+    "MinistralForCausalLM", "MistralForCausalLM", "MixtralForCausalLM", "NanoChatForCausalLM", "NemotronForCausalLM",
+    "OPTForCausalLM", "Olmo2ForCausalLM", "Olmo3ForCausalLM", "OlmoForCausalLM", "OlmoeForCausalLM",
+    "PersimmonForCausalLM", "Phi3ForCausalLM", "PhiForCausalLM", "PhimoeForCausalLM", "Qwen2ForCausalLM",
+    "Qwen2MoeForCausalLM", "Qwen3ForCausalLM", "Qwen3MoeForCausalLM", "SeedOssForCausalLM", "SmolLM3ForCausalLM",
+    "SolarOpenForCausalLM", "StableLmForCausalLM", "Starcoder2ForCausalLM", "VaultGemmaForCausalLM", "XGLMForCausalLM",
+    "YoutuForCausalLM",
+})  # fmt: skip
+"""Experts are traced in a form of ours (openvino_export): transformers' own need aten::histc, which OpenVINO lacks."""
+
+_PLAIN_ATTENTION = frozenset({
+    "CodeGenForCausalLM", "GPTJForCausalLM", "GPTNeoForCausalLM", "Gemma2ForCausalLM", "VaultGemmaForCausalLM",
+    "XGLMForCausalLM",
+})  # fmt: skip
+"""Without scaled_dot_product_attention in transformers, and so not for paged attention."""
+
+_UNPAGED = frozenset({
+    "DeepseekV2ForCausalLM", "DeepseekV3ForCausalLM", "DiffLlamaForCausalLM", "YoutuForCausalLM",
+})  # fmt: skip
+"""Whose attention the pipeline cannot rewrite as paged attention: "Model references undeclared parameters"."""
+
+_GGUF_ARCHITECTURES = frozenset({"LlamaForCausalLM", "Qwen3ForCausalLM"})
+"""Of the reader's three (src/cpp/src/gguf_utils of openvino.genai); Qwen2 has biases, which it gets wrong."""
+_GGUF_FORMATS = frozenset({"f16", "q4_0", "q8_0"})
+"""Of Q4_1 it rounds each group's least value to a whole number of steps (make_int4_weights): another model."""
+
+_GRAPH = "openvino_model.xml"
+
+
+def _variant(name: str, precision: str, scheduler: str, **more: Any) -> Variant:
+    options: dict[str, Any] = {"ATTENTION_BACKEND": scheduler}
+    if precision == "fp32":
+        options["KV_CACHE_PRECISION"] = options["INFERENCE_PRECISION_HINT"] = "f32"
+    elif precision in {"fp16", "model"} or scheduler == "SDPA":
+        # The default, u8, is lossy; and without paging it answers the first batch that is larger than those before it
+        # wrongly, from the second token on (2026.4.1: small random models, one prompt, then two).
+        options["KV_CACHE_PRECISION"] = "f16"
+    batching = "continuous" if scheduler == "PA" else "static"
+    return Variant(name=name, precision=precision, options=options, batching=batching, **more)
+
+
+class OpenVinoBackend(Backend):
+    """openvino_genai.LLMPipeline on a graph that openvino_export traced."""
+
+    name = "openvino"
+    facts = Facts(
+        title="OpenVINO GenAI",
+        url="https://github.com/openvinotoolkit/openvino.genai",
+        package="openvino-genai",
+        requires=("openvino-genai>=2026.1", "openvino>=2026.1", "numpy>=1.26"),
+        prepare_requires=("nncf>=3", "torch>=2.4", "transformers>=5"),
+        prepare_s_per_gib=40.0,
+        install="autobackend backends install openvino",
+        # Its GPU plugin is for Intel's GPUs, which accelerators.py does not look for.
+        devices=frozenset({"cpu"}),
+        batching="continuous",
+        architectures=_DECODERS,
+        quants=(
+            QuantFact(
+                method="gguf",
+                formats=_GGUF_FORMATS,
+                architectures=_GGUF_ARCHITECTURES,
+                source="openvino.genai 2026.4 docs, GGUF reader; " + _TRIED,
+            ),
+        ),
+        # The tracer freezes what `dynamic` and `longrope` choose by the length of the text.
+        rope_types=frozenset({"default", "linear", "llama3", "yarn"}),
+        # It unpacks them while it compiles the graph: 2.6 GiB at the peak for 0.5 B parameters in fp16.
+        widened_without={"fp16": frozenset({"amx_bf16", "avx512_bf16", "avx512_fp16", "bf16", "fp16"})},
+        overhead_bytes=1 << 30,
+        order=35,
+        sources=("openvino.genai 2026.4.1 src/cpp/src/llm/pipeline.cpp", _TRIED),
+    )
+    variants = (
+        _variant("fp16-pa", "fp16", "PA", prepares=True, prepared_as="fp16"),
+        _variant("fp16-sdpa", "fp16", "SDPA", prepares=True, prepared_as="fp16"),
+        _variant("fp32-pa", "fp32", "PA", prepares=True, prepared_as="fp32"),
+        _variant("fp32-sdpa", "fp32", "SDPA", prepares=True, prepared_as="fp32"),
+        _variant("int8-pa", "int8", "PA", lossy=True, prepares=True, prepared_as="int8"),
+        _variant("int8-sdpa", "int8", "SDPA", lossy=True, prepares=True, prepared_as="int8"),
+        _variant("int4-pa", "int4", "PA", lossy=True, prepares=True, prepared_as="int4"),
+        _variant("int4-sdpa", "int4", "SDPA", lossy=True, prepares=True, prepared_as="int4"),
+        _variant("gguf-pa", "model", "PA", as_is=True),
+        _variant("gguf-sdpa", "model", "SDPA", as_is=True),
+    )
+
+    def fits(self, model: Any, variant: Variant, device: Any = None) -> list[str]:
+        """Paged attention knows plain causal masks alone; what it makes of others is wrong without a word."""
+        reasons = []
+        if variant.precision in {"fp16", "fp32"} and (variant.precision == "fp32") != (model.dtype == "float32"):
+            kind = "float32" if variant.precision == "fp32" else "16-bit"
+            reasons.append(f"needs a {kind} model, whose weights it holds as they are; found {model.dtype}")
+        paged = variant.options["ATTENTION_BACKEND"] == "PA"
+        if paged and model.architecture in _PLAIN_ATTENTION:
+            reasons.append(f"needs scaled_dot_product_attention for paged attention; found {model.architecture}")
+        if paged and model.architecture in _UNPAGED:
+            reasons.append(f"needs attention that can be rewritten as paged attention; found {model.architecture}")
+        if model.architecture == "FalconForCausalLM" and _alibi(model):
+            reasons.append("needs rotary embedding to trace a Falcon; found alibi")
+        window = model.sliding_window
+        if window is not None and (paged or variant.as_is) and not window >= model.max_position > 0:
+            where = "paged attention" if paged else "its GGUF reader"
+            reasons.append(f"needs plain causal masks for {where}; found a sliding window of {window}")
+        if variant.as_is and model.rope_type not in {"default", "none"}:
+            reasons.append(f"needs plain rotary embedding for its GGUF reader; found {model.rope_type}")
+        return reasons
+
+    def prepare(self, job: Job, destination: Path, say: Callable[[str], None]) -> None:
+        """Trace the model, compress its weights where the variant says so, write the graph."""
+        from calibration.backends.openvino import export as openvino_export
+
+        config = json.loads((job.model_dir / "config.json").read_text(encoding="utf-8"))
+        eager = bool(_PLAIN_ATTENTION.intersection(config.get("architectures") or ()))
+        graph = openvino_export.export(job.model_dir, eager=eager, trust_remote_code=job.trust_remote_code, say=say)
+        if job.variant.lossy:
+            say(f"openvino: compressing the weights to {job.variant.precision}")
+            graph = openvino_export.compressed(graph, job.variant.precision)
+        openvino_export.save(graph, job.model_dir, destination, halve=job.variant.precision != "fp32")
+
+    def load(self, job: Job) -> Engine:
+        """Load the graph, or the .gguf file, into a pipeline."""
+        import openvino_genai
+
+        if job.variant.as_is:
+            place = job.model_dir
+        else:
+            assert job.artifact_dir is not None  # the caller runs `prepare` for every variant that prepares
+            place = job.artifact_dir
+        properties = _properties(job.variant, job.threads)
+        more: dict[str, Any] = {}
+        if job.variant.options["ATTENTION_BACKEND"] == "PA":
+            more["scheduler_config"] = _scheduler(job.max_context_tokens * job.max_batch)
+        graph = place / _GRAPH if job.variant.options["ATTENTION_BACKEND"] == "SDPA" and place.is_dir() else None
+        plain = {name: value for name, value in properties.items() if name != "ATTENTION_BACKEND"}
+        return _Pipeline(partial(openvino_genai.LLMPipeline, str(place), "CPU", **properties, **more), graph, plain)
+
+    def engine_config(self, variant: Variant, model_dir: str, workload: Workload) -> dict[str, Any]:
+        """Properties for LLMPipeline."""
+        return dict(variant.options)
+
+    def command(self, variant: Variant, model: str, artifact_dir: str | None) -> str:
+        """OpenVINO GenAI has no server: answer one line of text; the tokenizer is transformers' own.
+
+        A graph comes from openvino_export, so a calibration makes it.
+        """
+        if artifact_dir is None and not variant.as_is:
+            lossy = ["--allow-lossy"] if variant.lossy else []
+            return shlex.join(["autobackend", "calibrate", model, "--backends", f"{self.name}:{variant.name}", *lossy])
+        options = ", ".join(f"{key}={value!r}" for key, value in variant.options.items())
+        program = (
+            "import openvino as ov, openvino_genai as og; "
+            "from transformers import AutoTokenizer; "
+            f"words = AutoTokenizer.from_pretrained({model!r}); "
+            "given = words(input('prompt: '), return_tensors='np'); "
+            f"pipe = og.LLMPipeline({artifact_dir or model!r}, 'CPU', {options}); "
+            "asked = og.TokenizedInputs(ov.Tensor(given['input_ids']), ov.Tensor(given['attention_mask'])); "
+            "made = pipe.generate(asked, og.GenerationConfig(max_new_tokens=128)); "
+            "print(words.decode(made.tokens[0]))"
+        )
+        return shlex.join(["python", "-c", program])
+
+
+def _alibi(model: Any) -> bool:
+    try:
+        return bool(json.loads((Path(model.folder) / "config.json").read_text(encoding="utf-8")).get("alibi"))
+    except (OSError, ValueError):
+        return False
+
+
+class _Pipeline(Engine):
+    """A loaded pipeline.
+
+    Args:
+        make: gives an openvino_genai.LLMPipeline.
+        graph: the file of the graph, where what the pipeline runs can be asked for its scores: with paged attention the
+            pipeline rewrites the graph, and a .gguf file has none.
+        properties: what the graph is compiled with.
+    """
+
+    def __init__(self, make: Callable[[], Any], graph: Path | None, properties: Mapping[str, Any]) -> None:
+        self._make = make
+        self._pipeline: Any = make()
+        self._graph = graph
+        self._properties = properties
+        self._request: Any = None
+
+    def generate(self, prompts: Sequence[Sequence[int]], new_tokens: int) -> Generation:
+        import numpy as np
+        import openvino
+        import openvino_genai
+
+        if self._pipeline is None:
+            self._request = None
+            self._pipeline = self._make()
+        wanted = openvino_genai.GenerationConfig()
+        wanted.max_new_tokens = new_tokens
+        wanted.ignore_eos = True
+        wanted.do_sample = False
+        wanted.apply_chat_template = False
+        began = time.perf_counter()
+        given = np.array(prompts, dtype=np.int64)
+        asked = openvino_genai.TokenizedInputs(openvino.Tensor(given), openvino.Tensor(np.ones_like(given)))
+        made = self._pipeline.generate(asked, wanted)
+        tokens = tuple(tuple(int(token) for token in row) for row in made.tokens)
+        steps = _arrivals(made.perf_metrics, new_tokens, began)
+        return Generation(tokens=tokens, arrivals=(steps,) * len(prompts))
+
+    def score(self, prompt: Sequence[int], continuation: Sequence[int]) -> Rows | None:
+        """Through the graph that the pipeline compiles, step by step; with paged attention there is no such graph.
+
+        The pipeline goes meanwhile: beside it the graph would double the memory that the candidate is said to need.
+        """
+        import numpy as np
+        import openvino
+
+        if self._graph is None:
+            return None
+        if self._request is None:
+            self._pipeline = None
+            core = openvino.Core()
+            graph = core.read_model(self._graph)
+            _score_last_only(graph)
+            self._request = core.compile_model(graph, "CPU", self._properties).create_infer_request()
+        self._request.reset_state()
+        rows: list[Any] = []
+        past = 0
+        for given in ([*prompt], *([token] for token in continuation)):
+            whole = past + len(given)
+            made = self._request.infer(
+                {
+                    "input_ids": np.array([given], dtype=np.int64),
+                    "attention_mask": np.ones((1, whole), dtype=np.int64),
+                    "position_ids": np.arange(past, whole, dtype=np.int64)[None],
+                    "beam_idx": np.zeros(1, dtype=np.int32),
+                }
+            )
+            rows.append(np.array(made["logits"][0, -1], dtype=np.float32))
+            past = whole
+        return rows
+
+
+_AFTER_HEAD = frozenset({"Add", "Convert", "Divide", "Multiply", "Tanh", "Transpose"})
+"""What may stand between the head's product and the scores: a bias, a softcap."""
+
+
+def _score_last_only(graph: Any) -> None:
+    """Let the head see the last position alone, as the pipeline does: a long prompt's scores would fill gigabytes."""
+    import openvino
+
+    node = graph.output("logits").get_node().input_value(0).get_node()
+    while node.get_type_name() in _AFTER_HEAD:
+        node = node.input_value(0).get_node()
+    if node.get_type_name() == "MatMul":
+        last = openvino.opset13.slice(node.input_value(0), [-1], [1 << 62], [1], [1])
+        node.input(0).replace_source_output(last.output(0))
+        graph.validate_nodes_and_infer_types()
+
+
+def _properties(variant: Variant, threads: int) -> dict[str, Any]:
+    # The process is bound to its cores already; the plugin's own binding would look at the whole machine.
+    return {**variant.options, "INFERENCE_NUM_THREADS": threads, "ENABLE_CPU_PINNING": False}
+
+
+def _scheduler(tokens: int) -> Any:
+    """No prefix cache, whose hits would pass for a fast prefill; whole prompts in one step, as the default has it."""
+    import openvino_genai
+
+    wanted = openvino_genai.SchedulerConfig()
+    wanted.enable_prefix_caching = False
+    wanted.max_num_batched_tokens = max(256, tokens)
+    return wanted
+
+
+def _arrivals(metrics: Any, new_tokens: int, began: float) -> tuple[float, ...]:
+    """Seconds since the call at which each step's tokens were there, by the pipeline's own record.
+
+    It notes milliseconds of the steady clock, which on Linux is the one that time.perf_counter reads.
+
+    Raises:
+        StoppedEarly: it made another number of steps.
+    """
+    times = [float(t) for t in metrics.raw_metrics.m_new_token_times]
+    if len(times) != new_tokens:
+        raise StoppedEarly(f"asked for {new_tokens} tokens; the pipeline made {len(times)} steps")
+    return tuple(t / 1e3 - began for t in times)

@@ -1,0 +1,243 @@
+"""A transformers model as a stateful OpenVINO graph, as openvino_genai.LLMPipeline wants it, without optimum-intel."""
+
+import itertools
+import warnings
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+_BATCH, _PAST, _NEW = 2, 4, 3
+"""Sizes of the example that is traced; all different, and none is 1, so that the tracer keeps them apart."""
+
+
+def export(model_dir: Path, *, eager: bool, trust_remote_code: bool, say: Callable[[str], None]) -> Any:
+    """Trace the model's step and make its key-value cache the graph's own state.
+
+    Args:
+        model_dir: Hugging Face folder.
+        eager: trace plain attention instead of scaled_dot_product_attention, for models that lack the latter; such a
+            graph cannot be run with paged attention.
+
+    Returns:
+        openvino.Model with inputs input_ids, attention_mask and position_ids [batch, tokens] and beam_idx [batch], and
+        the output logits [batch, tokens, vocab].
+    """
+    import openvino
+    import torch
+    from transformers import AutoModelForCausalLM
+    from transformers.integrations.moe import ALL_EXPERTS_FUNCTIONS
+
+    torch.set_grad_enabled(False)
+    ALL_EXPERTS_FUNCTIONS.register("openvino", _experts)
+    model: Any = AutoModelForCausalLM
+    model = model.from_pretrained(
+        model_dir,
+        dtype=torch.float32,
+        attn_implementation="eager" if eager else "sdpa",
+        experts_implementation="openvino",
+        trust_remote_code=trust_remote_code,
+    ).eval()
+    sizes = _cache_sizes(model)
+    say(f"openvino: tracing {type(model).__name__}, {len(sizes)} layers with a cache")
+    past = [
+        torch.zeros(_BATCH, heads, _PAST, width) for layer in sizes for heads, width in (layer["key"], layer["value"])
+    ]
+    whole = _PAST + _NEW
+    example = (
+        torch.ones(_BATCH, _NEW, dtype=torch.long),
+        torch.ones(_BATCH, whole, dtype=torch.long),
+        torch.arange(_PAST, whole)[None].repeat(_BATCH, 1),
+        *past,
+    )
+    with warnings.catch_warnings():
+        # Tracing is deprecated, and warns of every branch that depends on a tensor's size.
+        warnings.simplefilter("ignore")
+        graph = openvino.convert_model(_step(model, len(sizes)), example_input=example)
+    del model
+    _name(graph, sizes)
+    _make_stateful(graph, sizes)
+    return graph
+
+
+def save(graph: Any, model_dir: Path, destination: Path, *, halve: bool) -> None:
+    """Write the graph beside the model's config.json.
+
+    Args:
+        halve: write weights that are still floats in fp16.
+    """
+    import openvino
+
+    openvino.save_model(graph, destination / "openvino_model.xml", compress_to_fp16=halve)
+    for name in ("config.json", "generation_config.json"):
+        if (model_dir / name).is_file():
+            (destination / name).write_text((model_dir / name).read_text(encoding="utf-8"), encoding="utf-8")
+
+
+def _cache_sizes(model: Any) -> list[dict[str, tuple[int, int]]]:
+    """For each layer: heads and width of its keys and of its values.
+
+    Raises:
+        ValueError: a layer keeps something else than keys and values.
+    """
+    import torch
+
+    cache = model(torch.ones(1, 2, dtype=torch.long), use_cache=True).past_key_values
+    layers = getattr(cache, "layers", [])
+    if not layers or any(getattr(layer, "keys", None) is None for layer in layers):
+        raise ValueError(f"{type(model).__name__} keeps another state than keys and values")
+    return [
+        {part: (int(t.shape[1]), int(t.shape[3])) for part, t in (("key", layer.keys), ("value", layer.values))}
+        for layer in layers
+    ]
+
+
+def _experts(module: Any, hidden: Any, chosen: Any, weights: Any) -> Any:
+    """All experts on all tokens, of which OpenVINO computes the chosen ones alone.
+
+    It turns products with every expert into GatherMatmul where repetition, products, sum and scattered weights stand
+    exactly like this (its pass ConvertTiledMoeBlockTo3GatherMatmuls), and would compute all of them otherwise.
+
+    Args:
+        module: experts of transformers, with gate_up_proj [experts, 2 width, hidden] and down_proj.
+        hidden: [tokens, hidden].
+        chosen: numbers of experts [tokens, chosen].
+        weights: theirs, [tokens, chosen].
+
+    Returns:
+        [tokens, hidden].
+
+    Raises:
+        ValueError: experts of another form.
+    """
+    import torch
+
+    if module.has_bias or module.is_transposed or not (module.has_gate and module.is_concatenated):
+        raise ValueError(f"needs experts of gate, up and down projection without bias; found {type(module).__name__}")
+    count, size = module.num_experts, hidden.shape[-1]
+    width = module.down_proj.shape[2]
+    gates, ups = module.gate_up_proj[:, :width], module.gate_up_proj[:, width:]
+    tokens = hidden.reshape(-1, size)
+    repeated = tokens.repeat(count, 1).view(count, -1, size)
+    gated = module.act_fn(torch.bmm(repeated, gates.transpose(1, 2))) * torch.bmm(repeated, ups.transpose(1, 2))
+    made = torch.bmm(gated, module.down_proj.transpose(1, 2)).view(count, 1, -1, size)
+    shares = torch.zeros(tokens.shape[0], count).scatter(1, chosen, weights)
+    return (made * shares.transpose(0, 1).reshape(count, 1, -1).unsqueeze(-1)).sum(dim=0).view(-1, size)
+
+
+def _step(model: Any, layers: int) -> Any:
+    """The model as a function of tensors alone: ids, mask, positions and the cache in; logits and the cache out."""
+    import torch
+    from transformers import DynamicCache
+    from transformers.cache_utils import DynamicLayer
+
+    config = model.config.get_text_config()
+    kinds = set(getattr(config, "layer_types", None) or ())
+    window: Any = getattr(config, "sliding_window", None)
+    lowest = torch.finfo(torch.float32).min
+
+    class Deadline(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.model = model
+
+        def forward(self, input_ids: Any, attention_mask: Any, position_ids: Any, *past: Any) -> tuple[Any, ...]:
+            cache: Any = DynamicCache()
+            make: Any = DynamicLayer
+            cache.layers = [make() for _ in range(layers)]
+            for layer, keys, values in zip(cache.layers, past[::2], past[1::2], strict=True):
+                layer.lazy_initialization(keys, values)
+                layer.keys, layer.values, layer.is_initialized = keys, values, True
+            made = self.model(
+                input_ids=input_ids,
+                attention_mask=self.masks(input_ids.shape[1], attention_mask),
+                position_ids=position_ids,
+                past_key_values=cache,
+                use_cache=True,
+            )
+            kept = [tensor for layer in made.past_key_values.layers for tensor in (layer.keys, layer.values)]
+            return (made.logits, *kept)
+
+        def masks(self, new: int, attention_mask: Any) -> Any:
+            """What is added to attention scores [batch, 1, new, all], by kind of layer where there are several."""
+            whole = attention_mask.shape[1]
+            query, key = torch.arange(whole - new, whole).view(new, 1), torch.arange(whole).view(1, whole)
+            causal = key <= query
+
+            def added(seen: Any) -> Any:
+                visible = seen.unsqueeze(0) & (attention_mask[:, None, :] > 0)
+                return torch.where(visible, 0.0, lowest).unsqueeze(1)
+
+            if "sliding_attention" in kinds:
+                return {
+                    "full_attention": added(causal),
+                    "sliding_attention": added(causal & (key > query - window)),
+                }
+            # Without kinds of layers a window is every layer's (Mistral, Phi-3).
+            return added(causal & (key > query - window)) if window and not kinds else added(causal)
+
+    return Deadline()
+
+
+def _name(graph: Any, sizes: Sequence[dict[str, tuple[int, int]]]) -> None:
+    """Give inputs and outputs the names that the pipeline looks for, and free their shapes."""
+    import openvino
+
+    parts = [(number, part) for number in range(len(sizes)) for part in ("key", "value")]
+    names = ["input_ids", "attention_mask", "position_ids", *(f"past_key_values.{n}.{part}" for n, part in parts)]
+    shapes: list[list[int]] = [[-1, -1]] * 3
+    for number, part in parts:
+        heads, width = sizes[number][part]
+        shapes.append([-1, heads, -1, width])
+    for port, name, shape in zip(graph.inputs, names, shapes, strict=True):
+        port.get_tensor().set_names({name})
+        port.get_node().set_friendly_name(name)
+        port.get_node().set_partial_shape(openvino.PartialShape(shape))
+    for port, name in zip(graph.outputs, ["logits", *(f"present.{n}.{part}" for n, part in parts)], strict=True):
+        port.get_tensor().set_names({name})
+    graph.validate_nodes_and_infer_types()
+
+
+def _make_stateful(graph: Any, sizes: Sequence[dict[str, tuple[int, int]]]) -> None:
+    """Turn the cache's inputs and outputs into state that begins empty and follows beam_idx."""
+    import numpy as np
+    import openvino
+    from openvino import opset13 as ops
+    from openvino._offline_transformations import apply_make_stateful_transformation
+
+    beams = ops.parameter(openvino.PartialShape([-1]), openvino.Type.i32, name="beam_idx")
+    beams.output(0).get_tensor().set_names({"beam_idx"})
+    pasts = [port.get_node() for port in graph.inputs[3:]]
+    graph.add_parameters([beams])
+    first_axis = ops.constant(0, dtype=np.int64)
+    for past in pasts:
+        readers = list(past.output(0).get_target_inputs())
+        chosen = ops.gather(past, beams, first_axis)
+        for reader in readers:
+            reader.replace_source_output(chosen.output(0))
+    graph.validate_nodes_and_infer_types()
+    pairs = itertools.product(range(len(sizes)), ("key", "value"))
+    apply_make_stateful_transformation(graph, {f"past_key_values.{n}.{p}": f"present.{n}.{p}" for n, p in pairs})
+    ids = next(port for port in graph.inputs if "input_ids" in port.get_names())
+    batch = ops.gather(ops.shape_of(ids, output_type="i64"), ops.constant([0], dtype=np.int64), first_axis)
+    for node in graph.get_ops():
+        if node.get_type_name() == "ReadValue":
+            shape = node.get_output_partial_shape(0)
+            sizes_of = [ops.constant([n], dtype=np.int64) for n in (shape[1].get_length(), 0, shape[3].get_length())]
+            empty = ops.concat([batch, *sizes_of], 0)
+            node.set_arguments([ops.broadcast(ops.constant(0.0, dtype=np.float32), empty)])
+    graph.validate_nodes_and_infer_types()
+
+
+def compressed(graph: Any, precision: str) -> Any:
+    """The graph with int8 or int4 weights, as NNCF compresses language models; embeddings and head stay in int8.
+
+    int4 has groups of 128, or as many as divide a row (64 of SmolLM's 576); a row without groups of 32 stays in int8.
+    """
+    import nncf
+
+    if precision == "int8":
+        return nncf.compress_weights(graph, mode=nncf.CompressWeightsMode.INT8_ASYM)
+    fallback = nncf.AdvancedCompressionParameters(group_size_fallback_mode=nncf.GroupSizeFallbackMode.ADJUST)
+    return nncf.compress_weights(
+        graph, mode=nncf.CompressWeightsMode.INT4_ASYM, group_size=128, ratio=1.0, advanced_parameters=fallback
+    )

@@ -1,0 +1,1 @@
+"""The calibration cache: every launch that was ever made, in SQLite or another database."""

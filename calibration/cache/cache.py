@@ -1,0 +1,347 @@
+"""The calibration cache: every launch of every calibration, in SQLite through SQLAlchemy.
+
+Lookups in an SQLite file go through the standard library's driver, the one that SQLAlchemy uses too (sqlite_file.py):
+`select` answers in a fresh process, where importing SQLAlchemy would take longer than all the rest. Writing, migrating,
+and other databases, named by a URL, are SQLAlchemy's (statements.py). The export format is described in exchange.py.
+"""
+
+import os
+import sqlite3
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self, TextIO, TypeVar
+
+from calibration.cache import exchange, statements
+from calibration.cache import launch_rows as rows
+from calibration.cache.sqlite_file import VERSION, SQLiteFile, corrupt, refuse_newer
+from calibration.errors import CacheError, UsageError
+from calibration.measurement import Outcome
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection, Engine
+
+T = TypeVar("T")
+
+_SELECT = f"SELECT {', '.join(rows.COLUMNS)} FROM launches"  # noqa: S608 - constants
+_ORDER = "ORDER BY started_at, run_id"
+_KEY = "architecture = :architecture AND quant = :quant AND device = :device"
+_MALFORMED = (ValueError, TypeError, KeyError, UsageError)
+
+_outcome = lru_cache(2048)(rows.outcome)
+"""Keyed by the whole row, so never out of date: repeated lookups skip the parsing."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Imported:
+    """What an import did."""
+
+    added: int
+    duplicates: int
+    """Launches that were there already."""
+    bad: tuple[exchange.BadLine, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Check:
+    """What `Cache.check` found."""
+
+    rows: int
+    unreadable: dict[str, str]
+    """run_id: why its row cannot be read; it counts as a miss."""
+    damage: tuple[str, ...]
+    """Sentences of the database's own integrity check; none when it is well."""
+
+    @property
+    def healthy(self) -> bool:
+        return not self.unreadable and not self.damage
+
+
+class Cache:
+    """One cache. A file that does not exist is an empty cache; the first `add` makes it."""
+
+    def __init__(self, url: str, file: SQLiteFile | None) -> None:
+        self._url = url
+        self._file = file
+        self._engine: Engine | None = None
+        self._engine_state: tuple[int, int] | None = None
+        self._writes = 0
+
+    @classmethod
+    def open(cls, where: str | Path | None = None, *, notify: Callable[[str], None] = lambda _: None) -> "Cache":
+        """Open a cache.
+
+        Args:
+            where: a path or a SQLAlchemy URL; without it AUTOBACKEND_CACHE, then `cache.db` in the user's data folder.
+            notify: is told, in one sentence, that a corrupt file was set aside.
+
+        Raises:
+            CacheError: it is a directory, another program's, of a newer version, may not be read, or cannot be reached.
+        """
+        text = str(where or os.environ.get("AUTOBACKEND_CACHE") or _default_path())
+        if "://" in text and (not text.startswith("sqlite:///") or ":memory:" in text):
+            cache = cls(text, None)
+        else:
+            path = Path(text.removeprefix("sqlite:///")).expanduser().absolute()
+            cache = cls("", SQLiteFile(path, notify))
+        cache._ready()
+        return cache
+
+    @property
+    def location(self) -> str:
+        """A path, or a URL without its password."""
+        if self._file:
+            return str(self._file.path)
+        from sqlalchemy import make_url
+
+        return make_url(self._url).render_as_string(hide_password=True)
+
+    def add(self, *outcomes: Outcome) -> int:
+        """Store launches in one transaction; those whose run_id is known are left alone.
+
+        When it returns they are on the disk; when it raises none is. Returns how many were new.
+
+        Raises:
+            CacheError: the cache is read-only, locked, has no space or no permission.
+            ValueError: a sample is no finite number.
+        """
+        values = [rows.row(o) for o in outcomes]
+        return self._write(lambda connection: statements.insert(connection, values)) if values else 0
+
+    def find(self, *, architecture: str, quant: str, device: str, fingerprint: str | None = None) -> list[Outcome]:
+        """Launches by the key, the oldest first; without a fingerprint of every size. Malformed rows are left out.
+
+        Raises:
+            CacheError: the cache cannot be read.
+        """
+        values = {"architecture": architecture, "quant": quant, "device": device}
+        where = _KEY
+        if fingerprint is not None:
+            values["fingerprint"] = fingerprint
+            where += " AND fingerprint = :fingerprint"
+        found = []
+        for row in self._lookup(f"{_SELECT} WHERE {where} {_ORDER}", values):
+            with suppress(*_MALFORMED):
+                found.append(_outcome(row))
+        return found
+
+    def all(self, *, older_than: float | None = None, **equal: Any) -> Iterator[Outcome]:
+        """Every launch, the oldest first; malformed rows are left out.
+
+        Args:
+            older_than: Unix time; only launches started before it.
+            equal: columns and their values: architecture, quant, device, fingerprint, host, backend, variant, model ...
+
+        Raises:
+            CacheError: the cache cannot be read.
+            UsageError: an unknown column.
+        """
+        for row in self._scan(older_than, equal):
+            with suppress(*_MALFORMED):
+                yield rows.outcome(row)
+
+    def delete(self, run_ids: Iterable[str]) -> int:
+        """Forget launches, in one transaction. Returns how many there were; raises CacheError as `add` does."""
+        ids = list(run_ids)
+        return self._write(lambda connection: statements.delete(connection, ids)) if ids and self._ready() else 0
+
+    def prune(
+        self, *, older_than: float | None = None, environment: Mapping[str, str] | None = None, **equal: Any
+    ) -> int:
+        """Forget the launches that meet every condition and give their space back; returns how many there were.
+
+        Args:
+            older_than: Unix time; launches started before it.
+            environment: launches that ran with all of these: `{"torch": "2.12.0"}`.
+            equal: columns and their values, as for `all`.
+
+        Raises:
+            CacheError: as `add` does.
+            UsageError: no condition, or an unknown column.
+        """
+        if older_than is None and not environment and not equal:
+            raise UsageError("needs what to prune: an age, a host or an environment; found nothing")
+        wanted = (environment or {}).items()
+        found = self.all(older_than=older_than, **equal)
+        count = self.delete(o.run_id for o in found if wanted <= o.environment.items())
+        if count and self._file:
+            self._file.shrink()
+        return count
+
+    def export(self, stream: TextIO, **equal: Any) -> int:
+        """Write launches in the format of exchange.py; returns how many. Raises as `all` does."""
+        return exchange.write(self.all(**equal), stream)
+
+    def import_(self, lines: Iterable[str]) -> Imported:
+        """Take in an export, in one transaction: a union by run_id. Bad lines are left out, and said why.
+
+        Raises:
+            CacheError: it is no export, or as `add` does; nothing was taken in.
+        """
+        bad: list[exchange.BadLine] = []
+        read = 0
+
+        def work(connection: "Connection") -> int:
+            nonlocal read
+            added = 0
+            records = exchange.read(lines)
+            while chunk := list(islice(records, statements.CHUNK)):
+                bad.extend(r for r in chunk if isinstance(r, exchange.BadLine))
+                values = [rows.row(r) for r in chunk if not isinstance(r, exchange.BadLine)]
+                read += len(values)
+                added += statements.insert(connection, values)
+            return added
+
+        added = self._write(work, again=False)
+        return Imported(added=added, duplicates=read - added, bad=tuple(bad))
+
+    def check(self) -> Check:
+        """Read everything: the database's own integrity check, and every row. Raises CacheError: it cannot be read."""
+        damage = [str(row[0]) for row in self._file.lookup("PRAGMA integrity_check", {})] if self._file else []
+        count, unreadable = 0, {}
+        for count, row in enumerate(self._scan(None, {}), start=1):  # noqa: B007 - the last one is the number of rows
+            try:
+                rows.outcome(row)
+            except _MALFORMED as error:
+                unreadable[str(row[0])] = str(error)
+        return Check(rows=count, unreadable=unreadable, damage=tuple(d for d in damage if d != "ok"))
+
+    def token(self) -> Hashable:
+        """Changes with every commit of any process; costs two stats. Of a server's database: never the same twice."""
+        return (self._writes, self._file.token()) if self._file else object()
+
+    def close(self) -> None:
+        self._drop_engine()
+        if self._file:
+            self._file.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    def _scan(self, older_than: float | None, equal: Mapping[str, Any]) -> Iterator[Sequence[Any]]:
+        if unknown := sorted(equal.keys() - set(rows.COLUMNS)):
+            raise UsageError(f"the cache has no column {', '.join(unknown)}", f"known are: {', '.join(rows.COLUMNS)}")
+        values: dict[str, Any] = dict(equal)
+        clauses = [f"{name} = :{name}" for name in equal]
+        if older_than is not None:
+            values["older_than"] = older_than
+            clauses.append("started_at < :older_than")
+        where = f"WHERE {' AND '.join(clauses)} " if clauses else ""
+        statement = f"{_SELECT} {where}{_ORDER}"
+        if not self._ready():
+            return iter(())
+        return self._file.scan(statement, values) if self._file else self._server_rows(statement, values)
+
+    def _lookup(self, statement: str, values: Mapping[str, Any]) -> Iterable[Sequence[Any]]:
+        if not self._ready():
+            return ()
+        return self._file.lookup(statement, values) if self._file else self._server_rows(statement, values)
+
+    def _server_rows(self, statement: str, values: Mapping[str, Any]) -> Iterator[Sequence[Any]]:
+        from sqlalchemy import text
+        from sqlalchemy.exc import SQLAlchemyError
+
+        try:
+            with self._server().connect().execution_options(yield_per=statements.CHUNK) as connection:
+                yield from map(tuple, connection.execute(text(statement), values))
+        except SQLAlchemyError as error:
+            raise self._problem(error) from error
+
+    def _ready(self) -> bool:
+        """Is there a table to read? Brings an older one up to date. Raises CacheError where the version is newer."""
+        if self._file is None:
+            self._server()
+            return True
+        if not self._file.ready():
+            return False
+        if self._file.version != VERSION:
+            refuse_newer(self._file.version, self.location)
+            self._write(lambda _: None)
+            self._file.close()
+        return True
+
+    def _write(self, work: Callable[["Connection"], T], *, again: bool = True) -> T:
+        """Do `work` in one transaction; with `again`, once more on a new file where the old one turns out corrupt."""
+        from sqlalchemy.exc import SQLAlchemyError
+
+        try:
+            with (self._writable_file() if self._file else self._server()).begin() as connection:
+                result = work(connection)
+        except (SQLAlchemyError, sqlite3.Error) as error:
+            cause, opened = getattr(error, "orig", None) or error, self._engine_state
+            self._drop_engine()
+            if self._file is None or not corrupt(cause):
+                raise self._problem(error) from error
+            self._file.broken(cause, opened)
+            if not again:
+                raise CacheError(
+                    f"the cache {self.location} was corrupt and was set aside", "do it once more"
+                ) from error
+            return self._write(work, again=False)
+        self._writes += 1
+        return result
+
+    def _writable_file(self) -> "Engine":
+        assert self._file is not None
+        state = self._file.state
+        if state is None:
+            try:
+                self._file.path.parent.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise CacheError(
+                    f"the cache {self.location} cannot be made: {error.strerror}",
+                    "name another with --cache or AUTOBACKEND_CACHE",
+                ) from error
+        elif not self._file.writable:
+            raise self._file.read_only()
+        if self._engine is None or self._engine_state != state:
+            from calibration.cache.migrations import upgrade
+
+            self._drop_engine()
+            self._engine, self._engine_state = statements.file_engine(self._file.path), state
+            upgrade(self._engine, self.location)
+            self._engine_state = self._file.state
+        return self._engine
+
+    def _server(self) -> "Engine":
+        if self._engine is None or (self._engine_state and self._engine_state[0] != os.getpid()):
+            self._drop_engine()
+            from sqlalchemy import create_engine
+            from sqlalchemy.exc import SQLAlchemyError
+
+            from calibration.cache.migrations import upgrade
+
+            try:
+                self._engine = create_engine(self._url)
+                upgrade(self._engine, self.location)
+            except (SQLAlchemyError, ImportError) as error:
+                raise self._problem(error) from error
+            self._engine_state = (os.getpid(), 0)
+        return self._engine
+
+    def _drop_engine(self) -> None:
+        if self._engine is not None:
+            # Connections inherited by a fork are the parent's to close.
+            self._engine.dispose(close=self._engine_state is None or self._engine_state[0] == os.getpid())
+        self._engine = self._engine_state = None
+
+    def _problem(self, error: BaseException) -> CacheError:
+        cause = getattr(error, "orig", None) or error
+        if self._file:
+            return self._file.problem(cause)
+        lines = str(cause).strip().splitlines() or [type(cause).__name__]
+        return CacheError(
+            f"the cache {self._url.split('://')[0]}://... cannot be used: {lines[0]}", "see its URL and server"
+        )
+
+
+def _default_path() -> Path:
+    from platformdirs import user_data_path
+
+    return user_data_path("autobackend") / "cache.db"

@@ -1,0 +1,73 @@
+"""What is written to the cache: an engine for a file, and the statements that add and delete rows."""
+
+import os
+import sqlite3
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from calibration.cache import launch_rows as rows
+from calibration.cache.sqlite_file import BUSY_S, on_network
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection, Engine
+
+CHUNK = 400
+"""Rows in one statement; SQLite before 3.32 takes no more than 999 parameters."""
+
+
+def file_engine(path: Path) -> "Engine":
+    """An engine of which every transaction writes: it takes the lock at its start, and is on the disk at its end."""
+    from sqlalchemy import URL, create_engine, event
+
+    journal = "delete" if on_network(path) else "wal"
+    engine = create_engine(
+        URL.create("sqlite", database=os.fspath(path)),
+        connect_args={"timeout": BUSY_S, "isolation_level": None, "check_same_thread": False},
+    )
+
+    @event.listens_for(engine, "connect")
+    def prepare(connection: Any, _: Any) -> None:
+        # FULL syncs at every commit: a row survives a kill, and a power cut too.
+        connection.execute("PRAGMA synchronous = FULL")
+        if connection.execute("PRAGMA journal_mode").fetchone() != (journal,):
+            with suppress(sqlite3.OperationalError):  # somebody is using it: next time
+                connection.execute(f"PRAGMA journal_mode = {journal}")
+
+    @event.listens_for(engine, "begin")
+    def begin(connection: "Connection") -> None:
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+    return engine
+
+
+def insert(connection: "Connection", values: Sequence[Mapping[str, Any]]) -> int:
+    """Insert rows whose run_id is new; returns how many."""
+    from sqlalchemy import text
+
+    names = ", ".join(rows.COLUMNS)
+    statement = text(f"INSERT INTO launches ({names}) VALUES ({', '.join(f':{c}' for c in rows.COLUMNS)})")  # noqa: S608
+    added = 0
+    for start in range(0, len(values), CHUNK):
+        chunk = {v["run_id"]: v for v in values[start : start + CHUNK]}
+        for known in connection.execute(*_among("SELECT run_id FROM launches", chunk)).scalars():
+            del chunk[known]
+        if chunk:
+            connection.execute(statement, list(chunk.values()))
+            added += len(chunk)
+    return added
+
+
+def delete(connection: "Connection", ids: Sequence[str]) -> int:
+    """Delete the rows with these run_ids; returns how many there were."""
+    return sum(
+        connection.execute(*_among("DELETE FROM launches", ids[start : start + CHUNK])).rowcount
+        for start in range(0, len(ids), CHUNK)
+    )
+
+
+def _among(statement: str, ids: Iterable[str]) -> tuple[Any, dict[str, Any]]:
+    from sqlalchemy import bindparam, text
+
+    return text(f"{statement} WHERE run_id IN :ids").bindparams(bindparam("ids", expanding=True)), {"ids": list(ids)}

@@ -1,0 +1,287 @@
+"""A checkpoint with random weights and a tokenizer, from a config.json: speed does not depend on what the weights say.
+
+`python -m calibration.checkpoints.random_weights CONFIG_DIR DESTINATION [SEED]`
+"""
+
+import hashlib
+import json
+import shutil
+import sys
+from collections.abc import Iterator
+from itertools import count, product
+from pathlib import Path
+from typing import Any
+
+CHECKPOINT_VERSION = "4"
+"""Part of an artifact's key: raise it when the same config would give other weights or another tokenizer."""
+
+SEED = 0
+"""Of the weights that calibrations use."""
+
+SHARD_SIZE = "2GB"
+"""A shard is held twice while it is written."""
+
+SCORES_STD = 2.0
+"""Standard deviation of scores over the vocabulary: a trained model's, and what agreement.py's tolerances are for."""
+
+BIAS = 0.1
+"""Deviation of a bias in parts of the deviation of the product that it is added to. Five times as large, those of
+values and of feed-forward layers, the same at all positions, would drown what the positions say."""
+
+PROBE_TOKENS = 16
+
+_GPT2 = ""
+"""ByteLevel's own expression."""
+_LETTERS = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+"
+_REST = r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+_LLAMA3 = _LETTERS + r"|\p{N}{1,3}" + _REST
+"""meta-llama/Meta-Llama-3-8B tokenizer.json"""
+_QWEN2 = _LETTERS + r"|\p{N}" + _REST
+"""transformers 5.23.0 models/qwen2/tokenization_qwen2.py"""
+
+
+def checkpoint_key(config_dir: Path, model: str) -> dict[str, str]:
+    """Key of the artifact with random weights for a config.json; `model` is the name that the user gave."""
+    return {
+        "kind": "checkpoint",
+        "model": model,
+        "config": _hash(config_dir),
+        "seed": str(SEED),
+        "version": CHECKPOINT_VERSION,
+    }
+
+
+def random_weights_identity(config_dir: Path) -> str:
+    """What tells these random weights from all others."""
+    return f"random-{_hash(config_dir)}-{SEED}-{CHECKPOINT_VERSION}"
+
+
+def _hash(config_dir: Path) -> str:
+    return hashlib.sha256((config_dir / "config.json").read_bytes()).hexdigest()[:16]
+
+
+def write_random_checkpoint(config_dir: Path, destination: Path, seed: int = 0) -> None:
+    """Write config.json, weights (safetensors, in the config's dtype) and a tokenizer into the folder `destination`.
+
+    The weights are drawn by the config's own initializer; the gain of the last norm is then set so that an engine's
+    errors show (`_spread_scores`). config.json is the given one, word for word where it names its architecture:
+    transformers would rewrite it in its own style, which several engines do not read. No code of a model is run.
+
+    Args:
+        config_dir: folder with a config.json.
+        seed: of the weights; equal seeds give equal weights with one version of torch.
+
+    Raises:
+        ValueError: transformers does not know the model, or the config is of a quantised checkpoint.
+    """
+    import torch
+    from transformers import AutoConfig
+
+    written = json.loads((config_dir / "config.json").read_text(encoding="utf-8"))
+    if written.get("quantization_config"):
+        method = written["quantization_config"].get("quant_method", "unknown")
+        raise ValueError(f"random weights need a config without quantization_config; found method {method}")
+    config = AutoConfig.from_pretrained(config_dir, trust_remote_code=False)
+    model_class = _model_class(config, written.get("architectures") or [])
+    torch.manual_seed(seed)
+    model = model_class._from_config(config, dtype=config.dtype or torch.float32)  # noqa: SLF001  from_config of one class
+    _draw_biases(model, seed)
+    _spread_scores(model, config.get_text_config().vocab_size)
+    destination.mkdir(parents=True, exist_ok=True)
+    model.save_pretrained(destination, max_shard_size=SHARD_SIZE)
+    if not written.get("architectures"):
+        _write(destination / "config.json", {**written, "architectures": [model_class.__name__]})
+    else:
+        shutil.copyfile(config_dir / "config.json", destination / "config.json")
+
+    text = config.get_text_config()
+    special = {role: getattr(text, f"{role}_token_id", None) for role in ("bos", "eos", "pad")}
+    _write(
+        destination / "generation_config.json",
+        {f"{role}_token_id": value for role, value in special.items() if value is not None},
+    )
+    write_tokenizer(
+        destination,
+        vocab_size=text.vocab_size,
+        special=special,
+        pattern=_pattern(text.model_type, text.vocab_size),
+        max_tokens=getattr(text, "max_position_embeddings", None) or 1 << 20,
+    )
+
+
+def write_tokenizer(
+    destination: Path, *, vocab_size: int, special: dict[str, Any], pattern: str = _GPT2, max_tokens: int = 1 << 20
+) -> None:
+    """Write a byte-level BPE tokenizer of exactly `vocab_size` tokens, each with a string of its own.
+
+    Args:
+        special: role (`bos`, `eos`, `pad`): its id, a list of ids of which the first has the role, or None.
+        pattern: the family's expression that splits text before the merges; empty: GPT-2's.
+    """
+    from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers
+
+    names = _special_tokens(special, vocab_size)
+    words, merges = _vocabulary(vocab_size, names)
+    byte_level = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=not pattern)
+    tokenizer = Tokenizer(models.BPE(vocab={word: i for i, word in enumerate(words)}, merges=merges))
+    tokenizer.pre_tokenizer = (
+        pre_tokenizers.Sequence([pre_tokenizers.Split(Regex(pattern), behavior="isolated"), byte_level])
+        if pattern
+        else byte_level
+    )
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.add_special_tokens([AddedToken(name, special=True, normalized=False) for name in names.values()])
+    destination.mkdir(parents=True, exist_ok=True)
+    tokenizer.save(str(destination / "tokenizer.json"))
+
+    roles = {f"{role}_token": names[_first(value)] for role, value in special.items() if _first(value) in names}
+    # A role without a name gets its family's default one in transformers, as a token more than the model has. "Unknown"
+    # is never met in bytes, but engines ask for its name.
+    for role in ("unk_token", "pad_token"):
+        roles.setdefault(role, roles.get("eos_token") or next(iter(roles.values()), words[0]))
+    _write(destination / "special_tokens_map.json", roles)
+    _write(
+        destination / "tokenizer_config.json",
+        {
+            "tokenizer_class": "PreTrainedTokenizerFast",
+            "model_max_length": max_tokens,
+            "clean_up_tokenization_spaces": False,
+            "added_tokens_decoder": {
+                str(i): {
+                    "content": name,
+                    "special": True,
+                    "normalized": False,
+                    "lstrip": False,
+                    "rstrip": False,
+                    "single_word": False,
+                }
+                for i, name in names.items()
+            },
+            **roles,
+        },
+    )
+
+
+def _model_class(config: Any, architectures: list[str]) -> Any:
+    """The class named by the config, else the one that AutoModelForCausalLM takes for its type.
+
+    Raises:
+        ValueError: neither exists.
+    """
+    import transformers
+    from transformers import AutoModelForCausalLM
+
+    for name in architectures:
+        found = getattr(transformers, name, None)
+        if found is not None:
+            return found
+    mapping = AutoModelForCausalLM._model_mapping  # noqa: SLF001  the public call would build the model at once
+    if type(config) not in mapping:
+        named = ", ".join(architectures) or "none"
+        raise ValueError(
+            f"random weights need a model class of transformers {transformers.__version__};"
+            f" found model_type {config.model_type!r}, architectures: {named}"
+        )
+    return mapping[type(config)]
+
+
+def _draw_biases(model: Any, seed: int) -> None:
+    """Give every bias of a matrix product, which initializers leave at 0, a part in what the product says.
+
+    A bias that an engine drops would not show otherwise. Its deviation is that of the product with inputs of deviation
+    1, times BIAS; weights stay as they were drawn.
+    """
+    import torch
+
+    draw = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for module in model.modules():
+            weight: Any = getattr(module, "weight", None)
+            bias: Any = getattr(module, "bias", None)
+            if getattr(weight, "ndim", 0) != 2 or getattr(bias, "ndim", 0) != 1 or bias.any():
+                continue
+            size = BIAS * weight.float().std() * (weight.numel() / bias.numel()) ** 0.5
+            bias.copy_(torch.randn(bias.shape, generator=draw) * size)
+
+
+def _spread_scores(model: Any, vocab_size: int) -> None:
+    """Give the last norm a gain of random signs, of the size at which scores have a standard deviation of SCORES_STD.
+
+    Drawn by its initializer alone, a small model scores almost flatly (granite-3.0-1b: a deviation of 0.1, and another
+    prompt moves the distribution by 0.004 nats), and one with tied embeddings repeats its last token for ever, since
+    that token's own embedding is the best match. Neither would show a wrong cache or a wrong position. Signs end the
+    match, the size ends the flatness, and every matrix stays as it was drawn.
+    """
+    import torch
+
+    norms: list[Any] = []
+
+    def called(module: Any, _inputs: Any, _output: Any) -> None:
+        norms.append(module)
+
+    head = model.get_output_embeddings()
+    hooks = [
+        module.register_forward_hook(called)
+        for module in model.modules()
+        if module is not head and getattr(getattr(module, "weight", None), "ndim", 0) == 1
+    ]
+    with torch.no_grad():
+        logits = model.eval()(torch.randint(vocab_size, (1, PROBE_TOKENS)), use_cache=False).logits
+        for hook in hooks:
+            hook.remove()
+        if not norms:
+            return
+        weight = norms[-1].weight
+        size = SCORES_STD / logits.float().std(dim=-1).mean()
+        gain = (torch.randint(2, weight.shape) * 2 - 1) * size
+        # Gemma's norms multiply by 1 + weight, which starts at 0.
+        weight.copy_(gain - 1 if not weight.any() else gain)
+
+
+def _pattern(model_type: str, vocab_size: int) -> str:
+    if model_type.startswith("qwen"):
+        return _QWEN2
+    if model_type.startswith("llama") and vocab_size >= 128_000:
+        return _LLAMA3
+    return _GPT2
+
+
+def _first(value: Any) -> Any:
+    return value[0] if isinstance(value, list) and value else value
+
+
+def _special_tokens(special: dict[str, Any], vocab_size: int) -> dict[int, str]:
+    """Id: name, of every special id that is inside the vocabulary."""
+    names: dict[int, str] = {}
+    for role, value in special.items():
+        for number, i in enumerate(value if isinstance(value, list) else [value]):
+            if isinstance(i, int) and 0 <= i < vocab_size:
+                names.setdefault(i, f"<|{role}|>" if number == 0 else f"<|{role}_{number}|>")
+    return names
+
+
+def _vocabulary(vocab_size: int, names: dict[int, str]) -> tuple[list[str], list[tuple[str, str]]]:
+    """Tokens in the order of their ids, and the merges that make those longer than one byte."""
+    from tokenizers import pre_tokenizers
+
+    letters = sorted(pre_tokenizers.ByteLevel.alphabet(), key=lambda c: (not c.isascii() or not c.islower(), c))
+    strings: Iterator[tuple[str, ...]] = (s for length in count(1) for s in product(letters, repeat=length))
+    words, merges = [], []
+    for i in range(vocab_size):
+        if i in names:
+            words.append(names[i])
+            continue
+        string = next(strings)
+        words.append("".join(string))
+        if len(string) > 1:
+            # Strings come by length, so the token less its last letter is there already.
+            merges.append(("".join(string[:-1]), string[-1]))
+    return words, merges
+
+
+def _write(path: Path, content: dict[str, Any]) -> None:
+    path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    write_random_checkpoint(Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]) if len(sys.argv) > 3 else 0)

@@ -1,0 +1,118 @@
+"""What a conversion will take in time and disk, said before it begins, and how far it is while it runs."""
+
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from calibration.backend import Variant
+from calibration.conversion.store import Artifact, size_of
+
+START_S = 5.0
+"""A converter's own start: an interpreter that imports torch and the converter, 3 to 6 s on two cores."""
+WRITE_S_PER_GIB = 20.0
+"""Random weights: 16 to 20 s a GiB for 0.1 to 0.5 B parameters on two cores."""
+ROUGH_BYTES = 256 << 20
+"""As much of what was made before weighs as much as the rough rate."""
+EVERY_S = 0.5
+"""How often a running conversion is looked at."""
+
+DTYPE_BYTES: Mapping[str, float] = {"float32": 4.0, "float16": 2.0, "bfloat16": 2.0}
+_PRECISION_BYTES = {"fp32": 4.0, "fp16": 2.0, "bf16": 2.0, "int8": 1.25, "int4": 0.75}
+"""Bytes a parameter. Quantised ones with their scales, and with embeddings and heads that stay wider: for 0.1 to 0.5 B
+parameters files were found between 1.07 (llama.cpp's q8_0) and 2.2 (ONNX Runtime's int8) and from 0.68 (q4_0)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Estimate:
+    """What a conversion will probably take."""
+
+    seconds: float
+    bytes: int
+    """Of its result; 0 where the number of parameters is not known."""
+    scratch_bytes: int
+    """Besides, while it runs."""
+    earlier: int
+    """Conversions in the store that correct the seconds; 0: the backend's own rough rate."""
+
+    @property
+    def needed_bytes(self) -> int:
+        """That must be free on the disk when it begins."""
+        return self.bytes + self.scratch_bytes
+
+
+def estimate(
+    backend: str, variant: Variant, *, parameters: int, dtype: str, rate: float, known: Sequence[Artifact]
+) -> Estimate:
+    """Time and disk of a variant's conversion.
+
+    Bytes: parameters x the variant's precision; quantising variants may write the model in its own dtype first.
+    Seconds: START_S and `rate` for each GiB of weights that is read, corrected by what earlier conversions of the
+    backend took for a byte of their results, those of this very kind where there are some.
+
+    Args:
+        parameters: of the model; 0: not known.
+        dtype: the checkpoint's.
+        rate: Facts.prepare_s_per_gib.
+        known: what is in the store.
+    """
+    own = DTYPE_BYTES.get(dtype, 2.0)
+    made = parameters * _PRECISION_BYTES.get(variant.precision, own)
+    quantises = variant.precision in {"int8", "int4"}
+    earlier = [a for a in known if a.kind == "converted" and a.key.get("backend") == backend and a.bytes > 0]
+    alike = [a for a in earlier if a.key.get("variant") == (variant.prepared_as or variant.name)] or earlier
+    return Estimate(
+        seconds=_seconds(made, rate * parameters * own / 2**30, alike),
+        bytes=int(made),
+        scratch_bytes=int(parameters * own) if quantises else 0,
+        earlier=len(alike),
+    )
+
+
+def checkpoint_estimate(weight_bytes: int, known: Sequence[Artifact]) -> Estimate:
+    """Time and disk of random weights, by WRITE_S_PER_GIB and the time that earlier ones took."""
+    earlier = [a for a in known if a.kind == "checkpoint" and a.bytes > 0]
+    seconds = _seconds(weight_bytes, WRITE_S_PER_GIB * weight_bytes / 2**30, earlier)
+    return Estimate(seconds=seconds, bytes=weight_bytes, scratch_bytes=0, earlier=len(earlier))
+
+
+def _seconds(count: float, roughly: float, earlier: Sequence[Artifact]) -> float:
+    """START_S and `roughly` for so many bytes, corrected by what earlier ones took beyond START_S for theirs.
+
+    The rough rate counts as much as ROUGH_BYTES that were made: a tiny model, which takes a start and no more, says
+    next to nothing of a large one.
+    """
+    took = sum(max(0.0, a.seconds - START_S) for a in earlier)
+    rate = (roughly / count * ROUGH_BYTES + took) / (ROUGH_BYTES + sum(a.bytes for a in earlier)) if count else 0.0
+    return START_S + count * rate
+
+
+class Watch:
+    """Tells how far a running conversion is, twice a second: seconds so far and bytes in its folder.
+
+    A context manager; the telling is done by a thread, since the caller waits for the worker meanwhile.
+    """
+
+    def __init__(self, folder: Path, tell: Callable[[float, int], None], clock: Callable[[], float]) -> None:
+        self._folder = folder
+        self._tell = tell
+        self._clock = clock
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+
+    def __enter__(self) -> Self:
+        self._began = self._clock()
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._over.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        while not self._over.wait(EVERY_S):
+            self._tell(self._clock() - self._began, size_of(self._folder))

@@ -1,0 +1,1 @@
+"""What an interpreter has installed, and virtual environments of the backends' own."""

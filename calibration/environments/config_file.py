@@ -1,0 +1,162 @@
+"""The user's config file: which interpreter runs a backend. What else stands in it is left as the user wrote it."""
+
+import contextlib
+import os
+import sys
+import tempfile
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from calibration.errors import BackendError
+
+
+def config_path() -> Path:
+    """AUTOBACKEND_CONFIG, or autobackend/config.toml in the user's configuration folder."""
+    if chosen := os.environ.get("AUTOBACKEND_CONFIG"):
+        return Path(chosen).expanduser()
+    return Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config") / "autobackend" / "config.toml"
+
+
+def backend_python(name: str) -> Path:
+    """The interpreter that runs a backend's worker: `[backends.NAME] python = "..."` of the config file, else our own.
+
+    Whether it exists is for `site_packages` to say.
+
+    Raises:
+        BackendError: the config file cannot be read, or says something else than a path.
+    """
+    path = config_path()
+    try:
+        found = path.stat()
+    except OSError:
+        return Path(sys.executable)
+    # A file that was replaced within one tick of the clock has another number.
+    changed = found.st_mtime_ns, found.st_ino
+    chosen = _config_as_of(path, changed).get(name)
+    if chosen is None:
+        return Path(sys.executable)
+    # Relative paths are relative to the file that says them.
+    return path.parent / Path(chosen).expanduser()
+
+
+@lru_cache(maxsize=8)
+def _config_as_of(path: Path, changed: tuple[int, int]) -> dict[str, str]:  # noqa: ARG001  `changed` is part of the key only
+    import tomllib  # most users have no such file
+
+    mend = 'write it as [backends.turbomind], and in the next line python = "/path/to/venv/bin/python"'
+    try:
+        content = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise BackendError(f"{path} cannot be read: {error}", f"{mend}, or remove it") from error
+    tables = content.get("backends", {})
+    if not isinstance(tables, dict):
+        raise BackendError(f"{path}: backends must be a table; found {tables!r}", mend)
+    chosen: dict[str, str] = {}
+    for backend, table in tables.items():
+        python = table.get("python") if isinstance(table, dict) else table
+        if python is None:
+            continue
+        if not isinstance(python, str) or not python:
+            raise BackendError(f"{path}: python of {backend} must be a path; found {python!r}", mend)
+        chosen[backend] = python
+    return chosen
+
+
+def named_interpreters() -> dict[str, Path]:
+    """Backend name: the interpreter that the config file names for it.
+
+    Raises:
+        BackendError: the file cannot be read.
+    """
+    path = config_path().resolve()
+    found = _tables(_read(path), path)
+    chosen = {
+        name: table if isinstance(table, str) else table.get("python")
+        for name, table in found.items()
+        if isinstance(table, str | dict)
+    }
+    return {name: path.parent / Path(python).expanduser() for name, python in chosen.items() if python}
+
+
+def name_interpreter(backend: str, python: Path | None) -> None:
+    """Write `[backends.BACKEND] python = PYTHON`; None takes it out again.
+
+    Raises:
+        BackendError: the file cannot be read or written.
+    """
+    import filelock
+    import tomlkit
+
+    path = config_path()
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # The file itself may be a link into a folder of dotfiles.
+        path = path.resolve()
+        with filelock.FileLock(path.with_name(path.name + ".lock")):
+            document = _read(path)
+            tables = _tables(document, path)
+            if python is not None:
+                table = tables.get(backend)
+                if isinstance(table, dict):
+                    table["python"] = str(python)
+                elif table is None:
+                    if "backends" not in document:
+                        document["backends"] = tables = tomlkit.table(is_super_table=True)
+                    tables[backend] = tomlkit.table()
+                    tables[backend]["python"] = str(python)
+                else:
+                    tables[backend] = str(python)
+            elif backend not in tables:
+                return
+            else:
+                table = tables[backend]
+                if isinstance(table, dict):
+                    table.pop("python", None)
+                if not table or not isinstance(table, dict):
+                    del tables[backend]
+                if not tables:
+                    del document["backends"]
+            _replace(path, tomlkit.dumps(document))
+    except OSError as error:
+        raise BackendError(
+            f"{path} cannot be written: {error.strerror or error}", "set AUTOBACKEND_CONFIG to a file of yours"
+        ) from error
+
+
+def _read(path: Path) -> Any:
+    import tomlkit
+    from tomlkit.exceptions import TOMLKitError
+
+    try:
+        return tomlkit.parse(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return tomlkit.document()
+    except (OSError, ValueError, TOMLKitError) as error:
+        raise BackendError(f"{path} cannot be read: {error}", "correct it, or remove it") from error
+
+
+def _tables(document: Any, path: Path) -> Any:
+    tables = document.get("backends", {})
+    if not isinstance(tables, dict):
+        raise BackendError(f"{path}: backends must be a table; found {tables!r}", "correct it, or remove it")
+    return tables
+
+
+def _replace(path: Path, text: str) -> None:
+    """Whole or not at all, with the mode that the file has."""
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=path.name)
+    temporary = Path(name)
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        mode = 0o644
+        with contextlib.suppress(FileNotFoundError):
+            mode = path.stat().st_mode & 0o777
+        temporary.chmod(mode)
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise

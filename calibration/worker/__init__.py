@@ -1,0 +1,1 @@
+"""What runs in a backend's own interpreter: the standard library only, engines are imported when they load."""

@@ -1,0 +1,223 @@
+"""Runs in the backend's own interpreter: one candidate, one process, JSON lines on a pipe.
+
+Started as a script by supervision/supervisor.py: `python main.py COMMANDS EVENTS LIFELINE`, three file descriptors. The
+interpreter needs nothing of ours: the folder above becomes the package `calibration`, and nothing beside it is put on
+the path. Requests are objects with a `verb`; each is answered by one event,
+`{"event": "done", ...}` or `{"event": "error", ...}`.
+"""
+
+import importlib.util
+import json
+import os
+import signal
+import sys
+import time
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+
+if __package__ in (None, ""):
+    _beside = Path(__file__).resolve().parent
+    _here = _beside.parent
+    sys.path[:] = [p for p in sys.path if Path(p or ".").resolve() not in {_beside, _here}]
+    _spec = importlib.util.spec_from_file_location(
+        "calibration", _here / "__init__.py", submodule_search_locations=[str(_here)]
+    )
+    assert _spec is not None and _spec.loader is not None
+    _package = importlib.util.module_from_spec(_spec)
+    sys.modules["calibration"] = _package
+    _spec.loader.exec_module(_package)
+
+if TYPE_CHECKING:
+    from calibration.backend import Backend, Engine, Job
+
+
+def main(argv: Sequence[str]) -> None:
+    """Serve requests until the pipe ends."""
+    commands_fd, events_fd, lifeline_fd = map(int, argv)
+    _die_with_parent(lifeline_fd, (commands_fd, events_fd))
+    with (
+        os.fdopen(commands_fd, "r", encoding="utf-8") as commands,
+        os.fdopen(events_fd, "w", encoding="utf-8") as events,
+    ):
+        server = _Server()
+        for line in commands:
+            request = json.loads(line)
+            verb = request.pop("verb")
+            try:
+                answer = {"event": "done", **server.serve(verb, request)}
+            except Exception as error:  # noqa: BLE001  whatever an engine raises is a result
+                answer = {"event": "error", **_describe(error)}
+                traceback.print_exc()
+            _send(events, answer)
+            if verb == "close":
+                break
+    # An engine's shutdown may hang or abort after all is told; the supervisor kills the group anyway.
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)
+
+
+class _Server:
+    """The verbs, one method each."""
+
+    def __init__(self) -> None:
+        self.job: Job | None = None
+        self.backend: Backend | None = None
+        self.engine: Engine | None = None
+
+    def serve(self, verb: str, request: dict[str, Any]) -> dict[str, Any]:
+        """Do what a request asks for; what it returns goes into the answer."""
+        return getattr(self, f"do_{verb}")(**request)  # type: ignore[no-any-return]
+
+    def do_open(
+        self, *, backend: str, variant: dict[str, Any], job: dict[str, Any], source: str = ""
+    ) -> dict[str, Any]:
+        """Name the candidate; `source` is the file of a backend that is not ours."""
+        from calibration.backend import Job, Variant
+
+        self.backend = _backend_from_file(source) if source else _backend(backend)
+        for name in ("devices", "only_without", "cpu_features"):
+            variant[name] = frozenset(variant.get(name, ()))
+        folder = job.pop("artifact_dir")
+        job["cpus"] = tuple(job.get("cpus", ()))
+        if job["cpus"]:
+            # Before any engine is imported: their pools of threads look at the affinity only once.
+            os.sched_setaffinity(0, job["cpus"])
+        self.job = Job(
+            **{**job, "model_dir": Path(job["model_dir"])},
+            artifact_dir=Path(folder) if folder else None,
+            variant=Variant(**variant),
+        )
+        return {"pid": os.getpid()}
+
+    def do_checkpoint(self, *, config_dir: str, destination: str, seed: int) -> dict[str, Any]:
+        """Write a checkpoint with random weights; needs no `open`."""
+        from calibration.checkpoints.random_weights import write_random_checkpoint
+
+        write_random_checkpoint(Path(config_dir), Path(destination), seed)
+        return {}
+
+    def do_dequantise(self, *, source: str, destination: str) -> dict[str, Any]:
+        """Write a quantised checkpoint as the float16 one that it stands for; needs no `open`."""
+        from calibration.checkpoints.dequantise import dequantise
+
+        Path(destination).mkdir()
+        dequantise(Path(source), Path(destination))
+        return {}
+
+    def do_prepare(self, *, destination: str) -> dict[str, Any]:
+        assert self.backend is not None and self.job is not None
+        began = time.perf_counter()
+        self.backend.prepare(self.job, Path(destination), lambda line: print(line, flush=True))
+        return {"seconds": time.perf_counter() - began}
+
+    def do_load(self) -> dict[str, Any]:
+        assert self.backend is not None and self.job is not None
+        began = time.perf_counter()
+        self.engine = self.backend.load(self.job)
+        return {"seconds": time.perf_counter() - began}
+
+    def do_refer(self, **asked: Any) -> dict[str, Any]:
+        """Answer as the reference; see answering.refer."""
+        from calibration.worker import answers as answering
+
+        assert self.engine is not None
+        return answering.refer(self.engine, **asked)
+
+    def do_answer(self, **asked: Any) -> dict[str, Any]:
+        """Answer the correctness check's prompts; see answering.answer."""
+        from calibration.worker import answers as answering
+
+        assert self.engine is not None
+        return answering.answer(self.engine, lambda group, count: self._generate(group, count)[0], **asked)
+
+    def do_sample(self, *, seed: str, prompt_tokens: int, output_tokens: int, batch: int) -> dict[str, Any]:
+        """Time one generate call on fresh prompts."""
+        from calibration.measurement import timing
+        from calibration.worker.prompts import prompts
+
+        assert self.job is not None
+        asked = prompts(seed, self.job.vocab_size, prompt_tokens, batch)
+        _, arrivals = self._generate(asked, output_tokens)
+        ttft_s, tpot_s = timing(arrivals)
+        return {"ttft_s": ttft_s, "tpot_s": tpot_s}
+
+    def do_close(self) -> dict[str, Any]:
+        if self.engine is not None:
+            self.engine.close()
+        return {}
+
+    def _generate(self, group: list[list[int]], new_tokens: int) -> tuple[list[list[int]], list[list[float]]]:
+        assert self.engine is not None
+        from calibration.backend import StoppedEarly
+
+        made = self.engine.generate(group, new_tokens)
+        got = [len(row) for row in made.tokens]
+        if got != [new_tokens] * len(group) or [len(row) for row in made.arrivals] != got:
+            raise StoppedEarly(f"asked for {new_tokens} tokens of each of {len(group)} prompts; got {got}")
+        return [list(map(int, row)) for row in made.tokens], [list(map(float, row)) for row in made.arrivals]
+
+
+def _backend(name: str) -> "Backend":
+    from calibration.registry import all_backends
+
+    return all_backends()[name]
+
+
+def _backend_from_file(source: str) -> "Backend":
+    from calibration.backend import Backend
+
+    spec = importlib.util.spec_from_file_location("autobackend_foreign_backend", source)
+    if spec is None or spec.loader is None:
+        raise ImportError(f"{source} is no Python file")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    mine = [
+        t for t in vars(module).values() if isinstance(t, type) and issubclass(t, Backend) and t.__module__ == spec.name
+    ]
+    return mine[0]()
+
+
+def _send(events: IO[str], answer: dict[str, Any]) -> None:
+    events.write(json.dumps(answer) + "\n")
+    events.flush()
+
+
+def _describe(error: BaseException) -> dict[str, Any]:
+    """Type, message, and whether it says that memory ran out or that the engine stopped early."""
+    from calibration.backend import StoppedEarly
+
+    text = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+    chain: BaseException | None = error
+    out_of_memory = False
+    while chain is not None:
+        words = f"{type(chain).__name__} {chain}".lower()
+        out_of_memory |= isinstance(chain, MemoryError) or any(
+            sign in words
+            for sign in ("outofmemory", "out of memory", "bad_alloc", "can't allocate memory", "cannot allocate memory")
+        )
+        chain = chain.__cause__ or chain.__context__
+    return {"message": text[:2000], "out_of_memory": out_of_memory, "stopped_early": isinstance(error, StoppedEarly)}
+
+
+def _die_with_parent(lifeline_fd: int, others: tuple[int, ...]) -> None:
+    """Fork a watchdog that kills this process group when the other end of the lifeline closes.
+
+    The supervisor holds that end and nobody else does, so it closes however the supervisor ends, kill -9 included. A
+    thread could not do it: an engine that hangs may hold the interpreter's lock.
+    """
+    if os.fork() == 0:
+        for fd in (0, 1, 2, *others):
+            os.close(fd)
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        os.read(lifeline_fd, 1)
+        os.killpg(0, signal.SIGKILL)
+    os.close(lifeline_fd)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

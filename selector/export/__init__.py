@@ -1,1 +1,0 @@
-"""Matrix -> text: Markdown and one self-contained HTML page."""

@@ -1,0 +1,1 @@
+"""This machine: its devices, its CPU, and what is installed on it."""

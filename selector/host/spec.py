@@ -1,0 +1,145 @@
+"""HostSpec: devices, memory, installed backends and their versions."""
+
+import hashlib
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from calibration.backend import Backend
+from calibration.environments.config_file import backend_python
+from calibration.environments.packages import installed, site_packages
+from calibration.errors import BackendError
+from calibration.registry import all_backends
+from selector.host.accelerators import Device, accelerators
+from selector.host.cpu import Cpu
+
+__all__ = ["Device", "HostSpec", "Installation"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Installation:
+    """Where a backend's packages are and which versions: read from metadata, nothing is imported."""
+
+    python: Path
+    """The interpreter that runs the backend's worker."""
+    versions: Mapping[str, str]
+    """Distribution (normalised name): version, of all that is installed there."""
+    site_packages: tuple[Path, ...]
+    problem: str = ""
+    """Why the interpreter cannot be used; nothing is installed there then."""
+
+    @classmethod
+    def detect(cls, python: Path) -> "Installation":
+        """What an interpreter has; one that is missing is a `problem`."""
+        try:
+            return cls(python=python, versions=installed(python), site_packages=site_packages(python))
+        except BackendError as error:
+            return cls(python=python, versions={}, site_packages=(), problem=error.message)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HostSpec:
+    """This machine, as far as it matters to the choice."""
+
+    identifier: str
+    """Stable for this machine and its devices; 12 hex digits."""
+    cpu_name: str
+    """archspec's name: sapphirerapids, zen3 ..."""
+    cpu_model: str
+    cpu_features: frozenset[str]
+    """Of those that matter: avx2, avx512f, avx512_bf16, avx512_vnni, amx_bf16, amx_int8, neon, sve ..."""
+    cores: int
+    """Usable: affinity and cgroup quota."""
+    memory_bytes: int
+    devices: tuple[Device, ...]
+    """Accelerators, or the CPU alone."""
+    installations: Mapping[str, Installation]
+    """Backend name: where it runs."""
+    cpus: tuple[int, ...] = ()
+    """Numbers of the usable cores."""
+
+    @property
+    def bound_cpus(self) -> tuple[int, ...]:
+        """What a worker is bound to: the usable cores where they run the model; beside a GPU it goes where it likes."""
+        return self.cpus if self.device.kind == "cpu" else ()
+
+    @property
+    def device(self) -> Device:
+        """The device that runs models: the first accelerator, else the CPU."""
+        return self.devices[0]
+
+    def lacks(self, features: frozenset[str] | None) -> bool:
+        """Whether the device is a CPU with none of these features; False where none is asked for."""
+        return features is not None and self.device.kind == "cpu" and not features & self.cpu_features
+
+    @classmethod
+    def detect(
+        cls,
+        root: Path = Path("/"),
+        *,
+        nvml: Any = None,
+        environ: Mapping[str, str] = os.environ,
+        backends: Mapping[str, Backend] | None = None,
+    ) -> "HostSpec":
+        """Look at this machine; no engine is imported, nothing is run.
+
+        Args:
+            root: where proc, sys, dev, etc, opt and usr are.
+            nvml: the module pynvml or what stands for it.
+            environ: where CUDA_VISIBLE_DEVICES and its like are.
+            backends: whose packages to look for; None: every registered one.
+
+        Raises:
+            BackendError: the config file that names interpreters cannot be read.
+        """
+        cpu = Cpu.detect(root)
+        devices = accelerators(root, environ, nvml) or (_cpu_device(cpu),)
+        pythons = {name: backend_python(name) for name in (all_backends() if backends is None else backends)}
+        found = {python: Installation.detect(python) for python in set(pythons.values())}
+        return cls(
+            identifier=_identifier(root, devices, cpu),
+            cpu_name=cpu.name,
+            cpu_model=cpu.model,
+            cpu_features=cpu.features,
+            cores=cpu.cores,
+            memory_bytes=cpu.memory_bytes,
+            devices=devices,
+            installations={name: found[python] for name, python in pythons.items()},
+            cpus=cpu.numbers,
+        )
+
+
+def _cpu_device(cpu: Cpu) -> Device:
+    cores = "1 core" if cpu.cores == 1 else f"{cpu.cores} cores"
+    # Results of a processor must not answer for one without its instructions. All that have the others have amx_tile.
+    name = " + ".join(filter(None, (cpu.name, " ".join(sorted(cpu.beyond - {"amx_tile"})))))
+    # An ARM processor names no model: its microarchitecture is all there is to say.
+    model = cpu.model.replace(cpu.name, name) if cpu.name in cpu.model else f"{cpu.model} ({name})"
+    return Device(
+        kind="cpu",
+        name=f"{model}, {cores}",
+        memory_bytes=cpu.memory_bytes,
+        free_bytes=cpu.free_bytes,
+    )
+
+
+def _identifier(root: Path, devices: tuple[Device, ...], cpu: Cpu) -> str:
+    """Hash of the machine's id (its name where it has none), its devices, its processor and its cores.
+
+    Virtual machines made of one image have one id, whatever they run on.
+    """
+    machine = ""
+    for file in ("etc/machine-id", "var/lib/dbus/machine-id", "proc/sys/kernel/hostname"):
+        try:
+            machine = (root / file).read_text(encoding="utf-8", errors="replace").strip()
+        except OSError:
+            continue
+        # systemd writes `uninitialized` into images that are to be given their own id at the first boot.
+        if machine and machine != "uninitialized":
+            break
+    # The name of a CPU that is the device tells what it is.
+    processor = () if devices[0].kind == "cpu" else (_cpu_device(cpu).name,)
+    parts = (machine, *(f"{d.kind} {d.name}" for d in devices), *processor, str(cpu.cores))
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:12]

@@ -1,0 +1,203 @@
+"""Layers: what each layer of a model attends to and which MLP it has, from the many ways in which configs say so."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from calibration.errors import ModelError
+from selector.model.fields import Fields
+
+MOST_LAYERS: Final = 10_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Layers:
+    """One entry per layer in each."""
+
+    mixers: tuple[str, ...]
+    """`full` and `window` attention keep keys and values; `linear`, `mamba`, `conv` a state of fixed size; `both` is
+    full attention beside mamba; `none`: the layer is an MLP alone."""
+    mlps: tuple[str, ...]
+    """dense, moe, both, none"""
+    window: int | None
+    """Tokens that a `window` layer sees; None where no layer has one."""
+
+
+_MIXERS: Final = {
+    # layer_types of transformers 5 (configuration_utils.ALLOWED_LAYER_TYPES) and of the models that had their own
+    "full_attention": "full",
+    "attention": "full",
+    "sliding_attention": "window",
+    # Llama 4 attends inside chunks of attention_chunk_size; engines without chunks keep all keys, so memory counts all.
+    "chunked_attention": "full",
+    "compressed_sparse_attention": "window",
+    "heavily_compressed_attention": "window",
+    "linear_attention": "linear",
+    "mamba": "mamba",
+    "mamba2": "mamba",
+    "conv": "conv",
+    "recurrent": "linear",
+    "hybrid": "both",
+    "hybrid_sliding": "both",
+    "moe": "none",
+    "mlp": "none",
+}
+
+STATE_ONLY: Final = frozenset({"mamba", "mamba2", "falcon_mamba", "rwkv", "rwkv5", "rwkv6", "rwkv7", "xlstm"})
+"""Model types that attend nowhere."""
+
+_HYBRID_LETTERS: Final = {"M": "mamba", "*": "full", "-": "none", "E": "none"}
+"""hybrid_override_pattern of Nemotron-H: mamba, attention, MLP, experts; each layer is one of them."""
+
+
+def count(fields: Fields) -> int:
+    """Number of layers.
+
+    Raises:
+        ModelError: missing or absurd.
+    """
+    # Nemotron-H lists its layers and may leave the number out.
+    listed = fields.rows("layers_block_type")
+    default = len(listed) if listed and "num_hidden_layers" not in fields.sources[0] else None
+    names = ("num_hidden_layers", "n_layer", "n_layers", "num_layers")
+    layers: int | None = fields.whole(*names, most=MOST_LAYERS, default=default)
+    if layers is None:
+        raise fields.missing(*names)
+    return layers
+
+
+def read(fields: Fields, model_type: str, layers: int, experts: int) -> Layers:
+    """Raises ModelError: a list of layers is too short or has a kind nobody knows."""
+    window = _window(fields, model_type)
+    blocks = fields.texts("layers_block_type") if fields.rows("layers_block_type") is not None else ()
+    pattern: str = fields.text("hybrid_override_pattern", default="", most=MOST_LAYERS)
+    if pattern:
+        mixers = _named(fields, "hybrid_override_pattern", pattern, _HYBRID_LETTERS, layers)
+        mlps = tuple({"-": "dense", "E": "moe"}.get(letter, "none") for letter in pattern[:layers])
+    elif blocks:
+        mixers = _named(fields, "layers_block_type", blocks, _MIXERS, layers)
+        own = {"moe", "mlp"} & set(blocks)  # Nemotron-H; elsewhere each layer has an MLP as well
+        mlps = tuple({"moe": "moe", "mlp": "dense"}.get(kind, "none") for kind in blocks[:layers]) if own else ()
+        mlps = mlps or _mlps(fields, layers, experts)
+    else:
+        mixers = _mixers(fields, model_type, layers, window)
+        mlps = ("none",) * layers if "mamba" in model_type else _mlps(fields, layers, experts)
+    return Layers(mixers=mixers, mlps=mlps, window=window if "window" in mixers else None)
+
+
+def _window(fields: Fields, model_type: str) -> int | None:
+    names = ("sliding_window", "sliding_window_size", "attention_window_size")
+    window: int | None = fields.whole(*names, least=0, default=None)
+    if window is None and "sliding_window" not in fields.sources[0]:
+        window = _WINDOWS.get(model_type)
+    used = fields.flag("use_sliding_window", default=not model_type.startswith(("qwen2", "qwen3")))
+    return window if window and used else None
+
+
+_WINDOWS: Final = {"mistral": 4096, "gemma2": 4096, "gemma3_text": 4096, "gpt_oss": 128, "cohere2": 4096}
+"""What the class takes where the config says nothing (transformers 5.23, models/*/configuration_*.py)."""
+
+_EVERY: Final = {"gemma2": 2, "gemma3_text": 6, "gpt_oss": 2, "cohere2": 4, "exaone4": 4}
+"""Of so many layers the last has full attention, where the config has no layer_types (same source)."""
+
+
+def _mixers(fields: Fields, model_type: str, layers: int, window: int | None) -> tuple[str, ...]:
+    if model_type in STATE_ONLY:
+        return ("mamba",) * layers
+    if (types := fields.rows("layer_types")) is not None:
+        return _named(fields, "layer_types", fields.texts("layer_types") if types else (), _MIXERS, layers)
+    if (types := fields.rows("hybrid_layer_pattern")) is not None:  # MiMo-V2
+        return _named(fields, "hybrid_layer_pattern", types, {0: "full", 1: "window"}, layers)
+    if (types := fields.rows("attn_type_list")) is not None:  # MiniMax
+        return _named(fields, "attn_type_list", types, {0: "linear", 1: "full"}, layers)
+    if fields.find("linear_attn_config"):  # Kimi Linear counts from one
+        numbered = _numbers(fields.within("linear_attn_config"), "full_attn_layers")
+        return tuple("full" if layer + 1 in numbered else "linear" for layer in range(layers))
+    if fields.find("full_attn_idxs"):  # LFM2
+        numbered = _numbers(fields, "full_attn_idxs")
+        return tuple("full" if layer in numbered else "conv" for layer in range(layers))
+    if fields.find("attn_layer_indices"):  # Bamba
+        numbered = _numbers(fields, "attn_layer_indices")
+        return tuple("full" if layer in numbered else "mamba" for layer in range(layers))
+    if period := fields.whole("attn_layer_period", default=None):  # Jamba
+        offset = fields.whole("attn_layer_offset", least=0, default=0)
+        return tuple("full" if layer % period == offset else "mamba" for layer in range(layers))
+    if interval := fields.whole("full_attention_interval", default=None):  # Qwen3-Next
+        return tuple("full" if (layer + 1) % interval == 0 else "linear" for layer in range(layers))
+    if blocks := fields.rows("block_types"):  # RecurrentGemma repeats a short pattern
+        named = _named(fields, "block_types", blocks, _MIXERS, len(blocks))
+        local = {"full": "window"} if window else {}
+        return tuple(local.get(named[layer % len(named)], named[layer % len(named)]) for layer in range(layers))
+    return _windowed(fields, model_type, layers, window)
+
+
+def _windowed(fields: Fields, model_type: str, layers: int, window: int | None) -> tuple[str, ...]:
+    """Attention in all layers; which of them see the window only."""
+    if window is None:
+        return ("full",) * layers
+    name, pattern = fields.find("sliding_window_pattern", "_sliding_window_pattern") or ("", None)
+    if type(pattern) is str and pattern and not pattern.strip("LG"):  # EXAONE 4: LLLG
+        return tuple("window" if pattern[layer % len(pattern)] == "L" else "full" for layer in range(layers))
+    every = fields.whole(name, default=None) if name else _EVERY.get(model_type)
+    if every is not None:
+        return tuple("full" if (layer + 1) % every == 0 else "window" for layer in range(layers))
+    if (fields.find("use_sliding_window") or model_type in {"qwen2", "qwen3"}) and fields.find("max_window_layers"):
+        # Qwen: the first max_window_layers layers have full attention.
+        full: int = fields.whole("max_window_layers", least=0, most=MOST_LAYERS)
+        return ("full",) * min(full, layers) + ("window",) * max(0, layers - full)
+    return ("window",) * layers
+
+
+def _mlps(fields: Fields, layers: int, experts: int) -> tuple[str, ...]:
+    if not experts:
+        return ("dense",) * layers
+    if fields.flag("enable_moe_block"):  # Gemma 4 adds the experts to its MLP
+        return ("both",) * layers
+    if (types := fields.rows("mlp_layer_types")) is not None:
+        kinds = {"dense": "dense", "sparse": "moe", "moe": "moe", "hash_moe": "moe"}
+        return _named(fields, "mlp_layer_types", types, kinds, layers)
+    frequency = fields.find("moe_layer_freq")
+    if frequency and type(frequency[1]) is list:  # MiMo-V2
+        return _named(fields, "moe_layer_freq", frequency[1], {0: "dense", 1: "moe"}, layers)
+    first = fields.whole("first_k_dense_replace", "moe_layer_start_index", "moe_num_first_k_dense", least=0, default=0)
+    every, offset = _step(fields)
+    dense = _numbers(fields, "mlp_only_layers") if fields.find("mlp_only_layers") else set()
+    return tuple(
+        "moe" if layer >= first and layer not in dense and (layer + 1 - offset) % every == 0 else "dense"
+        for layer in range(layers)
+    )
+
+
+def _step(fields: Fields) -> tuple[int, int]:
+    """Every how many layers there are experts, and by how many the count is shifted."""
+    if period := fields.whole("expert_layer_period", default=None):  # Jamba
+        return period, fields.whole("expert_layer_offset", least=0, default=0) + 1
+    if every := fields.whole("decoder_sparse_step", "interleave_moe_layer_step", default=None):  # Qwen, Llama 4
+        return every, 0
+    return fields.whole("moe_layer_freq", "moe_layer_interval", default=1), 1
+
+
+def _named(
+    fields: Fields, name: str, kinds: Sequence[object], meanings: Mapping[Any, str], layers: int
+) -> tuple[str, ...]:
+    if len(kinds) < layers:
+        raise ModelError(f"{fields.where}: {name} lists {len(kinds)} layers; the model has {layers}", fields.mend)
+    read_ = []
+    for kind in kinds[:layers]:
+        meaning = meanings.get(kind) if type(kind) in {str, int} else None
+        if meaning is None and meanings is _MIXERS and type(kind) is str:
+            meaning = "full"  # a kind of attention newer than this table: count it as what needs the most memory
+        if meaning is None:
+            raise fields.refuse(name, f"only {', '.join(map(str, meanings))}", kind)
+        read_.append(meaning)
+    return tuple(read_)
+
+
+def _numbers(fields: Fields, name: str) -> set[int]:
+    rows = fields.rows(name)
+    if rows is None:
+        raise fields.missing(name)
+    for row in rows:
+        if type(row) is not int:
+            raise fields.refuse(name, "a list of whole numbers", row)
+    return set(rows)

@@ -1,0 +1,1 @@
+"""How a checkpoint's weights are quantised, from every quantization_config in use."""

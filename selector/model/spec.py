@@ -1,0 +1,205 @@
+"""ModelSpec: config.json and weight sizes, no weights opened, no code run."""
+
+import hashlib
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from calibration.errors import ModelError
+from selector.model import config as configs
+from selector.model.gguf import read_gguf, split_sizes
+from selector.model.hub import is_hub_id, read_hub
+from selector.model.quant.format import QuantFormat
+from selector.model.shape import KeyValues
+from selector.model.shape_library import PREFIX, shape_folder, shape_names
+from selector.model.weights import BESIDE, Weights, find_weights, read_object
+
+__all__ = ["ModelSpec", "shape_names"]
+
+_MEND = "give a folder with config.json, a hub id (owner/name), a .gguf file, or shape:NAME"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelSpec:
+    """What the rules and the cost of a model depend on."""
+
+    name: str
+    """As the user wrote it: a folder, a hub id, or `shape:NAME`."""
+    folder: Path
+    """Where config.json is."""
+    architecture: str
+    """architectures[0], or what auto_map says where there is none."""
+    architectures: tuple[str, ...]
+    auto_architecture: str | None
+    """auto_map['AutoModelForCausalLM'] without its module."""
+    model_type: str
+    dtype: str
+    quant: QuantFormat
+    layers: int
+    hidden_size: int
+    heads: int
+    """0 where no layer attends (mamba)."""
+    kv_heads: int
+    head_dim: int
+    """With MLA the cached latent, kv_lora_rank + qk_rope_head_dim (576 in DeepSeek-V3): what a decode kernel sees."""
+    intermediate_size: int
+    """0 where every layer is a mixture of experts and the config says nothing."""
+    vocab_size: int
+    max_position: int
+    """0 where the config does not say (ALiBi, mamba)."""
+    sliding_window: int | None
+    """None also where the config switches it off (use_sliding_window: false)."""
+    window_layers: int
+    """Layers that use the window; equals `layers` where all do."""
+    rope_type: str
+    """default, linear, dynamic, yarn, llama3, longrope, mrope ...; `none` where positions are not rotated."""
+    rope_theta: float | None
+    experts: int
+    """0 for a dense model."""
+    experts_per_token: int
+    expert_intermediate_size: int
+    tie_word_embeddings: bool
+    vision: bool
+    remote_code: bool
+    """Only loadable with code of the repository (auto_map)."""
+    inner_architecture: str | None
+    """architectures[0] of text_config / llm_config where the model wraps another."""
+    parameters: int
+    """Estimated from the shapes, or the index's total."""
+    weight_bytes: int
+    """Size of the weight files; from the shapes and dtype where there are none."""
+    has_weights: bool
+    """There are weight files: in `folder`, or on the hub."""
+    weights_identity: str
+    """Hash of names, sizes and modification times of the weight files (and of config.json)."""
+    key_values: tuple[KeyValues, ...] = ()
+    """What the KV cache keeps, by kind of layer; empty: `kv_heads` x `head_dim`, twice, in every layer."""
+    kv_lora_rank: int = 0
+    """0 without MLA."""
+
+    @property
+    def place(self) -> Path:
+        """What an engine is told to load: the folder, or the .gguf file."""
+        return (
+            Path(self.name).expanduser() if self.quant.method == "gguf" and self.name.endswith(".gguf") else self.folder
+        )
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of the shapes that set the work."""
+        shapes = (
+            *(self.layers, self.hidden_size, self.heads, self.kv_heads, self.head_dim, self.intermediate_size),
+            *(self.vocab_size, self.experts, self.experts_per_token, self.expert_intermediate_size),
+            *(self.sliding_window, self.window_layers, self.kv_lora_rank),
+        )
+        return hashlib.sha256(repr(shapes).encode()).hexdigest()[:12]
+
+    @classmethod
+    def read(cls, model: str) -> "ModelSpec":
+        """Read a folder, a hub id, a .gguf file or a shape.
+
+        Raises:
+            ModelError: with the value and the mend.
+        """
+        if model.startswith(PREFIX):
+            return _read_folder(cls, model, shape_folder(model.removeprefix(PREFIX)))
+        if not model or "\0" in model:
+            raise ModelError(f"{model!r} is not a model", _MEND)
+        try:
+            path = Path(model).expanduser()
+            folder, file = path.is_dir(), path.is_file()
+        except (OSError, RuntimeError, ValueError) as error:  # too long a name, no such ~user, a lone surrogate
+            raise ModelError(f"{model[:80]!r} cannot be read: {error}", _MEND) from None
+        if folder:
+            return _read_folder(cls, model, path)
+        if file and path.suffix == ".gguf":
+            sizes = split_sizes(path)
+            told = repr((sorted(sizes.items()), path.stat().st_mtime_ns))
+            weights = Weights(total_bytes=sum(sizes.values()), identity=told)
+            return _build(cls, model, path.parent, configs.read(read_gguf(path), str(path)), weights, b"")
+        if file:
+            raise ModelError(f"{model} is a file", _MEND)
+        if not is_hub_id(model):
+            raise ModelError(f"there is no folder {model!r}", _MEND)
+        snapshot = read_hub(model)
+        found = _read_folder(cls, model, snapshot.folder, listed=snapshot.sizes)
+        return replace(found, weights_identity=snapshot.folder.name)  # the commit: the same before and after a download
+
+    def kv_bytes(self, tokens: int, batch: int, bits: int = 16) -> int:
+        """KV cache of `batch` sequences of `tokens` tokens, windows respected."""
+        kept = self.key_values or (
+            *_kept(self.layers - self.window_layers, None, self),
+            *_kept(self.window_layers, self.sliding_window, self),
+        )
+        numbers = sum(one.layers * one.width * one.entries(tokens) for one in kept)
+        return -(-numbers * batch * bits // 8)
+
+
+def _kept(layers: int, window: int | None, spec: ModelSpec) -> tuple[KeyValues, ...]:
+    return (KeyValues(layers=layers, width=2 * spec.kv_heads * spec.head_dim, window=window),) if layers > 0 else ()
+
+
+def _read_folder(cls: type[ModelSpec], name: str, folder: Path, listed: Mapping[str, int] | None = None) -> ModelSpec:
+    try:
+        names = os.listdir(folder)  # noqa: PTH208 - half the time of Path.iterdir, and names are all that is needed
+    except OSError as error:
+        raise ModelError(f"{folder} cannot be read: {error.strerror or error}", _MEND) from None
+    if "config.json" not in names:
+        raise ModelError(f"{folder} has no config.json", _MEND)
+    content, raw = read_object(folder / "config.json")
+    beside = _beside(folder, names, content)
+    config = configs.read(content, str(folder / "config.json"), beside=beside)
+    return _build(cls, name, folder, config, find_weights(folder, names, listed=listed), raw)
+
+
+def _beside(folder: Path, names: list[str], content: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]] | None:
+    """The file that declares the quant format instead of config.json; ModelOpt's says more even where both do."""
+    for name in BESIDE:
+        if name in names and (name == BESIDE[0] or not configs.declares_quant(content)):
+            return str(folder / name), read_object(folder / name)[0]
+    return None
+
+
+def _build(
+    cls: type[ModelSpec], name: str, folder: Path, config: configs.Config, weights: Weights, raw: bytes
+) -> ModelSpec:
+    shape = config.shape
+    windowed = shape.layers.mixers.count("window")
+    identity = hashlib.sha256(raw + weights.identity.encode())
+    return cls(
+        name=name,
+        folder=folder,
+        architecture=config.architecture,
+        architectures=config.architectures,
+        auto_architecture=config.auto_architecture,
+        model_type=config.model_type,
+        dtype=config.dtype,
+        quant=config.quant,
+        layers=len(shape.layers.mixers),
+        hidden_size=shape.hidden,
+        heads=shape.heads,
+        kv_heads=shape.kv_heads,
+        head_dim=shape.head_dim,
+        intermediate_size=shape.intermediate,
+        vocab_size=shape.vocab,
+        max_position=shape.max_position,
+        sliding_window=shape.layers.window,
+        window_layers=windowed if shape.layers.window else 0,
+        rope_type=config.rope_type,
+        rope_theta=config.rope_theta,
+        experts=shape.experts,
+        experts_per_token=shape.experts_per_token,
+        expert_intermediate_size=shape.expert_intermediate,
+        tie_word_embeddings=config.tied,
+        vision=config.vision,
+        remote_code=config.remote_code,
+        inner_architecture=config.inner_architecture,
+        parameters=weights.parameters or config.parameters.total,
+        weight_bytes=weights.total_bytes or config.weight_bytes,
+        has_weights=weights.total_bytes > 0,
+        weights_identity=identity.hexdigest()[:32],
+        key_values=shape.key_values,
+        kv_lora_rank=shape.kv_lora_rank,
+    )

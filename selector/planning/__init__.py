@@ -1,0 +1,1 @@
+"""What a calibration will measure, and the calibration itself."""

@@ -1,0 +1,201 @@
+"""calibrate(): from a model's name to weights and a race."""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from calibration.backend import Variant
+from calibration.cache.cache import Cache
+from calibration.check.agreement import Answers
+from calibration.checkpoints.dequantise import knows
+from calibration.conversion.store import ArtifactStore
+from calibration.errors import IllegalBackend, NoLegalBackend, UsageError
+from calibration.launch.launcher import Launcher
+from calibration.launch.reference import reference_of
+from calibration.measurement import Candidate
+from calibration.race.runner import Reporter, Silent, Tally
+from calibration.race.runner import calibrate as race_candidates
+from calibration.registry import all_backends
+from calibration.supervision.device_lock import device_lock
+from calibration.supervision.launch_spec import Limits, Subject
+from calibration.workload import Workload
+from selector.host.spec import HostSpec
+from selector.loading import downloaded
+from selector.planning.plan import Plan, entry_of, plan
+from selector.planning.preparations import preparations, random_checkpoint
+
+REFERENCE_OVERHEAD = 1.3
+"""A float32 reference is computed where its weights, times this, fit into the memory that is free."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Calibration:
+    """What a calibration was to do and what it did."""
+
+    plan: Plan
+    tally: Tally
+    cache: str
+    """Where it is kept."""
+
+
+def calibrate(
+    model: str,
+    *,
+    workloads: Sequence[Workload | str] = (),
+    backends: Sequence[str] = (),
+    allow_lossy: bool = False,
+    max_kl: float | None = None,
+    rounds: int = 3,
+    budget_s: float | None = None,
+    random_weights: bool = False,
+    again: bool = False,
+    trust_remote_code: bool = False,
+    tensor_parallel: int = 1,
+    cache: Cache | str | Path | None = None,
+    host: HostSpec | None = None,
+    store: ArtifactStore | None = None,
+    reporter: Reporter | None = None,
+    limits: Limits | None = None,
+) -> Calibration:
+    """Time every candidate for `model` on this host and keep the samples.
+
+    Args:
+        rounds: launches of a candidate at most.
+        budget_s: seconds for all of it; what was not measured by then is named in the tally.
+        random_weights: time random weights of the model's shape (always so for `shape:NAME`).
+        again: measure anew what is already in the cache.
+        cache: an open cache, a path or a SQLAlchemy URL.
+
+    Raises:
+        ModelError, UsageError, CacheError, ArtifactError: with the value and the mend.
+        IllegalBackend: every backend that `backends` names is refused.
+        NoLegalBackend: every backend is refused.
+        DeviceBusy: another calibration holds the device.
+    """
+    if rounds < 1:
+        raise UsageError(f"a calibration needs 1 round or more; found {rounds}")
+    telling = reporter or Silent()
+    planned = plan(
+        model,
+        workloads=workloads,
+        backends=backends,
+        allow_lossy=allow_lossy,
+        max_kl=max_kl,
+        trust_remote_code=trust_remote_code,
+        tensor_parallel=tensor_parallel,
+        host=host,
+    )
+    telling.event("plan", plan=planned)
+    if not planned.entries:
+        raise _nothing_to_measure(planned, forced=bool(backends))
+    artifacts = store or ArtifactStore()
+    made = preparations(planned.spec, planned.entries, artifacts, random_weights=random_weights)
+    telling.event("preparations", made=made)
+    opened = cache if isinstance(cache, Cache) else Cache.open(cache)
+    try:
+        with device_lock(planned.host.device.name):
+            subject = subject_of(
+                planned,
+                artifacts,
+                telling,
+                random_weights=random_weights,
+                trust_remote_code=trust_remote_code,
+                tensor_parallel=tensor_parallel,
+            )
+            tally = race_candidates(
+                planned.entries,
+                subject,
+                planned.cells,
+                opened,
+                artifacts,
+                telling,
+                reference=reference_for(planned),
+                rounds=rounds,
+                budget_s=budget_s,
+                again=again,
+                limits=limits,
+            )
+        return Calibration(plan=planned, tally=tally, cache=opened.location)
+    finally:
+        if opened is not cache:
+            opened.close()
+
+
+def _nothing_to_measure(planned: Plan, *, forced: bool) -> IllegalBackend | NoLegalBackend:
+    lines = [f"  {v.candidate.label}: {r.text}" for v in planned.refused for r in v.reasons]
+    lines += [f"  {v.candidate.label}: left out, {v.left_out}" for v in planned.left_out]
+    kind = IllegalBackend if forced else NoLegalBackend
+    return kind(
+        f"no backend can be calibrated for {planned.spec.name} here\n" + "\n".join(lines),
+        f"see autobackend explain {planned.spec.name}",
+    )
+
+
+def subject_of(
+    planned: Plan,
+    store: ArtifactStore,
+    reporter: Reporter,
+    *,
+    random_weights: bool = False,
+    trust_remote_code: bool = False,
+    tensor_parallel: int = 1,
+) -> Subject:
+    """The model with weights on the disk: its own, or random ones made once.
+
+    Raises:
+        ModelError: its weights cannot be had.
+        ArtifactError: random ones cannot be made.
+    """
+    spec, host = planned.spec, planned.host
+    if random_weights or spec.name.startswith("shape:"):
+        folder, weights = random_checkpoint(spec, store, reporter, host)
+    else:
+        local = Path(spec.name).exists() and spec.has_weights
+        folder, weights = spec.place if local else downloaded(spec), spec.weights_identity
+    free = host.device.free_bytes if host.device.kind == "cpu" else host.memory_bytes
+    return Subject(
+        name=spec.name,
+        model_dir=folder,
+        weights_identity=weights,
+        identity=planned.identity,
+        dtype=spec.dtype,
+        vocab_size=spec.vocab_size,
+        device=host.device.kind,
+        threads=host.cores,
+        cpus=host.bound_cpus,
+        memory_limit_bytes=int(free * 0.95),
+        trust_remote_code=trust_remote_code,
+        tensor_parallel=tensor_parallel,
+        max_position=spec.max_position,
+        sliding_window=spec.sliding_window,
+        parameters=spec.parameters,
+    )
+
+
+def reference_for(planned: Plan) -> Callable[[Launcher], Answers | None]:
+    """transformers in float32 on the CPU where that fits into its memory, else in the model's dtype on the device."""
+    spec, host = planned.spec, planned.host
+    plain: Variant = all_backends()["transformers"].variant("eager")
+    free = host.device.free_bytes if host.device.kind == "cpu" else host.memory_bytes
+    quant = spec.quant
+    dequantised = knows(quant.method, quant.bits, quant.version)
+    # transformers reads a .gguf file by dequantising it.
+    plain_weights = quant.method in {"none", "gguf"} or dequantised
+    wide = plain_weights and spec.parameters * 4 * REFERENCE_OVERHEAD < free
+    precision = "fp32" if wide else "model"
+    variant = dataclasses.replace(
+        plain,
+        name=f"reference-{precision}",
+        precision=precision,
+        options={**plain.options, "dtype": "float32" if wide else "auto"},
+    )
+    return reference_of(
+        dataclasses.replace(
+            entry_of(Candidate(backend="transformers", variant=plain.name), host),
+            candidate=Candidate(backend="transformers", variant=variant.name),
+            variant=variant,
+            device="cpu" if wide else "",
+        ),
+        dequantised=dequantised and wide,
+    )

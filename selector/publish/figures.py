@@ -1,0 +1,120 @@
+"""The figures of a matrix: what each view shows of a variant for a workload, and which of them is best."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from statistics import median
+
+from calibration.cost import interval
+from calibration.measurement import Measurement, Outcome, spread
+from calibration.race.decisions import BAND
+from calibration.workload import Workload
+from selector.ranking import Ranked, Record, rank, tied
+from selector.screens.text import decode, prefill
+
+
+class View(StrEnum):
+    """What of a measurement is shown."""
+
+    END_TO_END = "end to end"
+    PREFILL = "prefill"
+    DECODE = "decode"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Figure:
+    """Median and spread over the launches; seconds for END_TO_END, tokens of the batch a second else."""
+
+    median: float
+    half: float
+    share: float
+    """How good it is beside the row's best, 0 to 1: the length of its bar."""
+    best: bool
+    tied: bool
+    """As fast as the best."""
+    estimated: bool
+    """Of the fitted cost, not of a cell that was timed."""
+    extrapolated: bool
+
+
+def figures_of(
+    records: Mapping[str, Record],
+    outcomes: Mapping[str, Sequence[Outcome]],
+    racing: Sequence[str],
+    workloads: Sequence[Workload],
+) -> dict[str, dict[tuple[View, str], Figure]]:
+    """Figures of every view and workload, by candidate label."""
+    found: dict[str, dict[tuple[View, str], Figure]] = {label: {} for label in records}
+    for workload in workloads:
+        ranked = {label: r[0] for label in records if (r := rank([records[label]], workload, "latency"))}
+        for view in View:
+            values = {
+                label: v for label, r in ranked.items() if (v := _values(view, workload, r, outcomes.get(label, ())))[0]
+            }
+            for label, figure in _compared(view, values, ranked, racing).items():
+                found[label][view, workload.label] = figure
+    return found
+
+
+def _values(view: View, workload: Workload, ranked: Ranked, outcomes: Sequence[Outcome]) -> tuple[list[float], bool]:
+    """One value a launch (of a single launch one a sample, where the cell was timed); whether they are estimated."""
+    turns = {launch.turn for launch in ranked.launches}
+    measured = [o for o in outcomes if isinstance(o, Measurement) and (o.calibration_id, o.round) in turns]
+    if view is not View.END_TO_END:
+        timed = prefill(measured, workload) if view is View.PREFILL else decode(measured, workload)
+        if timed:
+            return timed, False
+    if view is View.PREFILL:
+        return [workload.prompt_tokens * workload.batch / ttft for ttft, _ in ranked.times if ttft > 0], True
+    if view is View.DECODE:
+        steps = workload.output_tokens - 1
+        return [steps * workload.batch / (e2e - ttft) for ttft, e2e in ranked.times if e2e > ttft and steps], True
+    exact = any(workload == cell for launch in ranked.launches for cell in launch.cells)
+    return [e2e for _, e2e in ranked.times], not exact
+
+
+def _compared(
+    view: View,
+    values: Mapping[str, tuple[list[float], bool]],
+    ranked: Mapping[str, Ranked],
+    racing: Sequence[str],
+) -> dict[str, Figure]:
+    medians = {label: median(found) for label, (found, _) in values.items()}
+    halves = {label: _half(found) for label, (found, _) in values.items()}
+    smaller = view is View.END_TO_END
+    able = [label for label in racing if label in medians]
+    best = min(able, key=lambda label: medians[label] if smaller else -medians[label], default=None)
+    as_fast: set[str] = set()
+    if best is not None and smaller:
+        # What `select` says: the first of the static order inside the band, and a tie where launches cannot tell.
+        close = [label for label in able if medians[label] <= medians[best] * (1 + BAND)]
+        best = close[0]
+        as_fast = set(tied(ranked[best], (ranked[label] for label in able if label != best), "latency"))
+    elif best is not None:
+        least = medians[best] - halves[best]
+        as_fast = {
+            label
+            for label in able
+            if label != best
+            and (medians[label] * (1 + BAND) >= medians[best] or medians[label] + halves[label] >= least)
+        }
+    top = medians[best] if best is not None else (min if smaller else max)(medians.values(), default=0.0)
+    return {
+        label: Figure(
+            median=medians[label],
+            half=halves[label],
+            share=min(1.0, top / medians[label] if smaller else medians[label] / top) if top > 0 else 0.0,
+            best=label == best,
+            tied=label in as_fast,
+            estimated=values[label][1],
+            extrapolated=not ranked[label].covered,
+        )
+        for label in medians
+    }
+
+
+def _half(values: Sequence[float]) -> float:
+    if len(values) > 1:
+        return spread(values)
+    low, high = interval(values)
+    return (high - low) / 2

@@ -1,0 +1,60 @@
+"""The errors that say why nothing can run a model, and the reasons that they list."""
+
+import shlex
+from collections.abc import Iterable, Sequence
+
+from calibration.errors import IllegalBackend, NoLegalBackend
+from selector.evidence import Evidence
+from selector.model.spec import ModelSpec
+from selector.rules.judge import Verdict
+
+
+def refusal(spec: ModelSpec, verdicts: Sequence[Verdict], backend: str | None) -> IllegalBackend | NoLegalBackend:
+    """The error that says why nothing, or not the backend that the user named, can run the model; every reason."""
+    see = f"see {shlex.join(['autobackend', 'explain', spec.name])}"
+    if backend is None:
+        lines = [f"  {name}: {reason}" for name, reason in reasons_of(verdicts)]
+        return NoLegalBackend("\n".join([f"no backend can run {spec.name} here", *lines]), see)
+    named = [v for v in verdicts if backend in {v.candidate.backend, v.candidate.label}]
+    lines = [f"  {reason}" if name == backend else f"  {name}: {reason}" for name, reason in reasons_of(named)]
+    if named[0].candidate.label == backend:
+        lines = [f"  {reason}" for _, reason in reasons_of(named)]
+    return IllegalBackend("\n".join([f"{backend} cannot run {spec.name}", *lines]), see)
+
+
+def reasons_of(verdicts: Sequence[Verdict], everyone: Sequence[Verdict] = ()) -> list[tuple[str, str]]:
+    """(name, reason) pairs in order, each reason of a backend once, under the name of the variants that it holds for.
+
+    Args:
+        everyone: all verdicts there are, where `verdicts` are some: a backend's own name stands for all its variants.
+    """
+    found: list[tuple[str, str]] = []
+    for backend in dict.fromkeys(v.candidate.backend for v in verdicts):
+        of_all = {v.candidate.variant for v in (everyone or verdicts) if v.candidate.backend == backend}
+        holds: dict[str, list[str]] = {}
+        for verdict in verdicts:
+            if verdict.candidate.backend == backend:
+                for text in [r.text for r in verdict.reasons] or [verdict.left_out]:
+                    holds.setdefault(text, []).append(verdict.candidate.variant)
+        for text, variants in holds.items():
+            found.append((backend if of_all == set(variants) else f"{backend}:{','.join(variants)}", text))
+    return found
+
+
+def all_wrong(spec: ModelSpec, verdicts: Sequence[Verdict], known: Evidence) -> NoLegalBackend:
+    """The error for a model of which every legal candidate answered wrong."""
+    lines = [f"  {name}: {reason}" for name, reason in reasons_of([v for v in verdicts if v.reasons or v.left_out])]
+    lines += [f"  {label}: {f.kind}, {f.message}" for label, f in known.failed.items()]
+    return NoLegalBackend(
+        "\n".join([f"no backend runs {spec.name} right here", *lines]),
+        f"measure again with other versions: {shlex.join(['autobackend', 'calibrate', spec.name, '--again'])}",
+    )
+
+
+def grouped(pairs: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
+    """(label, text) pairs with the labels of the same text together: `transformers:sdpa,eager`."""
+    texts: dict[tuple[str, str], list[str]] = {}
+    for label, text in pairs:
+        backend, _, variant = label.partition(":")
+        texts.setdefault((backend, text), []).append(variant)
+    return [(f"{backend}:{','.join(variants)}", text) for (backend, text), variants in texts.items()]

@@ -1,0 +1,182 @@
+"""The rules, one small function each; RULES; judge() -> Verdicts."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from calibration.backend import Backend
+from calibration.measurement import Candidate
+from calibration.registry import all_backends
+from selector.demand import Demand
+from selector.host.kinds import KINDS
+from selector.host.spec import HostSpec, Installation
+from selector.model.spec import ModelSpec
+from selector.rules.combination import Combination, Finding, any_of
+from selector.rules.device import compute_capability, device_kind, dtype, kv_cache_bits, machine_code, tensor_parallel
+from selector.rules.install import importable, installed, instruction_set, prepare_packages, variant_packages
+from selector.rules.memory import memory_fit, needed_bytes
+from selector.rules.model import (
+    architecture,
+    context_length,
+    head_dim,
+    honours_window,
+    own_limits,
+    remote_code,
+    rope_type,
+    sliding_window,
+    vision,
+)
+from selector.rules.quant import as_is, quant_format, quant_packages
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reason:
+    """Why not: `needs X; found Y`, and the mend where there is one."""
+
+    rule: str
+    """Name of the rule's function."""
+    text: str
+    mend: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """A variant is legal, or every reason why not."""
+
+    candidate: Candidate
+    reasons: tuple[Reason, ...] = ()
+    left_out: str = ""
+    """Legal, but no candidate unless asked for: lossy, or slow to compile; the reason."""
+    needed_bytes: int = 0
+    """Weights, KV cache and overhead."""
+    notes: tuple[str, ...] = ()
+
+    @property
+    def legal(self) -> bool:
+        return not self.reasons
+
+
+def judge(
+    model: ModelSpec,
+    host: HostSpec,
+    demand: Demand = Demand(),  # noqa: B008  frozen
+    backends: Mapping[str, Backend] | None = None,
+) -> tuple[Verdict, ...]:
+    """Judge every variant of every backend, in the static order; all rules run, all reasons are kept."""
+    known = all_backends() if backends is None else backends
+    verdicts: list[Verdict] = []
+    for backend in sorted(known.values(), key=lambda b: (b.facts.order, b.name)):
+        shared: list[Reason] | None = None
+        for variant in backend.variants:
+            case = Combination(
+                model=model,
+                host=host,
+                installation=host.installations.get(backend.name) or _unknown(),
+                backend=backend,
+                variant=variant,
+                demand=demand,
+                device=host.device,
+            )
+            if shared is None:
+                shared = [reason for rule in BACKEND_RULES for reason in _reasons(rule, case)]
+            # What does not exist on this device is left out, and its other shortcomings are of no interest.
+            own_rules = VARIANT_RULES if _exists(case) else ()
+            own = [reason for rule in own_rules for reason in _reasons(rule, case)]
+            verdicts.append(
+                Verdict(
+                    candidate=Candidate(backend=backend.name, variant=variant.name),
+                    reasons=(*shared, *own),
+                    left_out=_left_out(case),
+                    needed_bytes=needed_bytes(case),
+                    notes=_notes(case),
+                )
+            )
+    return tuple(verdicts)
+
+
+def rules_table() -> list[tuple[str, str]]:
+    """Name and sentence of every rule, in the order in which they run."""
+    return [(rule.__name__, " ".join((rule.__doc__ or "").split())) for rule in RULES]
+
+
+BACKEND_RULES: tuple[Callable[[Combination], Finding], ...] = (
+    installed,
+    importable,
+    device_kind,
+    compute_capability,
+    machine_code,
+    architecture,
+    quant_format,
+    quant_packages,
+    head_dim,
+    rope_type,
+    sliding_window,
+    vision,
+    tensor_parallel,
+    kv_cache_bits,
+    remote_code,
+    context_length,
+)
+"""Of the backend: the same for all of its variants."""
+
+VARIANT_RULES: tuple[Callable[[Combination], Finding], ...] = (
+    instruction_set,
+    as_is,
+    variant_packages,
+    prepare_packages,
+    dtype,
+    memory_fit,
+    own_limits,
+)
+
+RULES = (*BACKEND_RULES, *VARIANT_RULES)
+
+
+def _reasons(rule: Callable[[Combination], Finding], case: Combination) -> list[Reason]:
+    match rule(case):
+        case None:
+            return []
+        case str(text):
+            return [Reason(rule=rule.__name__, text=text)]
+        case list(texts):
+            return [Reason(rule=rule.__name__, text=text) for text in texts]
+        case (text, mend):
+            return [Reason(rule=rule.__name__, text=text, mend=mend)]
+
+
+def _unknown() -> Installation:
+    return Installation(python=Path(), versions={}, site_packages=(), problem="where it runs was not looked for")
+
+
+def _left_out(case: Combination) -> str:
+    """Why a variant is no candidate though nothing forbids it."""
+    variant, device = case.variant, case.device
+    label = f"{case.backend.name}:{variant.name}"
+    requested = label in case.demand.requested
+    if not _exists(case):
+        return f"for {any_of(name for kind, name in KINDS.items() if kind in variant.devices)} only"
+    pointless = sorted(variant.only_without & case.host.cpu_features)
+    if pointless and not requested:
+        return f"pointless on a CPU with {' and '.join(pointless)} (--backends {label})"
+    if variant.lossy and not case.demand.lossy:
+        return "lossy (--allow-lossy)"
+    asked_here = not variant.on_request_device or variant.on_request_device == device.kind
+    if variant.on_request and asked_here and not requested:
+        return f"{variant.on_request} (--backends {label})"
+    return ""
+
+
+def _exists(case: Combination) -> bool:
+    """The variant is one for this kind of device."""
+    return not case.variant.devices or case.device.kind in case.variant.devices
+
+
+def _notes(case: Combination) -> tuple[str, ...]:
+    notes = []
+    window = case.model.sliding_window
+    if window is not None and not honours_window(case) and not window >= case.model.max_position > 0:
+        notes.append(f"right only up to {window} tokens: it does not honour the sliding window")
+    unused = sorted(case.facts.leaves_unused & case.host.cpu_features) if case.device.kind == "cpu" else ()
+    if unused:
+        notes.append(f"its machine code leaves {' and '.join(unused)} of this CPU unused")
+    return tuple(notes)

@@ -1,0 +1,121 @@
+"""Rules about the model: its architecture, its shapes, its code and how far its positions reach."""
+
+from functools import lru_cache
+from pathlib import Path
+
+from selector.rules.combination import Combination, Finding, any_of
+
+
+def architecture(case: Combination) -> Finding:
+    """The engine knows the model's architecture, by its own table where it is installed."""
+    model, facts = case.model, case.facts
+    if facts.architectures_from_auto_map:
+        names = (model.auto_architecture,) if model.auto_architecture else model.architectures
+    else:
+        names = (model.architecture,)
+    told = " or ".join(names) or model.architecture or "no architecture"
+    for name in names:
+        if name in facts.removed_architectures:
+            return f"needs an architecture that {facts.title} still has; {name}: {facts.removed_architectures[name]}"
+    table = _table(case)
+    if table is not None:
+        # Code of the model's repository brings its own classes; whether it may run is for `remote_code`.
+        if any(_quoted(*table, name) for name in names) or (facts.remote_code and model.remote_code):
+            return None
+    elif facts.architectures is None or any(name in facts.architectures for name in names):
+        return None
+    return f"needs an architecture that {facts.title} knows; found {told}"
+
+
+def head_dim(case: Combination) -> Finding:
+    """The engine has attention kernels for the model's head_dim."""
+    dims = case.facts.head_dims
+    if dims is None or case.model.head_dim in dims:
+        return None
+    return f"needs head_dim {any_of(sorted(dims))}; found {case.model.head_dim}"
+
+
+def rope_type(case: Combination) -> Finding:
+    """The engine computes the model's kind of rotary position embedding."""
+    types = case.facts.rope_types
+    if types is None or case.model.rope_type in types or case.model.rope_type == "none":
+        return None
+    return f"needs rope type {any_of(sorted(types))}; found {case.model.rope_type}"
+
+
+def sliding_window(case: Combination) -> Finding:
+    """Where the engine does not honour the model's sliding window, the workload stays inside it."""
+    window, tokens = case.model.sliding_window, case.demand.workload.context_tokens
+    if window is None or honours_window(case) or tokens <= window:
+        return None
+    text = f"needs at most {window} tokens a sequence, since it does not honour the sliding window; found {tokens}"
+    return f"{text} ({case.demand.workload.label})", _shorter(window)
+
+
+def vision(case: Combination) -> Finding:
+    """A model with a vision part goes only to an engine that runs vision models."""
+    if not case.model.vision or case.facts.vision != "text only":
+        return None
+    return f"needs a model without a vision part; found one in {case.model.architecture}"
+
+
+def context_length(case: Combination) -> Finding:
+    """Prompt and output together are not longer than the model's positions reach."""
+    tokens, most = case.demand.workload.context_tokens, case.model.max_position
+    if most <= 0 or tokens <= most:
+        return None
+    text = f"needs at most {most} tokens a sequence, the model's positions; found {tokens}"
+    return f"{text} ({case.demand.workload.label})", _shorter(most)
+
+
+def remote_code(case: Combination) -> Finding:
+    """Code of the model's repository runs only when the user said so, and only in an engine that can run it."""
+    if not case.model.remote_code:
+        return None
+    if not case.facts.remote_code:
+        return f"needs a model without code of its own; {case.model.architecture} is loaded by code of its repository"
+    if case.demand.trust_remote_code:
+        return None
+    return "needs leave to run the code of the model's repository; found none", "--trust-remote-code"
+
+
+def own_limits(case: Combination) -> Finding:
+    """What else the backend's own file knows of models that it cannot run right."""
+    try:
+        return case.backend.fits(case.model, case.variant, case.device)
+    except (ArithmeticError, AttributeError, LookupError, OSError, TypeError, ValueError) as error:
+        # A config.json may hold anything: what a backend's rule stumbles over is a reason, too.
+        return f"needs a config.json that its own rules can read; found {type(error).__name__}: {error}"
+
+
+def honours_window(case: Combination) -> bool:
+    """The engine keeps to the sliding window of this architecture."""
+    known = case.facts.windowed_architectures
+    return known is None or case.model.architecture in known
+
+
+def _table(case: Combination) -> tuple[Path, int] | None:
+    """The engine's own table of architectures, where it is installed, and when it changed."""
+    if case.facts.architectures_table is None:
+        return None
+    distribution, inside = case.facts.architectures_table
+    for site in case.installation.site_packages:
+        file = site / distribution.replace("-", "_") / inside
+        try:
+            return file, file.stat().st_mtime_ns
+        except OSError:
+            continue
+    return None
+
+
+@lru_cache(maxsize=1024)
+def _quoted(file: Path, changed: int, name: str) -> bool:  # noqa: ARG001  `changed` is part of the key only
+    try:
+        text = file.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return False
+    return f'"{name}"' in text or f"'{name}'" in text
+
+
+def _shorter(tokens: int) -> str:
+    return f"choose a --workload of at most {tokens} tokens, prompt and output together"

@@ -1,0 +1,103 @@
+"""Rules about the format of quantized weights."""
+
+from collections.abc import Iterator
+
+from calibration.backend import QuantFact
+from selector.model.quant.format import QuantFormat
+from selector.rules.combination import Combination, Finding, any_of, dotted
+from selector.rules.install import install_command, lacking
+
+_Mismatch = tuple[str, str]
+"""What is needed, what was found."""
+
+
+def quant_format(case: Combination) -> Finding:
+    """The backend loads quantized weights of this method, bits, group size, symmetry and layout as they are."""
+    quant = case.model.quant
+    if quant.method == "none":
+        return None
+    facts = [f for f in case.facts.quants if f.method == quant.method]
+    if not facts:
+        methods = list(dict.fromkeys(f.method for f in case.facts.quants))
+        known = f"weights without quantization or in {any_of(methods)}" if methods else "weights without quantization"
+        return f"needs {known}; found {quant.label}"
+    # Every group of a mixed checkpoint must be one that the backend knows.
+    for part in quant.groups or (quant,):
+        closest = min((list(_mismatches(f, part, case)) for f in facts), key=len)
+        if closest:
+            needs, founds = zip(*closest, strict=True)
+            return f"needs {quant.method} with {', '.join(needs)}; found {', '.join(founds)}"
+    return None
+
+
+def quant_packages(case: Combination) -> Finding:
+    """The packages that load this quant format are installed beside the backend."""
+    quant = case.model.quant
+    first = quant.groups[0] if quant.groups else quant
+    fitting = [f for f in case.facts.quants if f.method == quant.method and not list(_mismatches(f, first, case))]
+    if not fitting:
+        return None
+    missing = min((lacking(f.packages, case.installation) for f in fitting), key=len)
+    if not missing:
+        return None
+    are = "it is" if len(missing) == 1 else "they are"
+    mend = install_command(case.installation, f"pip install {' '.join(missing)}")
+    return f"needs {' and '.join(missing)} for {quant.method}; {are} not installed", mend
+
+
+def as_is(case: Combination) -> Finding:
+    """A variant that loads quantised checkpoints as they are gets one; the backend's others get one that is none."""
+    quantised = case.model.quant.method != "none"
+    if quantised == case.variant.as_is or not any(v.as_is for v in case.backend.variants):
+        return None
+    if case.variant.as_is:
+        return f"needs a quantised checkpoint to load as it is; found {case.model.dtype}"
+    return f"needs an unquantised checkpoint to convert; found {case.model.quant.label}"
+
+
+def _mismatches(fact: QuantFact, quant: QuantFormat, case: Combination) -> Iterator[_Mismatch]:
+    if fact.bits is not None and quant.bits not in fact.bits:
+        yield f"{any_of(sorted(fact.bits))} bits", "unknown bits" if quant.bits is None else f"{quant.bits} bits"
+    if fact.group_sizes is not None and quant.group_size not in fact.group_sizes:
+        yield f"group size {any_of(map(_group, sorted(fact.group_sizes)))}", f"group size {_group(quant.group_size)}"
+    if fact.symmetric is not None and quant.symmetric is not fact.symmetric:
+        yield _symmetry(fact.symmetric), _symmetry(quant.symmetric)
+    if fact.desc_act is not None and bool(quant.desc_act) is not fact.desc_act:
+        yield ("desc_act", "no desc_act") if fact.desc_act else ("no desc_act", "desc_act")
+    for word, allowed, found in (
+        ("version", fact.versions, quant.version),
+        ("format", fact.formats, quant.format),
+        ("strategy", fact.strategies, quant.strategy),
+        ("activation scheme", fact.activation_schemes, quant.activation_scheme),
+    ):
+        if allowed is not None and found not in allowed:
+            yield f"{word} {any_of(sorted(allowed))}", f"{word} {found}" if found else f"no {word}"
+    if fact.block_shapes is not None and quant.block_shape not in fact.block_shapes:
+        yield (
+            f"blocks of {any_of(map(_shape, sorted(fact.block_shapes)))}",
+            (f"blocks of {_shape(quant.block_shape)}" if quant.block_shape else "no blocks"),
+        )
+    yield from _surroundings(fact, case)
+
+
+def _surroundings(fact: QuantFact, case: Combination) -> Iterator[_Mismatch]:
+    """Where the format is taken: architectures and compute capability."""
+    architecture, capability = case.model.architecture, case.device.capability
+    if fact.architectures is not None and architecture not in fact.architectures:
+        yield any_of(sorted(fact.architectures)), architecture
+    if architecture in fact.not_architectures:
+        yield f"an architecture other than {architecture}", architecture
+    if fact.capabilities is not None and capability is not None and capability < fact.capabilities:
+        yield f"compute capability {dotted(fact.capabilities)} or newer", f"compute capability {dotted(capability)}"
+
+
+def _group(size: int | None) -> str:
+    return "-1 (per channel)" if size == -1 else "none" if size is None else str(size)
+
+
+def _symmetry(symmetric: bool | None) -> str:
+    return "unknown symmetry" if symmetric is None else "symmetric weights" if symmetric else "zero points"
+
+
+def _shape(shape: tuple[int, int]) -> str:
+    return f"{shape[0]}x{shape[1]}"

@@ -1,0 +1,1 @@
+"""What a user sees, as text; nothing here prints."""

@@ -1,0 +1,251 @@
+"""The screens of `calibrate`: what will be done, one line for what is being done, what came out."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from calibration.conversion.estimate import Estimate
+from calibration.measurement import Failure, FailureKind, Measurement
+from calibration.race.runner import Tally
+from selector.answer import Selection
+from selector.planning.calibrate import Calibration
+from selector.planning.plan import Plan
+from selector.planning.preparations import Preparations
+from selector.ranking import Ranked, ratio
+from selector.refusals import reasons_of
+from selector.screens.text import (
+    columns,
+    converted,
+    decode,
+    listing,
+    output,
+    parameters,
+    plural,
+    prefill,
+    rate,
+    seconds,
+    shown_cell,
+    size,
+)
+
+
+def header(plan: Plan, *, random_weights: bool = False, across: int | None = None) -> list[str]:
+    """Host, model, workloads, candidates, and who is none."""
+    spec = plan.spec
+    quant = "not quantized" if spec.quant.method == "none" else spec.quant.label
+    weights = " (random weights)" if random_weights or spec.name.startswith("shape:") else ""
+    shape = f"{plural(spec.layers, 'layer')}, {parameters(spec.parameters)} parameters, {spec.dtype}"
+    rows = [
+        ("host", device_line(plan)),
+        ("model", f"{spec.architecture}, {shape}, {quant}{weights}"),
+        ("workloads", "  ".join(cell.label for cell in plan.cells)),
+        ("candidates", "  ".join(c.label for c in plan.candidates) or "none"),
+    ]
+    lines = columns(rows, across=across)
+    refused = [*_titled("refused", reasons_of(plan.refused, plan.verdicts))]
+    left_out = [*_titled("left out", [(v.candidate.label, v.left_out) for v in plan.left_out])]
+    wide = max(len(title) for title, _ in rows)
+    told = [(title.ljust(wide), name, text) for title, name, text in (*refused, *left_out)]
+    return lines + columns(told, across=across)
+
+
+def prepares(made: Preparations, *, across: int | None = None) -> list[str]:
+    """What will be made before anything is measured, in time and on the disk; nothing where all is there."""
+    each = [("random weights", made.checkpoint)] if made.checkpoint else []
+    each += made.conversions
+    if not each:
+        return []
+    names = ", ".join(f"{label} ({takes(expected)})" for label, expected in each)
+    total = f"{about(made.seconds)} and {size(made.bytes)}" if made.bytes else about(made.seconds)
+    text = f"once, about {total} of the {size(made.free_bytes)} free on {made.disk}: {names}"
+    rows = [("prepares".ljust(10), text)]
+    if made.most_needed_bytes > made.free_bytes:
+        rows.append(
+            ("", f"not all of it fits: {size(made.most_needed_bytes)} are needed (autobackend artifacts prune)")
+        )
+    return columns(rows, across=across)
+
+
+def takes(expected: Estimate) -> str:
+    """`24 s, 0.3 GiB`, as it is estimated."""
+    return f"{about(expected.seconds)}, {size(expected.bytes)}" if expected.bytes else about(expected.seconds)
+
+
+def about(value: float) -> str:
+    """`24 s`, `2:05 min`: an estimate has no decimals."""
+    return f"{max(1, round(value))} s" if value < 99.5 else seconds(value)
+
+
+def device_line(plan: Plan) -> str:
+    """The device that is measured, and what its host has."""
+    host = plan.host
+    if host.device.kind == "cpu":
+        features = " ".join(sorted(host.cpu_features))
+        return f"{host.device.name}, {size(host.memory_bytes)}; no GPU ({features})"
+    count = f"{len(host.devices)} x " if len(host.devices) > 1 else ""
+    machine = f"{host.cpu_model}, {plural(host.cores, 'core')}"
+    return f"{count}{host.device.name}, {size(host.device.memory_bytes)}; {machine}"
+
+
+def _titled(title: str, pairs: Sequence[tuple[str, str]]) -> Iterable[tuple[str, str, str]]:
+    previous = None
+    for i, (name, text) in enumerate(pairs):
+        yield (title if i == 0 else "", "" if name == previous else name, text)
+        previous = name
+
+
+_STEPS = {
+    "reference": "computing the reference's answers",
+    "load": "loading",
+    "checking": "checking its output",
+}
+"""Event of the runner: what it says, where that depends on nothing."""
+
+
+def step(name: str, fields: dict[str, Any]) -> str:
+    """What an event of the runner says, in a few words; empty for one that says nothing new."""
+    match name, fields:
+        case "checkpoint", {"model": model, "estimate": Estimate() as expected}:
+            return f"writing random weights for {model}, once: about {takes(expected)}"
+        case "download", {"model": model, "bytes": count}:
+            return f"downloading {model} ({size(count)})"
+        case "reference_failed", {"message": message}:
+            return f"no reference, outputs stay unchecked: {message}"
+        case "prepare", {"estimate": Estimate() as expected}:
+            return f"converting the model, once: about {takes(expected)}"
+        case "preparing", {"estimate": Estimate() as expected, "elapsed_s": elapsed, "bytes": written}:
+            of = f" of about {size(expected.needed_bytes)}" if written <= expected.needed_bytes else ""
+            what = fields.get("what", "converted model")
+            lasts = f"{about(elapsed)} of about" if elapsed <= expected.seconds else f"{about(elapsed)}, expected were"
+            return f"{what}: {size(written)}{of}, {lasts} {about(expected.seconds)}"
+        case "alongside", {"others": others}:
+            return f"converting for {', '.join(others)}, too"
+        case "waiting", _:
+            return f"waiting for another calibration that {fields.get('what', 'converts the same')}"
+        case "loaded", {"seconds": took}:
+            return f"loaded in {seconds(took)}"
+        case "check", {"agreement": agreement}:
+            return f"output {output(agreement)}"
+        case "cell", {"number": number, "of": of, "workload": workload}:
+            return f"cell {number}/{of} {workload.label}"
+        case _:
+            return _STEPS.get(name, "")
+
+
+def left(remaining_s: float | None) -> str:
+    """`about 2:10 min left`; empty while nothing is known."""
+    return "" if remaining_s is None else f"about {about(remaining_s)} left"
+
+
+def launched(outcome: Measurement | Failure) -> str:
+    """One line for a launch that is over."""
+    head = f"{outcome.candidate.label}, round {outcome.round}: "
+    if isinstance(outcome, Failure):
+        return f"{head}{outcome.kind} in {outcome.stage}: {_first_line(outcome.message)}"
+    cell = shown_cell([c.workload for c in outcome.cells])
+    ttft, tpot = prefill([outcome], cell), decode([outcome], cell)
+    figures = [f"prefill {rate(ttft)}" if ttft else "", f"decode {rate(tpot)}" if tpot else ""]
+    told = [f"loaded in {seconds(outcome.load_s)}", *figures, f"output {output(outcome.agreement)}"]
+    return head + ", ".join(part for part in told if part)
+
+
+def table(calibration: Calibration, order: Sequence[str] = ()) -> list[str]:
+    """A line for each candidate that was launched; `order`: labels, the best first."""
+    tally = calibration.tally
+    measured = [o for o in tally.outcomes if isinstance(o, Measurement)]
+    if not measured:
+        return []
+    cell = shown_cell(c.workload for m in measured for c in m.cells)
+    labels = sorted(
+        {m.candidate.label for m in measured},
+        key=lambda label: (list(order).index(label) if label in order else len(order), label),
+    )
+    on_gpu = any(m.gpu_memory_bytes for m in measured)
+    speeds = (f"prefill pp{cell.prompt_tokens} b{cell.batch}", f"decode tg{cell.output_tokens} b{cell.batch}")
+    made = any(m.prepare_s is not None for m in measured)
+    heads = (*speeds, "GPU memory" if on_gpu else "peak memory", *(["converted in"] if made else []))
+    rows = [("candidate", "launches", *heads, "output", "")]
+    for label in labels:
+        launches = [m for m in measured if m.candidate.label == label]
+        ttft, tpot = prefill(launches, cell), decode(launches, cell)
+        memory = max(m.gpu_memory_bytes or m.peak_memory_bytes for m in launches)
+        note = f"out after round {tally.out[label]}" if label in tally.out else ""
+        rows.append(
+            (
+                label,
+                str(len(launches)),
+                rate(ttft) if ttft else "-",
+                rate(tpot) if tpot else "-",
+                size(memory),
+                *([converted(launches[-1])] if made else []),
+                output(launches[-1].agreement),
+                note,
+            )
+        )
+    return columns(rows, "<>>>>" + (">" if made else "") + "<<", gap=3)
+
+
+def failures(tally: Tally, *, across: int | None = None) -> list[str]:
+    """A line for each candidate that failed, with what it said."""
+    rows = [
+        ("failed", o.candidate.label, f"{o.kind} in {o.stage}: {_first_line(o.message)}")
+        for o in tally.outcomes
+        if isinstance(o, Failure)
+    ]
+    return columns(rows, across=across)
+
+
+def sentences(selections: Sequence[Selection], calibration: Calibration) -> list[str]:
+    """What a person would say of the answers, of what was not measured, and of what comes next."""
+    tally = calibration.tally
+    lines = [verdict(selection) for selection in selections]
+    if tally.unmeasured:
+        why = " within the budget" if tally.ended == "budget" else f", {tally.ended}"
+        lines.append(f"Not measured{why}: {', '.join(tally.unmeasured)}. The same command goes on from here.")
+    elif tally.ended == "budget":
+        lines.append("The budget ended before all was decided: the same command goes on from here.")
+    cells = [c for o in tally.outcomes if isinstance(o, Measurement) for c in o.cells]
+    dirty = sum(any(s.dirty for s in c.samples) for c in cells)
+    if dirty:
+        were = "was" if dirty == 1 else "were"
+        lines.append(f"{plural(dirty, 'cell')} of {len(cells)} {were} disturbed by other programs that used the CPU.")
+    if tally.fresh and tally.seconds > 0 and tally.check_s > 0:
+        share = 100 * tally.check_s / tally.seconds
+        lines.append(f"Correctness checks took {share:.0f} % of {tally.seconds:.0f} s.")
+    if not tally.fresh:
+        lines.append("Nothing was missing or stale, so nothing was measured anew (--again measures it all).")
+    return lines
+
+
+def verdict(selection: Selection) -> str:
+    """As in: x answers pp512:tg128:b1 in 3.27 s, 1.71 ± 0.05 times faster than y."""
+    first = next((r for r in selection.ranking if r.candidate == selection.candidate), None)
+    if first is None:
+        return f"{selection.candidate.label} is the first of the static order for {selection.workload.label}."
+    start = f"{first.candidate.label} answers {selection.workload.label} in {seconds(first.e2e_s)}"
+    if selection.extrapolated:
+        start += " (extrapolated)"
+    others = [r for r in selection.ranking if r is not first]
+    if not others:
+        return f"{start}; nothing else was measured."
+    if selection.tie:
+        return f"{start}, as fast as {listing(selection.tie)}."
+    return f"{start}, {_faster(others[0], first)} {others[0].candidate.label}."
+
+
+def _faster(slow: Ranked, fast: Ranked) -> str:
+    found = ratio(slow, fast)
+    places = 1 if found.value >= 10 else 2
+    return f"{found.value:.{places}f} ± {(found.high - found.low) / 2:.{places}f} times faster than"
+
+
+def _first_line(message: str) -> str:
+    return message.strip().partition("\n")[0]
+
+
+def all_failed(tally: Tally) -> str:
+    """The message for a calibration that measured nothing."""
+    kinds = {o.candidate.label: o for o in tally.outcomes if isinstance(o, Failure)}
+    lines = [f"  {label}: {f.kind} in {f.stage}: {_first_line(f.message)}" for label, f in kinds.items()]
+    wrong = [f for f in kinds.values() if f.kind is FailureKind.WRONG_OUTPUT]
+    start = "every candidate answered wrong" if lines and len(wrong) == len(kinds) else "no candidate was measured"
+    return "\n".join([start, *lines])

@@ -1,0 +1,116 @@
+"""The screens of `select --why` and `explain`."""
+
+from collections.abc import Iterator
+
+from calibration.measurement import OutputVerdict
+from selector.answer import Selection, Source
+from selector.explanation import Explanation, Group
+from selector.ranking import Ranked, value
+from selector.refusals import reasons_of
+from selector.screens.text import age, columns, listing, output, plural, seconds, seconds_within, size
+
+
+def why(selection: Selection, *, now: float | None = None, across: int | None = None) -> list[str]:
+    """The answer with its ranking, what was refused, what failed."""
+    objective = "" if selection.objective == "latency" else f", objective {selection.objective}"
+    asked = f"{selection.workload.label}{objective}"
+    lines = [f"{selection.candidate.label}, {_where_from(selection, now)}, for {asked}"]
+    if selection.extrapolated:
+        lines.append("  outside the measured cells: extrapolated")
+    if selection.tie:
+        lines.append(f"  as fast as {listing(selection.tie)}: chosen by {_broken(selection)}")
+    lossy = any(ranked.agreement.verdict is OutputVerdict.LOSSY for ranked in selection.ranking)
+    made = any(ranked.prepare_s is not None for ranked in selection.ranking)
+    partly = len({ranked.covered for ranked in selection.ranking}) > 1
+    rows = [
+        (
+            *_times(ranked, selection.objective),
+            *((output(ranked.agreement),) if lossy else ()),
+            *((_converted(ranked),) if made else ()),
+            *(("" if ranked.covered else "extrapolated",) if partly else ()),
+        )
+        for ranked in selection.ranking
+    ]
+    lines += ["  " + line for line in columns(rows, "<>>>" + ">" * (selection.objective == "memory"))]
+    notes = [("refused:", f"{name} ({reason})") for name, reason in _joined(selection)]
+    notes += [("failed:", f"{f.candidate.label} ({f.kind} in {f.stage}: {f.message})") for f in selection.failed]
+    notes += [("stale:", f"{s.candidate.label} ({', '.join(s.differences)})") for s in selection.stale]
+    notes += [("left out:", f"{v.candidate.label} ({v.left_out})") for v in selection.left_out]
+    if selection.ranking and selection.unmeasured:
+        notes.append(("not measured:", ", ".join(c.label for c in selection.unmeasured)))
+    told = [(title if i == 0 or notes[i - 1][0] != title else "", text) for i, (title, text) in enumerate(notes)]
+    return lines + ["  " + line for line in columns(told, across=None if across is None else across - 2)]
+
+
+def _where_from(selection: Selection, now: float | None) -> str:
+    launches = sum(ranked.n for ranked in selection.ranking)
+    if selection.measured_at is None or not launches:
+        return "the first of the static order" if selection.source is Source.RULES else str(selection.source)
+    word = {Source.MEASURED: "measured here", Source.STALE: "measured here with other versions"}.get(
+        selection.source, str(selection.source)
+    )
+    amount = f"{plural(launches, 'launch')}, {plural(len(selection.ranking), 'candidate')}"
+    return f"{word} {age(selection.measured_at, now)} ({amount})"
+
+
+def _broken(selection: Selection) -> str:
+    """What decided among those that cannot be told from each other."""
+    if selection.source is Source.FORCED:
+        return "you"
+    timed = [r for r in selection.ranking if r.covered] or list(selection.ranking)
+    fastest = min(timed, key=lambda r: value(r, selection.objective))
+    if fastest.candidate != selection.candidate:
+        return "the static order"
+    among = "" if len(timed) == len(selection.ranking) else " among those timed around the workload"
+    return f"its median{among}"
+
+
+def _times(ranked: Ranked, objective: str) -> tuple[str, ...]:
+    half = (ranked.ci95[1] - ranked.ci95[0]) / 2
+    return (
+        ranked.candidate.label,
+        seconds_within(ranked.e2e_s, half),
+        f"TTFT {seconds(ranked.ttft_s)}",
+        f"TPOT {seconds(ranked.tpot_s)}",
+        *([size(ranked.memory_bytes)] if objective == "memory" else []),
+    )
+
+
+def _converted(ranked: Ranked) -> str:
+    """Once, before the first load: no part of the times beside it."""
+    if ranked.prepare_s is None:
+        return ""
+    return f"converted once in {seconds(ranked.prepare_s)}, {size(ranked.artifact_bytes or 0)}"
+
+
+def _joined(selection: Selection) -> Iterator[tuple[str, str]]:
+    """Name and all its reasons."""
+    found: dict[str, list[str]] = {}
+    for name, reason in reasons_of(selection.rejected, selection.verdicts):
+        found.setdefault(name, []).append(reason)
+    yield from ((name, ", and ".join(reasons)) for name, reasons in found.items())
+
+
+def explained(explanation: Explanation, *, across: int | None = None) -> list[str]:
+    """Every variant under what its verdict means."""
+    rows: list[tuple[str, str, str]] = []
+    device = explanation.host.device
+    for group, verdicts in explanation.groups.items():
+        title = str(group)
+        if group is Group.RUNS:
+            for v in verdicts:
+                free = f" of {size(device.free_bytes)}" if device.free_bytes else ""
+                rows.append((title, v.candidate.label, "; ".join([size(v.needed_bytes) + free, *v.notes])))
+                title = ""
+        elif group is Group.ON_REQUEST:
+            for v in verdicts:
+                rows.append((title, v.candidate.label, v.left_out))
+                title = ""
+        else:
+            mends = {r.text: r.mend for v in verdicts for r in v.reasons}
+            previous = ""
+            for name, reason in reasons_of(verdicts, explanation.verdicts):
+                mend = f" ({mends[reason]})" if mends.get(reason) else ""
+                rows.append((title, "" if name == previous else name, reason + mend))
+                title, previous = "", name
+    return columns(rows, across=across, gap=3)

@@ -1,0 +1,118 @@
+"""The export format: out of one cache, into another."""
+
+import json
+from collections.abc import Iterator
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import pytest
+from launches import failed, measured
+
+from calibration.cache.cache import Cache, Imported
+from calibration.cache.exchange import BadLine
+from calibration.errors import CacheError
+from calibration.measurement import Outcome, to_json
+
+HEADER = '{"format": "autobackend-cache", "version": 1}\n'
+
+
+@pytest.fixture
+def cache(tmp_path: Path) -> Iterator[Cache]:
+    with Cache.open(tmp_path / "cache.db") as cache:
+        yield cache
+
+
+def lines(*outcomes: Outcome) -> str:
+    return HEADER + "".join(json.dumps(to_json(o)) + "\n" for o in outcomes)
+
+
+def test_an_export_comes_in_elsewhere_and_twice_is_once(cache: Cache, tmp_path: Path) -> None:
+    outcomes = [measured(1), measured(2), failed(3)]
+    cache.add(*outcomes)
+    stream = StringIO()
+    assert cache.export(stream) == 3
+    assert stream.getvalue().startswith(HEADER)
+    with Cache.open(tmp_path / "elsewhere.db") as other:
+        other.add(measured(2))
+        assert other.import_(StringIO(stream.getvalue())) == Imported(added=2, duplicates=1, bad=())
+        assert other.import_(stream.getvalue().splitlines()) == Imported(added=0, duplicates=3, bad=())
+        assert list(other.all()) == outcomes
+    stream = StringIO()
+    assert cache.export(stream, backend="pytorch") == 1
+
+
+def test_bad_lines_are_left_out_and_said_why(cache: Cache) -> None:
+    good = to_json(measured(1))
+    spoiled: list[dict[str, Any]] = [
+        {k: v for k, v in good.items() if k != "cells"},
+        good | {"cells": []},
+        good | {"load_s": -1},
+        good | {"load_s": "2"},
+        good | {"load_s": True},
+        good | {"round": 2**70},
+        good | {"speed": 9000},
+        good | {"record": "rumour"},
+        good | {"identity": None},
+        good | {"identity": good["identity"] | {"device_count": 1.5}},
+        good | {"environment": {"torch": 2}},
+        good | {"agreement": good["agreement"] | {"verdict": "maybe"}},
+        good | {"cells": [{"workload": {"prompt_tokens": 0, "output_tokens": 1}, "samples": []}]},
+        good | {"cells": [{"workload": {"prompt_tokens": 1, "output_tokens": 1}, "samples": [{"ttft_s": None}]}]},
+    ]
+    text = lines(measured(1)) + "\n[]\nnot json\n" + "".join(json.dumps(s) + "\n" for s in spoiled) + '{"load_s": NaN}'
+    done = cache.import_(StringIO(text))
+    assert (done.added, done.duplicates) == (1, 0)
+    assert done.bad == tuple(
+        BadLine(number=4 + i, reason=reason)
+        for i, reason in enumerate(
+            [
+                "needs an object; found []",
+                "no JSON: Expecting value: line 1 column 1 (char 0)",
+                "needs the field cells; found none",
+                "needs a list with something in it in cells; found []",
+                "needs a finite number >= 0 in load_s; found -1.0",
+                "needs a number in load_s; found '2'",
+                "needs a number in load_s; found True",
+                "needs a finite number >= 0 in round; found 1180591620717411303424",
+                "knows no field speed",
+                "needs a record of measurement or failure; found 'rumour'",
+                "needs an object in identity; found None",
+                "needs a whole number in identity.device_count; found 1.5",
+                "needs an object of texts in environment; found {'torch': 2}",
+                "needs one of right, lossy, wrong, unchecked in agreement.verdict; found 'maybe'",
+                "cells[0].workload: a workload needs prompt tokens >= 1; found 0",
+                "needs a number in cells[0].samples[0].ttft_s; found None",
+                "needs finite numbers; found NaN",
+            ]
+        )
+    )
+    assert list(cache.all()) == [measured(1)]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "this is no export of a cache: its first line is ''"),
+        ("candidate,seconds\n", "this is no export of a cache: its first line is 'candidate,seconds'"),
+        ('{"format": "other"}\n', 'this is no export of a cache: its first line is \'{"format": "other"}\''),
+        (
+            '{"format": "autobackend-cache", "version": 2}\n',
+            "the export has format version 2; this autobackend reads 1",
+        ),
+    ],
+)
+def test_what_is_no_export_is_refused(cache: Cache, text: str, message: str) -> None:
+    with pytest.raises(CacheError) as caught:
+        cache.import_(StringIO(text))
+    assert caught.value.message == message
+
+
+def test_an_import_that_breaks_off_takes_nothing_in(cache: Cache) -> None:
+    def broken() -> Iterator[str]:
+        yield from lines(*map(measured, range(1000))).splitlines()
+        raise OSError("the pipe broke")
+
+    with pytest.raises(OSError, match="the pipe broke"):
+        cache.import_(broken())
+    assert list(cache.all()) == []

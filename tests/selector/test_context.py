@@ -1,0 +1,56 @@
+"""What select() remembers from one call to the next, and for how long."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from calibration.cache.cache import Cache
+from selector import context as memo
+from selector.answer import Source
+from selector.selection import choose
+from tests.selector.answering import CT2, EAGER, HOST, KEY, MODEL, SDPA, SPEC
+from tests.selector.launches import (
+    rounds,
+)
+
+
+def test_an_answer_is_remembered_until_the_cache_changes(cache: Cache) -> None:
+    cache.add(*rounds(SDPA, KEY, HOST, (1.0,)))
+    first = choose(MODEL, cache=cache, host=HOST)
+    assert choose(MODEL, cache=cache, host=HOST) is first
+    cache.add(*rounds(CT2, KEY, HOST, (0.5,)))
+    assert choose(MODEL, cache=cache, host=HOST).candidate.label == CT2
+
+
+def test_a_launch_of_another_process_changes_the_answer(cache: Cache, tmp_path: Path) -> None:
+    assert choose(MODEL, cache=cache, host=HOST).source is Source.RULES
+    with Cache.open(tmp_path / "cache.db") as other:
+        other.add(*rounds(EAGER, KEY, HOST, (1.0,)))
+    assert choose(MODEL, cache=cache, host=HOST).candidate.label == EAGER
+
+
+def test_a_changed_model_is_read_anew(tmp_path: Path, cache: Cache) -> None:
+    folder = tmp_path / "model"
+    folder.mkdir()
+    config = json.loads((SPEC.folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config))
+    assert memo.read_model(str(folder)) is memo.read_model(str(folder))
+    before = choose(folder, cache=cache, host=HOST).spec.layers
+    (folder / "config.json").write_text(json.dumps({**config, "num_hidden_layers": 7}))
+    assert (before, choose(folder, cache=cache, host=HOST).spec.layers) == (30, 7)
+
+
+def test_caches_by_path_and_by_variable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "one.db"
+    with Cache.open(path) as opened:
+        opened.add(*rounds(EAGER, KEY, HOST, (1.0,)))
+    monkeypatch.setenv("AUTOBACKEND_CACHE", str(tmp_path / "none.db"))
+    assert choose(MODEL, host=HOST).source is Source.RULES
+    assert choose(MODEL, cache=path, host=HOST).candidate.label == EAGER
+    monkeypatch.setenv("AUTOBACKEND_CACHE", str(path))
+    assert choose(MODEL, host=HOST).candidate.label == EAGER
+
+
+def test_the_host_is_looked_at_once() -> None:
+    assert memo.this_host() is memo.this_host()
