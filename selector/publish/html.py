@@ -59,7 +59,7 @@ class Line:
 def html(matrix: Matrix) -> str:
     """The page."""
     pages = Environment(
-        loader=PackageLoader("selector.export"),
+        loader=PackageLoader("selector.publish"),
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,

@@ -37,7 +37,7 @@ def markdown(matrix: Matrix) -> str:
     or failed, and why.
     """
     pages = Environment(
-        loader=PackageLoader("selector.export"),
+        loader=PackageLoader("selector.publish"),
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
