@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, Final
 
 from calibration.errors import ModelError
+from selector.model.config_hash import computing_metadata
 
 HEAD_BYTES: Final = 64 << 20
 """Metadata with the largest published vocabularies is below 20 MB; reading ends at the tokenizer's words anyway."""
@@ -115,6 +116,8 @@ class _Head:
 def read_gguf(path: Path) -> dict[str, Any]:
     """The config of a .gguf file: Hugging Face field names, quantization_config with the method gguf.
 
+    `gguf_metadata` has everything that can change what is computed, for the hash of the config.
+
     Raises:
         ModelError: not a gguf file, or a broken one.
     """
@@ -142,6 +145,7 @@ def read_gguf(path: Path) -> dict[str, Any]:
         config["use_sliding_window"] = True
     label, bits = _FILE_TYPES.get(values.get("general.file_type", 1), ("mixed", None))
     config["quantization_config"] = {"quant_method": "gguf", "bits": bits, "format": label}
+    config["gguf_metadata"] = computing_metadata(values)
     return config
 
 

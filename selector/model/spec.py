@@ -9,6 +9,7 @@ from typing import Any
 
 from calibration.errors import ModelError
 from selector.model import config as configs
+from selector.model.config_hash import config_hash
 from selector.model.gguf import read_gguf, split_sizes
 from selector.model.hub import is_hub_id, read_hub
 from selector.model.quant.format import QuantFormat
@@ -74,6 +75,8 @@ class ModelSpec:
     """There are weight files: in `folder`, or on the hub."""
     weights_identity: str
     """Hash of names, sizes and modification times of the weight files (and of config.json)."""
+    config_hash: str
+    """Hash of everything in the config that can change what is computed: what is right and what fails goes by it."""
     key_values: tuple[KeyValues, ...] = ()
     """What the KV cache keeps, by kind of layer; empty: `kv_heads` x `head_dim`, twice, in every layer."""
     kv_lora_rank: int = 0
@@ -88,7 +91,7 @@ class ModelSpec:
 
     @property
     def fingerprint(self) -> str:
-        """Hash of the shapes that set the work."""
+        """Hash of the shapes that set the work: times go by it."""
         shapes = (
             *(self.layers, self.hidden_size, self.heads, self.kv_heads, self.head_dim, self.intermediate_size),
             *(self.vocab_size, self.experts, self.experts_per_token, self.expert_intermediate_size),
@@ -118,7 +121,8 @@ class ModelSpec:
             sizes = split_sizes(path)
             told = repr((sorted(sizes.items()), path.stat().st_mtime_ns))
             weights = Weights(total_bytes=sum(sizes.values()), identity=told)
-            return _build(cls, model, path.parent, configs.read(read_gguf(path), str(path)), weights, b"")
+            content = read_gguf(path)
+            return _build(cls, model, path.parent, configs.read(content, str(path)), weights, b"", config_hash(content))
         if file:
             raise ModelError(f"{model} is a file", _MEND)
         if not is_hub_id(model):
@@ -151,7 +155,8 @@ def _read_folder(cls: type[ModelSpec], name: str, folder: Path, listed: Mapping[
     content, raw = read_object(folder / "config.json")
     beside = _beside(folder, names, content)
     config = configs.read(content, str(folder / "config.json"), beside=beside)
-    return _build(cls, name, folder, config, find_weights(folder, names, listed=listed), raw)
+    hashed = config_hash(content, beside[1]) if beside else config_hash(content)
+    return _build(cls, name, folder, config, find_weights(folder, names, listed=listed), raw, hashed)
 
 
 def _beside(folder: Path, names: list[str], content: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]] | None:
@@ -163,7 +168,13 @@ def _beside(folder: Path, names: list[str], content: Mapping[str, Any]) -> tuple
 
 
 def _build(
-    cls: type[ModelSpec], name: str, folder: Path, config: configs.Config, weights: Weights, raw: bytes
+    cls: type[ModelSpec],
+    name: str,
+    folder: Path,
+    config: configs.Config,
+    weights: Weights,
+    raw: bytes,
+    hashed: str,
 ) -> ModelSpec:
     shape = config.shape
     windowed = shape.layers.mixers.count("window")
@@ -200,6 +211,7 @@ def _build(
         weight_bytes=weights.total_bytes or config.weight_bytes,
         has_weights=weights.total_bytes > 0,
         weights_identity=identity.hexdigest()[:32],
+        config_hash=hashed,
         key_values=shape.key_values,
         kv_lora_rank=shape.kv_lora_rank,
     )

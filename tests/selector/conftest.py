@@ -72,6 +72,7 @@ def spec(**changes: Any) -> ModelSpec:
         "weight_bytes": 16_000_000_000,
         "has_weights": True,
         "weights_identity": "0" * 12,
+        "config_hash": "0" * 16,
     }
     return ModelSpec(**(fields | changes))
 

@@ -133,3 +133,13 @@ def test_broken_gguf(tmp_path: Path, raw: bytes, why: str) -> None:
     with pytest.raises(ModelError) as refused:
         ModelSpec.read(str(path))
     assert refused.value.message == f"{path} is not a gguf file that can be read: {why}"
+
+
+def test_gguf_metadata_counts_for_the_hash_of_the_config(tmp_path: Path) -> None:
+    def hashed(**more: object) -> str:
+        path = tmp_path / "qwen.gguf"
+        path.write_bytes(gguf(**{**more, **TINY_GGUF, **more}) + b"w" * 5000)
+        return ModelSpec.read(str(path)).config_hash
+
+    assert hashed(general__name="another") == hashed()
+    assert hashed(qwen2__logit_scale=0.5) != hashed()
