@@ -100,13 +100,17 @@ class ModelSpec:
         return hashlib.sha256(repr(shapes).encode()).hexdigest()[:12]
 
     @classmethod
-    def read(cls, model: str) -> "ModelSpec":
+    def read(cls, model: str | Path) -> "ModelSpec":
         """Read a folder, a hub id, a .gguf file or a shape.
+
+        Args:
+            model: A Path is a folder or a .gguf file and nothing else.
 
         Raises:
             ModelError: with the value and the mend.
         """
-        if model.startswith(PREFIX):
+        on_disk, model = isinstance(model, Path), str(model)
+        if model.startswith(PREFIX) and not on_disk:
             return _read_folder(cls, model, shape_folder(model.removeprefix(PREFIX)))
         if not model or "\0" in model:
             raise ModelError(f"{model!r} is not a model", _MEND)
@@ -125,7 +129,7 @@ class ModelSpec:
             return _build(cls, model, path.parent, configs.read(content, str(path)), weights, b"", config_hash(content))
         if file:
             raise ModelError(f"{model} is a file", _MEND)
-        if not is_hub_id(model):
+        if on_disk or not is_hub_id(model):
             raise ModelError(f"there is no folder {model!r}", _MEND)
         snapshot = read_hub(model)
         found = _read_folder(cls, model, snapshot.folder, listed=snapshot.sizes)

@@ -109,7 +109,7 @@ openai--gpt-oss-20b GptOssForCausalLM mxfp4
      24  2880  64   8  64   32/4  128x12 yarn         -
 sgl-project--DeepSeek-V4-Flash-FP8 DeepseekV4ForCausalLM fp8-e4m3-128x128
      43  4096  64   1 512  256/6  128x43 yarn         -
-stepfun-ai--Deadline-3.7-Flash Step3p7FlashForCausalLM none
+stepfun-ai--Step-3.7-Flash Step3p7FlashForCausalLM none
      45  4096  64   8 128  288/8  512x33 default      -
 zai-org--GLM-5 GlmMoeDsaForCausalLM none
      78  6144  64  64 576  256/8       - default      -

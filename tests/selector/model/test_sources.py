@@ -8,6 +8,7 @@ import pytest
 from calibration.errors import ModelError
 from selector.model.quant.format import QuantFormat
 from selector.model.spec import ModelSpec, shape_names
+from tests.selector.model.model_folders import folder
 
 
 def test_shape_library() -> None:
@@ -18,6 +19,14 @@ def test_shape_library() -> None:
     spec = ModelSpec.read("shape:smollm2-135m")
     assert (spec.name, spec.folder.name, spec.has_weights) == ("shape:smollm2-135m", "smollm2-135m", False)
     assert (spec.folder / "config.json").is_file()
+
+
+def test_a_path_is_a_place_on_the_disk(tmp_path: Path) -> None:
+    assert ModelSpec.read(Path(folder(tmp_path))) == ModelSpec.read(folder(tmp_path))
+    for name in ("shape:smollm2-135m", "owner/name"):
+        with pytest.raises(ModelError) as refused:
+            ModelSpec.read(Path(name))
+        assert refused.value.message == f"there is no folder {name!r}"
 
 
 def test_unknown_shape() -> None:
