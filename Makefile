@@ -3,7 +3,8 @@
 # make test      install; the tests' tools; the environment of LMDeploy's tests; everything that `make check` runs
 # make test-vllm an environment for vLLM on a CPU (3.4 GB); its tests, which no other target runs
 # make check     lint, types, import contracts and tests, in the environments that are there
-# make bench     the figures of the README: build/figures.json
+# make docs      write anew what the program itself writes of README and docs: help screens, tables
+# make bench     speed and memory of autobackend itself: build/figures.json
 # make fidelity  each engine's TTFT and TPOT as we measure them beside its own: build/fidelity.json
 # make study     what always taking one engine costs on STUDY_SHAPES: results/study/ (they were calibrated before)
 # make results   calibrate SHAPES on this machine and publish results/
@@ -11,7 +12,7 @@
 SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DELETE_ON_ERROR:
-.PHONY: install demo test test-vllm check lint bench fidelity study results clean
+.PHONY: install demo test test-vllm check lint docs bench fidelity study results clean
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -108,6 +109,9 @@ lint: .venv/tools
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
+
+docs: .venv/tools
+	$(BIN)/python -m tests.documents
 
 bench: .venv/tools
 	@mkdir -p build

@@ -1,4 +1,4 @@
-"""The README's figures, from what pytest-benchmark measured.
+"""The figures of docs/benchmarks.md, from what pytest-benchmark measured.
 
 `python -m benchmarks.figures BENCHMARKS.json FIGURES.json`
 """

@@ -1,0 +1,92 @@
+"""The parts of README and docs that the program itself writes.
+
+`make docs` (`python -m tests.documents`) writes them anew; tests/test_docs.py compares them.
+"""
+
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from click.testing import CliRunner
+
+from calibration.cache import exchange
+from calibration.workload import STANDARD
+from selector.cli import main
+
+ROOT = Path(__file__).resolve().parent.parent
+SECTION = re.compile(r"(<!-- ([a-z]+) -->\n)(.*?)(<!-- end -->)", re.DOTALL)
+HELP = re.compile(r"(```\n\$ autobackend ([a-z ]*)--help\n)(.*?)(```\n)", re.DOTALL)
+
+
+def documents() -> list[Path]:
+    """Every Markdown file that is written by hand; the changelog tells of what was and is not among them."""
+    found = [file for pattern in ("*.md", "docs/*.md", "benchmarks/*.md") for file in sorted(ROOT.glob(pattern))]
+    return [file for file in found if file.name != "CHANGELOG.md"]
+
+
+def printed(*words: str) -> str:
+    """What `autobackend WORDS` prints, 100 columns wide."""
+    result = CliRunner().invoke(main, words, prog_name="autobackend", terminal_width=100)
+    assert result.exit_code == 0, result.output
+    return result.stdout
+
+
+def renewed(text: str) -> str:
+    """A document with every generated part as the program has it now."""
+
+    def section(match: re.Match[str]) -> str:
+        write = SECTIONS.get(match[2])
+        return match[1] + write() + match[4] if write else match[0]
+
+    def help_block(match: re.Match[str]) -> str:
+        return match[1] + printed(*match[2].split(), "--help") + match[4]
+
+    return HELP.sub(help_block, SECTION.sub(section, text))
+
+
+def workloads_table() -> str:
+    return table(("name", "workload"), ((f"`{name}`", f"`{workload.label}`") for name, workload in STANDARD.items()))
+
+
+def rules_table() -> str:
+    """As `autobackend rules` prints it: a line for each rule, its name and its sentence in two columns."""
+    rows = (line.split(maxsplit=1) for line in printed("rules").splitlines())
+    return table(("rule", "what must hold"), ((f"`{name}`", sentence) for name, sentence in rows))
+
+
+def exchange_format() -> str:
+    """The example and the notes of the format's own module."""
+    example, notes = re.findall(r"\n\n((?: {4}.*\n)+)\n(.*)", exchange.__doc__ or "", re.DOTALL)[0]
+    lines = "".join(line[4:] + "\n" for line in example.splitlines())
+    return f"```\n{lines}```\n\n{notes.strip()}\n"
+
+
+def folders_table() -> str:
+    return table(("folder", "what it holds"), ((f"`{name}/`", sentence) for name, sentence in folders()))
+
+
+def folders() -> Iterator[tuple[str, str]]:
+    """Every folder of the code that is a package, and the first sentence of its `__init__`."""
+    for package in ("calibration", "selector", "benchmarks"):
+        for file in sorted(ROOT.glob(f"{package}/**/__init__.py")):
+            docstring = re.match(r'"""(.*?)(\n\n|""")', file.read_text(), re.DOTALL)
+            assert docstring, f"{file} has no sentence"
+            yield file.parent.relative_to(ROOT).as_posix(), " ".join(docstring[1].split())
+
+
+def table(head: tuple[str, ...], rows: Iterator[tuple[str, ...]]) -> str:
+    lines = [head, ("---",) * len(head), *rows]
+    return "".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |\n" for line in lines)
+
+
+SECTIONS: dict[str, Callable[[], str]] = {
+    "exchange": exchange_format,
+    "folders": folders_table,
+    "rules": rules_table,
+    "workloads": workloads_table,
+}
+
+
+if __name__ == "__main__":
+    for document in documents():
+        document.write_text(renewed(document.read_text()))

@@ -1,0 +1,62 @@
+"""The example of docs/backends.md is a complete backend."""
+
+import json
+import re
+import sys
+from array import array
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from calibration.supervision.supervisor import Reply, Worker
+from tests.documents import ROOT
+
+EXAMPLE = re.compile(r"<!-- backend -->\n```python\n(.*?)```\n", re.DOTALL)
+TINY = {
+    "architectures": ["LlamaForCausalLM"], "model_type": "llama", "dtype": "float32", "hidden_size": 32,
+    "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2, "num_key_value_heads": 2,
+    "vocab_size": 64, "max_position_embeddings": 64,
+}  # fmt: skip
+VARIANT = {"name": "sdpa", "devices": [], "only_without": []}
+
+
+@pytest.mark.engine
+def test_example_backend_runs(tmp_path: Path) -> None:
+    """In a worker, from its file, as a backend of somebody else's package does."""
+    source, model = tmp_path / "generate_backend.py", tmp_path / "model"
+    example = EXAMPLE.search((ROOT / "docs/backends.md").read_text())
+    assert example
+    source.write_text(example[1])
+    (tmp_path / "config.json").write_text(json.dumps(TINY))
+    job = {
+        "model_dir": str(model), "artifact_dir": None, "dtype": "float32", "vocab_size": 64, "device": "cpu",
+        "threads": 1, "max_context_tokens": 32, "max_batch": 2,
+    }  # fmt: skip
+    prompts = [[5, 6, 7, 8], [9, 10, 11, 12]]
+    with Worker(Path(sys.executable), log=tmp_path / "log", memory_limit_bytes=8 << 30) as worker:
+
+        def ask(verb: str, **fields: Any) -> Mapping[str, Any]:
+            reply = worker.ask(verb, timeout_s=120, **fields)
+            assert isinstance(reply, Reply), (reply, (tmp_path / "log").read_text())
+            return reply.fields
+
+        ask("checkpoint", config_dir=str(tmp_path), destination=str(model), seed=0)
+        ask("open", backend="generate", source=str(source), job=job, variant=VARIANT)
+        ask("load")
+        answer = ask(
+            "answer",
+            prompts=prompts,
+            groups=[[0, 1]],
+            new_tokens=4,
+            continuations=None,
+            rows_file=str(tmp_path / "rows"),
+        )
+        sample = ask("sample", seed="", prompt_tokens=4, output_tokens=4, batch=2)
+    scores = array("f", (tmp_path / "rows").read_bytes())
+    rows = [scores[i : i + 64] for i in range(0, len(scores), 64)]
+    likeliest = [row.index(max(row)) for row in rows]
+    assert answer["rows"] == [4, 64]
+    assert answer["tokens"] == [[likeliest[:4], likeliest[4:]]]
+    assert sample["ttft_s"] > 0 and sample["tpot_s"] > 0
