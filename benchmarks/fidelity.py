@@ -12,10 +12,10 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from calibration.backend import Job
 from calibration.conversion.convert import made
 from calibration.conversion.store import ArtifactStore
 from calibration.errors import AutobackendError
@@ -24,6 +24,7 @@ from calibration.race.runner import Silent
 from calibration.supervision.deadline import Deadline, GivenUp
 from calibration.supervision.device_lock import device_lock
 from calibration.supervision.launch_spec import LaunchSpec, Limits
+from calibration.worker.opening import Opening
 from selector.planning.calibrate import subject_of
 from selector.planning.plan import Plan, plan
 
@@ -100,21 +101,19 @@ def _compared(launcher: Launcher, entry: LaunchSpec, pairs: int) -> list[dict[st
             artifact = made(launcher, entry, log, Deadline(None, time.monotonic))
         except GivenUp as given_up:
             return [{"failed": given_up.trouble.message}]
-    variant = asdict(entry.variant)
-    for name in ("devices", "only_without", "cpu_features"):
-        variant[name] = sorted(variant[name])
-    job = {
-        "model_dir": str(subject.model_dir),
-        "artifact_dir": str(artifact.path) if artifact else None,
-        "dtype": subject.dtype,
-        "vocab_size": subject.vocab_size,
-        "device": subject.device,
-        "threads": subject.threads,
-        "cpus": list(subject.cpus),
-        "max_context_tokens": CONTEXT,
-        "max_batch": BATCH,
-    }
-    opening = json.dumps({"backend": entry.candidate.backend, "variant": variant, "job": job})
+    job = Job(
+        model_dir=subject.model_dir,
+        variant=entry.variant,
+        artifact_dir=artifact.path if artifact else None,
+        dtype=subject.dtype,
+        vocab_size=subject.vocab_size,
+        device=subject.device,
+        threads=subject.threads,
+        cpus=subject.cpus,
+        max_context_tokens=CONTEXT,
+        max_batch=BATCH,
+    )
+    opening = json.dumps(Opening(backend=entry.candidate.backend, job=job).request())
     threads = str(subject.threads)
     run = subprocess.run(
         [str(entry.python), "-m", "benchmarks.own_figures", opening, str(pairs)],

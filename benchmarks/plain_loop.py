@@ -7,15 +7,16 @@ import json
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any
 
+from calibration.backend import Job
 from calibration.backends.transformers import TransformersBackend
 from calibration.measurement import spread
 from calibration.worker.main import _Server
+from calibration.worker.opening import Opening
 
 CELLS = ((64, 16, 1), (128, 16, 4))
 """Prompt tokens, new tokens, batch."""
@@ -34,19 +35,19 @@ def main() -> None:
 
 def worker(folder: Path, threads: int) -> _Server:
     """The worker's side of a launch of transformers:sdpa, loaded."""
-    variant = asdict(TransformersBackend().variant("sdpa"))
-    job = {
-        "model_dir": str(folder),
-        "artifact_dir": None,
-        "dtype": "float32",
-        "vocab_size": VOCABULARY,
-        "device": "cpu",
-        "threads": threads,
-        "max_context_tokens": 512,
-        "max_batch": 4,
-    }
+    job = Job(
+        model_dir=folder,
+        variant=TransformersBackend().variant("sdpa"),
+        artifact_dir=None,
+        dtype="float32",
+        vocab_size=VOCABULARY,
+        device="cpu",
+        threads=threads,
+        max_context_tokens=512,
+        max_batch=4,
+    )
     server = _Server()
-    server.do_open(backend="transformers", variant=variant, job=job)
+    server.do_open(**Opening(backend="transformers", job=job).request())
     server.do_load()
     return server
 

@@ -2,15 +2,12 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import MISSING, asdict, dataclass, is_dataclass
-from dataclasses import fields as fields_of
+from dataclasses import dataclass, field
 from enum import StrEnum
-from functools import cache
 from statistics import median
-from types import NoneType
-from typing import Any, get_args, get_origin, get_type_hints
+from typing import Any
 
-from calibration.errors import UsageError
+from calibration.codec import LEAST, from_plain, to_plain
 from calibration.workload import Workload
 
 
@@ -62,7 +59,7 @@ class Cell:
     """A workload with its raw samples of one launch."""
 
     workload: Workload
-    samples: tuple[Sample, ...]
+    samples: tuple[Sample, ...] = field(metadata={LEAST: 1})
 
     @property
     def clean(self) -> tuple[Sample, ...]:
@@ -93,8 +90,9 @@ class Agreement:
     """A candidate's output beside the reference's."""
 
     verdict: OutputVerdict
-    kl: float | None = None
-    """Mean Kullback-Leibler divergence of the next-token distribution from the reference's, nats."""
+    kl: float | None = field(default=None, metadata={LEAST: -1})
+    """Mean Kullback-Leibler divergence of the next-token distribution from the reference's, nats. Near 0 it may be
+    rounded below 0."""
     top1: float | None = None
     """Share of positions at which both name the same token."""
     max_diff: float | None = None
@@ -134,7 +132,7 @@ class Launch:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Measurement(Launch):
-    cells: tuple[Cell, ...]
+    cells: tuple[Cell, ...] = field(metadata={LEAST: 1})
     load_s: float
     peak_memory_bytes: int
     """Largest resident set of the worker's process tree; with a GPU see gpu_memory_bytes too."""
@@ -191,8 +189,8 @@ def spread(values: Sequence[float]) -> float:
 def to_json(outcome: Outcome) -> dict[str, Any]:
     """The record of the export format: `record` is `measurement` or `failure`, the rest are the fields by name."""
     if isinstance(outcome, Failure):
-        return {"record": "failure", **asdict(outcome)}
-    fields = asdict(outcome)
+        return {"record": "failure", **to_plain(outcome)}
+    fields = to_plain(outcome)
     # JSON knows no infinity: a divergence that is none counts as not measured, its verdict says the rest.
     for name in ("kl", "max_diff"):
         if not math.isfinite(fields["agreement"][name] or 0.0):
@@ -211,71 +209,8 @@ def from_json(record: Any) -> Outcome:
     fields = dict(record)
     match fields.pop("record", None):
         case "measurement":
-            read: Outcome = _read(Measurement, fields)
+            return from_plain(Measurement, fields)
         case "failure":
-            read = _read(Failure, fields)
+            return from_plain(Failure, fields)
         case kind:
             raise ValueError(f"needs a record of measurement or failure; found {kind!r:.40}")
-    return read
-
-
-def _read(kind: Any, found: Any, where: str = "") -> Any:
-    """A dataclass from an object, its fields by their annotations."""
-    if not isinstance(found, dict):
-        raise ValueError(f"needs an object in {where.rstrip('.')}; found {found!r:.40}")
-    hints = _hints(kind)
-    if unknown := found.keys() - hints.keys():
-        raise ValueError(f"knows no field {where}{min(unknown, key=str)}")
-    values = {name: _value(hint, found[name], where + name) for name, hint in hints.items() if name in found}
-    try:
-        return kind(**values)
-    except TypeError:
-        missing = [f.name for f in fields_of(kind) if f.default is MISSING and f.name not in found]
-        raise ValueError(f"needs the field {where}{missing[0]}; found none") from None
-    except UsageError as error:
-        raise ValueError(f"{where.rstrip('.')}: {error.message}") from error
-
-
-@cache
-def _hints(kind: type[Any]) -> dict[str, Any]:
-    return get_type_hints(kind)
-
-
-def _value(hint: Any, found: Any, where: str) -> Any:
-    """A field's value by its annotation."""
-    options = get_args(hint)
-    if NoneType in options:
-        if found is None:
-            return None
-        (hint,) = set(options) - {NoneType}
-    if get_origin(hint) is tuple:
-        if not isinstance(found, list | tuple) or not found:
-            raise ValueError(f"needs a list with something in it in {where}; found {found!r:.40}")
-        return tuple(_value(get_args(hint)[0], item, f"{where}[{i}]") for i, item in enumerate(found))
-    if get_origin(hint) is dict:
-        if not isinstance(found, dict) or not all(isinstance(text, str) for pair in found.items() for text in pair):
-            raise ValueError(f"needs an object of texts in {where}; found {found!r:.40}")
-        return dict(found)
-    if is_dataclass(hint):
-        return _read(hint, found, where + ".")
-    if issubclass(hint, StrEnum):
-        if found not in list(hint):
-            raise ValueError(f"needs one of {', '.join(hint)} in {where}; found {found!r:.40}")
-        return hint(found)
-    return _scalar(hint, found, where)
-
-
-def _scalar(hint: Any, found: Any, where: str) -> Any:
-    """Numbers finite and not negative, nothing converted but int to float."""
-    if hint is float and type(found) is int and abs(found) < _LARGEST:
-        found = float(found)
-    if type(found) is not hint:
-        raise ValueError(f"needs {_NAMES[hint]} in {where}; found {found!r:.40}")
-    # A divergence near 0 may be rounded below it; nothing else is ever negative.
-    if hint in (int, float) and not (-1 if where.endswith(".kl") else 0) <= found < _LARGEST:
-        raise ValueError(f"needs a finite number >= 0 in {where}; found {found!r:.40}")
-    return found
-
-
-_NAMES = {str: "a text", int: "a whole number", float: "a number", bool: "true or false"}
-_LARGEST = 2**63

@@ -32,7 +32,7 @@ def test_example_backend_runs(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(json.dumps(TINY))
     job = {
         "model_dir": str(model), "artifact_dir": None, "dtype": "float32", "vocab_size": 64, "device": "cpu",
-        "threads": 1, "max_context_tokens": 32, "max_batch": 2,
+        "threads": 1, "max_context_tokens": 32, "max_batch": 2, "variant": VARIANT,
     }  # fmt: skip
     prompts = [[5, 6, 7, 8], [9, 10, 11, 12]]
     with Worker(Path(sys.executable), log=tmp_path / "log", memory_limit_bytes=8 << 30) as worker:
@@ -43,7 +43,7 @@ def test_example_backend_runs(tmp_path: Path) -> None:
             return reply.fields
 
         ask("checkpoint", config_dir=str(tmp_path), destination=str(model), seed=0)
-        ask("open", backend="generate", source=str(source), job=job, variant=VARIANT)
+        ask("open", backend="generate", source=str(source), job=job)
         ask("load")
         answer = ask(
             "answer",

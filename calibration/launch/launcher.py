@@ -3,10 +3,11 @@
 import time
 import uuid
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from calibration.backend import Job
 from calibration.check.agreement import (
     GROUPS,
     NEW_TOKENS,
@@ -36,6 +37,7 @@ from calibration.measurement import (
 from calibration.supervision.deadline import Deadline, GivenUp
 from calibration.supervision.launch_spec import Events, LaunchSpec, Limits, Skipped, Subject
 from calibration.supervision.supervisor import Trouble, Worker
+from calibration.worker.opening import Opening
 from calibration.workload import Workload
 
 SHORT = len(PROMPT_TOKENS)
@@ -178,25 +180,22 @@ class Launcher:
     def opened(self, entry: LaunchSpec, worker: Worker, artifact: Artifact | None, step: Deadline, stage: str) -> None:
         """Tell a worker who it is."""
         longest = max((c.context_tokens for c in self.cells), default=0)
-        variant = asdict(entry.variant)
-        for name in ("devices", "only_without", "cpu_features"):
-            variant[name] = sorted(variant[name])
-        job = {
-            "model_dir": str(entry.model_dir or self.subject.model_dir),
-            "artifact_dir": str(artifact.path) if artifact else None,
-            "dtype": self.subject.dtype,
-            "vocab_size": self.subject.vocab_size,
-            "device": entry.device or self.subject.device,
-            "threads": self.subject.threads,
-            "cpus": list(self.subject.cpus),
-            "max_context_tokens": max(longest, *map(len, self.check_prompts())) + NEW_TOKENS,
-            "max_batch": max([c.batch for c in self.cells] + [len(g) for g in GROUPS]),
-            "trust_remote_code": self.subject.trust_remote_code,
-            "tensor_parallel": self.subject.tensor_parallel,
-        }
-        step.ask(
-            worker, stage, 60, "open", backend=entry.candidate.backend, variant=variant, job=job, source=entry.source
+        job = Job(
+            model_dir=entry.model_dir or self.subject.model_dir,
+            variant=entry.variant,
+            artifact_dir=artifact.path if artifact else None,
+            dtype=self.subject.dtype,
+            vocab_size=self.subject.vocab_size,
+            device=entry.device or self.subject.device,
+            threads=self.subject.threads,
+            cpus=self.subject.cpus,
+            max_context_tokens=max(longest, *map(len, self.check_prompts())) + NEW_TOKENS,
+            max_batch=max([c.batch for c in self.cells] + [len(g) for g in GROUPS]),
+            trust_remote_code=self.subject.trust_remote_code,
+            tensor_parallel=self.subject.tensor_parallel,
         )
+        opening = Opening(backend=entry.candidate.backend, job=job, source=entry.source)
+        step.ask(worker, stage, 60, "open", **opening.request())
 
     def answers(
         self, worker: Worker, step: Deadline, continuations: list[list[int]] | None, rows_file: Path, timeout_s: float

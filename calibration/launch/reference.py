@@ -3,11 +3,12 @@
 import json
 import shutil
 from collections.abc import Callable
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
 from calibration.check.agreement import CHECK_VERSION, NEW_TOKENS, PROMPT_TOKENS, Answers, rounding_of
 from calibration.check.tolerance import Rounding
+from calibration.codec import to_plain
 from calibration.conversion.store import LOG
 from calibration.errors import ArtifactError
 from calibration.launch.launcher import Launcher
@@ -59,7 +60,7 @@ def reference_of(entry: LaunchSpec, *, dequantised: bool = False) -> Callable[[L
             told = {
                 "tokens": answers.tokens,
                 "row_shape": answers.row_shape,
-                "rounding": asdict(rounding) if rounding else None,
+                "rounding": to_plain(rounding),
             }
             (destination / "answers.json").write_text(json.dumps(told), encoding="utf-8")
             shutil.copyfile(log, destination.parent / LOG)

@@ -71,25 +71,16 @@ class _Server:
         """Do what a request asks for; what it returns goes into the answer."""
         return getattr(self, f"do_{verb}")(**request)  # type: ignore[no-any-return]
 
-    def do_open(
-        self, *, backend: str, variant: dict[str, Any], job: dict[str, Any], source: str = ""
-    ) -> dict[str, Any]:
-        """Name the candidate; `source` is the file of a backend that is not ours."""
-        from calibration.backend import Job, Variant
+    def do_open(self, **request: Any) -> dict[str, Any]:
+        """Name the candidate; see worker/opening.py."""
+        from calibration.worker.opening import Opening
 
-        self.backend = _backend_from_file(source) if source else _backend(backend)
-        for name in ("devices", "only_without", "cpu_features"):
-            variant[name] = frozenset(variant.get(name, ()))
-        folder = job.pop("artifact_dir")
-        job["cpus"] = tuple(job.get("cpus", ()))
-        if job["cpus"]:
+        opening = Opening.read(request)
+        if opening.job.cpus:
             # Before any engine is imported: their pools of threads look at the affinity only once.
-            os.sched_setaffinity(0, job["cpus"])
-        self.job = Job(
-            **{**job, "model_dir": Path(job["model_dir"])},
-            artifact_dir=Path(folder) if folder else None,
-            variant=Variant(**variant),
-        )
+            os.sched_setaffinity(0, opening.job.cpus)
+        self.backend = _backend_from_file(opening.source) if opening.source else _backend(opening.backend)
+        self.job = opening.job
         return {"pid": os.getpid()}
 
     def do_checkpoint(self, *, config_dir: str, destination: str, seed: int) -> dict[str, Any]:

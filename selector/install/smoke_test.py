@@ -5,17 +5,18 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from calibration.backend import Backend, Variant
+from calibration.backend import Backend, Job, Variant
 from calibration.checkpoints.random_weights import SEED, checkpoint_key
 from calibration.conversion.store import ArtifactStore
 from calibration.environments.distributions import normalise
 from calibration.environments.venvs import Verified
 from calibration.errors import InstallError
 from calibration.supervision.supervisor import Reply, Worker
+from calibration.worker.opening import Opening
 from calibration.workload import Workload
 from selector.demand import Demand
 from selector.host.spec import HostSpec, Installation
@@ -134,24 +135,20 @@ class _Verifier:
         return _worker(self._python, self._host, self._log)
 
     def _open(self, worker: Worker, converted: Path | None) -> None:
-        variant = asdict(self._variant)
-        for name in ("devices", "only_without", "cpu_features"):
-            variant[name] = sorted(variant[name])
         host = self._host
-        job = {
-            "model_dir": str(self._model),
-            "artifact_dir": str(converted) if converted else None,
-            "dtype": MODEL["dtype"],
-            "vocab_size": MODEL["vocab_size"],
-            "device": host.device.kind,
-            "threads": host.cores,
-            "cpus": list(host.bound_cpus),
-            "max_context_tokens": 64,
-            "max_batch": 1,
-            "trust_remote_code": False,
-            "tensor_parallel": 1,
-        }
-        self._ask(worker, "open", 60, backend=self._backend.name, variant=variant, job=job, source=self._source)
+        job = Job(
+            model_dir=self._model,
+            variant=self._variant,
+            artifact_dir=converted,
+            dtype=str(MODEL["dtype"]),
+            vocab_size=int(str(MODEL["vocab_size"])),
+            device=host.device.kind,
+            threads=host.cores,
+            cpus=host.bound_cpus,
+            max_context_tokens=64,
+            max_batch=1,
+        )
+        self._ask(worker, "open", 60, **Opening(backend=self._backend.name, job=job, source=self._source).request())
 
     def _ask(self, worker: Worker, verb: str, timeout_s: float, **fields: Any) -> Mapping[str, Any]:
         answer = worker.ask(verb, timeout_s=timeout_s, **fields)

@@ -2,13 +2,14 @@
 
 import shlex
 from argparse import Namespace
-from dataclasses import asdict
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import tiny_checkpoints
 
 from calibration.backend import Backend, Job, Variant
+from calibration.worker.opening import Opening
 
 
 def a_job(backend: Backend, folder: Path, variant: str, **changes: Any) -> Job:
@@ -31,11 +32,8 @@ def a_job(backend: Backend, folder: Path, variant: str, **changes: Any) -> Job:
 
 def open_request(backend: Backend, folder: Path, variant: Variant, **changes: Any) -> dict[str, Any]:
     """The fields of the worker's verb `open`, as the runner sends them."""
-    job = asdict(a_job(backend, folder, backend.variants[0].name, **changes))
-    del job["variant"]
-    job["model_dir"] = str(job["model_dir"])
-    fields = {**asdict(variant), "devices": [], "only_without": [], "cpu_features": []}
-    return {"backend": backend.name, "variant": fields, "job": job}
+    job = replace(a_job(backend, folder, backend.variants[0].name, **changes), variant=variant)
+    return Opening(backend=backend.name, job=job).request()
 
 
 def lmdeploy_arguments(command: str) -> Namespace:

@@ -6,15 +6,15 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import asdict
 from pathlib import Path
 
 import psutil
 import pytest
 
-from calibration.backend import Variant
+from calibration.backend import Job, Variant
 from calibration.measurement import FailureKind
 from calibration.supervision.supervisor import Reply, Trouble, Worker
+from calibration.worker.opening import Opening
 
 ENGINE = str(Path(__file__).parents[1] / "engines" / "scripted.py")
 
@@ -24,12 +24,11 @@ def a_worker(tmp_path: Path, *, limit: int = 8 << 30, **variables: str) -> Worke
 
 
 def opened(worker: Worker, tmp_path: Path, **options: object) -> None:
-    variant = {**asdict(Variant(name="plain", options=options)), "devices": [], "only_without": [], "cpu_features": []}
-    job = {
-        "model_dir": str(tmp_path), "artifact_dir": None, "dtype": "float32", "vocab_size": 64, "device": "cpu",
-        "threads": 1, "max_context_tokens": 128, "max_batch": 4, "trust_remote_code": False, "tensor_parallel": 1,
-    }  # fmt: skip
-    reply = worker.ask("open", timeout_s=30, backend="scripted", variant=variant, job=job, source=ENGINE)
+    job = Job(
+        model_dir=tmp_path, artifact_dir=None, dtype="float32", vocab_size=64, device="cpu", threads=1,
+        max_context_tokens=128, max_batch=4, variant=Variant(name="plain", options=options),
+    )  # fmt: skip
+    reply = worker.ask("open", timeout_s=30, **Opening(backend="scripted", job=job, source=ENGINE).request())
     assert isinstance(reply, Reply), reply
 
 
