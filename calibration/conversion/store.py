@@ -17,6 +17,7 @@ import platformdirs
 
 from calibration.errors import ArtifactError
 from calibration.measurement import Candidate
+from calibration.whole_file import write_whole
 
 MANIFEST = "artifact.json"
 """Written last, outside the content: a folder without it was never finished."""
@@ -201,7 +202,7 @@ class ArtifactStore:
                     "seconds": seconds,
                     "created_at": time.time(),
                 }
-                _write_through(part / MANIFEST, json.dumps(manifest, indent=1))
+                write_whole(part / MANIFEST, json.dumps(manifest, indent=1))
                 shutil.rmtree(final, ignore_errors=True)
                 part.rename(final)
                 _sync_folder(self.root)
@@ -297,13 +298,6 @@ def _read(folder: Path) -> Artifact | None:
         )
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
-
-
-def _write_through(file: Path, text: str) -> None:
-    with file.open("w", encoding="utf-8") as out:
-        out.write(text)
-        out.flush()
-        os.fsync(out.fileno())
 
 
 def _sync_folder(folder: Path) -> None:

@@ -1,14 +1,13 @@
 """The user's config file: which interpreter runs a backend. What else stands in it is left as the user wrote it."""
 
-import contextlib
 import os
 import sys
-import tempfile
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from calibration.errors import BackendError
+from calibration.whole_file import write_whole
 
 
 def config_path() -> Path:
@@ -117,7 +116,7 @@ def name_interpreter(backend: str, python: Path | None) -> None:
                     del tables[backend]
                 if not tables:
                     del document["backends"]
-            _replace(path, tomlkit.dumps(document))
+            write_whole(path, tomlkit.dumps(document))
     except OSError as error:
         raise BackendError(
             f"{path} cannot be written: {error.strerror or error}", "set AUTOBACKEND_CONFIG to a file of yours"
@@ -141,22 +140,3 @@ def _tables(document: Any, path: Path) -> Any:
     if not isinstance(tables, dict):
         raise BackendError(f"{path}: backends must be a table; found {tables!r}", "correct it, or remove it")
     return tables
-
-
-def _replace(path: Path, text: str) -> None:
-    """Whole or not at all, with the mode that the file has."""
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=path.name)
-    temporary = Path(name)
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        mode = 0o644
-        with contextlib.suppress(FileNotFoundError):
-            mode = path.stat().st_mode & 0o777
-        temporary.chmod(mode)
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise

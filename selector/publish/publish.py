@@ -1,7 +1,6 @@
 """publish(): what this host has measured as a file of results/hosts, and the matrix of all hosts there."""
 
 import json
-import os
 import tempfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -12,6 +11,7 @@ from calibration.conversion.store import ArtifactStore
 from calibration.errors import AutobackendError, CacheError
 from calibration.measurement import Failure, Outcome, from_json, to_json
 from calibration.registry import all_backends
+from calibration.whole_file import write_whole
 from selector import context as memo
 from selector.explanation import explain
 from selector.host.spec import HostSpec
@@ -200,14 +200,5 @@ def _plain(outcome: Outcome, places: Mapping[str, str]) -> dict[str, str]:
 
 
 def _write(path: Path, text: str) -> Path:
-    """Whole or not at all."""
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-        Path(temporary).chmod(0o644)
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+    write_whole(path, text, mode=0o644)
     return path
