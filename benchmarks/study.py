@@ -174,7 +174,7 @@ def task(model: str, workloads: tuple[Workload, ...], cache: Cache) -> Task:
             f"needs workloads that were not calibrated; found {', '.join(seen)} among the cells of {model}"
         )
     lossy = {e.label for e in planned.entries if e.variant.lossy}
-    predicted = {w.label: {r.candidate.label: r.e2e_s for r in rank(records.values(), w, "latency")} for w in workloads}
+    predicted = {w.label: {r.candidate.label: r.e2e_s for r in rank(records.values(), w)} for w in workloads}
     picks: dict[str, dict[str, str | None]] = {name: {} for name in CLASSES}
     for name, allow_lossy in CLASSES.items():
         for workload in workloads:

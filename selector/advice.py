@@ -1,10 +1,8 @@
 """What is said beside an answer: warnings and notes."""
 
-import shlex
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from calibration.workload import DEFAULT
 from selector.answer import Source, Stale
 from selector.demand import Demand
 from selector.evidence import Elsewhere, Evidence
@@ -26,9 +24,9 @@ class Advice:
     known: Evidence
     ranking: tuple[Ranked, ...]
 
-    def warnings(self, *, forced: bool) -> Iterable[str]:
+    def warnings(self) -> Iterable[str]:
         """What the answer lacks, each with the command that mends it."""
-        again = calibrate_command(self.spec.name, self.demand)
+        again = self.demand.command("calibrate", self.spec.name)
         failure = self.known.failed.get(self.pick)
         if failure:
             when = " with other versions" if self.pick in self.known.outdated else ""
@@ -36,7 +34,7 @@ class Advice:
         elif self.source is Source.STALE:
             changed = ", ".join(self.known.stale[self.pick].differences)
             yield f"{self.pick} was measured with other versions ({changed}). Measure again: {again}"
-        elif self.source is Source.RULES and not forced:
+        elif self.source is Source.RULES and not self.demand.forced:
             yield f"{self.spec.name} was never measured on this host; this is the static order. Measure it: {again}"
 
     def notes(self, stale: Sequence[Stale]) -> Iterable[str]:
@@ -51,14 +49,5 @@ class Advice:
                 if s.e2e_s is not None and s.e2e_s < chosen.e2e_s:
                     yield (
                         f"{s.candidate.label} was faster before {', '.join(s.differences)}."
-                        f" Measure it again: {calibrate_command(self.spec.name, self.demand)}"
+                        f" Measure it again: {self.demand.command('calibrate', self.spec.name)}"
                     )
-
-
-def calibrate_command(model: str, demand: Demand) -> str:
-    """What a user types to have `model` measured for this demand."""
-    options = ["--workload", demand.workload.label] if demand.workload != DEFAULT else []
-    options += ["--allow-lossy"] if demand.allow_lossy else []
-    options += ["--max-kl", f"{demand.max_kl:g}"] if demand.max_kl is not None else []
-    options += ["--trust-remote-code"] if demand.trust_remote_code else []
-    return shlex.join(["autobackend", "calibrate", model, *options])

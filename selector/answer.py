@@ -7,8 +7,10 @@ from typing import Any
 from calibration.backend import Engine
 from calibration.measurement import Candidate, Failure
 from calibration.workload import Workload
+from selector.demand import Demand
 from selector.host.spec import HostSpec
 from selector.model.spec import ModelSpec
+from selector.objective import Objective
 from selector.ranking import Ranked
 from selector.rules.judge import Verdict
 
@@ -43,9 +45,8 @@ class Selection:
 
     model: str
     candidate: Candidate
+    demand: Demand
     source: Source
-    workload: Workload
-    objective: str
     ranking: tuple[Ranked, ...]
     """What was measured and may answer, the best first; of backends that may be chosen, and of them alone."""
     tie: tuple[str, ...]
@@ -67,8 +68,14 @@ class Selection:
     """Unix time of the newest launch behind the ranking."""
     spec: ModelSpec
     host: HostSpec
-    trust_remote_code: bool = False
-    tensor_parallel: int = 1
+
+    @property
+    def workload(self) -> Workload:
+        return self.demand.workload
+
+    @property
+    def objective(self) -> Objective:
+        return self.demand.objective
 
     @property
     def rejected(self) -> tuple[Verdict, ...]:
@@ -100,7 +107,7 @@ class Selection:
             "variant": self.variant,
             "source": str(self.source),
             "workload": self.workload.label,
-            "objective": self.objective,
+            "objective": str(self.objective),
             "tie": list(self.tie),
             "extrapolated": self.extrapolated,
             "ranking": [

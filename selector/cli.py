@@ -4,6 +4,7 @@ import os
 import sys
 import traceback
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -16,7 +17,6 @@ from selector.commands.artifacts import artifacts
 from selector.commands.backends import backends
 from selector.commands.cache import cache as cache_group
 from selector.commands.terminal import (
-    WORKLOAD_HELP,
     across,
     cache_option,
     demand_options,
@@ -28,8 +28,8 @@ from selector.commands.terminal import (
     show,
     show_json,
     warn,
-    workload_option,
 )
+from selector.demand import Demand
 
 if TYPE_CHECKING:
     from calibration.cache.cache import Cache
@@ -118,11 +118,6 @@ def main() -> None:
     """
 
 
-def _labels(texts: Sequence[str]) -> tuple[str, ...]:
-    """`a,b:variant` and repeated options alike."""
-    return tuple(label.strip() for text in texts for label in text.split(",") if label.strip())
-
-
 @main.command(
     epilog=examples(
         "autobackend calibrate shape:smollm2-135m",
@@ -131,10 +126,6 @@ def _labels(texts: Sequence[str]) -> tuple[str, ...]:
     )
 )
 @model_argument
-@click.option(
-    "--workload", "workloads", metavar="LABEL", multiple=True, help=f"What to bracket; may be repeated. {WORKLOAD_HELP}"
-)
-@click.option("--backends", metavar="A,B:VARIANT", multiple=True, help="Only these backends or variants.")
 @demand_options
 @click.option(
     "--rounds",
@@ -157,9 +148,7 @@ def _labels(texts: Sequence[str]) -> tuple[str, ...]:
 @click.option("--again", is_flag=True, help="Measure anew what is in the cache.")
 @cache_option
 @json_option
-def calibrate(
-    model: str, workloads: tuple[str, ...], backends: tuple[str, ...], cache: str | None, as_json: bool, **asked: Any
-) -> None:
+def calibrate(model: str, demand: Demand, cache: str | None, as_json: bool, **how: Any) -> None:
     """Time every backend that can run MODEL here, each in a process of its own, and keep the samples.
 
     Stop it whenever you like: what was measured is kept, and the same command goes on from there.
@@ -170,20 +159,12 @@ def calibrate(
     from selector.screens.progress import Progress
 
     with open_cache(cache) as opened:
-        with Progress(Console(stderr=True), random_weights=asked["random_weights"]) as progress:
-            done = planning.calibrate(
-                model,
-                workloads=_labels(workloads),
-                backends=_labels(backends),
-                cache=opened,
-                reporter=progress,
-                **asked,
-            )
-        demand = {name: asked[name] for name in ("allow_lossy", "max_kl", "trust_remote_code", "tensor_parallel")}
-        _show_calibration(model, done, opened, as_json, demand)
+        with Progress(Console(stderr=True), random_weights=how["random_weights"]) as progress:
+            done = planning.calibrate(model, demand, cache=opened, reporter=progress, **how)
+        _show_calibration(model, done, opened, as_json)
 
 
-def _show_calibration(model: str, done: "Calibration", cache: "Cache", as_json: bool, demand: dict[str, Any]) -> None:
+def _show_calibration(model: str, done: "Calibration", cache: "Cache", as_json: bool) -> None:
     """The table and the sentences, or the JSON.
 
     Raises:
@@ -201,7 +182,8 @@ def _show_calibration(model: str, done: "Calibration", cache: "Cache", as_json: 
     answers = []
     for workload in done.plan.workloads:
         try:
-            answers.append(choose(model, workload=workload, cache=cache, host=done.plan.host, **demand))
+            wanted = replace(done.plan.demand.for_one(workload), backends=())
+            answers.append(choose(model, wanted, cache=cache, host=done.plan.host))
         except errors.NoLegalBackend:
             # One of several, longer than the model's positions: what was measured answers for the others.
             if workload is done.plan.workloads[-1] and not answers:
@@ -240,26 +222,21 @@ def _show_calibration(model: str, done: "Calibration", cache: "Cache", as_json: 
     )
 )
 @model_argument
-@click.option(
-    "--backend", metavar="NAME", help="Use this backend or variant (transformers:sdpa), or fail with every reason."
-)
-@workload_option
-@click.option(
-    "--objective", metavar="WHAT", default="latency", show_default=True, help="latency, ttft, throughput or memory."
-)
 @demand_options
 @click.option("--strict", is_flag=True, help="Fail where nothing was measured.")
 @cache_option
 @click.option("--why", is_flag=True, help="Show the ranking, what was refused and what failed.")
 @click.option("--command", "as_command", is_flag=True, help="Print the command that serves the model instead.")
 @json_option
-def select(model: str, cache: str | None, why: bool, as_command: bool, as_json: bool, **asked: Any) -> None:
+def select(
+    model: str, demand: Demand, strict: bool, cache: str | None, why: bool, as_command: bool, as_json: bool
+) -> None:
     """Print the fastest backend for MODEL on this machine, as backend:variant."""
     from selector.screens.select import why as why_screen
     from selector.selection import choose
 
     with open_cache(cache) as opened:
-        answer = choose(model, cache=opened, **asked)
+        answer = choose(model, demand, cache=opened, strict=strict)
         if as_json:
             show_json(answer.to_json())
         elif as_command:
@@ -281,15 +258,14 @@ def select(model: str, cache: str | None, why: bool, as_command: bool, as_json: 
     )
 )
 @model_argument
-@workload_option
 @demand_options
 @json_option
-def explain(model: str, as_json: bool, **asked: Any) -> None:
+def explain(model: str, demand: Demand, as_json: bool) -> None:
     """Say for every backend and variant whether it runs MODEL here, or every reason why not."""
     from selector.explanation import explain as explained
     from selector.screens.select import explained as screen
 
-    answer = explained(model, **asked)
+    answer = explained(model, demand)
     if as_json:
         show_json(answer.to_json())
     else:

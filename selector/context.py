@@ -179,7 +179,7 @@ def verdicts(spec: ModelSpec, host: HostSpec, demand: Demand) -> tuple[Verdict, 
     """
 
     def judged(workload: Workload) -> tuple[Verdict, ...]:
-        asked = replace(demand, workload=workload)
+        asked = demand.for_one(workload)
         return _verdicts.answer(asked, (spec, host), lambda: judge(spec, host, asked))
 
     small, large = judged(_rounded(demand.workload, 0)), judged(_rounded(demand.workload, 1))

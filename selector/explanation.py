@@ -3,12 +3,11 @@
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 from calibration.registry import find
-from calibration.workload import DEFAULT, Workload
 from selector import context as memo
-from selector.demand import Demand
+from selector.demand import Demand, DemandOptions
 from selector.host.spec import HostSpec
 from selector.model.spec import ModelSpec
 from selector.rules.judge import Verdict, judge
@@ -26,12 +25,12 @@ class Group(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Explanation:
-    """The verdicts of every variant of every backend, in the static order."""
+    """The verdicts of every variant of the backends asked about, in the static order."""
 
     model: str
     spec: ModelSpec
     host: HostSpec
-    workload: Workload
+    demand: Demand
     verdicts: tuple[Verdict, ...]
 
     @property
@@ -48,7 +47,7 @@ class Explanation:
             "architecture": self.spec.architecture,
             "quant": self.spec.quant.label,
             "device": self.host.device.name,
-            "workload": self.workload.label,
+            "workload": self.demand.workload.label,
             "verdicts": [
                 {
                     **asdict(v.candidate),
@@ -65,35 +64,22 @@ class Explanation:
 
 
 def explain(
-    model: str | Path,
-    *,
-    workload: Workload | str | None = None,
-    host: HostSpec | None = None,
-    allow_lossy: bool = False,
-    max_kl: float | None = None,
-    trust_remote_code: bool = False,
-    tensor_parallel: int = 1,
+    model: str | Path, demand: Demand | None = None, *, host: HostSpec | None = None, **options: Unpack[DemandOptions]
 ) -> Explanation:
-    """Judge every backend for `model` on this host.
+    """Judge every backend, or those that are named, for `model` on this host.
 
     Args:
         model: a folder, a hub id or `shape:NAME`.
-        workload: a label or standard name, by default `chat`; memory must hold it.
+        demand: what is wanted; or, more briefly, `options`: see DemandOptions. Memory must hold its workload.
 
     Raises:
-        ModelError, UsageError: the model or the workload is not known.
+        ModelError, UsageError: the model or an argument cannot be used.
     """
-    asked = DEFAULT if workload is None else workload if isinstance(workload, Workload) else Workload.parse(workload)
+    wanted = Demand.of(demand, **options)
     spec = memo.read_model(str(model))
     here = host or memo.this_host()
-    demand = Demand(
-        workload=asked,
-        allow_lossy=allow_lossy,
-        max_kl=max_kl,
-        trust_remote_code=trust_remote_code,
-        tensor_parallel=tensor_parallel,
-    )
-    return Explanation(model=spec.name, spec=spec, host=here, workload=asked, verdicts=judge(spec, here, demand))
+    verdicts = tuple(v for v in judge(spec, here, wanted) if wanted.names(v.candidate.label))
+    return Explanation(model=spec.name, spec=spec, host=here, demand=wanted, verdicts=verdicts)
 
 
 def group(verdict: Verdict, device_kind: str) -> Group:

@@ -16,7 +16,7 @@ from calibration.conversion.store import Artifact, ArtifactStore, converted_key
 from calibration.errors import ArtifactError, AutobackendError, BackendError, ModelError
 from calibration.measurement import Candidate
 from calibration.registry import find
-from calibration.workload import Workload
+from selector.demand import Demand
 from selector.host.spec import HostSpec
 from selector.identity import converter_of
 from selector.model.spec import ModelSpec
@@ -34,20 +34,16 @@ class Choice(Protocol):
     @property
     def candidate(self) -> Candidate: ...
     @property
-    def workload(self) -> Workload: ...
-    @property
     def host(self) -> HostSpec: ...
     @property
-    def trust_remote_code(self) -> bool: ...
-    @property
-    def tensor_parallel(self) -> int: ...
+    def demand(self) -> Demand: ...
 
 
 def engine_config(choice: Choice) -> Any:
     """The engine's own configuration for serving the choice's workload."""
     backend = find(choice.candidate.backend)
     folder = _weights_folder(choice.spec) or choice.spec.folder
-    return backend.engine_config(backend.variant(choice.candidate.variant), str(folder), choice.workload)
+    return backend.engine_config(backend.variant(choice.candidate.variant), str(folder), choice.demand.workload)
 
 
 def command(choice: Choice) -> str:
@@ -80,10 +76,10 @@ def load(choice: Choice, *, max_context_tokens: int | None, max_batch: int | Non
         vocab_size=spec.vocab_size,
         device=host.device.kind,
         threads=host.cores,
-        max_context_tokens=max_context_tokens or choice.workload.context_tokens,
-        max_batch=max_batch or choice.workload.batch,
-        trust_remote_code=choice.trust_remote_code,
-        tensor_parallel=choice.tensor_parallel,
+        max_context_tokens=max_context_tokens or choice.demand.workload.context_tokens,
+        max_batch=max_batch or choice.demand.workload.batch,
+        trust_remote_code=choice.demand.trust_remote_code,
+        tensor_parallel=choice.demand.tensor_parallel,
     )
     try:
         if variant.prepares:

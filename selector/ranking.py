@@ -9,10 +9,7 @@ from calibration.cost import Cost, covers, interval
 from calibration.measurement import Agreement, Candidate, Measurement
 from calibration.race.decisions import BAND, RATIO_CV
 from calibration.workload import Workload
-
-OBJECTIVES = ("latency", "ttft", "throughput", "memory")
-"""latency: seconds end to end. ttft: seconds to the first token. throughput: output tokens a second, which
-for a given workload orders as latency does. memory: peak of the process tree, or of the GPU."""
+from selector.objective import Objective
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,7 +76,7 @@ class Ranked:
     """(TTFT, E2E) of each launch."""
 
 
-def rank(records: Iterable[Record], workload: Workload, objective: str) -> tuple[Ranked, ...]:
+def rank(records: Iterable[Record], workload: Workload, objective: Objective = Objective.LATENCY) -> tuple[Ranked, ...]:
     """The candidates that were measured, the one to choose first, the others by the objective.
 
     The median decides; among those that are within BAND of the best the one that comes first in `records`, which is the
@@ -91,43 +88,39 @@ def rank(records: Iterable[Record], workload: Workload, objective: str) -> tuple
     if not ranked:
         return ()
     timed = [r for r in ranked if r.covered] or ranked
-    least = min(value(r, objective) for r in timed)
-    first = next(r for r in timed if value(r, objective) <= least * (1 + BAND))
+    least = min(objective.of(r) for r in timed)
+    first = next(r for r in timed if objective.of(r) <= least * (1 + BAND))
     others = (r for r in ranked if r is not first)
-    return first, *sorted(others, key=lambda r: (not r.covered, value(r, objective)))
+    return first, *sorted(others, key=lambda r: (not r.covered, objective.of(r)))
 
 
-def value(ranked: Ranked, objective: str) -> float:
-    """What the objective wants small: seconds or bytes."""
-    if objective == "memory":
-        return float(ranked.memory_bytes)
-    return ranked.ttft_s if objective == "ttft" else ranked.e2e_s
-
-
-def tied(first: Ranked, others: Iterable[Ranked], objective: str) -> tuple[str, ...]:
+def tied(first: Ranked, others: Iterable[Ranked], objective: Objective = Objective.LATENCY) -> tuple[str, ...]:
     """Labels of those that cannot be told from `first`: within BAND, or with 1 inside the interval of their ratio."""
     return tuple(other.candidate.label for other in others if _same(first, other, objective))
 
 
-def _same(first: Ranked, other: Ranked, objective: str) -> bool:
-    one, two = value(first, objective), value(other, objective)
+def _same(first: Ranked, other: Ranked, objective: Objective) -> bool:
+    one, two = objective.of(first), objective.of(other)
     if max(one, two) <= min(one, two) * (1 + BAND):
         return True
-    if objective == "memory":
-        return False  # it hardly varies from launch to launch
+    if objective.of_launch is None:
+        return False
     found = ratio(other, first, objective)
     return found.low <= 1.0 <= found.high
 
 
-def ratio(slow: Ranked, fast: Ranked, objective: str = "latency") -> Ratio:
-    """How many times longer `slow` takes, to the first token for the objective ttft, else end to end.
+def ratio(slow: Ranked, fast: Ranked, objective: Objective = Objective.LATENCY) -> Ratio:
+    """How many times more `slow` takes of what the objective wants small.
 
     Compared within rounds, where a drift of the machine hits both; where the two share no round, by their medians, and
     the interval is that of two independent ones.
     """
-    part = 0 if objective == "ttft" else 1
-    turns = {launch.turn: times[part] for launch, times in zip(fast.launches, fast.times, strict=True)}
-    own = [(launch.turn, times[part]) for launch, times in zip(slow.launches, slow.times, strict=True)]
+    of_launch = objective.of_launch
+    if of_launch is None:
+        value = objective.of(slow) / objective.of(fast)
+        return Ratio(value, value, value)
+    turns = {launch.turn: of_launch(*times) for launch, times in zip(fast.launches, fast.times, strict=True)}
+    own = [(launch.turn, of_launch(*times)) for launch, times in zip(slow.launches, slow.times, strict=True)]
     ratios = [time / turns[turn] for turn, time in own if turn in turns]
     if ratios:
         return Ratio(median(ratios), *interval(ratios, RATIO_CV))

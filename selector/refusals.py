@@ -1,25 +1,32 @@
 """The errors that say why nothing can run a model, and the reasons that they list."""
 
-import shlex
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 from calibration.errors import IllegalBackend, NoLegalBackend
+from selector.demand import Demand
 from selector.evidence import Evidence
 from selector.model.spec import ModelSpec
+from selector.objective import Objective
 from selector.rules.judge import Verdict
 
 
-def refusal(spec: ModelSpec, verdicts: Sequence[Verdict], backend: str | None) -> IllegalBackend | NoLegalBackend:
-    """The error that says why nothing, or not the backend that the user named, can run the model; every reason."""
-    see = f"see {shlex.join(['autobackend', 'explain', spec.name])}"
-    if backend is None:
+def refusal(spec: ModelSpec, verdicts: Sequence[Verdict], demand: Demand) -> IllegalBackend | NoLegalBackend:
+    """The error that says why nothing, or none of the backends that the user named, can run the model; every reason."""
+    see = f"see {explain_command(spec.name, demand)}"
+    if not demand.forced:
         lines = [f"  {name}: {reason}" for name, reason in reasons_of(verdicts)]
         return NoLegalBackend("\n".join([f"no backend can run {spec.name} here", *lines]), see)
-    named = [v for v in verdicts if backend in {v.candidate.backend, v.candidate.label}]
-    lines = [f"  {reason}" if name == backend else f"  {name}: {reason}" for name, reason in reasons_of(named)]
-    if named[0].candidate.label == backend:
-        lines = [f"  {reason}" for _, reason in reasons_of(named)]
-    return IllegalBackend("\n".join([f"{backend} cannot run {spec.name}", *lines]), see)
+    named = [v for v in verdicts if demand.names(v.candidate.label)]
+    title = ", ".join(demand.backends)
+    alone = len(named) == 1  # then the first line names it
+    lines = [f"  {reason}" if alone or name == title else f"  {name}: {reason}" for name, reason in reasons_of(named)]
+    return IllegalBackend("\n".join([f"{title} cannot run {spec.name}", *lines]), see)
+
+
+def explain_command(model: str, demand: Demand) -> str:
+    """What a user types to see why, for every backend: the rules ask neither for one nor for the objective."""
+    return replace(demand, backends=(), objective=Objective.LATENCY).command("explain", model)
 
 
 def reasons_of(verdicts: Sequence[Verdict], everyone: Sequence[Verdict] = ()) -> list[tuple[str, str]]:
@@ -41,13 +48,13 @@ def reasons_of(verdicts: Sequence[Verdict], everyone: Sequence[Verdict] = ()) ->
     return found
 
 
-def all_wrong(spec: ModelSpec, verdicts: Sequence[Verdict], known: Evidence) -> NoLegalBackend:
+def all_wrong(spec: ModelSpec, verdicts: Sequence[Verdict], known: Evidence, demand: Demand) -> NoLegalBackend:
     """The error for a model of which every legal candidate answered wrong."""
     lines = [f"  {name}: {reason}" for name, reason in reasons_of([v for v in verdicts if v.reasons or v.left_out])]
     lines += [f"  {label}: {f.kind}, {f.message}" for label, f in known.failed.items()]
     return NoLegalBackend(
         "\n".join([f"no backend runs {spec.name} right here", *lines]),
-        f"measure again with other versions: {shlex.join(['autobackend', 'calibrate', spec.name, '--again'])}",
+        f"measure again with other versions: {demand.command('calibrate', spec.name)} --again",
     )
 
 

@@ -4,21 +4,22 @@ import warnings
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
+from typing import Unpack
 
 from calibration.cache.cache import Cache
-from calibration.errors import NotCalibrated, UsageError
+from calibration.errors import NotCalibrated
 from calibration.measurement import Candidate, FailureKind
 from calibration.registry import find
-from calibration.workload import DEFAULT, Workload
+from calibration.workload import Workload
 from selector import context as memo
-from selector.advice import Advice, calibrate_command
+from selector.advice import Advice
 from selector.answer import Selection, SelectionWarning, Source, Stale
-from selector.demand import Demand
+from selector.demand import Demand, DemandOptions
 from selector.evidence import Elsewhere, Evidence, elsewhere, evidence
 from selector.host.spec import HostSpec
 from selector.identity import identity
 from selector.model.spec import ModelSpec
-from selector.ranking import OBJECTIVES, Record, rank, tied
+from selector.ranking import Record, rank, tied
 from selector.refusals import all_wrong, refusal
 from selector.rules.judge import Verdict
 
@@ -27,96 +28,52 @@ _selections = memo.Memo(1024)
 
 def select(
     model: str | Path,
+    demand: Demand | None = None,
     *,
-    backend: str | None = None,
-    workload: Workload | str | None = None,
-    objective: str = "latency",
     cache: Cache | str | Path | None = None,
     host: HostSpec | None = None,
     strict: bool = False,
-    allow_lossy: bool = False,
-    max_kl: float | None = None,
-    trust_remote_code: bool = False,
-    tensor_parallel: int = 1,
+    **options: Unpack[DemandOptions],
 ) -> Selection:
     """Choose the backend for `model` on this host; says by SelectionWarning what its answer lacks.
 
     Args:
         model: a folder, a hub id or `shape:NAME`.
-        backend: this one, or one variant of it (`transformers:sdpa`); used or refused with every reason.
-        workload: a label or standard name; by default `chat`.
-        objective: one of OBJECTIVES.
+        demand: what is wanted; or, more briefly, `options`: see DemandOptions.
         cache: an open cache, a path or a SQLAlchemy URL.
         strict: an answer that nothing measured supports is an error.
-        allow_lossy: int8 and the like may be chosen for a model that is more precise.
-        max_kl: they may be chosen where their measured divergence from the reference is at most so many nats.
 
     Raises:
         ModelError, UsageError, CacheError: the model, an argument or the cache cannot be used.
         NoLegalBackend: every backend is refused.
-        IllegalBackend: the named one is.
+        IllegalBackend: those that are named are.
         NotCalibrated: nothing was measured, and `strict`.
     """
-    found = choose(
-        model,
-        backend=backend,
-        workload=workload,
-        objective=objective,
-        cache=cache,
-        host=host,
-        strict=strict,
-        allow_lossy=allow_lossy,
-        max_kl=max_kl,
-        trust_remote_code=trust_remote_code,
-        tensor_parallel=tensor_parallel,
-    )
-    for sentence in found.warnings:
+    selection = choose(model, Demand.of(demand, **options), cache=cache, host=host, strict=strict)
+    for sentence in selection.warnings:
         warnings.warn(sentence, SelectionWarning, stacklevel=2)
-    return found
+    return selection
 
 
 def choose(
     model: str | Path,
+    demand: Demand | None = None,
     *,
-    backend: str | None = None,
-    workload: Workload | str | None = None,
-    objective: str = "latency",
     cache: Cache | str | Path | None = None,
     host: HostSpec | None = None,
     strict: bool = False,
-    allow_lossy: bool = False,
-    max_kl: float | None = None,
-    trust_remote_code: bool = False,
-    tensor_parallel: int = 1,
+    **options: Unpack[DemandOptions],
 ) -> Selection:
     """`select` for a caller who shows the answer's warnings himself."""
-    asked = DEFAULT if workload is None else workload if isinstance(workload, Workload) else Workload.parse(workload)
-    if objective not in OBJECTIVES:
-        raise UsageError(f"unknown objective {objective!r}", f"known are: {', '.join(OBJECTIVES)}")
-    if tensor_parallel < 1:
-        raise UsageError(f"needs 1 device or more; found {tensor_parallel}")
-    if backend is not None:
-        _known(backend)
+    wanted = Demand.of(demand, **options).for_an_answer()
     here = host or memo.this_host()
     spec = memo.read_model(str(model))
-    demand = Demand(
-        workload=asked,
-        allow_lossy=allow_lossy,
-        max_kl=max_kl,
-        trust_remote_code=trust_remote_code,
-        tensor_parallel=tensor_parallel,
-        requested=frozenset() if backend is None else frozenset({backend}),
-    )
     opened = memo.open_cache(cache, _say)
-    key = (opened.token(), demand, backend, objective, strict)
-    return _selections.answer(
-        key, (opened, here, spec), lambda: _choose(spec, here, opened, demand, backend, objective, strict)
-    )
+    key = (opened.token(), wanted, strict)
+    return _selections.answer(key, (opened, here, spec), lambda: _choose(spec, here, opened, wanted, strict))
 
 
-def _choose(
-    spec: ModelSpec, host: HostSpec, cache: Cache, demand: Demand, backend: str | None, objective: str, strict: bool
-) -> Selection:
+def _choose(spec: ModelSpec, host: HostSpec, cache: Cache, demand: Demand, strict: bool) -> Selection:
     key = identity(spec, host, device_count=demand.tensor_parallel)
     environments = memo.environments(host)
     known = evidence(cache, key, environments)
@@ -124,21 +81,21 @@ def _choose(
     if demand.max_kl is not None:
         verdicts = tuple(_near(v, known, demand.max_kl) for v in verdicts)
     legal = {v.candidate.label: v.candidate for v in verdicts if v.legal and not v.left_out}
-    allowed = {label: c for label, c in legal.items() if backend in {None, c.backend, label}}
+    allowed = {label: c for label, c in legal.items() if demand.names(label)}
     if not allowed:
-        raise refusal(spec, verdicts, backend)
+        raise refusal(spec, verdicts, demand)
     wrong = {label for label, f in known.failed.items() if f.kind is FailureKind.WRONG_OUTPUT and _today(known, label)}
     records, source, origin = _evidence_for(legal, allowed, known, lambda: elsewhere(cache, key, environments))
-    ranking = rank(records, demand.workload, objective)
+    ranking = rank(records, demand.workload, demand.objective)
     pick = next((r.candidate.label for r in ranking if r.candidate.label in allowed), None)
     if pick is None:
         ranking, source, origin = (), Source.RULES, None
-        pick = _static(allowed, known, wrong, forced=backend is not None)
+        pick = _static(allowed, known, wrong, forced=demand.forced)
         if pick is None:
-            raise all_wrong(spec, verdicts, known)
-    if strict and source is Source.RULES and backend is None:
+            raise all_wrong(spec, verdicts, known, demand)
+    if strict and source is Source.RULES and not demand.forced:
         raise NotCalibrated(
-            f"{spec.name} was never measured on this host", f"measure it: {calibrate_command(spec.name, demand)}"
+            f"{spec.name} was never measured on this host", f"measure it: {demand.command('calibrate', spec.name)}"
         )
     chosen = next((r for r in ranking if r.candidate.label == pick), None)
     stale = tuple(
@@ -152,11 +109,10 @@ def _choose(
     return Selection(
         model=spec.name,
         candidate=legal[pick],
-        source=source if backend is None else Source.FORCED,
-        workload=demand.workload,
-        objective=objective,
+        demand=demand,
+        source=Source.FORCED if demand.forced else source,
         ranking=ranking,
-        tie=tied(chosen, (r for r in ranking if r is not chosen), objective) if chosen else (),
+        tie=tied(chosen, (r for r in ranking if r is not chosen), demand.objective) if chosen else (),
         extrapolated=chosen is not None and not chosen.covered,
         verdicts=verdicts,
         failed=tuple(known.failed[label] for label in legal if label in known.failed),
@@ -166,13 +122,11 @@ def _choose(
             for label, c in legal.items()
             if not (label in known.measured or label in known.stale or label in known.failed)
         ),
-        warnings=tuple(told.warnings(forced=backend is not None)),
+        warnings=tuple(told.warnings()),
         notes=tuple(told.notes(stale)),
         measured_at=max((r.last.started_at for r in records), default=None) if ranking else None,
         spec=spec,
         host=host,
-        trust_remote_code=demand.trust_remote_code,
-        tensor_parallel=demand.tensor_parallel,
     )
 
 
@@ -222,16 +176,8 @@ def _today(known: Evidence, label: str) -> bool:
 
 
 def _then(record: Record, workload: Workload) -> float | None:
-    ranked = rank([record], workload, "latency")
+    ranked = rank([record], workload)
     return ranked[0].e2e_s if ranked else None
-
-
-def _known(label: str) -> None:
-    """Raises UsageError for an unknown backend or variant."""
-    name, _, variant = label.partition(":")
-    known = [v.name for v in find(name).variants]
-    if variant not in known and label != name:
-        raise UsageError(f"unknown variant {label!r}", f"variants of {name}: {', '.join(known)}")
 
 
 def _say(sentence: str) -> None:

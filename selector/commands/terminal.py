@@ -3,16 +3,19 @@
 import json
 import sys
 from collections.abc import Callable, Iterable
+from functools import wraps
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from calibration.workload import STANDARD
+from selector.demand import Demand, DemandOptions
+from selector.objective import Objective
 
 if TYPE_CHECKING:
     from calibration.cache.cache import Cache
 
-F = TypeVar("F", bound=Callable[..., Any])
+T = TypeVar("T")
 
 
 def examples(*lines: str) -> str:
@@ -55,38 +58,56 @@ def open_cache(cache: str | None) -> "Cache":
     return Cache.open(cache, notify=warn)
 
 
-def options(*options: Callable[[F], F]) -> Callable[[F], F]:
-    """Several options as one decorator."""
-
-    def decorate(function: F) -> F:
-        for option in reversed(options):
-            function = option(function)
-        return function
-
-    return decorate
-
-
 model_argument = click.argument("model")
 cache_option = click.option(
     "--cache", metavar="PATH|URL", help="The cache; default: AUTOBACKEND_CACHE, then the user's."
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Print the answer as JSON.")
-lossy = click.option("--allow-lossy", is_flag=True, help="Allow variants less precise than the model, such as int8.")
-max_kl = click.option(
-    "--max-kl",
-    metavar="NATS",
-    type=click.FloatRange(0, min_open=True),
-    help="Allow those of them whose measured divergence is at most this.",
+_demand_options = (
+    click.option(
+        "--workload",
+        "workloads",
+        metavar="LABEL",
+        multiple=True,
+        help=f"A label like pp512:tg128:b1 (prompt tokens, new tokens, batch), or {', '.join(STANDARD)}."
+        " Default: chat; calibrate takes several.",
+    ),
+    click.option(
+        "--objective",
+        metavar="WHAT",
+        default=str(Objective.LATENCY),
+        show_default=True,
+        help=f"What the answer is to be best at: {', '.join(Objective)}.",
+    ),
+    click.option(
+        "--backend",
+        "--backends",
+        "backends",
+        metavar="A,B",
+        multiple=True,
+        help="Only these backends or variants (transformers:sdpa), or every reason why not.",
+    ),
+    click.option("--allow-lossy", is_flag=True, help="Allow variants less precise than the model, such as int8."),
+    click.option(
+        "--max-kl", metavar="NATS", type=float, help="Allow those of them whose measured divergence is at most this."
+    ),
+    click.option("--trust-remote-code", is_flag=True, help="Allow running the model's own code."),
+    click.option(
+        "--tensor-parallel", metavar="N", type=int, default=1, show_default=True, help="Use N devices at once."
+    ),
 )
-remote = click.option("--trust-remote-code", is_flag=True, help="Allow running the model's own code.")
-devices = click.option(
-    "--tensor-parallel",
-    "tensor_parallel",
-    metavar="N",
-    type=click.IntRange(1),
-    default=1,
-    help="Use N devices at once.",
-)
-WORKLOAD_HELP = f"A label like pp512:tg128:b1 (prompt tokens, new tokens, batch), or {', '.join(STANDARD)}."
-workload_option = click.option("--workload", metavar="LABEL", help=f"{WORKLOAD_HELP} Default: chat.")
-demand_options = options(lossy, max_kl, remote, devices)
+
+
+def demand_options(command: Callable[..., T]) -> Callable[..., T]:
+    """The options of DemandOptions; the command is given them as one `demand`."""
+
+    @wraps(command)
+    def with_demand(**given: Any) -> T:
+        options = {name: given.pop(name) for name in tuple(given) if name in DemandOptions.__annotations__}
+        options["backends"] = [label.strip() for text in options["backends"] for label in text.split(",") if label]
+        return command(demand=Demand.of(**options), **given)
+
+    decorated: Callable[..., T] = with_demand
+    for option in reversed(_demand_options):
+        decorated = option(decorated)
+    return decorated

@@ -167,7 +167,7 @@ def _verdicts(backend: Backend, host: HostSpec) -> tuple[Verdict, ...]:
         (Path(folder) / "config.json").write_text(json.dumps(MODEL), encoding="utf-8")
         model = replace(ModelSpec.read(folder), has_weights=True)
         workload = Workload(prompt_tokens=len(PROMPT), output_tokens=NEW_TOKENS)
-        return judge(model, host, Demand(workload=workload), {backend.name: backend})
+        return judge(model, host, Demand.of(workload=workload), {backend.name: backend})
 
 
 def _checkpoint(host: HostSpec, python: Path, log: Path) -> Path:

@@ -1,9 +1,10 @@
 """calibrate(): from a model's name to weights and a race."""
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Unpack
 
 from calibration.backend import Variant
 from calibration.cache.cache import Cache
@@ -19,11 +20,12 @@ from calibration.race.runner import calibrate as race_candidates
 from calibration.registry import all_backends
 from calibration.supervision.device_lock import device_lock
 from calibration.supervision.launch_spec import Limits, Subject
-from calibration.workload import Workload
+from selector.demand import Demand, DemandOptions
 from selector.host.spec import HostSpec
 from selector.loading import downloaded
 from selector.planning.plan import Plan, entry_of, plan
 from selector.planning.preparations import preparations, random_checkpoint
+from selector.refusals import explain_command
 
 REFERENCE_OVERHEAD = 1.3
 """A float32 reference is computed where its weights, times this, fit into the memory that is free."""
@@ -40,27 +42,25 @@ class Calibration:
 
 
 def calibrate(
-    model: str,
+    model: str | Path,
+    demand: Demand | None = None,
     *,
-    workloads: Sequence[Workload | str] = (),
-    backends: Sequence[str] = (),
-    allow_lossy: bool = False,
-    max_kl: float | None = None,
     rounds: int = 3,
     budget_s: float | None = None,
     random_weights: bool = False,
     again: bool = False,
-    trust_remote_code: bool = False,
-    tensor_parallel: int = 1,
     cache: Cache | str | Path | None = None,
     host: HostSpec | None = None,
     store: ArtifactStore | None = None,
     reporter: Reporter | None = None,
     limits: Limits | None = None,
+    **options: Unpack[DemandOptions],
 ) -> Calibration:
     """Time every candidate for `model` on this host and keep the samples.
 
     Args:
+        model: a folder, a hub id or `shape:NAME`.
+        demand: what is wanted; or, more briefly, `options`: see DemandOptions. The cells bracket its workloads.
         rounds: launches of a candidate at most.
         budget_s: seconds for all of it; what was not measured by then is named in the tally.
         random_weights: time random weights of the model's shape (always so for `shape:NAME`).
@@ -76,36 +76,19 @@ def calibrate(
     if rounds < 1:
         raise UsageError(f"a calibration needs 1 round or more; found {rounds}")
     telling = reporter or Silent()
-    planned = plan(
-        model,
-        workloads=workloads,
-        backends=backends,
-        allow_lossy=allow_lossy,
-        max_kl=max_kl,
-        trust_remote_code=trust_remote_code,
-        tensor_parallel=tensor_parallel,
-        host=host,
-    )
+    planned = plan(model, demand, host=host, **options)
     telling.event("plan", plan=planned)
     if not planned.entries:
-        raise _nothing_to_measure(planned, forced=bool(backends))
+        raise _nothing_to_measure(planned)
     artifacts = store or ArtifactStore()
     made = preparations(planned.spec, planned.entries, artifacts, random_weights=random_weights)
     telling.event("preparations", made=made)
     opened = cache if isinstance(cache, Cache) else Cache.open(cache)
     try:
         with device_lock(planned.host.device.name):
-            subject = subject_of(
-                planned,
-                artifacts,
-                telling,
-                random_weights=random_weights,
-                trust_remote_code=trust_remote_code,
-                tensor_parallel=tensor_parallel,
-            )
             tally = race_candidates(
                 planned.entries,
-                subject,
+                subject_of(planned, artifacts, telling, random_weights=random_weights),
                 planned.cells,
                 opened,
                 artifacts,
@@ -122,13 +105,13 @@ def calibrate(
             opened.close()
 
 
-def _nothing_to_measure(planned: Plan, *, forced: bool) -> IllegalBackend | NoLegalBackend:
+def _nothing_to_measure(planned: Plan) -> IllegalBackend | NoLegalBackend:
     lines = [f"  {v.candidate.label}: {r.text}" for v in planned.refused for r in v.reasons]
     lines += [f"  {v.candidate.label}: left out, {v.left_out}" for v in planned.left_out]
-    kind = IllegalBackend if forced else NoLegalBackend
+    kind = IllegalBackend if planned.demand.forced else NoLegalBackend
     return kind(
         f"no backend can be calibrated for {planned.spec.name} here\n" + "\n".join(lines),
-        f"see autobackend explain {planned.spec.name}",
+        f"see {explain_command(planned.spec.name, planned.demand)}",
     )
 
 
@@ -138,8 +121,6 @@ def subject_of(
     reporter: Reporter,
     *,
     random_weights: bool = False,
-    trust_remote_code: bool = False,
-    tensor_parallel: int = 1,
 ) -> Subject:
     """The model with weights on the disk: its own, or random ones made once.
 
@@ -165,8 +146,8 @@ def subject_of(
         threads=host.cores,
         cpus=host.bound_cpus,
         memory_limit_bytes=int(free * 0.95),
-        trust_remote_code=trust_remote_code,
-        tensor_parallel=tensor_parallel,
+        trust_remote_code=planned.demand.trust_remote_code,
+        tensor_parallel=planned.demand.tensor_parallel,
         max_position=spec.max_position,
         sliding_window=spec.sliding_window,
         parameters=spec.parameters,

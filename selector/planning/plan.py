@@ -1,15 +1,15 @@
 """plan(): which candidates a calibration of a model would measure here, and on which cells."""
 
 import dataclasses
-from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Unpack
 
-from calibration.errors import UsageError
 from calibration.measurement import Candidate, Identity
 from calibration.registry import find, foreign_source
 from calibration.supervision.launch_spec import LaunchSpec
 from calibration.workload import DEFAULT, Workload, grid
-from selector.demand import Demand
+from selector.demand import Demand, DemandOptions
 from selector.host.spec import HostSpec
 from selector.identity import converter_of, environment_of, identity
 from selector.model.spec import ModelSpec
@@ -22,14 +22,18 @@ class Plan:
 
     spec: ModelSpec
     host: HostSpec
+    demand: Demand
     identity: Identity
     cells: tuple[Workload, ...]
-    workloads: tuple[Workload, ...]
-    """What the user asked for, or the default: the answer is given for these."""
     verdicts: tuple[Verdict, ...]
     """Of every variant that the user's choice of backends names."""
     entries: tuple[LaunchSpec, ...]
     """The candidates, in the static order."""
+
+    @property
+    def workloads(self) -> tuple[Workload, ...]:
+        """What is answered for: what the user asked for, or the default."""
+        return self.demand.workloads or (DEFAULT,)
 
     @property
     def candidates(self) -> tuple[Candidate, ...]:
@@ -45,49 +49,32 @@ class Plan:
 
 
 def plan(
-    model: str,
-    *,
-    workloads: Sequence[Workload | str] = (),
-    backends: Sequence[str] = (),
-    allow_lossy: bool = False,
-    max_kl: float | None = None,
-    trust_remote_code: bool = False,
-    tensor_parallel: int = 1,
-    host: HostSpec | None = None,
+    model: str | Path, demand: Demand | None = None, *, host: HostSpec | None = None, **options: Unpack[DemandOptions]
 ) -> Plan:
-    """Judge every backend for `model` here and say what would be measured.
+    """Judge every backend, or those that are named, for `model` here and say what would be measured.
 
     Args:
         model: a folder, a hub id or `shape:NAME`.
-        workloads: what the cells must bracket; by default ordinary use.
-        backends: only these, as `backend` or `backend:variant`.
+        demand: what is wanted; or, more briefly, `options`: see DemandOptions. The cells bracket its workloads.
 
     Raises:
-        ModelError, UsageError: the model, a workload or a backend is not known.
+        ModelError, UsageError: the model or an argument cannot be used.
     """
-    asked = tuple(w if isinstance(w, Workload) else Workload.parse(w) for w in workloads)
-    wanted = _known_labels(backends)
+    wanted = Demand.of(demand, **options).measurable()
     here = host or HostSpec.detect()
-    spec = ModelSpec.read(model)
-    cells = _within(grid(asked, gpu=here.device.kind != "cpu"), spec.max_position)
-    largest = max(cells, key=lambda c: c.context_tokens * c.batch)
-    demand = Demand(
-        workload=largest,
-        allow_lossy=allow_lossy,
-        max_kl=max_kl,
-        trust_remote_code=trust_remote_code,
-        tensor_parallel=tensor_parallel,
-        requested=frozenset(wanted),
-    )
-    verdicts = tuple(v for v in judge(spec, here, demand) if not wanted or _named(v.candidate, wanted))
+    spec = ModelSpec.read(str(model))
+    cells = _within(grid(wanted.workloads, gpu=here.device.kind != "cpu"), spec.max_position)
+    largest = max(cells, key=lambda cell: cell.context_tokens * cell.batch)
+    verdicts = judge(spec, here, wanted.for_one(largest))
+    named = tuple(verdict for verdict in verdicts if wanted.names(verdict.candidate.label))
     return Plan(
         spec=spec,
         host=here,
-        identity=identity(spec, here, device_count=tensor_parallel),
+        demand=wanted,
+        identity=identity(spec, here, device_count=wanted.tensor_parallel),
         cells=cells,
-        workloads=asked or (DEFAULT,),
-        verdicts=verdicts,
-        entries=tuple(entry_of(v.candidate, here) for v in verdicts if v.legal and not v.left_out),
+        verdicts=named,
+        entries=tuple(entry_of(v.candidate, here) for v in named if v.legal and not v.left_out),
     )
 
 
@@ -106,20 +93,6 @@ def entry_of(candidate: Candidate, host: HostSpec) -> LaunchSpec:
         overflows=host.lacks(backend.facts.overflows_without.get(variant.precision)),
         source=foreign_source(backend),
     )
-
-
-def _known_labels(backends: Sequence[str]) -> tuple[str, ...]:
-    """The labels as given, each a known backend or variant."""
-    for label in backends:
-        name, _, variant = label.partition(":")
-        known = [v.name for v in find(name).variants]
-        if variant and variant not in known:
-            raise UsageError(f"unknown variant {label!r}", f"variants of {name}: {', '.join(known)}")
-    return tuple(backends)
-
-
-def _named(candidate: Candidate, labels: Sequence[str]) -> bool:
-    return candidate.backend in labels or candidate.label in labels
 
 
 def _within(cells: tuple[Workload, ...], max_position: int) -> tuple[Workload, ...]:

@@ -46,7 +46,7 @@ def figures_of(
     """Figures of every view and workload, by candidate label."""
     found: dict[str, dict[tuple[View, str], Figure]] = {label: {} for label in records}
     for workload in workloads:
-        ranked = {label: r[0] for label in records if (r := rank([records[label]], workload, "latency"))}
+        ranked = {label: r[0] for label in records if (r := rank([records[label]], workload))}
         for view in View:
             values = {
                 label: v for label, r in ranked.items() if (v := _values(view, workload, r, outcomes.get(label, ())))[0]
@@ -89,7 +89,7 @@ def _compared(
         # What `select` says: the first of the static order inside the band, and a tie where launches cannot tell.
         close = [label for label in able if medians[label] <= medians[best] * (1 + BAND)]
         best = close[0]
-        as_fast = set(tied(ranked[best], (ranked[label] for label in able if label != best), "latency"))
+        as_fast = set(tied(ranked[best], (ranked[label] for label in able if label != best)))
     elif best is not None:
         least = medians[best] - halves[best]
         as_fast = {

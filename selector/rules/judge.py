@@ -152,7 +152,7 @@ def _left_out(case: Combination) -> str:
     """Why a variant is no candidate though nothing forbids it."""
     variant, device = case.variant, case.device
     label = f"{case.backend.name}:{variant.name}"
-    requested = label in case.demand.requested
+    requested = label in case.demand.backends
     if not _exists(case):
         return f"for {any_of(name for kind, name in KINDS.items() if kind in variant.devices)} only"
     pointless = sorted(variant.only_without & case.host.cpu_features)

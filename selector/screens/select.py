@@ -5,14 +5,15 @@ from collections.abc import Iterator
 from calibration.measurement import OutputVerdict
 from selector.answer import Selection, Source
 from selector.explanation import Explanation, Group
-from selector.ranking import Ranked, value
+from selector.objective import Objective
+from selector.ranking import Ranked
 from selector.refusals import reasons_of
 from selector.screens.text import age, columns, listing, output, plural, seconds, seconds_within, size
 
 
 def why(selection: Selection, *, now: float | None = None, across: int | None = None) -> list[str]:
     """The answer with its ranking, what was refused, what failed."""
-    objective = "" if selection.objective == "latency" else f", objective {selection.objective}"
+    objective = "" if selection.objective is Objective.LATENCY else f", objective {selection.objective}"
     asked = f"{selection.workload.label}{objective}"
     lines = [f"{selection.candidate.label}, {_where_from(selection, now)}, for {asked}"]
     if selection.extrapolated:
@@ -31,7 +32,7 @@ def why(selection: Selection, *, now: float | None = None, across: int | None = 
         )
         for ranked in selection.ranking
     ]
-    lines += ["  " + line for line in columns(rows, "<>>>" + ">" * (selection.objective == "memory"))]
+    lines += ["  " + line for line in columns(rows, "<>>>" + ">" * (selection.objective.unit == "bytes"))]
     notes = [("refused:", f"{name} ({reason})") for name, reason in _joined(selection)]
     notes += [("failed:", f"{f.candidate.label} ({f.kind} in {f.stage}: {f.message})") for f in selection.failed]
     notes += [("stale:", f"{s.candidate.label} ({', '.join(s.differences)})") for s in selection.stale]
@@ -58,21 +59,21 @@ def _broken(selection: Selection) -> str:
     if selection.source is Source.FORCED:
         return "you"
     timed = [r for r in selection.ranking if r.covered] or list(selection.ranking)
-    fastest = min(timed, key=lambda r: value(r, selection.objective))
+    fastest = min(timed, key=selection.objective.of)
     if fastest.candidate != selection.candidate:
         return "the static order"
     among = "" if len(timed) == len(selection.ranking) else " among those timed around the workload"
     return f"its median{among}"
 
 
-def _times(ranked: Ranked, objective: str) -> tuple[str, ...]:
+def _times(ranked: Ranked, objective: Objective) -> tuple[str, ...]:
     half = (ranked.ci95[1] - ranked.ci95[0]) / 2
     return (
         ranked.candidate.label,
         seconds_within(ranked.e2e_s, half),
         f"TTFT {seconds(ranked.ttft_s)}",
         f"TPOT {seconds(ranked.tpot_s)}",
-        *([size(ranked.memory_bytes)] if objective == "memory" else []),
+        *([size(objective.of(ranked))] if objective.unit == "bytes" else []),
     )
 
 

@@ -55,7 +55,7 @@ def reasons(gpu_host: Callable[..., HostSpec]) -> Reasons:
 
     def explain(folder: Path, prompt_tokens: int = 16, capability: tuple[int, int] = (9, 0)) -> list[str]:
         backend = PyTorch()
-        demand = Demand(workload=Workload(prompt_tokens=prompt_tokens, output_tokens=8))
+        demand = Demand.of(workload=Workload(prompt_tokens=prompt_tokens, output_tokens=8))
         verdicts = judge(ModelSpec.read(str(folder)), gpu_host(capability), demand, {backend.name: backend})
         (verdict,) = (v for v in verdicts if v.candidate.variant == "eager")
         return [reason.text for reason in verdict.reasons]

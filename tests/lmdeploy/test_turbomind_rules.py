@@ -352,7 +352,7 @@ def test_rules_and_library_agree(
 ) -> None:
     model = ModelSpec.read(str(checkpoint(row.kind, dtype=row.dtype, quant=row.quant, **row.shape)))
     backend = TurboMind()
-    demand = Demand(workload=Workload(prompt_tokens=16, output_tokens=8))
+    demand = Demand.of(workload=Workload(prompt_tokens=16, output_tokens=8))
     (verdict,) = judge(model, gpu_host(capability), demand, {backend.name: backend})
     # This host has none of the libraries that `importable` looks for.
     assert [reason.text for reason in verdict.reasons if reason.rule != "importable"] == (

@@ -342,7 +342,7 @@ def test_shared_judgements_are_the_exact_ones(model: str) -> None:
     spec = ModelSpec.read(model)
     for prompt in (1, 63, 64, 65, 500, 513, 900, 1000, 1025, 5000, 40_000):
         for batch in (1, 3, 33):
-            demand = Demand(workload=Workload(prompt_tokens=prompt, output_tokens=100, batch=batch))
+            demand = Demand.of(workload=Workload(prompt_tokens=prompt, output_tokens=100, batch=batch))
             shared, exact = memo.verdicts(spec, HOST, demand), judge(spec, HOST, demand)
             assert [replace(v, needed_bytes=0) for v in shared] == [replace(v, needed_bytes=0) for v in exact]
 

@@ -88,11 +88,12 @@ def test_a_refused_backend_cannot_be_calibrated(tmp_path: Path) -> None:
         calibrate(MODEL, backends=["transformers:sdpa"], cache=tmp_path / "cache.db", host=plain)
 
 
-def test_a_folder_without_weights_names_the_way_out(tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", [str, Path])
+def test_a_folder_without_weights_names_the_way_out(tmp_path: Path, kind: type[str | Path]) -> None:
     shape = plan(MODEL).spec.folder / "config.json"
     (tmp_path / "config.json").write_bytes(shape.read_bytes())
     with pytest.raises(ModelError) as caught, Cache.open(tmp_path / "cache.db") as cache:
-        calibrate(str(tmp_path), cache=cache)
+        calibrate(kind(tmp_path), cache=cache)
     assert caught.value.message == f"{tmp_path} has no weights"
     assert caught.value.mend == f"time its shape: autobackend calibrate {tmp_path} --random-weights"
 

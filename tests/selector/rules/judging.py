@@ -10,7 +10,7 @@ from tests.selector.conftest import GIB, FakeBackend, host, spec
 
 def reasons(backend: FakeBackend, model: Any = None, machine: Any = None, **demand: Any) -> list[tuple[str, str, str]]:
     """(rule, text, mend) of the backend's first variant."""
-    verdict = judge(model or small(), machine or host(), Demand(**demand), {backend.name: backend})[0]
+    verdict = judge(model or small(), machine or host(), Demand.of(**demand), {backend.name: backend})[0]
     return [(r.rule, r.text, r.mend) for r in verdict.reasons]
 
 

@@ -143,7 +143,7 @@ def test_sliding_window_matters_beyond_the_window_only() -> None:
     assert reasons(FakeBackend(), model, workload=beyond) == []
     honoured = small(sliding_window=4096, window_layers=32, architecture="GptOssForCausalLM")
     assert reasons(backend, honoured, workload=beyond) == []
-    noted = judge(model, host(), Demand(workload=inside), {"fake": backend})[0]
+    noted = judge(model, host(), Demand.of(workload=inside), {"fake": backend})[0]
     assert noted.notes == ("right only up to 4096 tokens: it does not honour the sliding window",)
 
 
@@ -256,7 +256,7 @@ def test_memory_fit_mends_a_batch_that_is_too_large() -> None:
 def test_memory_of_variants_is_of_their_precision() -> None:
     backend = FakeBackend(*(Variant(name=p, precision=p) for p in ("model", "fp32", "int8", "int4")), overhead_bytes=0)
     one = Workload(prompt_tokens=1, output_tokens=1)
-    verdicts = judge(small(kv_heads=0), host(), Demand(workload=one), {"fake": backend})
+    verdicts = judge(small(kv_heads=0), host(), Demand.of(workload=one), {"fake": backend})
     assert [v.needed_bytes for v in verdicts] == [GIB, 2 * GIB, GIB // 2, int(GIB * 0.28125)]
 
 
@@ -266,7 +266,7 @@ def test_memory_of_weights_that_the_cpu_cannot_compute_with(features: set[str], 
     backend = FakeBackend(half, widened_without={"fp16": frozenset({"avx512_bf16"})}, overhead_bytes=0)
     one = Workload(prompt_tokens=1, output_tokens=1)
     machine = host(cpu_features=frozenset(features))
-    verdicts = judge(small(kv_heads=0), machine, Demand(workload=one), {"fake": backend})
+    verdicts = judge(small(kv_heads=0), machine, Demand.of(workload=one), {"fake": backend})
     assert [v.needed_bytes for v in verdicts] == [needed]
 
 
@@ -313,7 +313,7 @@ def test_left_out() -> None:
         "fp32": "pointless on a CPU with avx512f (--backends fake:fp32)",
         "gpu": "for an NVIDIA GPU or an AMD GPU only",
     }
-    asked = Demand(allow_lossy=True, requested=frozenset({"fake:compile", "fake:fp32"}))
+    asked = Demand(allow_lossy=True, backends=("fake:compile", "fake:fp32"))
     verdicts = judge(small(), host(), asked, {"fake": backend})
     assert [v.candidate.variant for v in verdicts if v.left_out] == ["gpu"]
 

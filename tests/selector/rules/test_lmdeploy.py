@@ -160,8 +160,8 @@ def test_bfloat16_by_compute_capability(
 
 def test_window_that_turbomind_ignores(site: Path) -> None:
     window = {"sliding_window": 4096, "window_layers": 32, "max_position": 32768}
-    inside = Demand(workload=Workload(prompt_tokens=3968, output_tokens=128))
-    beyond = Demand(workload=Workload(prompt_tokens=8000, output_tokens=192))
+    inside = Demand.of(workload=Workload(prompt_tokens=3968, output_tokens=128))
+    beyond = Demand.of(workload=Workload(prompt_tokens=8000, output_tokens=192))
     assert explain(gpu(site, (8, 0)), site, inside, **window) == {"turbomind": [], "pytorch": []}
     needed = "needs at most 4096 tokens a sequence, since it does not honour the sliding window"
     assert explain(gpu(site, (8, 0)), site, beyond, **window)["turbomind"] == [

@@ -1,0 +1,82 @@
+"""Objective: what an answer is to be best at, and how a candidate is valued by it."""
+
+from collections.abc import Callable
+from enum import StrEnum
+from typing import TYPE_CHECKING, Self
+
+from calibration.errors import UsageError
+
+if TYPE_CHECKING:
+    from selector.ranking import Ranked
+
+
+class Objective(StrEnum):
+    """What an answer is to be best at. A member says all that anybody asks of it.
+
+    In order: its word on the command line; a sentence; how the answer is told; the unit of its values; the value of a
+    candidate, of which less is better; the same of one launch by its (TTFT, E2E), None where launches hardly vary.
+    """
+
+    sentence: str
+    told: str
+    """`answers {workload} in {value}`."""
+    unit: str
+    """`s` or `bytes`."""
+    of: "Callable[[Ranked], float]"
+    of_launch: Callable[[float, float], float] | None
+
+    LATENCY = (
+        "latency",
+        "seconds end to end",
+        "answers {workload} in {value}",
+        "s",
+        lambda ranked: ranked.e2e_s,
+        lambda _, e2e_s: e2e_s,
+    )
+    TTFT = (
+        "ttft",
+        "seconds to the first token",
+        "gives the first token of {workload} after {value}",
+        "s",
+        lambda ranked: ranked.ttft_s,
+        lambda ttft_s, _: ttft_s,
+    )
+    THROUGHPUT = (
+        "throughput",
+        "output tokens a second; for a given workload that is the order of latency",
+        "answers {workload} in {value}",
+        "s",
+        lambda ranked: ranked.e2e_s,
+        lambda _, e2e_s: e2e_s,
+    )
+    MEMORY = (
+        "memory",
+        "peak memory of the process tree, or of the GPU",
+        "answers {workload} with {value} of memory",
+        "bytes",
+        lambda ranked: float(ranked.memory_bytes),
+        None,
+    )
+
+    def __new__(
+        cls,
+        word: str,
+        sentence: str,
+        told: str,
+        unit: str,
+        of: "Callable[[Ranked], float]",
+        of_launch: Callable[[float, float], float] | None,
+    ) -> Self:
+        """A member, of the fields that the class's docstring names."""
+        member = str.__new__(cls, word)
+        member._value_ = word
+        member.sentence, member.told, member.unit, member.of, member.of_launch = sentence, told, unit, of, of_launch
+        return member
+
+    @classmethod
+    def parse(cls, word: str) -> "Objective":
+        """Raises UsageError for an unknown word."""
+        for member in cls:
+            if member == word:
+                return member
+        raise UsageError(f"unknown objective {word!r}", f"known are: {', '.join(cls)}")

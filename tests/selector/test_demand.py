@@ -1,0 +1,155 @@
+"""A Demand is checked once, goes whole, and knows the command-line words that ask for it."""
+
+import shlex
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+from click.testing import CliRunner
+
+from calibration.cache.cache import Cache
+from calibration.errors import NoLegalBackend, NotCalibrated, UsageError
+from calibration.measurement import FailureKind
+from calibration.workload import DEFAULT, Workload
+from selector import explain, select
+from selector.commands.terminal import demand_options, model_argument
+from selector.demand import Demand
+from selector.objective import Objective
+from selector.planning.calibrate import calibrate
+from selector.planning.plan import plan
+from selector.selection import choose
+from tests.selector.answering import CT2, HOST, KEY, MODEL, SDPA, SPEC
+from tests.selector.launches import failure, rounds
+
+LONG = Workload(prompt_tokens=1000, output_tokens=100, batch=2)
+
+DEMANDS = [
+    Demand(),
+    Demand(workloads=(LONG,)),
+    Demand(workloads=(DEFAULT, LONG)),
+    Demand(objective=Objective.TTFT),
+    Demand(backends=("transformers:compile", "openvino")),
+    Demand(allow_lossy=True),
+    Demand(max_kl=0.25),
+    Demand(trust_remote_code=True),
+    Demand(tensor_parallel=2),
+    Demand(
+        workloads=(LONG,),
+        objective=Objective.MEMORY,
+        backends=(CT2,),
+        allow_lossy=True,
+        max_kl=0.5,
+        trust_remote_code=True,
+        tensor_parallel=4,
+    ),
+]
+
+
+@pytest.mark.parametrize("demand", DEMANDS)
+def test_its_command_asks_for_exactly_it(demand: Demand) -> None:
+    """What a mend prints, typed into the command, is the same demand."""
+    heard: list[Demand] = []
+
+    @click.command()
+    @model_argument
+    @demand_options
+    def program(model: str, demand: Demand) -> None:
+        heard.append(demand)
+
+    _, _, *words = shlex.split(demand.command("calibrate", "./a model"))
+    assert CliRunner().invoke(program, words).exit_code == 0
+    assert (words[0], heard) == ("./a model", [demand])
+
+
+def test_its_words_leave_out_what_is_asked_by_default() -> None:
+    assert Demand(workloads=(DEFAULT,)).options() == Demand().options() == []
+    whole = "--workload pp1000:tg100:b2 --objective memory --backends ctranslate2:float32 --allow-lossy --max-kl 0.5"
+    assert shlex.join(DEMANDS[-1].options()) == f"{whole} --trust-remote-code --tensor-parallel 4"
+
+
+def test_keywords_are_read_as_the_command_reads_them() -> None:
+    asked = Demand.of(workload="chat", workloads=["pp1000:tg100:b2"], objective="ttft", backend="ctranslate2")
+    assert asked == Demand(workloads=(DEFAULT, LONG), objective=Objective.TTFT, backends=("ctranslate2",))
+    assert Demand.of(asked, workload=LONG, backends="transformers") == replace(
+        asked, workloads=(LONG,), backends=("transformers",)
+    )
+    assert Demand.of(None, workload=None, backend=None) == Demand()
+    with pytest.raises(TypeError, match="unexpected keyword argument 'alow_lossy'"):
+        Demand.of(alow_lossy=True)  # type: ignore[call-arg]
+
+
+@pytest.mark.parametrize(
+    ("asked", "sentence"),
+    [
+        ({"tensor_parallel": 0}, "needs 1 device or more; found 0"),
+        ({"max_kl": 0.0}, "needs a divergence of more than 0 nats; found 0"),
+        ({"max_kl": float("nan")}, "needs a divergence of more than 0 nats; found nan"),
+        ({"kv_cache_bits": 0}, "needs a KV cache of 1 bit or more; found 0"),
+        ({"backend": "foo"}, "unknown backend 'foo'"),
+        ({"backends": ["transformers", "transformers:foo"]}, "unknown variant 'transformers:foo'"),
+        ({"objective": "speed"}, "unknown objective 'speed'"),
+        ({"workload": "much"}, "unknown workload 'much'"),
+    ],
+)
+@pytest.mark.parametrize("ask", [select, choose, explain, plan, calibrate])
+def test_every_function_refuses_what_cannot_be(ask: Any, asked: dict[str, Any], sentence: str, tmp_path: Path) -> None:
+    more = {} if ask in {explain, plan} else {"cache": tmp_path / "cache.db"}
+    with pytest.raises(UsageError) as error:
+        ask(MODEL, host=HOST, **asked, **more)
+    assert error.value.message == sentence
+
+
+def test_a_demand_itself_is_checked() -> None:
+    with pytest.raises(UsageError, match="needs 1 device or more; found -1"):
+        Demand(tensor_parallel=-1)
+    with pytest.raises(UsageError, match="unknown backend 'foo'"):
+        explain(MODEL, Demand(backends=("foo",)), host=HOST)
+
+
+def test_an_answer_is_for_one_workload_and_for_what_is_measured(cache: Cache) -> None:
+    with pytest.raises(UsageError, match="an answer is for one workload; found pp512:tg128:b1, pp1000:tg100:b2"):
+        select(MODEL, workloads=[DEFAULT, LONG], cache=cache, host=HOST)
+    for ask in (choose, plan):
+        with pytest.raises(UsageError, match="what is measured has a KV cache of 16 bits; found 8 asked for"):
+            ask(MODEL, kv_cache_bits=8, host=HOST)
+    refused = {r.text for v in explain(MODEL, kv_cache_bits=8, host=HOST).verdicts for r in v.reasons}
+    assert "needs a KV cache of 16 bits; found 8 asked for" in refused
+
+
+def test_a_path_is_a_model_everywhere(tmp_path: Path, cache: Cache) -> None:
+    (tmp_path / "config.json").write_bytes((SPEC.folder / "config.json").read_bytes())
+    names = {choose(tmp_path, cache=cache, host=HOST).model, explain(tmp_path, host=HOST).model}
+    assert names | {plan(tmp_path, host=HOST).spec.name} == {str(tmp_path)}
+
+
+def test_a_refusal_is_explained_for_what_was_asked(cache: Cache) -> None:
+    """Without the number of devices `explain` would find backends that run the model."""
+    with pytest.raises(NoLegalBackend) as error:
+        choose(MODEL, cache=cache, host=HOST, tensor_parallel=2, objective="ttft")
+    assert error.value.mend == f"see autobackend explain {MODEL} --tensor-parallel 2"
+
+
+def test_a_calibration_is_named_for_what_was_asked(cache: Cache) -> None:
+    cache.add(failure("transformers:compile", KEY, HOST, kind=FailureKind.TIMED_OUT, message="no answer"))
+    forced = choose(MODEL, cache=cache, host=HOST, backend="transformers:compile", objective="memory")
+    again = f"autobackend calibrate {MODEL} --objective memory --backends transformers:compile"
+    assert forced.warnings == (f"transformers:compile failed here: timed out, no answer. Measure again: {again}",)
+    with pytest.raises(NotCalibrated) as error:
+        select(MODEL, cache=cache, host=HOST, strict=True, trust_remote_code=True)
+    assert error.value.mend == f"measure it: autobackend calibrate {MODEL} --trust-remote-code"
+
+
+def test_several_backends_may_be_named(cache: Cache) -> None:
+    cache.add(*rounds(CT2, KEY, HOST, (0.5,)), *rounds(SDPA, KEY, HOST, (1.0,)))
+    chosen = choose(MODEL, cache=cache, host=HOST, backends=["onnxruntime", "transformers"])
+    assert (chosen.source, chosen.candidate.label) == ("forced", SDPA)
+    with pytest.raises(UsageError, match="unknown backend 'foo'"):
+        choose(MODEL, cache=cache, host=HOST, backends=["foo", "transformers"])
+
+
+def test_explain_tells_of_the_backends_that_are_named() -> None:
+    explanation = explain(MODEL, host=HOST, backends=["ctranslate2:float32", "transformers"])
+    assert {v.candidate.backend for v in explanation.verdicts} == {"ctranslate2", "transformers"}
+    assert [v.candidate.variant for v in explanation.verdicts if v.candidate.backend == "ctranslate2"] == ["float32"]
