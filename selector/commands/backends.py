@@ -52,13 +52,14 @@ def list_(as_json: bool) -> None:
 
 def _list(as_json: bool) -> None:
     from selector.host.spec import HostSpec
-    from selector.screens.backends import backends_json, backends_screen
+    from selector.install.inventory import inventory
+    from selector.screens.backends import backends_screen
 
-    found = backends_json(HostSpec.detect())
+    listed = inventory(HostSpec.detect())
     if as_json:
-        show_json(found)
+        show_json([backend.to_json() for backend in listed])
     else:
-        show(backends_screen(found, across()))
+        show(backends_screen(listed, across()))
 
 
 @backends.command(
@@ -80,8 +81,9 @@ def install(names: tuple[str, ...], python: Path | None, every: bool, device: st
     What is interrupted or fails leaves nothing. Measurements and rules see the new environment from then on.
     """
     from calibration.registry import find
-    from selector.install.install import Failed, install_all, install_named
-    from selector.screens.backends import outcome_json, outcome_screen
+    from selector.install.install import install_all, install_named
+    from selector.install.outcome import Failed
+    from selector.screens.backends import outcome_screen
 
     if bool(names) == every:
         raise errors.UsageError("needs either names of backends or --all", "see autobackend backends install --help")
@@ -93,7 +95,7 @@ def install(names: tuple[str, ...], python: Path | None, every: bool, device: st
             outcomes = install_named(chosen, steps, python=python, device=device)
     failed = [outcome for outcome in outcomes if isinstance(outcome, Failed)]
     if as_json:
-        show_json([outcome_json(outcome) for outcome in outcomes])
+        show_json([outcome.to_json() for outcome in outcomes])
     else:
         show(outcome_screen(outcome) for outcome in outcomes if not isinstance(outcome, Failed))
     if failed:
@@ -110,14 +112,14 @@ def remove(name: str) -> None:
     An interpreter that `use` named is not touched, only no longer used.
     """
     from calibration.registry import find
-    from selector.install import install as installing
+    from selector.install import remove as removing
     from selector.screens.text import size
 
-    done = installing.remove(find(name))
-    if done.room is not None:
-        click.echo(f"removed {done.room.folder}: {size(done.room.bytes)}")
-    else:
-        click.echo(f"{name} no longer runs in {done.unnamed}, which is not ours and stays as it is")
+    match removing.remove(find(name)):
+        case removing.Deleted(venv=venv):
+            click.echo(f"removed {venv.folder}: {size(venv.bytes)}")
+        case removing.Unnamed(python=python):
+            click.echo(f"{name} no longer runs in {python}, which is not ours and stays as it is")
 
 
 @backends.command(
@@ -132,13 +134,13 @@ def remove(name: str) -> None:
 def use(name: str, python: Path | None, default: bool) -> None:
     """Run a backend in an interpreter that is there."""
     from calibration.registry import find
-    from selector.install import install as installing
+    from selector.install import use as using
 
     backend = find(name)
     if python is not None and not default:
-        click.echo(f"{name} runs in {installing.use(backend, python)}")
+        click.echo(f"{name} runs in {using.use(backend, python)}")
     elif default and python is None:
-        before = installing.use_default(backend)
+        before = using.use_default(backend)
         click.echo(f"{name} runs in the interpreter of this program" + (f", no longer in {before}" if before else ""))
     else:
         raise errors.UsageError("needs either --python PATH or --default", "see autobackend backends use --help")
@@ -167,7 +169,7 @@ class _Steps:
             self._status.stop()
 
     def event(self, name: str, **fields: Any) -> None:
-        """See installing.Reporter."""
+        """See selector.install.install.Reporter."""
         from selector.screens.backends import plan_screen
 
         match name:

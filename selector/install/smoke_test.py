@@ -1,4 +1,4 @@
-"""Verification of a backend's environment: a tiny model with random weights, run there as a calibration would."""
+"""Verifies a backend's virtual environment: a tiny model with random weights runs there as in a calibration."""
 
 import json
 import sys
@@ -13,7 +13,7 @@ from calibration.backend import Backend, Job, Variant
 from calibration.checkpoints.random_weights import SEED, checkpoint_key
 from calibration.conversion.store import ArtifactStore
 from calibration.environments.distributions import normalise
-from calibration.environments.venvs import Verified
+from calibration.environments.venv import Verified
 from calibration.errors import InstallError
 from calibration.supervision.supervisor import Reply, Worker
 from calibration.worker.opening import Opening
@@ -82,14 +82,14 @@ def verify(backend: Backend, python: Path, host: HostSpec, *, log: Path, source:
     variant = backend.variant(verdict.candidate.variant)
     model = _checkpoint(there, python, log)
     with tempfile.TemporaryDirectory(prefix="autobackend-") as scratch:
-        room = _Verifier(backend, variant, python, there, model=model, log=log, source=source, scratch=Path(scratch))
-        tokens = room.answer()
+        run = _Run(backend, variant, python, there, model=model, log=log, source=source, scratch=Path(scratch))
+        tokens = run.answer()
     if len(tokens) != NEW_TOKENS or not all(0 <= token < int(str(MODEL["vocab_size"])) for token in tokens):
         raise InstallError(f"{verdict.candidate.label} should generate {NEW_TOKENS} tokens; it gave {tokens}")
     return Verified(candidate=verdict.candidate.label, tokens=tokens, seconds=time.monotonic() - began, at=time.time())
 
 
-class _Verifier:
+class _Run:
     """One variant in one interpreter: prepare, load, answer."""
 
     def __init__(
@@ -118,7 +118,7 @@ class _Verifier:
         with self._worker() as worker:
             self._open(worker, converted if self._variant.prepares else None)
             self._ask(worker, "load", _LOAD_S)
-            told = self._ask(
+            answer = self._ask(
                 worker,
                 "answer",
                 _ANSWER_S,
@@ -129,7 +129,7 @@ class _Verifier:
                 rows_file=str(self._scratch / "rows"),
             )
             self._ask(worker, "close", 30)
-        return tuple(told["tokens"][0][0])
+        return tuple(answer["tokens"][0][0])
 
     def _worker(self) -> Worker:
         return _worker(self._python, self._host, self._log)

@@ -1,4 +1,4 @@
-"""Rooms: real virtual environments from tiny local packages; whole or not at all."""
+"""Virtual environments: real virtual environments from tiny local packages; whole or not at all."""
 
 import json
 import os
@@ -10,10 +10,12 @@ from pathlib import Path
 import pytest
 
 from calibration import backends
+from calibration.environments.build import base_python
 from calibration.environments.config_file import backend_python, name_interpreter, named_interpreters
 from calibration.environments.packages import beside, installed
 from calibration.environments.requirement_set import RequirementSet
-from calibration.environments.venvs import Venvs, Verified, base_python
+from calibration.environments.venv import Verified
+from calibration.environments.venvs import Venvs
 from calibration.errors import BackendError, InstallError
 from tests.toy_packages import offline, sdist, wheel
 
@@ -32,8 +34,8 @@ def environ(tmp_path: Path) -> Iterator[None]:
 
 
 @pytest.fixture
-def rooms(tmp_path: Path) -> Venvs:
-    return Venvs(tmp_path / "rooms")
+def venvs(tmp_path: Path) -> Venvs:
+    return Venvs(tmp_path / "venvs")
 
 
 def wanted(folder: Path, *lines: str) -> RequirementSet:
@@ -50,143 +52,146 @@ def verified(python: Path, log: Path) -> Verified:
 
 
 def make(
-    rooms: Venvs,
+    venvs: Venvs,
     given: RequirementSet,
     verify: Callable[[Path, Path], Verified] = verified,
     beside: tuple[str, ...] = (),
 ) -> list[str]:
     """What was said."""
     said: list[str] = []
-    with rooms.held("toy"):
-        rooms.make(given, BASE, verify, package="toy-engine", beside=beside, say=lambda what, now="": said.append(what))
+    with venvs.locked("toy"):
+        venvs.make(given, BASE, verify, package="toy-engine", beside=beside, say=lambda what, now="": said.append(what))
     return said
 
 
-def left(rooms: Venvs) -> list[str]:
-    return sorted(entry.name for entry in rooms.root.iterdir())
+def left(venvs: Venvs) -> list[str]:
+    return sorted(entry.name for entry in venvs.root.iterdir())
 
 
-def test_a_room_is_made_used_replaced_and_removed(rooms: Venvs, tmp_path: Path) -> None:
+def test_a_venv_is_made_used_replaced_and_removed(venvs: Venvs, tmp_path: Path) -> None:
     wheel(tmp_path / "wheels", "toy-engine", "1.0", "NUMBER = 7")
     wheel(tmp_path / "wheels", "toy-engine", "2.0", "NUMBER = 8")
     wheel(tmp_path / "wheels", "toy-other", "1.5")
     wheel(tmp_path / "wheels", "toy-converter", "0.3")
-    said = make(rooms, wanted(tmp_path, "toy-engine==1.0", "toy-other==1.5  # why"), beside=("toy-converter==0.3",))
+    said = make(venvs, wanted(tmp_path, "toy-engine==1.0", "toy-other==1.5  # why"), beside=("toy-converter==0.3",))
     assert list(dict.fromkeys(said)) == [
         "making the environment", "installing 2 packages", "installing toy-converter==0.3", "verifying",
     ]  # fmt: skip
-    room = rooms.get("toy")
-    assert room
-    assert room.folder.name.startswith("toy-") and left(rooms) == sorted([room.folder.name, "toy.lock", "toy.log"])
-    assert (room.version, room.requirements, room.base, room.verified.tokens) == ("1.0", "toy-cpu", str(BASE), (7,))
-    assert room.bytes == sum(
-        f.lstat().st_size for f in room.folder.rglob("*") if f.is_file() and not f.is_symlink()
-    ) - ((room.folder / "room.json").stat().st_size)
-    versions = installed(room.python)
+    venv = venvs.get("toy")
+    assert venv
+    assert venv.folder.name.startswith("toy-") and left(venvs) == sorted([venv.folder.name, "toy.lock", "toy.log"])
+    assert (venv.version, venv.requirements, venv.base, venv.verified.tokens) == ("1.0", "toy-cpu", str(BASE), (7,))
+    assert venv.bytes == sum(
+        f.lstat().st_size for f in venv.folder.rglob("*") if f.is_file() and not f.is_symlink()
+    ) - ((venv.folder / "venv.json").stat().st_size)
+    versions = installed(venv.python)
     assert {name: versions.get(name) for name in ("toy-engine", "toy-other", "toy-converter")} == {
         "toy-engine": "1.0", "toy-other": "1.5", "toy-converter": None,
     }  # fmt: skip
-    assert beside(room.python, "toy-converter") == "0.3"
-    assert backend_python("toy") == room.python
+    assert beside(venv.python, "toy-converter") == "0.3"
+    assert backend_python("toy") == venv.python
 
-    make(rooms, wanted(tmp_path, "toy-engine==2.0"))
-    newer = rooms.get("toy")
-    assert newer and (newer.version, newer.verified.tokens, newer.folder != room.folder) == ("2.0", (8,), True)
-    assert not room.folder.exists() and backend_python("toy") == newer.python
+    make(venvs, wanted(tmp_path, "toy-engine==2.0"))
+    newer = venvs.get("toy")
+    assert newer and (newer.version, newer.verified.tokens, newer.folder != venv.folder) == ("2.0", (8,), True)
+    assert not venv.folder.exists() and backend_python("toy") == newer.python
+    # Its name in earlier versions.
+    (newer.folder / "venv.json").rename(newer.folder / "room.json")
+    assert venvs.get("toy") == newer
 
-    with rooms.held("toy"):
-        assert rooms.remove("toy") == newer
-        assert rooms.remove("toy") is None
-    assert (rooms.all(), left(rooms)) == ({}, ["toy.lock", "toy.log"])
+    with venvs.locked("toy"):
+        assert venvs.remove("toy") == newer
+        assert venvs.remove("toy") is None
+    assert (venvs.all(), left(venvs)) == ({}, ["toy.lock", "toy.log"])
     assert backend_python("toy") == BASE
 
 
-def test_pips_own_reason_is_told_and_nothing_is_left(rooms: Venvs, tmp_path: Path) -> None:
+def test_pips_own_reason_is_told_and_nothing_is_left(venvs: Venvs, tmp_path: Path) -> None:
     sdist(tmp_path / "wheels", "toy-broken", "1.0", "raise RuntimeError('toy-broken needs a Fortran compiler')")
     wheel(tmp_path / "wheels", "toy-engine", "1.0", "NUMBER = 7")
     with pytest.raises(InstallError) as missing:
-        make(rooms, wanted(tmp_path, "toy-engine==1.0", "toy-missing==9"))
+        make(venvs, wanted(tmp_path, "toy-engine==1.0", "toy-missing==9"))
     assert missing.value.message.startswith("pip could not install toy-cpu: ")
     assert missing.value.message.endswith("No matching distribution found for toy-missing==9")
-    assert missing.value.mend == f"all it said: {rooms.log('toy')}"
-    assert "-m venv" in rooms.log("toy").read_text().splitlines()[0]
+    assert missing.value.mend == f"all it said: {venvs.log('toy')}"
+    assert "-m venv" in venvs.log("toy").read_text().splitlines()[0]
     with pytest.raises(InstallError, match="needs a Fortran compiler"):
-        make(rooms, wanted(tmp_path, "toy-broken==1.0"))
-    assert left(rooms) == ["toy.lock", "toy.log"]
+        make(venvs, wanted(tmp_path, "toy-broken==1.0"))
+    assert left(venvs) == ["toy.lock", "toy.log"]
     assert named_interpreters() == {}
 
 
-def test_a_room_that_does_not_verify_is_none(rooms: Venvs, tmp_path: Path) -> None:
+def test_a_venv_that_does_not_verify_is_none(venvs: Venvs, tmp_path: Path) -> None:
     wheel(tmp_path / "wheels", "toy-engine", "1.0", "NUMBER = 7")
-    make(rooms, wanted(tmp_path, "toy-engine==1.0"))
-    good = rooms.get("toy")
+    make(venvs, wanted(tmp_path, "toy-engine==1.0"))
+    good = venvs.get("toy")
     wheel(tmp_path / "wheels", "toy-engine", "2.0", "import does_not_exist")
     with pytest.raises(subprocess.CalledProcessError):
-        make(rooms, wanted(tmp_path, "toy-engine==2.0"))
-    assert good and rooms.get("toy") == good
-    assert left(rooms) == sorted([good.folder.name, "toy.lock", "toy.log"])
+        make(venvs, wanted(tmp_path, "toy-engine==2.0"))
+    assert good and venvs.get("toy") == good
+    assert left(venvs) == sorted([good.folder.name, "toy.lock", "toy.log"])
     assert backend_python("toy") == good.python
 
 
-def test_local_versions_come_from_the_sets_own_index_where_no_other_has_them(rooms: Venvs, tmp_path: Path) -> None:
+def test_local_versions_come_from_the_sets_own_index_where_no_other_has_them(venvs: Venvs, tmp_path: Path) -> None:
     apart = tmp_path / "index" / "toy-engine"
     file = wheel(apart, "toy-engine", "1.0+cpu", "NUMBER = 9")
     (apart / "index.html").write_text(f'<a href="{file.name}">{file.name}</a>')
     wheel(tmp_path / "wheels", "toy-other", "1.5")
     # The other distribution is not on that index: it would not be found if it were looked for there alone.
     head = f"# index: {(tmp_path / 'index').as_uri()}"
-    make(rooms, wanted(tmp_path, head, "toy-engine==1.0+cpu", "toy-other==1.5"))
-    room = rooms.get("toy")
-    assert room and (room.version, room.verified.tokens) == ("1.0+cpu", (9,))
+    make(venvs, wanted(tmp_path, head, "toy-engine==1.0+cpu", "toy-other==1.5"))
+    venv = venvs.get("toy")
+    assert venv and (venv.version, venv.verified.tokens) == ("1.0+cpu", (9,))
 
 
-def test_no_network_is_told(rooms: Venvs, tmp_path: Path) -> None:
+def test_no_network_is_told(venvs: Venvs, tmp_path: Path) -> None:
     # pip says nothing of a connection that it does not retry.
     os.environ |= {"PIP_INDEX_URL": "http://127.0.0.1:9/simple", "PIP_RETRIES": "1"}
     with pytest.raises(InstallError, match="^pip could not install toy-cpu: no package index could be reached: "):
-        make(rooms, wanted(tmp_path, "toy-engine==1.0"))
+        make(venvs, wanted(tmp_path, "toy-engine==1.0"))
 
 
-def test_a_full_disk_is_told_before_anything_is_done(rooms: Venvs, tmp_path: Path) -> None:
+def test_a_full_disk_is_told_before_anything_is_done(venvs: Venvs, tmp_path: Path) -> None:
     given = wanted(tmp_path, "# size: 1000000000000 MiB", "toy-engine==1.0")
     with pytest.raises(InstallError, match=r"^needs 1367187500\.0 GiB of free disk for toy-cpu; .* has \d+\.\d GiB\n"):
-        make(rooms, given)
-    assert left(rooms) == ["toy.lock"]
+        make(venvs, given)
+    assert left(venvs) == ["toy.lock"]
 
 
 def test_a_folder_that_cannot_be_written_is_told(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(InstallError, match="cannot be used"):
-        make(Venvs(tmp_path / "file" / "rooms"), wanted(tmp_path, "toy-engine==1.0"))
+        make(Venvs(tmp_path / "file" / "venvs"), wanted(tmp_path, "toy-engine==1.0"))
 
 
-def test_what_is_no_room_is_none(rooms: Venvs) -> None:
+def test_a_folder_without_a_readable_manifest_is_no_venv(venvs: Venvs) -> None:
     for manifest in ("", "[]", "{}", '{"verified": 1}', json.dumps({"backend": "toy", "verified": {}})):
-        folder = rooms.root / "toy-0123"
+        folder = venvs.root / "toy-0123"
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / "room.json").write_text(manifest)
-        assert rooms.all() == {}
-    with rooms.held("toy"):
-        rooms.sweep("toy")
-    assert left(rooms) == ["toy.lock"]
+        (folder / "venv.json").write_text(manifest)
+        assert venvs.all() == {}
+    with venvs.locked("toy"):
+        venvs.sweep("toy")
+    assert left(venvs) == ["toy.lock"]
 
 
-def test_what_another_makes_is_not_swept(rooms: Venvs) -> None:
+def test_what_another_makes_is_not_swept(venvs: Venvs) -> None:
     for folder in ("toy-0123", "other-0123"):
-        (rooms.root / folder).mkdir(parents=True)
+        (venvs.root / folder).mkdir(parents=True)
     holding = "import sys, filelock\nwith filelock.FileLock(sys.argv[1]):\n    print('held', flush=True)\n    input()"
     other = subprocess.Popen(
-        [sys.executable, "-c", holding, str(rooms.root / "other.lock")], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        [sys.executable, "-c", holding, str(venvs.root / "other.lock")], stdin=subprocess.PIPE, stdout=subprocess.PIPE
     )
     with other:
         assert other.stdout and other.stdout.readline() == b"held\n"
-        with rooms.held("toy"):
-            rooms.sweep("toy")
-        assert left(rooms) == ["other-0123", "other.lock", "toy.lock"]
+        with venvs.locked("toy"):
+            venvs.sweep("toy")
+        assert left(venvs) == ["other-0123", "other.lock", "toy.lock"]
         other.communicate(b"\n")
-    with rooms.held("toy"):
-        rooms.sweep("toy")
-    assert left(rooms) == ["other.lock", "toy.lock"]
+    with venvs.locked("toy"):
+        venvs.sweep("toy")
+    assert left(venvs) == ["other.lock", "toy.lock"]
 
 
 @pytest.mark.parametrize(

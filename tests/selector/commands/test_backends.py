@@ -22,17 +22,17 @@ PATIENCE_S = 300
 
 
 class Host:
-    """A user's machine: rooms, a config file, and the package that brings the backends `toy` and `elsewhere`."""
+    """A user's machine: venvs, a config file, and the package that brings the backends `toy` and `elsewhere`."""
 
     def __init__(self, root: Path) -> None:
-        self.rooms = root / "rooms"
+        self.venvs = root / "venvs"
         self.toy = ToyPackage(root / "package")
         self.started: list[subprocess.Popen[str]] = []
 
     def start(self, *words: object) -> "subprocess.Popen[str]":
         process = subprocess.Popen(
             command("backends", *words),
-            cwd=ROOT, env=self.toy.variables(self.rooms), text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+            cwd=ROOT, env=self.toy.variables(self.venvs), text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         )  # fmt: skip
         self.started.append(process)
         return process
@@ -47,7 +47,7 @@ class Host:
         return next(row for row in found if row["name"] == backend)
 
     def folders(self) -> list[str]:
-        return sorted(entry.name for entry in self.rooms.iterdir() if entry.is_dir())
+        return sorted(entry.name for entry in self.venvs.iterdir() if entry.is_dir())
 
 
 @pytest.fixture
@@ -87,12 +87,12 @@ def test_install_list_and_remove(host: Host) -> None:
     (folder,) = host.folders()
     # (5 + ... + 12) and the places: what the engine in the new environment generates.
     assert re.fullmatch(
-        rf"toy 1\.0 is installed in {host.rooms}/{folder}: \d+ MiB, made in \S+ s; "
+        rf"toy 1\.0 is installed in {host.venvs}/{folder}: \d+ MiB, made in \S+ s; "
         r"toy:plain generated 4 tokens \(68 69 70 71\) with a tiny model\n",
         done.stdout,
     ), done.stdout
     lines = done.stderr.splitlines()
-    assert lines[0] == f"toy: 1 package of toy-cpu.txt into {host.rooms}"
+    assert lines[0] == f"toy: 1 package of toy-cpu.txt into {host.venvs}"
     assert re.fullmatch(r"  of a size that is not known; \d+\.\d GiB are free; Python 3\.\d+ of .*", lines[1])
     assert lines[2:] == [
         "toy: making the environment", "toy: installing 1 package", "toy: installing toy-converter==1.0",
@@ -100,7 +100,7 @@ def test_install_list_and_remove(host: Host) -> None:
     ]  # fmt: skip
 
     row = host.row()
-    assert (row["version"], row["python"], row["used"]) == ("1.0", f"{host.rooms}/{folder}/bin/python", True)
+    assert (row["version"], row["python"], row["used"]) == ("1.0", f"{host.venvs}/{folder}/bin/python", True)
     assert row["environment"]["verified"]["tokens"] == [68, 69, 70, 71]
     assert row["environment"]["verified"]["candidate"] == "toy:plain"
     head, first, *_ = host.run().stdout.splitlines()
@@ -120,11 +120,11 @@ def test_install_list_and_remove(host: Host) -> None:
 
     again = host.run("install", "toy", "--json")
     (told,) = json.loads(again.stdout)
-    assert (told["new"], told["environment"]["folder"], again.stderr) == (False, f"{host.rooms}/{folder}", "")
+    assert (told["new"], told["environment"]["folder"], again.stderr) == (False, f"{host.venvs}/{folder}", "")
 
     gone = host.run("remove", "toy")
     assert (gone.returncode, host.folders()) == (0, [])
-    assert re.fullmatch(rf"removed {host.rooms}/{folder}: \d+ MiB\n", gone.stdout)
+    assert re.fullmatch(rf"removed {host.venvs}/{folder}: \d+ MiB\n", gone.stdout)
     assert host.row() == before
     nothing = host.run("remove", "toy")
     assert (nothing.returncode, nothing.stderr.splitlines()[0]) == (2, "error: toy has no environment of its own")
@@ -201,8 +201,8 @@ def test_two_at_once_wait_for_one_another(host: Host) -> None:
     found = second.communicate(timeout=PATIENCE_S)
     assert (first.returncode, second.returncode) == (0, 0), (made, found)
     (folder,) = host.folders()
-    assert f"toy 1.0 is installed in {host.rooms}/{folder}: " in made[0]
-    assert f"toy 1.0 is installed already, in {host.rooms}/{folder}: " in found[0]
+    assert f"toy 1.0 is installed in {host.venvs}/{folder}: " in made[0]
+    assert f"toy 1.0 is installed already, in {host.venvs}/{folder}: " in found[0]
 
 
 def test_use_takes_an_interpreter_that_has_what_the_backend_needs(host: Host, tmp_path: Path) -> None:
@@ -259,13 +259,13 @@ def test_select_sees_a_changed_config_and_a_removed_environment(tmp_path: Path) 
     try:
         host = memo.this_host()
         assert memo.this_host() is host
-        subprocess.run([sys.executable, "-m", "venv", "--without-pip", tmp_path / "room"], check=True)
-        python = tmp_path / "room" / "bin" / "python"
+        subprocess.run([sys.executable, "-m", "venv", "--without-pip", tmp_path / "venv"], check=True)
+        python = tmp_path / "venv" / "bin" / "python"
         config.write_text(f'[backends.transformers]\npython = "{python}"\n')
         named = memo.this_host()
         assert named.installations["transformers"].python == python
         assert memo.this_host() is named
-        site = tmp_path / "room" / "lib" / f"python3.{sys.version_info.minor}" / "site-packages"
+        site = tmp_path / "venv" / "lib" / f"python3.{sys.version_info.minor}" / "site-packages"
         (site / "transformers-5.0.dist-info").mkdir()
         assert memo.this_host().installations["transformers"].versions["transformers"] == "5.0"
         config.write_text(f'[backends.llamacpp]\npython = "{python}"\n')
