@@ -69,9 +69,10 @@ CELL_OUTPUT_TOKENS = 32
 def grid(workloads: Iterable[Workload] = (), *, gpu: bool = False) -> tuple[Workload, ...]:
     """The calibration cells that bracket `workloads`: every corner of prompt length and batch around them.
 
-    Four cells that bracket the use pick the winner at 1.009 of the best, four that do not at 1.049 (fitted on the 1,392
-    cells of argonne-lcf/LLM-Inference-Bench). Without workloads the cells bracket ordinary use: pp64 to pp512 and batch
-    1 to 4 on a CPU, pp128 to pp2048 and batch 1 to 16 on a GPU.
+    Four cells that bracket the use pick an engine at 1.005 of the best, six at 1.001; cells of batch 1 alone, asked for
+    batches of 16 and more, at 1.22 (geometric means on argonne-lcf/LLM-Inference-Bench, cells never calibrated, without
+    the rows that are wrong there: all of llama.cpp with a batch over 1 time one sequence). Without workloads the cells
+    bracket ordinary use: pp64 to pp512 and batch 1 to 4 on a CPU, pp128 to pp2048 and batch 1 to 16 on a GPU.
     """
     asked = tuple(workloads)
     if not asked:
