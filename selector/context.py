@@ -137,11 +137,6 @@ def read_model(model: str) -> ModelSpec:
     return spec
 
 
-def model_state(spec: ModelSpec) -> Hashable:
-    """Changes when the model on the disk does."""
-    return _model_state(spec.name, os.fspath(spec.folder))
-
-
 def _model_state(model: str, folder: str) -> Hashable:
     # `model` is the folder itself, or, for a hub id, a folder that would come first if it existed.
     # A hub id's folder is .../snapshots/REVISION; .../refs/main names the revision.

@@ -34,8 +34,6 @@ class Estimate:
     """Of its result; 0 where the number of parameters is not known."""
     scratch_bytes: int
     """Besides, while it runs."""
-    earlier: int
-    """Conversions in the store that correct the seconds; 0: the backend's own rough rate."""
 
     @property
     def needed_bytes(self) -> int:
@@ -67,7 +65,6 @@ def estimate(
         seconds=_seconds(made, rate * parameters * own / 2**30, alike),
         bytes=int(made),
         scratch_bytes=int(parameters * own) if quantises else 0,
-        earlier=len(alike),
     )
 
 
@@ -75,7 +72,7 @@ def checkpoint_estimate(weight_bytes: int, known: Sequence[Artifact]) -> Estimat
     """Time and disk of random weights, by WRITE_S_PER_GIB and the time that earlier ones took."""
     earlier = [a for a in known if a.kind == "checkpoint" and a.bytes > 0]
     seconds = _seconds(weight_bytes, WRITE_S_PER_GIB * weight_bytes / 2**30, earlier)
-    return Estimate(seconds=seconds, bytes=weight_bytes, scratch_bytes=0, earlier=len(earlier))
+    return Estimate(seconds=seconds, bytes=weight_bytes, scratch_bytes=0)
 
 
 def _seconds(count: float, roughly: float, earlier: Sequence[Artifact]) -> float:

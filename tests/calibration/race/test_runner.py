@@ -151,7 +151,7 @@ def test_a_conversion_says_what_it_will_take_and_keeps_its_log(tmp_path: Path) -
     race(tmp_path, entry("converted", prepares=True), rounds=1, reporter=recorder, parameters=1 << 20)
     (told,) = [fields["estimate"] for name, fields in recorder.events if name == "prepare"]
     # float32: 4 bytes a parameter, read at 30 s a GiB by a converter that starts in 5 s.
-    assert (told.bytes, told.scratch_bytes, told.earlier) == (4 << 20, 0, 0)
+    assert (told.bytes, told.scratch_bytes) == (4 << 20, 0)
     assert told.seconds == pytest.approx(5 + 30 * (4 << 20) / 2**30)
     (converted,) = [a for a in ArtifactStore(tmp_path / "artifacts").list() if a.kind == "converted"]
     assert converted.log.read_text() == "converting\n"
