@@ -173,19 +173,6 @@ def timing(arrivals: Sequence[Sequence[float]]) -> tuple[float, float | None]:
     return ttft, (end - ttft) / after if after else None
 
 
-def spread(values: Sequence[float]) -> float:
-    """Half the width of an interval for the median, from the median absolute deviation; 0 for fewer than two values.
-
-    1.4826 * MAD estimates sigma for normal noise (Hampel 1974); the median of n has a standard error of
-    1.2533 sigma / sqrt(n).
-    """
-    if len(values) < 2:
-        return 0.0
-    middle = median(values)
-    sigma = 1.4826 * median(abs(v - middle) for v in values)
-    return 1.96 * 1.2533 * sigma / math.sqrt(len(values))
-
-
 def to_json(outcome: Outcome) -> dict[str, Any]:
     """The record of the export format: `record` is `measurement` or `failure`, the rest are the fields by name."""
     if isinstance(outcome, Failure):

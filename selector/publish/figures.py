@@ -3,14 +3,12 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from statistics import median
 
-from calibration.cost import interval
-from calibration.measurement import Measurement, Outcome, spread
+from calibration.measurement import Measurement, Outcome
 from calibration.race.decisions import BAND
 from calibration.workload import Workload
 from selector.ranking import Ranked, Record, rank, tied
-from selector.screens.text import decode, prefill
+from selector.screens.text import Observed, decode, prefill
 
 
 class View(StrEnum):
@@ -23,7 +21,7 @@ class View(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Figure:
-    """Median and spread over the launches; seconds for END_TO_END, tokens of the batch a second else."""
+    """The median of the launches and half of its interval: END_TO_END in seconds, else tokens of the batch a second."""
 
     median: float
     half: float
@@ -56,7 +54,7 @@ def figures_of(
     return found
 
 
-def _values(view: View, workload: Workload, ranked: Ranked, outcomes: Sequence[Outcome]) -> tuple[list[float], bool]:
+def _values(view: View, workload: Workload, ranked: Ranked, outcomes: Sequence[Outcome]) -> tuple[Observed, bool]:
     """One value a launch (of a single launch one a sample, where the cell was timed); whether they are estimated."""
     turns = {launch.turn for launch in ranked.launches}
     measured = [o for o in outcomes if isinstance(o, Measurement) and (o.calibration_id, o.round) in turns]
@@ -65,22 +63,24 @@ def _values(view: View, workload: Workload, ranked: Ranked, outcomes: Sequence[O
         if timed:
             return timed, False
     if view is View.PREFILL:
-        return [workload.prompt_tokens * workload.batch / ttft for ttft, _ in ranked.times if ttft > 0], True
+        tokens = workload.prompt_tokens * workload.batch
+        return Observed(values=tuple(tokens / ttft for ttft, _ in ranked.times if ttft > 0)), True
     if view is View.DECODE:
         steps = workload.output_tokens - 1
-        return [steps * workload.batch / (e2e - ttft) for ttft, e2e in ranked.times if e2e > ttft and steps], True
+        tokens = steps * workload.batch
+        return Observed(values=tuple(tokens / (e2e - ttft) for ttft, e2e in ranked.times if e2e > ttft and steps)), True
     exact = any(workload == cell for launch in ranked.launches for cell in launch.cells)
-    return [e2e for _, e2e in ranked.times], not exact
+    return Observed(values=tuple(e2e for _, e2e in ranked.times)), not exact
 
 
 def _compared(
     view: View,
-    values: Mapping[str, tuple[list[float], bool]],
+    values: Mapping[str, tuple[Observed, bool]],
     ranked: Mapping[str, Ranked],
     racing: Sequence[str],
 ) -> dict[str, Figure]:
-    medians = {label: median(found) for label, (found, _) in values.items()}
-    halves = {label: _half(found) for label, (found, _) in values.items()}
+    medians = {label: observed.median for label, (observed, _) in values.items()}
+    halves = {label: observed.half_width for label, (observed, _) in values.items()}
     smaller = view is View.END_TO_END
     able = [label for label in racing if label in medians]
     best = min(able, key=lambda label: medians[label] if smaller else -medians[label], default=None)
@@ -111,10 +111,3 @@ def _compared(
         )
         for label in medians
     }
-
-
-def _half(values: Sequence[float]) -> float:
-    if len(values) > 1:
-        return spread(values)
-    low, high = interval(values)
-    return (high - low) / 2

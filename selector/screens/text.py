@@ -4,9 +4,11 @@ import shutil
 import textwrap
 import time
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from statistics import median
 
-from calibration.measurement import Agreement, Measurement, OutputVerdict, spread
+from calibration.cost import PRIOR_CV, REPEAT_CV, half_width
+from calibration.measurement import Agreement, Measurement, OutputVerdict
 from calibration.workload import Workload
 
 DEFAULT_WIDTH = 100
@@ -116,27 +118,53 @@ def shown_cell(cells: Iterable[Workload]) -> Workload:
     return max(cells, key=lambda c: (-c.batch, c.prompt_tokens))
 
 
-def rate(values: Sequence[float]) -> str:
-    """`719 ± 11 tok/s`, of one value a launch (or, of a single launch, a sample); one value alone has no spread."""
-    if len(values) == 1:
-        return f"{_digits(values[0])} tok/s"
-    return f"{within(median(values), spread(values))} tok/s"
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Observed:
+    """What was measured of one figure: one value a launch, or of a single launch one a sample."""
+
+    values: tuple[float, ...]
+    prior_cv: float = PRIOR_CV
+    """How much such values vary, before any spread was seen."""
+
+    def __bool__(self) -> bool:
+        return bool(self.values)
+
+    @property
+    def median(self) -> float:
+        return median(self.values)
+
+    @property
+    def half_width(self) -> float:
+        """Of the interval of the median."""
+        return half_width(self.values, self.prior_cv)
 
 
-def prefill(launches: Sequence[Measurement], cell: Workload) -> list[float]:
-    """Prompt tokens a second of the whole batch: one value a launch, of a single launch one a sample."""
-    tokens = cell.prompt_tokens * cell.batch
-    found = [c for m in launches for c in m.cells if c.workload == cell]
-    if len(found) == 1:
-        return [tokens / s.ttft_s for s in found[0].clean if s.ttft_s > 0]
-    return [tokens / c.ttft_s for c in found if c.ttft_s > 0]
+def rate(observed: Observed) -> str:
+    """`719 ± 86 tok/s`; one value alone is shown without an interval."""
+    if len(observed.values) == 1:
+        return f"{_digits(observed.values[0])} tok/s"
+    return f"{within(observed.median, observed.half_width)} tok/s"
 
 
-def decode(launches: Sequence[Measurement], cell: Workload) -> list[float]:
-    """New tokens a second of the whole batch: one value a launch, of a single launch one a sample."""
-    found = [c for m in launches for c in m.cells if c.workload == cell]
-    times = [s.tpot_s for s in found[0].clean] if len(found) == 1 else [c.tpot_s for c in found]
-    return [cell.batch / t for t in times if t]
+def prefill(launches: Sequence[Measurement], workload: Workload) -> Observed:
+    """Prompt tokens a second of the whole batch."""
+    tokens = workload.prompt_tokens * workload.batch
+    cells = [cell for launch in launches for cell in launch.cells if cell.workload == workload]
+    if len(cells) == 1:
+        return _of_one_launch(tokens / sample.ttft_s for sample in cells[0].clean if sample.ttft_s > 0)
+    return Observed(values=tuple(tokens / cell.ttft_s for cell in cells if cell.ttft_s > 0))
+
+
+def decode(launches: Sequence[Measurement], workload: Workload) -> Observed:
+    """New tokens a second of the whole batch."""
+    cells = [cell for launch in launches for cell in launch.cells if cell.workload == workload]
+    if len(cells) == 1:
+        return _of_one_launch(workload.batch / sample.tpot_s for sample in cells[0].clean if sample.tpot_s)
+    return Observed(values=tuple(workload.batch / cell.tpot_s for cell in cells if cell.tpot_s))
+
+
+def _of_one_launch(samples: Iterable[float]) -> Observed:
+    return Observed(values=tuple(samples), prior_cv=REPEAT_CV)
 
 
 def converted(measurement: Measurement) -> str:

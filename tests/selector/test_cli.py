@@ -118,8 +118,8 @@ def test_select_why(path: Path) -> None:
         "transformers:sdpa, measured here N days ago (6 launches, 2 candidates), for pp512:tg128:b1"
     )
     assert lines[1:3] == [
-        "  transformers:sdpa   3.83 ± 0.00 s  TTFT 1.03 s  TPOT 22.0 ms",
-        "  transformers:eager  7.66 ± 0.00 s  TTFT 2.07 s  TPOT 44.0 ms",
+        "  transformers:sdpa   3.83 ± 0.31 s  TTFT 1.03 s  TPOT 22.0 ms",
+        "  transformers:eager  7.66 ± 0.62 s  TTFT 2.07 s  TPOT 44.0 ms",
     ]
     assert "  failed:        ctranslate2:float32 (timed out in load: no answer within 900 s)" in lines
 
@@ -205,11 +205,16 @@ def test_a_cache_that_is_a_folder(command: list[str], tmp_path: Path) -> None:
 
 def test_a_corrupt_cache_is_set_aside_and_said(tmp_path: Path) -> None:
     path = tmp_path / "cache.db"
-    path.write_bytes(b"SQLite format 3\0" + b"garbage" * 1000)
-    found = run("select", MODEL, "--cache", path)
-    assert found.exit_code == 0
-    assert "warning: " in found.stderr.splitlines()[0]
-    assert [p.name for p in tmp_path.iterdir() if p.name.startswith("cache.db")] != []
+    content = b"SQLite format 3\0" + b"garbage" * 1000
+    path.write_bytes(content)
+    selection = run("select", MODEL, "--cache", path)
+    assert selection.exit_code == 0
+    (aside,) = tmp_path.glob("cache.db.corrupt-*")
+    assert aside.read_bytes() == content
+    assert selection.stderr.splitlines()[0] == (
+        f"warning: the cache {path} is corrupt (file is not a database);"
+        f" it was set aside as {aside.name} and a new one is begun"
+    )
 
 
 def test_explain(host: HostSpec) -> None:

@@ -6,7 +6,7 @@ from statistics import geometric_mean, median
 
 import pytest
 
-from calibration.cost import Cost, Point, estimate
+from calibration.cost import Cost, Point, fit
 from calibration.race.decisions import Standing, Times, ahead, eliminate, finished, first_order, leader, order, rematch
 from calibration.workload import STANDARD, Workload, grid
 
@@ -108,8 +108,10 @@ def test_the_leader_is_never_out() -> None:
         ({}, 3, "none left"),
         ({"a": [even(1)]}, 3, "one left"),
         ({"a": [even(1)], "b": [even(1)]}, 3, None),
-        ({"a": [even(1)] * 2, "b": [even(1.01)] * 2}, 3, "tied"),
-        ({"a": [even(1)] * 2, "b": [even(1.01)] * 2, "c": [even(1.1)] * 2}, 3, None),
+        ({"a": [even(1)] * 8, "b": [even(1.005)] * 8}, 9, "tied"),
+        ({"a": [even(1)] * 8, "b": [even(1.005)] * 8, "c": [even(1.1)] * 8}, 9, None),
+        # Two launches that happen to agree prove nothing.
+        ({"a": [even(1)] * 2, "b": [even(1)] * 2}, 3, None),
         ({"a": [even(1), even(1)], "b": [even(1.02), even(0.95)]}, 3, None),
         ({"a": [even(1)] * 3, "b": [even(1.1), even(0.95), even(1)]}, 3, "rounds"),
         ({"a": [even(1)], "b": [even(1)]}, 1, "rounds"),
@@ -124,7 +126,7 @@ def test_overlapping_leaders_meet_again_where_a_load_costs_minutes() -> None:
     assert rematch(history, long_load=True) == ["b", "a", "a", "b"]
     assert rematch(history, long_load=False) == []
     assert rematch({"a": [even(1)], "d": [even(4)]}, long_load=True) == []
-    assert rematch({"a": [even(1)] * 2, "b": [even(1.01)] * 2}, long_load=True) == []
+    assert rematch({"a": [even(1)] * 8, "b": [even(1.005)] * 8}, long_load=True) == []
 
 
 @dataclass(frozen=True)
@@ -169,7 +171,7 @@ def race(draw: random.Random, rounds: int, cv: float) -> Outcome:
             break
     workload = draw.choice([*STANDARD.values(), *grid()])
     seen = {
-        label: estimate([[Point(w, *times) for w, times in lap.items()] for lap in laps if lap], workload).e2e_s
+        label: median(fit([Point(w, *times) for w, times in lap.items()]).e2e_s(workload) for lap in laps if lap)
         for label, laps in history.items()
     }
     pick = min(seen, key=lambda label: seen[label])
