@@ -73,6 +73,16 @@ class Objective(StrEnum):
         member.sentence, member.told, member.unit, member.of, member.of_launch = sentence, told, unit, of, of_launch
         return member
 
+    @property
+    def good(self) -> str:
+        """The word in `as fast as`."""
+        return _GOOD[self.unit]
+
+    @property
+    def better(self) -> str:
+        """The word in `1.7 times faster than`."""
+        return _BETTER[self.unit]
+
     @classmethod
     def parse(cls, word: str) -> "Objective":
         """Raises UsageError for an unknown word."""
@@ -80,3 +90,7 @@ class Objective(StrEnum):
             if member == word:
                 return member
         raise UsageError(f"unknown objective {word!r}", f"known are: {', '.join(cls)}")
+
+
+_GOOD = {"s": "fast", "bytes": "little"}
+_BETTER = {"s": "faster", "bytes": "less"}

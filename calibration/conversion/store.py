@@ -11,6 +11,7 @@ import uuid
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import filelock
 import platformdirs
@@ -50,6 +51,17 @@ class Artifact:
     def log(self) -> Path:
         """What its maker printed; not there where it kept none."""
         return self.path.parent / LOG
+
+    def to_json(self) -> dict[str, Any]:
+        """As `autobackend artifacts list --json` prints it."""
+        return {
+            "kind": self.kind,
+            "path": str(self.path),
+            "key": dict(self.key),
+            "bytes": self.bytes,
+            "seconds": self.seconds,
+            "created_at": self.created_at,
+        }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,1 +1,1 @@
-"""Groups of subcommands of `autobackend`; like cli.py they may import click and print."""
+"""The commands of `autobackend`: NAME.py is the command NAME. Like cli.py they may import click and print."""

@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from selector.commands.terminal import examples, json_option, show, show_json
+from selector.commands._options import examples, json_option
+from selector.commands._terminal import show, show_json
 from selector.screens.text import age, columns, plural, seconds, size
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ def list_(as_json: bool) -> None:
     store = ArtifactStore()
     found = store.list()
     if as_json:
-        show_json([_json(a) for a in found])
+        show_json([a.to_json() for a in found])
         return
     unfinished = store.unfinished()
     if not found and not unfinished:
@@ -74,7 +75,7 @@ def prune(older_than: float | None, kinds: tuple[str, ...], model: str | None, g
 
     deleted = ArtifactStore().prune(older_than_days=older_than, kinds=kinds, only=meant)
     if as_json:
-        show_json([_json(a) for a in deleted])
+        show_json([a.to_json() for a in deleted])
     else:
         click.echo(f"deleted {plural(len(deleted), 'artifact')}, {size(sum(a.bytes for a in deleted))}")
 
@@ -99,14 +100,3 @@ def _kind(artifact: "Artifact") -> str:
 
 def _backend(artifact: "Artifact") -> str:
     return ":".join(part for part in (artifact.key.get("backend"), artifact.key.get("variant")) if part) or "-"
-
-
-def _json(artifact: "Artifact") -> dict[str, object]:
-    return {
-        "kind": artifact.kind,
-        "path": str(artifact.path),
-        "key": dict(artifact.key),
-        "bytes": artifact.bytes,
-        "seconds": artifact.seconds,
-        "created_at": artifact.created_at,
-    }

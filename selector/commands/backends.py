@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any, Self
 import click
 
 from calibration import errors
-from selector.commands.terminal import across, examples, json_option, note, show, show_json
+from selector.commands._options import examples, json_option
+from selector.commands._terminal import across, note, show, show_json
 
 if TYPE_CHECKING:
     from rich.status import Status

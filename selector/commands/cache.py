@@ -8,16 +8,8 @@ import click
 
 from calibration import errors
 from calibration.measurement import Failure, Measurement, Outcome, to_json
-from selector.commands.terminal import (
-    cache_option,
-    examples,
-    json_option,
-    model_argument,
-    open_cache,
-    show,
-    show_json,
-    warn,
-)
+from selector.commands._options import cache_option, examples, json_option, model_argument
+from selector.commands._terminal import open_cache, show, show_json, warn
 from selector.screens.text import age, columns, decode, output, plural, prefill, rate, shown_cell, size
 
 

@@ -26,6 +26,19 @@ class Device:
     mig: str | None = None
     """Profile of a MIG slice, `3g.40gb`."""
 
+    def to_json(self) -> dict[str, Any]:
+        """As `autobackend host --json` prints it."""
+        return {
+            "kind": self.kind,
+            "name": self.name,
+            "memory_bytes": self.memory_bytes,
+            "free_bytes": self.free_bytes,
+            "capability": None if self.capability is None else f"{self.capability[0]}.{self.capability[1]}",
+            "driver": self.driver,
+            "power_limit_w": self.power_limit_w,
+            "mig": self.mig,
+        }
+
 
 def accelerators(root: Path, environ: Mapping[str, str], nvml: Any = None) -> tuple[Device, ...]:
     """Every accelerator that a process may use, in its driver's order; empty where there is none.

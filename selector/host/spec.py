@@ -70,6 +70,18 @@ class HostSpec:
         """The device that runs models: the first accelerator, else the CPU."""
         return self.devices[0]
 
+    def to_json(self) -> dict[str, Any]:
+        """What `autobackend host --json` prints; what is installed is told by `autobackend backends --json`."""
+        return {
+            "identifier": self.identifier,
+            "cpu_name": self.cpu_name,
+            "cpu_model": self.cpu_model,
+            "cpu_features": sorted(self.cpu_features),
+            "cores": self.cores,
+            "memory_bytes": self.memory_bytes,
+            "devices": [device.to_json() for device in self.devices],
+        }
+
     def lacks(self, features: frozenset[str] | None) -> bool:
         """Whether the device is a CPU with none of these features; False where none is asked for."""
         return features is not None and self.device.kind == "cpu" and not features & self.cpu_features

@@ -99,6 +99,19 @@ class ModelSpec:
         )
         return hashlib.sha256(repr(shapes).encode()).hexdigest()[:12]
 
+    def to_json(self) -> dict[str, Any]:
+        """A line of `autobackend shapes --json`."""
+        return {
+            "name": self.name,
+            "architecture": self.architecture,
+            "parameters": self.parameters,
+            "layers": self.layers,
+            "experts": self.experts,
+            "dtype": self.dtype,
+            "max_position": self.max_position,
+            "weight_bytes": self.weight_bytes,
+        }
+
     @classmethod
     def read(cls, model: str | Path) -> "ModelSpec":
         """Read a folder, a hub id, a .gguf file or a shape.

@@ -1,10 +1,10 @@
-"""calibrate(): from a model's name to weights and a race."""
+"""calibrate(): from a model's name to weights, a race, and the answers that it leads to."""
 
 import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Unpack
+from typing import Any, Unpack
 
 from calibration.backend import Variant
 from calibration.cache.cache import Cache
@@ -14,31 +14,65 @@ from calibration.conversion.store import ArtifactStore
 from calibration.errors import IllegalBackend, NoLegalBackend, UsageError
 from calibration.launch.launcher import Launcher
 from calibration.launch.reference import reference_of
-from calibration.measurement import Candidate
+from calibration.measurement import Candidate, Measurement, to_json
 from calibration.race.runner import Reporter, Silent, Tally
 from calibration.race.runner import calibrate as race_candidates
 from calibration.registry import all_backends
 from calibration.supervision.device_lock import device_lock
 from calibration.supervision.launch_spec import Limits, Subject
+from calibration.workload import Workload
+from selector.answer import Selection
 from selector.demand import Demand, DemandOptions
 from selector.host.spec import HostSpec
 from selector.loading import downloaded
 from selector.planning.plan import Plan, entry_of, plan
 from selector.planning.preparations import preparations, random_checkpoint
 from selector.refusals import explain_command
+from selector.selection import choose
 
 REFERENCE_OVERHEAD = 1.3
 """A float32 reference is computed where its weights, times this, fit into the memory that is free."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Unanswered:
+    """A workload that no backend may run, longer than the model's positions perhaps, and why."""
+
+    workload: Workload
+    reason: NoLegalBackend
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Calibration:
-    """What a calibration was to do and what it did."""
+    """What a calibration was to do, what it did, and the answers that it leads to."""
 
     plan: Plan
     tally: Tally
     cache: str
     """Where it is kept."""
+    selections: tuple[Selection, ...] = ()
+    """The fastest backend for each workload asked, of all that may be chosen; none where nothing was measured."""
+    unanswered: tuple[Unanswered, ...] = ()
+    """The workloads without one though something was measured."""
+
+    def to_json(self) -> dict[str, Any]:
+        """What `autobackend calibrate --json` prints; seconds."""
+        tally = self.tally
+        return {
+            "calibration_id": tally.calibration_id,
+            "ended": tally.ended,
+            "seconds": tally.seconds,
+            "check_s": tally.check_s,
+            "check_share": tally.check_s / tally.seconds if tally.seconds else 0.0,
+            "measured": len(tally.fresh),
+            "reused": len(tally.outcomes) - len(tally.fresh),
+            "out": dict(tally.out),
+            "unmeasured": list(tally.unmeasured),
+            "cache": self.cache,
+            "selections": [selection.to_json() for selection in self.selections],
+            "unanswered": {unanswered.workload.label: unanswered.reason.message for unanswered in self.unanswered},
+            "outcomes": [to_json(outcome) for outcome in tally.outcomes],
+        }
 
 
 def calibrate(
@@ -99,10 +133,25 @@ def calibrate(
                 again=again,
                 limits=limits,
             )
-        return Calibration(plan=planned, tally=tally, cache=opened.location)
+        return _answered(Calibration(plan=planned, tally=tally, cache=opened.location), opened)
     finally:
         if opened is not cache:
             opened.close()
+
+
+def _answered(calibration: Calibration, cache: Cache) -> Calibration:
+    """With its selections. They are not forced to the backends that were measured: other launches count, too."""
+    if not any(isinstance(outcome, Measurement) for outcome in calibration.tally.outcomes):
+        return calibration
+    planned = calibration.plan
+    selections, unanswered = [], []
+    for workload in planned.workloads:
+        demand = dataclasses.replace(planned.demand, workloads=(workload,), backends=())
+        try:
+            selections.append(choose(planned.spec.name, demand, cache=cache, host=planned.host))
+        except NoLegalBackend as reason:
+            unanswered.append(Unanswered(workload=workload, reason=reason))
+    return dataclasses.replace(calibration, selections=tuple(selections), unanswered=tuple(unanswered))
 
 
 def _nothing_to_measure(planned: Plan) -> IllegalBackend | NoLegalBackend:

@@ -62,7 +62,7 @@ def plan(
     """
     wanted = Demand.of(demand, **options).measurable()
     here = host or HostSpec.detect()
-    spec = ModelSpec.read(str(model))
+    spec = ModelSpec.read(model)
     cells = _within(grid(wanted.workloads, gpu=here.device.kind != "cpu"), spec.max_position)
     largest = max(cells, key=lambda cell: cell.context_tokens * cell.batch)
     verdicts = judge(spec, here, wanted.for_one(largest))

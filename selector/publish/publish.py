@@ -19,7 +19,6 @@ from selector.identity import identity
 from selector.publish.html import html
 from selector.publish.markdown import markdown
 from selector.publish.matrix import Judged, Published, matrix
-from selector.screens.host import host_json
 from selector.screens.text import plural, size
 
 FORMAT = "autobackend-results"
@@ -108,7 +107,7 @@ def _texts(env: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _host_file(host: HostSpec, outcomes: list[Outcome], now: float) -> dict[str, Any]:
-    told = host_json(host)
+    told = host.to_json()
     for device in told["devices"]:
         del device["free_bytes"]  # of the moment
     models = {outcome.model: outcome.identity for outcome in outcomes}

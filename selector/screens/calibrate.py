@@ -7,12 +7,14 @@ from calibration.conversion.estimate import Estimate
 from calibration.measurement import Failure, FailureKind, Measurement
 from calibration.race.runner import Tally
 from selector.answer import Selection
+from selector.objective import Objective
 from selector.planning.calibrate import Calibration
 from selector.planning.plan import Plan
 from selector.planning.preparations import Preparations
 from selector.ranking import Ranked, ratio
 from selector.refusals import reasons_of
 from selector.screens.text import (
+    amount,
     columns,
     converted,
     decode,
@@ -148,16 +150,17 @@ def launched(outcome: Measurement | Failure) -> str:
     return head + ", ".join(part for part in told if part)
 
 
-def table(calibration: Calibration, order: Sequence[str] = ()) -> list[str]:
-    """A line for each candidate that was launched; `order`: labels, the best first."""
+def table(calibration: Calibration) -> list[str]:
+    """A line for each candidate that was launched, the best for the first workload first."""
     tally = calibration.tally
+    order = [ranked.candidate.label for selection in calibration.selections[:1] for ranked in selection.ranking]
     measured = [o for o in tally.outcomes if isinstance(o, Measurement)]
     if not measured:
         return []
     cell = shown_cell(c.workload for m in measured for c in m.cells)
     labels = sorted(
         {m.candidate.label for m in measured},
-        key=lambda label: (list(order).index(label) if label in order else len(order), label),
+        key=lambda label: (order.index(label) if label in order else len(order), label),
     )
     on_gpu = any(m.gpu_memory_bytes for m in measured)
     speeds = (f"prefill pp{cell.prompt_tokens} b{cell.batch}", f"decode tg{cell.output_tokens} b{cell.batch}")
@@ -194,10 +197,10 @@ def failures(tally: Tally, *, across: int | None = None) -> list[str]:
     return columns(rows, across=across)
 
 
-def sentences(selections: Sequence[Selection], calibration: Calibration) -> list[str]:
+def sentences(calibration: Calibration) -> list[str]:
     """What a person would say of the answers, of what was not measured, and of what comes next."""
     tally = calibration.tally
-    lines = [verdict(selection) for selection in selections]
+    lines = [verdict(selection) for selection in calibration.selections]
     if tally.unmeasured:
         why = " within the budget" if tally.ended == "budget" else f", {tally.ended}"
         lines.append(f"Not measured{why}: {', '.join(tally.unmeasured)}. The same command goes on from here.")
@@ -218,24 +221,26 @@ def sentences(selections: Sequence[Selection], calibration: Calibration) -> list
 
 def verdict(selection: Selection) -> str:
     """As in: x answers pp512:tg128:b1 in 3.27 s, 1.71 ± 0.05 times faster than y."""
+    objective, workload = selection.objective, selection.workload.label
     first = next((r for r in selection.ranking if r.candidate == selection.candidate), None)
     if first is None:
-        return f"{selection.candidate.label} is the first of the static order for {selection.workload.label}."
-    start = f"{first.candidate.label} answers {selection.workload.label} in {seconds(first.e2e_s)}"
+        return f"{selection.candidate.label} is the first of the static order for {workload}."
+    start = f"{first.candidate.label} {objective.told.format(workload=workload, value=amount(first, objective))}"
     if selection.extrapolated:
         start += " (extrapolated)"
     others = [r for r in selection.ranking if r is not first]
     if not others:
         return f"{start}; nothing else was measured."
     if selection.tie:
-        return f"{start}, as fast as {listing(selection.tie)}."
-    return f"{start}, {_faster(others[0], first)} {others[0].candidate.label}."
+        return f"{start}, as {objective.good} as {listing(selection.tie)}."
+    return f"{start}, {_better(others[0], first, objective)} than {others[0].candidate.label}."
 
 
-def _faster(slow: Ranked, fast: Ranked) -> str:
-    found = ratio(slow, fast)
-    places = 1 if found.value >= 10 else 2
-    return f"{found.value:.{places}f} ± {(found.high - found.low) / 2:.{places}f} times faster than"
+def _better(worse: Ranked, best: Ranked, objective: Objective) -> str:
+    times = ratio(worse, best, objective)
+    places = 1 if times.value >= 10 else 2
+    spread = f" ± {(times.high - times.low) / 2:.{places}f}" if objective.of_launch else ""
+    return f"{times.value:.{places}f}{spread} times {objective.better}"
 
 
 def _first_line(message: str) -> str:

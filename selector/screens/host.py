@@ -1,11 +1,9 @@
-"""The screens of `host`, `rules` and `shapes`, and the same as JSON."""
+"""The screens of `host` and `shapes`."""
 
 from collections.abc import Sequence
-from typing import Any
 
 from selector.host.spec import Device, HostSpec
 from selector.model.spec import ModelSpec
-from selector.rules.judge import RULES
 from selector.screens.text import columns, parameters, plural, size
 
 
@@ -38,67 +36,12 @@ def _device(device: Device) -> str:
     return ", ".join(told)
 
 
-def host_json(host: HostSpec) -> dict[str, Any]:
-    """What `autobackend host --json` prints."""
-    return {
-        "identifier": host.identifier,
-        "cpu_name": host.cpu_name,
-        "cpu_model": host.cpu_model,
-        "cpu_features": sorted(host.cpu_features),
-        "cores": host.cores,
-        "memory_bytes": host.memory_bytes,
-        "devices": [
-            {
-                "kind": d.kind,
-                "name": d.name,
-                "memory_bytes": d.memory_bytes,
-                "free_bytes": d.free_bytes,
-                "capability": None if d.capability is None else f"{d.capability[0]}.{d.capability[1]}",
-                "driver": d.driver,
-                "power_limit_w": d.power_limit_w,
-                "mig": d.mig,
-            }
-            for d in host.devices
-        ],
-    }
-
-
-def rules_json() -> list[dict[str, str]]:
-    """Name and sentence of every rule, in the order in which they run."""
-    return [{"rule": rule.__name__, "sentence": " ".join((rule.__doc__ or "").split())} for rule in RULES]
-
-
-def rules_screen(across: int | None = None) -> list[str]:
-    """The rules as a table."""
-    return columns([(r["rule"], r["sentence"]) for r in rules_json()], across=across)
-
-
-def shapes_json() -> list[dict[str, Any]]:
-    """What `autobackend shapes --json` prints."""
-    from selector.model.shape_library import shape_names
-
-    specs = [ModelSpec.read(f"shape:{name}") for name in shape_names()]
-    return [
-        {
-            "name": spec.name,
-            "architecture": spec.architecture,
-            "parameters": spec.parameters,
-            "layers": spec.layers,
-            "experts": spec.experts,
-            "dtype": spec.dtype,
-            "max_position": spec.max_position,
-            "weight_bytes": spec.weight_bytes,
-        }
-        for spec in sorted(specs, key=lambda s: s.parameters)
-    ]
-
-
-def shapes_screen(shapes: Sequence[dict[str, Any]]) -> list[str]:
-    """A line for each shape, the smallest first."""
+def shapes_screen(specs: Sequence[ModelSpec]) -> list[str]:
+    """A line for each shape."""
     rows = [("shape", "architecture", "parameters", "layers", "weights", "dtype")]
-    for s in shapes:
-        kind = s["architecture"] + (f", {plural(s['experts'], 'expert')}" if s["experts"] else "")
+    for spec in specs:
+        kind = spec.architecture + (f", {plural(spec.experts, 'expert')}" if spec.experts else "")
         rows.append(
-            (s["name"], kind, parameters(s["parameters"]), str(s["layers"]), size(s["weight_bytes"]), s["dtype"])
+            (spec.name, kind, parameters(spec.parameters), str(spec.layers), size(spec.weight_bytes), spec.dtype)
         )
     return columns(rows, "<<>>>")

@@ -8,7 +8,7 @@ from selector.explanation import Explanation, Group
 from selector.objective import Objective
 from selector.ranking import Ranked
 from selector.refusals import reasons_of
-from selector.screens.text import age, columns, listing, output, plural, seconds, seconds_within, size
+from selector.screens.text import age, amount, columns, listing, output, plural, seconds, seconds_within, size
 
 
 def why(selection: Selection, *, now: float | None = None, across: int | None = None) -> list[str]:
@@ -19,7 +19,7 @@ def why(selection: Selection, *, now: float | None = None, across: int | None = 
     if selection.extrapolated:
         lines.append("  outside the measured cells: extrapolated")
     if selection.tie:
-        lines.append(f"  as fast as {listing(selection.tie)}: chosen by {_broken(selection)}")
+        lines.append(f"  as {selection.objective.good} as {listing(selection.tie)}: chosen by {_broken(selection)}")
     lossy = any(ranked.agreement.verdict is OutputVerdict.LOSSY for ranked in selection.ranking)
     made = any(ranked.prepare_s is not None for ranked in selection.ranking)
     partly = len({ranked.covered for ranked in selection.ranking}) > 1
@@ -73,7 +73,7 @@ def _times(ranked: Ranked, objective: Objective) -> tuple[str, ...]:
         seconds_within(ranked.e2e_s, half),
         f"TTFT {seconds(ranked.ttft_s)}",
         f"TPOT {seconds(ranked.tpot_s)}",
-        *([size(objective.of(ranked))] if objective.unit == "bytes" else []),
+        *([amount(ranked, objective)] if objective.unit == "bytes" else []),
     )
 
 

@@ -10,6 +10,8 @@ from statistics import median
 from calibration.cost import PRIOR_CV, REPEAT_CV, half_width
 from calibration.measurement import Agreement, Measurement, OutputVerdict
 from calibration.workload import Workload
+from selector.objective import Objective
+from selector.ranking import Ranked
 
 DEFAULT_WIDTH = 100
 
@@ -46,6 +48,11 @@ def within(value: float, half: float) -> str:
 def size(count: float) -> str:
     """`0.9 GiB`, `512 MiB`."""
     return f"{count / (1 << 30):.1f} GiB" if count >= 0.1 * (1 << 30) else f"{count / (1 << 20):.0f} MiB"
+
+
+def amount(ranked: Ranked, objective: Objective) -> str:
+    """What a candidate takes of what the objective wants small."""
+    return size(objective.of(ranked)) if objective.unit == "bytes" else seconds(objective.of(ranked))
 
 
 def parameters(count: int) -> str:

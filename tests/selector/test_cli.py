@@ -16,6 +16,7 @@ from calibration.cache.cache import Cache
 from calibration.conversion.store import ArtifactStore
 from calibration.measurement import FailureKind
 from calibration.workload import Workload
+from selector import commands
 from selector import context as memo
 from selector.cli import main
 from selector.host.spec import HostSpec
@@ -80,6 +81,15 @@ def test_help(command: str, option: str) -> None:
     found = run(*command.split(), option)
     assert (found.exit_code, found.stderr) == (0, "")
     assert found.stdout.startswith(f"Usage: {' '.join(['autobackend', *command.split()])} ")
+
+
+def test_a_command_is_one_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "greet.py").write_text(
+        'import click\n\n@click.command()\ndef greet():\n    """Greet."""\n    print("hi")\n'
+    )
+    monkeypatch.setattr(commands, "__path__", [*commands.__path__, str(tmp_path)])
+    assert re.search(r"^  greet +Greet\.$", run("--help").stdout, re.MULTILINE)
+    assert run("greet").stdout == "hi\n"
 
 
 def test_every_exit_code_is_in_the_help() -> None:

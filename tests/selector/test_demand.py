@@ -14,7 +14,7 @@ from calibration.errors import NoLegalBackend, NotCalibrated, UsageError
 from calibration.measurement import FailureKind
 from calibration.workload import DEFAULT, Workload
 from selector import explain, select
-from selector.commands.terminal import demand_options, model_argument
+from selector.commands._options import demand_options, model_argument
 from selector.demand import Demand
 from selector.objective import Objective
 from selector.planning.calibrate import calibrate

@@ -1,0 +1,19 @@
+"""`autobackend rules`: what must hold for a backend to be a candidate."""
+
+import click
+
+from selector.commands._options import json_option
+from selector.commands._terminal import across, show, show_json
+
+
+@click.command()
+@json_option
+def rules(as_json: bool) -> None:
+    """Print the rules: what must hold for a backend to be a candidate."""
+    from selector.rules.judge import rules_table
+    from selector.screens.text import columns
+
+    if as_json:
+        show_json([{"rule": name, "sentence": sentence} for name, sentence in rules_table()])
+    else:
+        show(columns(rules_table(), across=across()))

@@ -1,0 +1,44 @@
+"""`autobackend select`: the fastest backend for a model on this machine."""
+
+import click
+
+from selector.commands._options import cache_option, demand_options, examples, json_option, model_argument
+from selector.commands._terminal import across, note, open_cache, show, show_json, warn
+from selector.demand import Demand
+
+
+@click.command(
+    epilog=examples(
+        "autobackend select ./Qwen2.5-7B-Instruct-AWQ --why",
+        "autobackend select shape:smollm2-135m --workload pp1024:tg64:b4 --objective ttft",
+        "$(autobackend select ./model --command)",
+    )
+)
+@model_argument
+@demand_options
+@click.option("--strict", is_flag=True, help="Fail where nothing was measured.")
+@cache_option
+@click.option("--why", is_flag=True, help="Show the ranking, what was refused and what failed.")
+@click.option("--command", "as_command", is_flag=True, help="Print the command that serves the model instead.")
+@json_option
+def select(
+    model: str, demand: Demand, strict: bool, cache: str | None, why: bool, as_command: bool, as_json: bool
+) -> None:
+    """Print the fastest backend for MODEL on this machine, as backend:variant."""
+    from selector.screens.select import why as why_screen
+    from selector.selection import choose
+
+    with open_cache(cache) as opened:
+        selection = choose(model, demand, cache=opened, strict=strict)
+    if as_json:
+        show_json(selection.to_json())
+    elif as_command:
+        click.echo(selection.command())
+    elif why:
+        show(why_screen(selection, across=across()))
+    else:
+        click.echo(selection.candidate.label)
+    for sentence in selection.warnings:
+        warn(sentence)
+    for sentence in selection.notes:
+        note(sentence)
