@@ -9,16 +9,22 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from calibration.workload import Workload
     from selector.answer import Selection, SelectionWarning
+    from selector.demand import Demand, DemandOptions
     from selector.explanation import Explanation, explain
     from selector.host.spec import HostSpec
     from selector.model.spec import ModelSpec
-    from selector.planning.calibrate import calibrate
+    from selector.objective import Objective
+    from selector.planning.calibrate import Calibration, calibrate
     from selector.selection import select
 
 __all__ = [
+    "Calibration",
+    "Demand",
+    "DemandOptions",
     "Explanation",
     "HostSpec",
     "ModelSpec",
+    "Objective",
     "Selection",
     "SelectionWarning",
     "Workload",
@@ -28,9 +34,13 @@ __all__ = [
 ]
 
 _HOMES = {
+    "Calibration": "selector.planning.calibrate",
+    "Demand": "selector.demand",
+    "DemandOptions": "selector.demand",
     "Explanation": "selector.explanation",
     "HostSpec": "selector.host.spec",
     "ModelSpec": "selector.model.spec",
+    "Objective": "selector.objective",
     "Selection": "selector.answer",
     "SelectionWarning": "selector.answer",
     "Workload": "calibration.workload",
@@ -44,9 +54,9 @@ def __getattr__(name: str) -> Any:
     """The public names, imported when they are asked for (PEP 562): `selector.cli host` needs no cache."""
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    found = getattr(import_module(_HOMES[name]), name)
-    globals()[name] = found
-    return found
+    value = getattr(import_module(_HOMES[name]), name)
+    globals()[name] = value
+    return value
 
 
 def __dir__() -> list[str]:
