@@ -8,7 +8,7 @@ from typing import Final
 from calibration.errors import ModelError
 
 PREFIX: Final = "shape:"
-_LIBRARY: Final = Path(__file__).parent / "shapes"
+_LIBRARY: Final = Path(__file__).parent / "library"
 
 
 def shape_names() -> tuple[str, ...]:

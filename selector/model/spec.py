@@ -1,25 +1,18 @@
-"""ModelSpec: config.json and weight sizes, no weights opened, no code run."""
+"""ModelSpec: a model as its config.json and the sizes of its weights describe it; no weights opened, no code run."""
 
 import hashlib
-import os
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from calibration.errors import ModelError
 from selector.model import config as configs
 from selector.model.config_hash import config_hash
-from selector.model.gguf import read_gguf, split_sizes
-from selector.model.hub import is_hub_id, read_hub
 from selector.model.quant.format import QuantFormat
-from selector.model.shape import KeyValues
-from selector.model.shape_library import PREFIX, shape_folder, shape_names
-from selector.model.weights import BESIDE, Weights, find_weights, read_object
+from selector.model.shape.key_values import KeyValues
+from selector.model.shape_library import shape_names
+from selector.model.sources import Source, find_source
 
 __all__ = ["ModelSpec", "shape_names"]
-
-_MEND = "give a folder with config.json, a hub id (owner/name), a .gguf file, or shape:NAME"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,6 +74,8 @@ class ModelSpec:
     """What the KV cache keeps, by kind of layer; empty: `kv_heads` x `head_dim`, twice, in every layer."""
     kv_lora_rank: int = 0
     """0 without MLA."""
+    unknown: frozenset[str] = frozenset()
+    """Fields that the config does not tell: they are 0, and `parameters` and `weight_bytes` count only the others."""
 
     @property
     def place(self) -> Path:
@@ -122,31 +117,8 @@ class ModelSpec:
         Raises:
             ModelError: with the value and the mend.
         """
-        on_disk, model = isinstance(model, Path), str(model)
-        if model.startswith(PREFIX) and not on_disk:
-            return _read_folder(cls, model, shape_folder(model.removeprefix(PREFIX)))
-        if not model or "\0" in model:
-            raise ModelError(f"{model!r} is not a model", _MEND)
-        try:
-            path = Path(model).expanduser()
-            folder, file = path.is_dir(), path.is_file()
-        except (OSError, RuntimeError, ValueError) as error:  # too long a name, no such ~user, a lone surrogate
-            raise ModelError(f"{model[:80]!r} cannot be read: {error}", _MEND) from None
-        if folder:
-            return _read_folder(cls, model, path)
-        if file and path.suffix == ".gguf":
-            sizes = split_sizes(path)
-            told = repr((sorted(sizes.items()), path.stat().st_mtime_ns))
-            weights = Weights(total_bytes=sum(sizes.values()), identity=told)
-            content = read_gguf(path)
-            return _build(cls, model, path.parent, configs.read(content, str(path)), weights, b"", config_hash(content))
-        if file:
-            raise ModelError(f"{model} is a file", _MEND)
-        if on_disk or not is_hub_id(model):
-            raise ModelError(f"there is no folder {model!r}", _MEND)
-        snapshot = read_hub(model)
-        found = _read_folder(cls, model, snapshot.folder, listed=snapshot.sizes)
-        return replace(found, weights_identity=snapshot.folder.name)  # the commit: the same before and after a download
+        source = find_source(model)
+        return _build(cls, str(model), source, configs.read(source.config, source.where, beside=source.beside))
 
     def kv_bytes(self, tokens: int, batch: int, bits: int = 16) -> int:
         """KV cache of `batch` sequences of `tokens` tokens, windows respected."""
@@ -154,7 +126,7 @@ class ModelSpec:
             *_kept(self.layers - self.window_layers, None, self),
             *_kept(self.window_layers, self.sliding_window, self),
         )
-        numbers = sum(one.layers * one.width * one.entries(tokens) for one in kept)
+        numbers = sum(alike.layers * alike.width * alike.entries(tokens) for alike in kept)
         return -(-numbers * batch * bits // 8)
 
 
@@ -162,43 +134,12 @@ def _kept(layers: int, window: int | None, spec: ModelSpec) -> tuple[KeyValues, 
     return (KeyValues(layers=layers, width=2 * spec.kv_heads * spec.head_dim, window=window),) if layers > 0 else ()
 
 
-def _read_folder(cls: type[ModelSpec], name: str, folder: Path, listed: Mapping[str, int] | None = None) -> ModelSpec:
-    try:
-        names = os.listdir(folder)  # noqa: PTH208 - half the time of Path.iterdir, and names are all that is needed
-    except OSError as error:
-        raise ModelError(f"{folder} cannot be read: {error.strerror or error}", _MEND) from None
-    if "config.json" not in names:
-        raise ModelError(f"{folder} has no config.json", _MEND)
-    content, raw = read_object(folder / "config.json")
-    beside = _beside(folder, names, content)
-    config = configs.read(content, str(folder / "config.json"), beside=beside)
-    hashed = config_hash(content, beside[1]) if beside else config_hash(content)
-    return _build(cls, name, folder, config, find_weights(folder, names, listed=listed), raw, hashed)
-
-
-def _beside(folder: Path, names: list[str], content: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]] | None:
-    """The file that declares the quant format instead of config.json; ModelOpt's says more even where both do."""
-    for name in BESIDE:
-        if name in names and (name == BESIDE[0] or not configs.declares_quant(content)):
-            return str(folder / name), read_object(folder / name)[0]
-    return None
-
-
-def _build(
-    cls: type[ModelSpec],
-    name: str,
-    folder: Path,
-    config: configs.Config,
-    weights: Weights,
-    raw: bytes,
-    hashed: str,
-) -> ModelSpec:
-    shape = config.shape
-    windowed = shape.layers.mixers.count("window")
-    identity = hashlib.sha256(raw + weights.identity.encode())
+def _build(cls: type[ModelSpec], name: str, source: Source, config: configs.Config) -> ModelSpec:
+    shape, weights = config.shape, source.weights
+    measured = {"parameters": weights.parameters, "weight_bytes": weights.total_bytes}
     return cls(
         name=name,
-        folder=folder,
+        folder=source.folder,
         architecture=config.architecture,
         architectures=config.architectures,
         auto_architecture=config.auto_architecture,
@@ -214,9 +155,9 @@ def _build(
         vocab_size=shape.vocab,
         max_position=shape.max_position,
         sliding_window=shape.layers.window,
-        window_layers=windowed if shape.layers.window else 0,
-        rope_type=config.rope_type,
-        rope_theta=config.rope_theta,
+        window_layers=shape.layers.mixers.count("window") if shape.layers.window else 0,
+        rope_type=config.positions.rope_type,
+        rope_theta=config.positions.rope_theta,
         experts=shape.experts,
         experts_per_token=shape.experts_per_token,
         expert_intermediate_size=shape.expert_intermediate,
@@ -227,8 +168,14 @@ def _build(
         parameters=weights.parameters or config.parameters.total,
         weight_bytes=weights.total_bytes or config.weight_bytes,
         has_weights=weights.total_bytes > 0,
-        weights_identity=identity.hexdigest()[:32],
-        config_hash=hashed,
+        weights_identity=_weights_identity(source),
+        config_hash=config_hash(source.config, *((source.beside[1],) if source.beside else ())),
         key_values=shape.key_values,
         kv_lora_rank=shape.kv_lora_rank,
+        unknown=config.unknown - {name for name, value in measured.items() if value},
     )
+
+
+def _weights_identity(source: Source) -> str:
+    # A snapshot is named after its commit: the same before and after its weights are downloaded.
+    return source.commit or hashlib.sha256(source.raw + source.weights.identity.encode()).hexdigest()[:32]

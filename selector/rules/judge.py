@@ -14,7 +14,7 @@ from selector.model.spec import ModelSpec
 from selector.rules.combination import Combination, Finding, any_of
 from selector.rules.device import compute_capability, device_kind, dtype, kv_cache_bits, machine_code, tensor_parallel
 from selector.rules.install import importable, installed, instruction_set, prepare_packages, variant_packages
-from selector.rules.memory import memory_fit, needed_bytes
+from selector.rules.memory import memory_fit, needed_bytes, uncounted
 from selector.rules.model import (
     architecture,
     context_length,
@@ -179,4 +179,7 @@ def _notes(case: Combination) -> tuple[str, ...]:
     unused = sorted(case.facts.leaves_unused & case.host.cpu_features) if case.device.kind == "cpu" else ()
     if unused:
         notes.append(f"its machine code leaves {' and '.join(unused)} of this CPU unused")
+    if untold := sorted(case.model.unknown - {"parameters", "weight_bytes"}):
+        partly = f" ({' and '.join(uncounted(case))} counted in part)" if uncounted(case) else ""
+        notes.append(f"not told by the config: {', '.join(untold)}{partly}")
     return tuple(notes)

@@ -19,9 +19,10 @@ def memory_fit(case: Combination) -> Finding:
     if needed <= free:
         return None
     workload = case.demand.workload
+    least = "at least " if uncounted(case) else ""
     text = (
-        f"needs {_gib(needed)} GiB ({_gib(weight_bytes(case))} of weights, {_gib(_kv_bytes(case))} of KV cache for"
-        f" {workload.label}, {_gib(case.facts.overhead_bytes)} of overhead); {_gib(free)} GiB are free"
+        f"needs {least}{_gib(needed)} GiB ({_gib(weight_bytes(case))} of weights, {_gib(_kv_bytes(case))} of KV cache"
+        f" for {workload.label}, {_gib(case.facts.overhead_bytes)} of overhead); {_gib(free)} GiB are free"
     )
     one = _kv_bytes(case, batch=1)
     batch = (free - weight_bytes(case) - case.facts.overhead_bytes) // one if one > 0 else 0
@@ -31,6 +32,13 @@ def memory_fit(case: Combination) -> Finding:
 def needed_bytes(case: Combination) -> int:
     """Weights, KV cache and overhead on one device."""
     return weight_bytes(case) + _kv_bytes(case) + case.facts.overhead_bytes
+
+
+def uncounted(case: Combination) -> tuple[str, ...]:
+    """What the size counts only in part, since the config does not tell it."""
+    unknown = case.model.unknown
+    weights = ("weights",) if "weight_bytes" in unknown else ()
+    return (*weights, "KV cache") if unknown & {"kv_heads", "head_dim"} else weights
 
 
 def weight_bytes(case: Combination) -> int:

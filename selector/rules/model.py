@@ -30,7 +30,7 @@ def architecture(case: Combination) -> Finding:
 def head_dim(case: Combination) -> Finding:
     """The engine has attention kernels for the model's head_dim."""
     dims = case.facts.head_dims
-    if dims is None or case.model.head_dim in dims:
+    if dims is None or case.model.head_dim in dims or "head_dim" in case.model.unknown:
         return None
     return f"needs head_dim {any_of(sorted(dims))}; found {case.model.head_dim}"
 

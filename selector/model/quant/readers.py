@@ -11,30 +11,28 @@ from selector.model.quant.format import NONE, QuantFormat
 from selector.model.quant.groups import compressed_tensors, modelopt, quark
 
 
-def read_quant(config: Json, where: str = "config.json", *, beside: tuple[str, Json] | None = None) -> QuantFormat:
+def read_quant(config: Fields, *, beside: tuple[str, Json] | None = None) -> QuantFormat:
     """The quant format that a model declares.
 
     Args:
-        config: config.json, or the part of it that holds the language model; its `quantization_config`, or the older
-            `compression_config`, is read.
-        where: How messages name the file.
+        config: config.json and the parts of it that hold the language model; the `quantization_config` of the first,
+            or the older `compression_config`, is read.
         beside: Name and content of a file next to config.json that declares the format instead: ModelOpt's
             hf_quant_config.json, llm-awq's quant_config.json, AutoGPTQ's quantize_config.json.
 
     Raises:
         ModelError: with the value and the mend.
     """
-    top = Fields(where, config)
-    key = "quantization_config" if top.find("quantization_config") else "compression_config"
-    declared = top.within(key)
+    key, _ = config.find("quantization_config", "compression_config") or ("quantization_config", None)
+    declared = config.within(key)
     if beside is not None:
         file = Fields(beside[0], beside[1])
         nested = file.within("quantization") if file.find("quantization") else file
         if nested.find("quant_algo"):
             return modelopt(Fields(file.where, *nested.sources, *declared.sources), declared)
-        if not top.table(key):
-            return _by_method(nested, top)
-    return _by_method(declared, top) if top.table(key) else NONE
+        if not config.table(key):
+            return _by_method(nested, config)
+    return _by_method(declared, config) if config.table(key) else NONE
 
 
 def _by_method(fields: Fields, top: Fields) -> QuantFormat:

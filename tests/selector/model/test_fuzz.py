@@ -68,6 +68,10 @@ EXTRA = [
         "swa_num_key_value_heads",
         "num_kv_shared_layers",
         "mamba_num_heads",
+        "block_configs",
+        "num_key_value_heads_per_layer",
+        "decoder_layers",
+        "decoder",
     ),
     *(
         "full_attn_idxs",
@@ -100,11 +104,13 @@ def check(config: configs.Config) -> None:
     shape = config.shape
     assert 1 <= len(shape.layers.mixers) == len(shape.layers.mlps) <= 10_000
     assert 1 <= shape.hidden <= 1 << 24
-    assert 0 <= shape.kv_heads <= shape.heads
+    assert shape.kv_heads >= 0
+    assert shape.kv_heads <= shape.heads or "heads" in shape.unknown
     assert shape.vocab >= 1
     assert 0 <= shape.experts_per_token <= shape.experts
     assert shape.head_dim >= 0
-    assert config.rope_theta is None or (config.rope_theta > 0 and math.isfinite(config.rope_theta))
+    theta = config.positions.rope_theta
+    assert theta is None or (theta > 0 and math.isfinite(theta))
     assert config.parameters.total > 0
     assert config.weight_bytes > 0
     assert config.architecture.isprintable()
@@ -125,6 +131,8 @@ def test_any_value_in_any_field(field: tuple[str, tuple[str, ...]], value: objec
 )
 @example(name="none-mistral", values={"compress_ratios": [4, "x", [], True]})
 @example(name="none-mistral", values={"layer_types": []})
+@example(name="none-mistral", values={"block_configs": [{"attention": {"n_heads_in_group": 3}, "ffn": {}}] * 32})
+@example(name="none-mistral", values={"block_configs": [{"ffn": {"ffn_mult": 1e17}}] * 32, "num_attention_heads": None})
 @example(name="none-mistral", values={"block_types": []})
 @example(name="none-mistral", values={"quantization_config": {"config_groups": {"g": {"weights": [1]}}}})
 def test_any_value_in_a_field_of_other_models(name: str, values: dict[str, Any]) -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from calibration.errors import ModelError
+from selector.model.fields import Fields
 from selector.model.quant.format import QuantFormat
 from selector.model.quant.readers import read_quant
 from selector.model.spec import ModelSpec
@@ -192,7 +193,7 @@ def quantized(**declared: object) -> dict[str, object]:
     ],
 )
 def test_label(config: dict[str, object], label: str) -> None:
-    assert read_quant(config).label == label
+    assert read_quant(Fields("config.json", config)).label == label
 
 
 @pytest.mark.parametrize(
@@ -214,7 +215,9 @@ def test_bits_of_a_weight_count_its_scales(label: str, bits: float | None) -> No
 def test_modelopts_own_file_goes_before_config_json() -> None:
     declared = quantized(quant_method="fp8", weight_block_size=[128, 128])
     beside = {"quantization": {"quant_algo": "NVFP4", "group_size": 16}}
-    assert read_quant(declared, beside=("hf_quant_config.json", beside)).label == "modelopt-nvfp4"
+    assert (
+        read_quant(Fields("config.json", declared), beside=("hf_quant_config.json", beside)).label == "modelopt-nvfp4"
+    )
 
 
 @pytest.mark.parametrize(
@@ -253,7 +256,7 @@ def test_modelopts_own_file_goes_before_config_json() -> None:
 )
 def test_what_it_refuses(declared: object, message: str) -> None:
     with pytest.raises(ModelError) as refused:
-        read_quant({"quantization_config": declared})
+        read_quant(Fields("config.json", {"quantization_config": declared}))
     assert (refused.value.message, refused.value.mend) == (
         message,
         "compare config.json with the published one, or fetch it again",

@@ -6,8 +6,8 @@ from typing import Any, Final
 
 from calibration.errors import ModelError
 from selector.model.fields import Fields
-
-MOST_LAYERS: Final = 10_000
+from selector.model.shape.blocks import Block, read_blocks
+from selector.model.shape.limits import MOST_LAYERS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -16,11 +16,13 @@ class Layers:
 
     mixers: tuple[str, ...]
     """`full` and `window` attention keep keys and values; `linear`, `mamba`, `conv` a state of fixed size; `both` is
-    full attention beside mamba; `none`: the layer is an MLP alone."""
+    full attention beside mamba; `matrix` is one linear layer; `none`: the layer is an MLP alone."""
     mlps: tuple[str, ...]
-    """dense, moe, both, none"""
+    """dense, moe, both, matrix, none"""
     window: int | None
     """Tokens that a `window` layer sees; None where no layer has one."""
+    blocks: tuple[Block, ...] = ()
+    """The layers of a model in which they all differ (block_configs)."""
 
 
 _MIXERS: Final = {
@@ -50,34 +52,33 @@ _HYBRID_LETTERS: Final = {"M": "mamba", "*": "full", "-": "none", "E": "none"}
 """hybrid_override_pattern of Nemotron-H: mamba, attention, MLP, experts; each layer is one of them."""
 
 
-def count(fields: Fields) -> int:
-    """Number of layers.
+_COUNT: Final = ("num_hidden_layers", "n_layer", "n_layers", "num_layers")
+_DECODER_COUNT: Final = ("decoder_layers", "num_decoder_layers")
+"""Of models with an encoder the decoder's, which the language model is."""
+_RARE_COUNT: Final = ("num_transformer_layers", "layers")
+"""OpenELM; Kosmos-2."""
+
+
+def read_layers(fields: Fields, model_type: str, hidden: int, experts: int) -> Layers:
+    """The layers of a model.
 
     Raises:
-        ModelError: missing or absurd.
+        ModelError: their number is missing or absurd; a list of layers is too short, or has a kind nobody knows.
     """
-    # Nemotron-H lists its layers and may leave the number out.
-    listed = fields.rows("layers_block_type")
-    default = len(listed) if listed and "num_hidden_layers" not in fields.sources[0] else None
-    names = ("num_hidden_layers", "n_layer", "n_layers", "num_layers")
-    layers: int | None = fields.whole(*names, most=MOST_LAYERS, default=default)
-    if layers is None:
-        raise fields.missing(*names)
-    return layers
-
-
-def read(fields: Fields, model_type: str, layers: int, experts: int) -> Layers:
-    """Raises ModelError: a list of layers is too short or has a kind nobody knows."""
+    layers = _count(fields)
     window = _window(fields, model_type)
-    blocks = fields.texts("layers_block_type") if fields.rows("layers_block_type") is not None else ()
-    pattern: str = fields.text("hybrid_override_pattern", default="", most=MOST_LAYERS)
+    listed = fields.texts("layers_block_type") if fields.rows("layers_block_type") is not None else ()
+    pattern = fields.text("hybrid_override_pattern", default="", most=MOST_LAYERS)
+    if blocks := read_blocks(fields, hidden, layers):
+        mixers, mlps = tuple(block.mixer for block in blocks), tuple(block.mlp for block in blocks)
+        return Layers(mixers=mixers, mlps=mlps, window=None, blocks=blocks)
     if pattern:
         mixers = _named(fields, "hybrid_override_pattern", pattern, _HYBRID_LETTERS, layers)
         mlps = tuple({"-": "dense", "E": "moe"}.get(letter, "none") for letter in pattern[:layers])
-    elif blocks:
-        mixers = _named(fields, "layers_block_type", blocks, _MIXERS, layers)
-        own = {"moe", "mlp"} & set(blocks)  # Nemotron-H; elsewhere each layer has an MLP as well
-        mlps = tuple({"moe": "moe", "mlp": "dense"}.get(kind, "none") for kind in blocks[:layers]) if own else ()
+    elif listed:
+        mixers = _named(fields, "layers_block_type", listed, _MIXERS, layers)
+        own = {"moe", "mlp"} & set(listed)  # Nemotron-H; elsewhere each layer has an MLP as well
+        mlps = tuple({"moe": "moe", "mlp": "dense"}.get(kind, "none") for kind in listed[:layers]) if own else ()
         mlps = mlps or _mlps(fields, layers, experts)
     else:
         mixers = _mixers(fields, model_type, layers, window)
@@ -85,9 +86,19 @@ def read(fields: Fields, model_type: str, layers: int, experts: int) -> Layers:
     return Layers(mixers=mixers, mlps=mlps, window=window if "window" in mixers else None)
 
 
+def _count(fields: Fields) -> int:
+    # Nemotron-H lists its layers and may leave the number out.
+    listed = fields.rows("layers_block_type")
+    default = len(listed) if listed and "num_hidden_layers" not in fields.sources[0] else None
+    layers = fields.whole(*_DECODER_COUNT, *_COUNT, *_RARE_COUNT, most=MOST_LAYERS, default=default)
+    if layers is None:
+        raise fields.missing(*_COUNT)
+    return layers
+
+
 def _window(fields: Fields, model_type: str) -> int | None:
     names = ("sliding_window", "sliding_window_size", "attention_window_size")
-    window: int | None = fields.whole(*names, least=0, default=None)
+    window = fields.whole(*names, least=0, default=None)
     if window is None and "sliding_window" not in fields.sources[0]:
         window = _WINDOWS.get(model_type)
     used = fields.flag("use_sliding_window", default=not model_type.startswith(("qwen2", "qwen3")))
@@ -143,7 +154,7 @@ def _windowed(fields: Fields, model_type: str, layers: int, window: int | None) 
         return tuple("full" if (layer + 1) % every == 0 else "window" for layer in range(layers))
     if (fields.find("use_sliding_window") or model_type in {"qwen2", "qwen3"}) and fields.find("max_window_layers"):
         # Qwen: the first max_window_layers layers have full attention.
-        full: int = fields.whole("max_window_layers", least=0, most=MOST_LAYERS)
+        full = fields.whole("max_window_layers", least=0, most=MOST_LAYERS)
         return ("full",) * min(full, layers) + ("window",) * max(0, layers - full)
     return ("window",) * layers
 
@@ -182,15 +193,15 @@ def _named(
 ) -> tuple[str, ...]:
     if len(kinds) < layers:
         raise ModelError(f"{fields.where}: {name} lists {len(kinds)} layers; the model has {layers}", fields.mend)
-    read_ = []
+    named = []
     for kind in kinds[:layers]:
         meaning = meanings.get(kind) if type(kind) in {str, int} else None
         if meaning is None and meanings is _MIXERS and type(kind) is str:
             meaning = "full"  # a kind of attention newer than this table: count it as what needs the most memory
         if meaning is None:
             raise fields.refuse(name, f"only {', '.join(map(str, meanings))}", kind)
-        read_.append(meaning)
-    return tuple(read_)
+        named.append(meaning)
+    return tuple(named)
 
 
 def _numbers(fields: Fields, name: str) -> set[int]:

@@ -1,10 +1,11 @@
 """Parameters: how many numbers a model has, estimated from its shape (within 1 % of what its class allocates)."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from selector.model.fields import Fields
-from selector.model.shape import MOST, Shape
+from selector.model.shape.limits import MOST, MOST_LAYERS
+from selector.model.shape.shape import Shape
 
 _PLAIN_MLP: Final = frozenset({
     "biogpt", "bloom", "codegen", "falcon", "gpt2", "gpt_bigcode", "gpt_neo", "gpt_neox", "gptj", "mpt", "nemotron",
@@ -51,28 +52,54 @@ def estimate(config: Fields, model_type: str, shape: Shape, *, tied: bool, visio
         ModelError: a field that only the estimate reads is absurd.
     """
     mixers, mlps = shape.layers.mixers, shape.layers.mlps
-    attention = _attention(config, model_type, shape)
-    narrow = _attention(config, model_type, shape, window=True) if "window" in mixers else 0
     state = _state(config, shape) if {"linear", "mamba", "both", "conv"} & set(mixers) else {}
-    per_mixer = {"full": attention, "window": narrow, "both": attention + state.get("mamba", 0), "none": 0} | {
-        kind: state[kind] for kind in ("linear", "mamba", "conv") if kind in state
-    }
     dense, moe, experts = _mlp(config, model_type, shape)
-    per_mlp = {"dense": dense, "moe": moe, "both": dense + moe, "none": 0}
-    embedding = shape.vocab * shape.hidden * (1 if tied else 2)
+    per_mlp = {"dense": dense, "moe": moe, "both": dense + moe, "matrix": shape.hidden**2, "none": 0}
+    mlp = sum(per_mlp[kind] for kind in mlps)
+    if shape.intermediate_by_layer and shape.intermediate:
+        dense_layers = sum(kind in {"dense", "both"} for kind in mlps)
+        mlp += dense * sum(shape.intermediate_by_layer) // shape.intermediate - dense * dense_layers
+    return Parameters(
+        embedding=_embedding(config, model_type, shape, tied=tied) + (_vision(vision, shape.hidden) if vision else 0),
+        attention=_mixers(config, model_type, shape, state),
+        mlp=mlp,
+        experts=sum(kind in {"moe", "both"} for kind in mlps) * experts,
+    )
+
+
+def _embedding(config: Fields, model_type: str, shape: Shape, *, tied: bool) -> int:
+    """Words, positions, what each layer adds to its input, and norms."""
+    layers, embedding = len(shape.layers.mixers), shape.vocab * shape.hidden * (1 if tied else 2)
     if model_type in _POSITIONED:
         embedding += shape.max_position * shape.hidden
     per_layer = config.whole("hidden_size_per_layer_input", least=0, most=MOST, default=0)  # Gemma 3n, 4
     if per_layer:
-        rows: int = config.whole("vocab_size_per_layer_input", most=MOST, default=shape.vocab)
-        embedding += len(mixers) * per_layer * (rows + 3 * shape.hidden)
-    norms = (2 * len(mixers) + 1) * shape.hidden * (2 if model_type in _BIASED else 1)
-    return Parameters(
-        embedding=embedding + norms + (_vision(vision, shape.hidden) if vision else 0),
-        attention=sum(per_mixer[mixer] for mixer in mixers),
-        mlp=sum(per_mlp[kind] for kind in mlps),
-        experts=sum(kind in {"moe", "both"} for kind in mlps) * experts,
-    )
+        words = config.whole("vocab_size_per_layer_input", most=MOST, default=shape.vocab)
+        embedding += layers * per_layer * (words + 3 * shape.hidden)
+    return embedding + (2 * layers + 1) * shape.hidden * (2 if model_type in _BIASED else 1)
+
+
+def _mixers(config: Fields, model_type: str, shape: Shape, state: dict[str, int]) -> int:
+    """Attention, and what stands in its place, of all layers."""
+    full: dict[int, int] = {}
+    total = 0
+    for layer, mixer in enumerate(shape.layers.mixers):
+        kv_heads = shape.kv_heads_by_layer[layer] if shape.kv_heads_by_layer else shape.kv_heads
+        if mixer in {"full", "both"} and kv_heads not in full:
+            full[kv_heads] = _attention(config, model_type, replace(shape, kv_heads=kv_heads))
+        match mixer:
+            case "full":
+                total += full[kv_heads]
+            case "both":
+                total += full[kv_heads] + state.get("mamba", 0)
+            case "matrix":
+                total += shape.hidden**2
+            case "window":
+                pass
+            case _:
+                total += state.get(mixer, 0)
+    windowed = shape.layers.mixers.count("window")
+    return total + (windowed * _attention(config, model_type, shape, window=True) if windowed else 0)
 
 
 def _attention(config: Fields, model_type: str, shape: Shape, *, window: bool = False) -> int:
@@ -183,8 +210,9 @@ def _mlp(config: Fields, model_type: str, shape: Shape) -> tuple[int, int, int]:
 
 def _vision(vision: Fields, hidden: int) -> int:
     """A vision transformer and its projection; what its config leaves out counts as nothing."""
-    layers: int = vision.whole("depth", "num_hidden_layers", "vt_num_hidden_layers", "layers", most=10_000, default=0)
-    width: int = vision.whole("hidden_size", "embed_dim", "vt_hidden_size", "width", most=MOST, default=0)
-    inner: int = vision.whole("intermediate_size", "vt_intermediate_size", most=MOST, default=4 * width or 1)
-    merge: int = vision.whole("spatial_merge_size", most=64, default=1) ** 2
+    names = ("depth", "num_hidden_layers", "vt_num_hidden_layers", "layers")
+    layers = vision.whole(*names, most=MOST_LAYERS, default=0)
+    width = vision.whole("hidden_size", "embed_dim", "vt_hidden_size", "width", most=MOST, default=0)
+    inner = vision.whole("intermediate_size", "vt_intermediate_size", most=MOST, default=4 * width or 1)
+    merge = vision.whole("spatial_merge_size", most=64, default=1) ** 2
     return layers * (4 * width * width + 2 * width * inner) + merge * width * (merge * width + hidden)
