@@ -82,7 +82,7 @@ demo:
 	done
 	@printf '\n'
 	@$(BIN)/autobackend publish --out build/demo/results
-	@cat build/demo/results/matrix.md
+	@cat build/demo/results/matrix.md build/demo/results/hosts/*.md
 
 test:
 	@$(MAKE) --no-print-directory --jobs 2 .venv/tools $(LMDEPLOY)/installed

@@ -19,7 +19,10 @@ from selector.commands._terminal import open_cache
 )
 @cache_option
 def publish(out: Path, cache: str | None) -> None:
-    """Write this host's raw FOLDER/hosts/HOST.json, and matrix.md and matrix.html of all hosts in FOLDER."""
+    """Write this host's raw FOLDER/hosts/HOST.json, and the pages of all hosts in FOLDER.
+
+    matrix.html shows everything, matrix.md is a summary, hosts/HOST.md is the page of each host.
+    """
     from selector.publish.publish import publish as write
 
     with open_cache(cache) as opened:

@@ -21,7 +21,10 @@ class View(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Figure:
-    """The median of the launches and half of its interval: END_TO_END in seconds, else tokens of the batch a second."""
+    """The median of the launches and half of its interval.
+
+    END_TO_END is in seconds, the other views in tokens of the whole batch a second.
+    """
 
     median: float
     half: float
@@ -31,31 +34,35 @@ class Figure:
     tied: bool
     """As fast as the best."""
     estimated: bool
-    """Of the fitted cost, not of a cell that was timed."""
+    """Computed from the fitted cost; the workload itself was not timed."""
     extrapolated: bool
 
 
 def figures_of(
     records: Mapping[str, Record],
     outcomes: Mapping[str, Sequence[Outcome]],
-    racing: Sequence[str],
+    may_win: Sequence[str],
     workloads: Sequence[Workload],
 ) -> dict[str, dict[tuple[View, str], Figure]]:
-    """Figures of every view and workload, by candidate label."""
-    found: dict[str, dict[tuple[View, str], Figure]] = {label: {} for label in records}
+    """Figures of every view and workload, by candidate label.
+
+    Args:
+        may_win: labels of those that `select` may choose, in the static order; only they are best or tied.
+    """
+    figures: dict[str, dict[tuple[View, str], Figure]] = {label: {} for label in records}
     for workload in workloads:
         ranked = {label: r[0] for label in records if (r := rank([records[label]], workload))}
         for view in View:
             values = {
                 label: v for label, r in ranked.items() if (v := _values(view, workload, r, outcomes.get(label, ())))[0]
             }
-            for label, figure in _compared(view, values, ranked, racing).items():
-                found[label][view, workload.label] = figure
-    return found
+            for label, figure in _compared(view, values, ranked, may_win).items():
+                figures[label][view, workload.label] = figure
+    return figures
 
 
 def _values(view: View, workload: Workload, ranked: Ranked, outcomes: Sequence[Outcome]) -> tuple[Observed, bool]:
-    """One value a launch (of a single launch one a sample, where the cell was timed); whether they are estimated."""
+    """A value for each launch (of a single launch each sample's, where the cell was timed); are they estimated."""
     turns = {launch.turn for launch in ranked.launches}
     measured = [o for o in outcomes if isinstance(o, Measurement) and (o.calibration_id, o.round) in turns]
     if view is not View.END_TO_END:
@@ -77,12 +84,12 @@ def _compared(
     view: View,
     values: Mapping[str, tuple[Observed, bool]],
     ranked: Mapping[str, Ranked],
-    racing: Sequence[str],
+    may_win: Sequence[str],
 ) -> dict[str, Figure]:
     medians = {label: observed.median for label, (observed, _) in values.items()}
     halves = {label: observed.half_width for label, (observed, _) in values.items()}
     smaller = view is View.END_TO_END
-    able = [label for label in racing if label in medians]
+    able = [label for label in may_win if label in medians]
     best = min(able, key=lambda label: medians[label] if smaller else -medians[label], default=None)
     as_fast: set[str] = set()
     if best is not None and smaller:

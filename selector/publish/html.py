@@ -1,59 +1,46 @@
 """Matrix -> one self-contained HTML page: readable without a script, better with one."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from calibration.measurement import Measurement
-from calibration.workload import Workload
+from calibration.measurement import Identity
+from selector.publish.embedded import embedded, percent
 from selector.publish.figures import View
-from selector.publish.matrix import Matrix, Published, Row, Square, State
-from selector.publish.wording import (
-    LEGEND,
-    TITLES,
-    best_of,
-    called,
-    converted,
-    idle,
-    launched,
-    mark,
-    of_backend,
-    reproduce,
-    reproduce_one,
-    short,
-    shown_first,
-    tags,
-    telling,
-    unlaunched,
-)
+from selector.publish.matrix import Matrix, Row, Square, State
+from selector.publish.not_launched import not_launched_on
+from selector.publish.picks import best_of_backend, launched, most_telling, podium, shown_first
+from selector.publish.reproduce import command
+from selector.publish.wording import LEGEND, TITLES, called, converted, mark, models_of, precision, short, tags
 from selector.screens.text import day, output, plural, seconds, size
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Panel:
-    """One table: a view of one workload."""
-
-    title: str
-    view: View
-    workload: Workload
-    name: str
-    first: bool
-    """Open where there is no script."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Line:
-    """A square in a few words, in a panel's cell or in a model's own table."""
+    """A square in a few words: in a cell of the table, or in a model's own table."""
 
-    square: Square
+    name: str
     css: str
     mark: str
     text: str
     tags: list[str]
     percent: int | None
-    """Length of the bar."""
-    anchor: str
+    """Length of the bar; None where there is no figure."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Compared:
+    """A model on all hosts."""
+
+    model: str
+    precision: str
+    rows: tuple[Row | None, ...]
+    """For each host; None where it was not measured."""
+
+    @property
+    def any_row(self) -> Row:
+        return next(row for row in self.rows if row is not None)
 
 
 def html(matrix: Matrix) -> str:
@@ -66,89 +53,124 @@ def html(matrix: Matrix) -> str:
         keep_trailing_newline=True,
         autoescape=True,
     )
-    template = pages.get_template("matrix.html.j2")
-    return template.render(
+    anchors = dict(_anchors(matrix))
+    return pages.get_template("matrix.html.j2").render(
         matrix=matrix,
-        panels=list(_panels(matrix)),
-        first=shown_first(matrix),
+        newest=max((host.published_at for host in matrix.hosts), default=0.0),
+        compared=_compared(matrix) if len(matrix.hosts) > 1 else [],
+        first=lambda host: shown_first(matrix.workloads_of(host)),
+        first_of_all=shown_first(matrix.workloads),
+        backends_of=_backends_of,
+        lines=_lines,
+        host_lines=_host_lines,
+        line=_line,
+        anchor=lambda row: anchors[row.identity],
+        launched=launched,
+        not_launched=not_launched_on,
+        models_of=models_of,
+        launches=lambda rows: sum(square.launches for row in rows for square in row.squares),
+        commands=lambda rows: list(dict.fromkeys(command(row.model, again) for row in rows for again in row.again)),
+        quants=sorted({row.identity.quant for row in matrix.rows}),
         titles=TITLES,
         legend=LEGEND,
-        lines=_lines,
-        line=_line,
-        anchor=_anchor,
-        model_anchor=_model_anchor,
-        tip=_tip,
-        launched=launched,
-        unlaunched=unlaunched,
-        idle=idle,
+        embedded=embedded(matrix, anchors),
         called=called,
         converted=converted,
+        precision=precision,
         day=day,
+        output=output,
+        plural=plural,
         seconds=seconds,
         size=size,
-        output=output,
-        reproduce=reproduce,
-        reproduce_one=reproduce_one,
-        quants=sorted({row.identity.quant for row in matrix.rows}),
     )
 
 
-def _panels(matrix: Matrix) -> Iterator[Panel]:
-    """Those that are open first, then the others, view by view."""
-    first = shown_first(matrix)
-    all_of = [(view, w, first.get(view) == w) for view in View for w in matrix.workloads]
-    timed = {key for row in matrix.rows for square in row.squares for key in square.figures}
-    for view, workload, opened in sorted(all_of, key=lambda p: not p[2]):
-        if (view, workload.label) in timed:
-            yield Panel(title=TITLES[view], view=view, workload=workload, name=called(workload), first=opened)
+def _anchors(matrix: Matrix) -> Iterator[tuple[Identity, str]]:
+    """The id in the page of each row's model: made of host and model, so that a link to it lasts."""
+    taken: set[str] = set()
+    for row in matrix.rows:
+        key = row.identity
+        anchor = _slug(f"{key.host}-{row.model}")
+        if anchor in taken:
+            anchor = _slug(f"{anchor}-{key.dtype}-{key.quant}-{key.device_count}-{key.fingerprint}")
+        while anchor in taken:
+            anchor += "-x"
+        taken.add(anchor)
+        yield key, anchor
 
 
-def _anchor(host: Published, row: Row, square: Square) -> str:
-    """Id of a square's story; made of what is in the matrix, so that a link to it lasts."""
-    label = "".join(c if c.isalnum() else "-" for c in square.label)
-    return f"{_model_anchor(host, row)}-{label}"
+def _slug(text: str) -> str:
+    return "".join(c if c.isascii() and (c.isalnum() or c in "._") else "-" for c in text)
 
 
-def _model_anchor(host: Published, row: Row) -> str:
-    key = row.identity
-    quant = "".join(c if c.isalnum() else "-" for c in key.quant)
-    return f"{host.host}-{key.fingerprint}-{key.dtype}-{quant}-{key.device_count}"
+def _compared(matrix: Matrix) -> list[Compared]:
+    """The models of all hosts, sorted by name."""
+    by_model: dict[tuple[str, str], dict[str, Row]] = {}
+    for row in matrix.rows:
+        by_model.setdefault((row.model, precision(row)), {}).setdefault(row.identity.host, row)
+    return [
+        Compared(model=model, precision=words, rows=tuple(rows.get(host.host) for host in matrix.hosts))
+        for (model, words), rows in sorted(by_model.items())
+    ]
 
 
-def _lines(host: Published, row: Row, backend: str, view: View, workload: str) -> list[Line]:
-    """What a panel says of a backend: its fastest variant and the fastest of its lossy ones, or why there is none."""
-    squares = of_backend(row, backend)
-    found = [s for s in best_of(squares, view, workload) if s is not None]
-    return [_line(host, row, square, view, workload) for square in found or [telling(squares)]]
+def _backends_of(rows: Sequence[Row], matrix: Matrix) -> list[str]:
+    """The backends that a host's rows say something of."""
+    return [b for b in matrix.backends if any(s.state is not State.UNTESTED for r in rows for s in r.of_backend(b))]
 
 
-def _line(host: Published, row: Row, square: Square, view: View, workload: str) -> Line:
+def _lines(row: Row, backend: str, view: View, workload: str) -> list[Line]:
+    """What a host's table says of a backend: its fastest variant and the fastest lossy one, or why there is none."""
+    squares = best_of_backend(row, backend, view, workload) or [most_telling(row.of_backend(backend))]
+    return [_line(square, view, workload) for square in squares]
+
+
+def _host_lines(compared: Compared, row: Row, view: View, workload: str) -> list[Line]:
+    """What the table of all hosts says of a host: who is fastest there, and the fastest lossy variant.
+
+    Their bars are as long as they are good beside the fastest of all hosts.
+    """
+
+    def median_of(square: Square) -> float:
+        return square.figures[view, workload].median
+
+    podiums = [podium(r, view, workload) for r in compared.rows if r is not None]
+    fastest = min((median_of(p.best) for p in podiums if p.best is not None), default=0.0)
+    here = podium(row, view, workload)
+    return [
+        _line(
+            square,
+            view,
+            workload,
+            name=square.label,
+            sign="",
+            length=max(1, min(100, round(100 * fastest / median_of(square)))) if fastest else 1,
+        )
+        for square in (here.best, here.lossy)
+        if square is not None
+    ]
+
+
+def _line(
+    square: Square,
+    view: View,
+    workload: str,
+    *,
+    name: str | None = None,
+    sign: str | None = None,
+    length: int | None = None,
+) -> Line:
     figure = square.figures.get((view, workload))
-    css = [square.state.replace(" ", "-")]
-    if figure is not None:
-        css += ["best"] if figure.best else ["tied"] if figure.tied else []
-    css += ["stale"] if square.differences else []
-    told = square.state in {State.MEASURED, State.FAILED}
+    words = [square.state.replace(" ", "-")]
+    if figure is not None and sign is None:
+        words += ["best"] if figure.best else ["tied"] if figure.tied else []
+    words += ["lossy"] if square.lossy else []
+    words += ["stale"] if square.differences else []
     return Line(
-        square=square,
-        css=" ".join(css),
-        mark=mark(square, figure),
+        name=square.variant if name is None else name,
+        css=" ".join(words),
+        mark=mark(square, figure) if sign is None else sign,
         text=short(square, view, figure),
         tags=tags(square, figure),
-        percent=None if figure is None else max(1, round(100 * figure.share)),
-        anchor=_anchor(host, row, square) if told else f"{_model_anchor(host, row)}-refused",
+        percent=None if figure is None else percent(figure) if length is None else length,
     )
-
-
-def _tip(square: Square) -> str:
-    """A few lines for a mouse that rests on a square."""
-    lines = [f"{square.label}: {square.state}", *square.reasons]
-    if square.state is State.MEASURED and isinstance(square.last, Measurement):
-        day_of_last = day(square.last.started_at)
-        lines.append(
-            f"{plural(square.launches, 'launch')}, the last on {day_of_last}; output {output(square.last.agreement)}"
-        )
-        lines.append(f"peak memory {size(square.last.peak_memory_bytes)}, loaded in {seconds(square.last.load_s)}")
-    if square.differences:
-        lines.append(f"since then: {', '.join(square.differences)}")
-    return "\n".join(lines)

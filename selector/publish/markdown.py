@@ -1,41 +1,74 @@
-"""Matrix -> Markdown, for a repository's pages and a job's summary."""
+"""Matrix -> Markdown: a summary of all hosts that is read in a minute, and a page for each host."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from calibration.workload import Workload
 from selector.publish.figures import View
+from selector.publish.host_file import HostResults
 from selector.publish.matrix import Matrix, Row, Square, State
-from selector.publish.wording import (
-    LEGEND,
-    TITLES,
-    best_of,
-    called,
-    converted,
-    idle,
-    launched,
-    mark,
-    of_backend,
-    reproduce,
-    short,
-    shown_first,
-    tags,
-    telling,
-    unlaunched,
-)
-from selector.screens.text import day, output, seconds, size
+from selector.publish.not_launched import not_launched_on
+from selector.publish.picks import best_of_backend, launched, most_telling, podium, shown_first
+from selector.publish.reproduce import command
+from selector.publish.wording import LEGEND, TITLES, called, converted, mark, models_of, precision, short, tags
+from selector.screens.text import day, listing, output, plural, seconds, size
 
 _SPECIAL = re.compile(r"([\\`*_\[\]|~#])")
 
 
 def markdown(matrix: Matrix) -> str:
-    """The page as Markdown (GitHub's).
+    """The summary, in GitHub's Markdown: for each host and model the fastest, the next backend, the fastest lossy."""
+    first = shown_first(matrix.workloads)
+    view, workload = next(iter(first.items()), (View.END_TO_END, None))
+    return _pages().get_template("matrix.md.j2").render(
+        matrix=matrix,
+        workload=workload,
+        called=called,
+        places=lambda row: _places(row, view, workload.label if workload else ""),
+        precision=precision,
+        legend=LEGEND,
+        day=day,
+        plural=plural,
+    )  # fmt: skip
 
-    For each host a table of models and backends for each view; then for each model its variants, and what was refused
-    or failed, and why.
+
+def host_markdown(matrix: Matrix, host: HostResults) -> str:
+    """The page of a host.
+
+    A table of models and backends for each view; then for each model its variants, and what was refused or failed, and
+    why.
     """
+    rows = matrix.of(host)
+    first = shown_first(matrix.workloads_of(host))
+    backends = [b for b in matrix.backends if any(s.figures for row in rows for s in row.of_backend(b))]
+    groups = not_launched_on(rows)
+    return _pages().get_template("host.md.j2").render(
+        host=host,
+        rows=rows,
+        panels=[(TITLES[view], view, workload, called(workload)) for view, workload in first.items()],
+        backends=backends,
+        others=listing([b for b in matrix.backends if b not in backends]),
+        legend=LEGEND,
+        cell=_cell,
+        variants=lambda row: [_variant(square, first) for square in launched(row) if square.state is State.MEASURED],
+        failed=lambda row: [square for square in row.squares if square.state is State.FAILED],
+        groups=groups,
+        models_of=lambda group: models_of(group, len(rows)),
+        commands=list(dict.fromkeys(command(row.model, again) for row in rows for again in row.again)),
+        precision=precision,
+        day=day,
+    )  # fmt: skip
+
+
+def escaped(text: str) -> str:
+    """Text that Markdown shows as it is, in a table cell too."""
+    plain = " ".join(str(text).split()).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    return _SPECIAL.sub(r"\\\1", plain)
+
+
+def _pages() -> Environment:
     pages = Environment(
         loader=PackageLoader("selector.publish"),
         undefined=StrictUndefined,
@@ -45,47 +78,46 @@ def markdown(matrix: Matrix) -> str:
         autoescape=False,  # noqa: S701  Markdown: `escaped` is used on everything that is not ours
     )
     pages.filters["md"] = escaped
-    template = pages.get_template("matrix.md.j2")
-    first = shown_first(matrix)
-    return template.render(
-        matrix=matrix,
-        panels=[(TITLES[view], view, workload, called(workload)) for view, workload in first.items()],
-        legend=LEGEND,
-        cell=_cell,
-        variants=lambda row: [_variant(square, first) for square in launched(row) if square.state is State.MEASURED],
-        failed=lambda row: [square for square in row.squares if square.state is State.FAILED],
-        unlaunched=unlaunched,
-        idle=idle,
-        commands=lambda rows: list(dict.fromkeys(reproduce(row.model, a) for row in rows for a in row.again)),
-        day=day,
-    )
+    return pages
 
 
-def escaped(text: str) -> str:
-    """Text that Markdown shows as it is, in a table cell too."""
-    plain = " ".join(str(text).split()).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-    return _SPECIAL.sub(r"\\\1", plain)
+def _places(row: Row, view: View, workload: str) -> list[str]:
+    """Best, runner-up and fastest lossy variant of a row, each with its time; `-` where there is none."""
+    places = podium(row, view, workload)
+    cells = []
+    for square in (places.best, places.runner_up, places.lossy):
+        if square is None:
+            cells.append("-")
+            continue
+        figure = square.figures[view, workload]
+        ratio = ""
+        if square is places.runner_up and places.best is not None:
+            ratio = f" ({figure.median / places.best.figures[view, workload].median:.2f}x)"
+        sign = f"{mark(square, figure)} " if square is not places.best and mark(square, figure) else ""
+        words = f"{sign}{escaped(square.label)} {escaped(short(square, view, figure))}{ratio}"
+        cells.append(" ".join([words, *map(escaped, tags(square, figure))]))
+    return [f"**{cells[0]}**" if places.best is not None else cells[0], *cells[1:]]
 
 
 def _cell(row: Row, backend: str, view: View, workload: str) -> str:
-    """The backend's fastest variant, and below it the fastest of its lossy ones."""
-    squares = of_backend(row, backend)
-    found = [s for s in best_of(squares, view, workload) if s is not None]
-    if not found:
-        square = telling(squares)
-        return f"{mark(square, None)} {escaped(short(square, view, None))}".strip()
-    return "<br>".join(_figure(square, view, workload) for square in found)
+    """A backend's fastest variant, and below it the fastest of its lossy ones; else a sign for why there is none."""
+    squares = best_of_backend(row, backend, view, workload)
+    if not squares:
+        square = most_telling(row.of_backend(backend))
+        return mark(square, None) if square.state is not State.FAILED else f"✕ {escaped(short(square, view, None))}"
+    return "<br>".join(_figure(square, view, workload) for square in squares)
 
 
 def _figure(square: Square, view: View, workload: str) -> str:
     figure = square.figures.get((view, workload))
-    text = escaped(short(square, view, figure))
-    told = " ".join([escaped(square.variant), text, *map(escaped, tags(square, figure))])
+    words = " ".join(
+        [escaped(square.variant), escaped(short(square, view, figure)), *map(escaped, tags(square, figure))]
+    )
     sign = mark(square, figure)
-    return f"**{sign} {told}**" if figure is not None and figure.best else f"{sign} {told}".strip()
+    return f"**{sign} {words}**" if figure is not None and figure.best else f"{sign} {words}".strip()
 
 
-def _variant(square: Square, first: Mapping[View, Workload]) -> list[str]:
+def _variant(square: Square, first: Mapping[View, Workload]) -> Sequence[str]:
     """A line of a model's own table."""
     measured = square.measurement
     assert measured is not None

@@ -1,13 +1,15 @@
 """Matrix: models x backend variants, host by host; each square a measurement, a refusal, a failure, or untested."""
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
-from calibration.measurement import Identity, Measurement, Outcome, OutputVerdict
+from calibration.measurement import Cell, Identity, Measurement, Outcome
 from calibration.workload import STANDARD, Workload
 from selector.evidence import weigh
 from selector.publish.figures import Figure, View, figures_of
+from selector.publish.host_file import HostResults, Judged
+from selector.publish.reproduce import Again, again_of, is_lossy
 
 
 class State(StrEnum):
@@ -21,36 +23,6 @@ class State(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Judged:
-    """A verdict as a host file keeps it."""
-
-    label: str
-    reasons: tuple[str, ...] = ()
-    left_out: str = ""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Published:
-    """What one host has measured."""
-
-    host: str
-    """Its identifier."""
-    device: str
-    machine: str
-    """CPU, cores and memory, as people say it."""
-    published_at: float
-    environments: Mapping[str, Mapping[str, str]]
-    """Backend name: its environment when this was published."""
-    verdicts: Mapping[str, tuple[Judged, ...]]
-    """Model, as it was named: the verdicts on every variant, in the static order."""
-    outcomes: tuple[Outcome, ...]
-    batching: Mapping[str, str] = field(default_factory=dict)
-    """Candidate label: what its engine does with several sequences (Facts.batching)."""
-    on_request: frozenset[str] = frozenset()
-    """Labels that are no candidates there unless named, whatever else is allowed."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Square:
     """One model, one variant, one host."""
 
@@ -59,14 +31,15 @@ class Square:
     reasons: tuple[str, ...] = ()
     """Why it is refused, left out, or what it said when it failed."""
     differences: tuple[str, ...] = ()
-    """What changed since it was measured: stale; empty where nothing did."""
+    """What changed since it was measured; it is stale where something did."""
     last: Outcome | None = None
+    """Its newest launch."""
     launches: int = 0
     lossy: bool = False
+    may_win: bool = False
+    """`select` may choose it: it is neither lossy, nor stale, nor refused or left out."""
     figures: Mapping[tuple[View, str], Figure] = field(default_factory=dict)
     """By view and workload label."""
-    samples: Mapping[str, tuple[tuple[float, float | None], ...]] = field(default_factory=dict)
-    """Cell label: (TTFT, TPOT) of every clean sample, seconds."""
     batching: str = ""
 
     @property
@@ -81,16 +54,10 @@ class Square:
     def measurement(self) -> Measurement | None:
         return self.last if isinstance(self.last, Measurement) else None
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Again:
-    """What to ask `calibrate` for, to have launches like these."""
-
-    cells: tuple[Workload, ...]
-    backends: tuple[str, ...] = ()
-    """Empty: every candidate that there is."""
-    lossy: bool = False
-    devices: int = 1
+    @property
+    def cells(self) -> tuple[Cell, ...]:
+        """The timed cells of its newest launch."""
+        return self.last.cells if isinstance(self.last, Measurement) else ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,69 +67,67 @@ class Row:
     model: str
     identity: Identity
     squares: tuple[Square, ...]
-    """One for each of Matrix.labels."""
-    newest: float
+    """In the order of Matrix.labels, a square for each label."""
     again: tuple[Again, ...] = ()
-    """One for each set of cells that was measured."""
+    """What measures it again, for each set of cells that was measured."""
+
+    def of_backend(self, backend: str) -> tuple[Square, ...]:
+        """The squares of a backend's variants, in the static order."""
+        return tuple(s for s in self.squares if s.backend == backend)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Matrix:
     """Everything that the pages show."""
 
-    hosts: tuple[Published, ...]
+    hosts: tuple[HostResults, ...]
     labels: tuple[str, ...]
     """Variants, in the static order."""
     rows: tuple[Row, ...]
     """By host, then model."""
-    workloads: tuple[Workload, ...]
-    """Those with figures: the standard ones first, then the measured cells."""
 
     @property
     def backends(self) -> tuple[str, ...]:
-        """Those of the labels, in the static order."""
+        """The backends of the labels, in the static order."""
         return tuple(dict.fromkeys(label.partition(":")[0] for label in self.labels))
 
-    def of(self, host: Published) -> tuple[Row, ...]:
+    @property
+    def workloads(self) -> tuple[Workload, ...]:
+        """The workloads with a figure on some host: the standard ones first, then the measured cells."""
+        return _in_order(w for host in self.hosts for w in self.workloads_of(host))
+
+    def of(self, host: HostResults) -> tuple[Row, ...]:
+        """The rows of a host."""
         return tuple(row for row in self.rows if row.identity.host == host.host)
 
+    def workloads_of(self, host: HostResults) -> tuple[Workload, ...]:
+        """The workloads with a figure on this host: the standard ones first, then the cells that it measured."""
+        labels = {label for row in self.of(host) for square in row.squares for _, label in square.figures}
+        return _in_order(Workload.parse(label) for label in labels)
 
-def matrix(hosts: Sequence[Published], order: Sequence[str] = ()) -> Matrix:
+
+def matrix(hosts: Sequence[HostResults], order: Sequence[str] = ()) -> Matrix:
     """Lay out what the hosts have measured.
 
     Args:
-        order: labels in the static order; others follow as they come.
+        order: labels in the static order; other labels follow as they come.
     """
-    found = [_of_host(host) for host in hosts]
-    seen = dict.fromkeys(label for host, models in zip(hosts, found, strict=True) for label in _labels(host, models))
+    models_of = [_models(host) for host in hosts]
+    seen = dict.fromkeys(
+        label for host, models in zip(hosts, models_of, strict=True) for label in _labels(host, models)
+    )
     labels = [label for label in order if label in seen] + [label for label in seen if label not in order]
-    cells = {c.workload for host in hosts for o in host.outcomes if isinstance(o, Measurement) for c in o.cells}
-    workloads = list(dict.fromkeys((*STANDARD.values(), *sorted(cells, key=lambda w: (w.batch, w.prompt_tokens)))))
     rows = [
-        _row(host, model, identity, outcomes, labels, workloads)
-        for host, models in zip(hosts, found, strict=True)
+        _row(host, model, identity, outcomes, labels)
+        for host, models in zip(hosts, models_of, strict=True)
         for (identity, model), outcomes in models.items()
     ]
     rows, labels = _without_idle(rows, labels)
-    shown = {label for row in rows for square in row.squares for _, label in square.figures}
-    return Matrix(
-        hosts=tuple(hosts),
-        labels=tuple(labels),
-        rows=tuple(rows),
-        workloads=tuple(w for w in workloads if w.label in shown),
-    )
+    return Matrix(hosts=tuple(hosts), labels=tuple(labels), rows=tuple(rows))
 
 
-def _without_idle(rows: Sequence[Row], labels: Sequence[str]) -> tuple[list[Row], list[str]]:
-    """Leave out the variants that nobody refused, measured or saw fail: they exist on other devices, or on request."""
-    idle = {State.LEFT_OUT, State.UNTESTED}
-    kept = {square.label for row in rows for square in row.squares if square.state not in idle}
-    left = [replace(row, squares=tuple(s for s in row.squares if s.label in kept)) for row in rows]
-    return left, [label for label in labels if label in kept]
-
-
-def _of_host(host: Published) -> dict[tuple[Identity, str], list[Outcome]]:
-    """The outcomes of each model, by its newest name; the models sorted by name."""
+def _models(host: HostResults) -> dict[tuple[Identity, str], list[Outcome]]:
+    """The outcomes of each model, under its newest name; the models sorted by name."""
     groups: dict[Identity, list[Outcome]] = {}
     for outcome in sorted(host.outcomes, key=lambda o: o.started_at):
         groups.setdefault(outcome.identity, []).append(outcome)
@@ -170,31 +135,35 @@ def _of_host(host: Published) -> dict[tuple[Identity, str], list[Outcome]]:
     return dict(sorted(named.items(), key=lambda item: (item[0][1], item[0][0].fingerprint)))
 
 
-def _labels(host: Published, models: Mapping[tuple[Identity, str], Sequence[Outcome]]) -> Iterable[str]:
+def _labels(host: HostResults, models: Mapping[tuple[Identity, str], Sequence[Outcome]]) -> Iterable[str]:
     for (_, model), outcomes in models.items():
         yield from (judged.label for judged in host.verdicts.get(model, ()))
         yield from (outcome.candidate.label for outcome in outcomes)
 
 
-def _row(
-    host: Published,
-    model: str,
-    identity: Identity,
-    outcomes: Sequence[Outcome],
-    labels: Sequence[str],
-    workloads: Sequence[Workload],
-) -> Row:
+def _without_idle(rows: Sequence[Row], labels: Sequence[str]) -> tuple[list[Row], list[str]]:
+    """Leave out the variants that nobody refused, measured or saw fail: they exist on other devices, or on request."""
+    idle = {State.LEFT_OUT, State.UNTESTED}
+    kept = {square.label for row in rows for square in row.squares if square.state not in idle}
+    shorter = [replace(row, squares=tuple(s for s in row.squares if s.label in kept)) for row in rows]
+    return shorter, [label for label in labels if label in kept]
+
+
+def _row(host: HostResults, model: str, identity: Identity, outcomes: Sequence[Outcome], labels: Sequence[str]) -> Row:
     known = weigh(outcomes, host.environments)
     verdicts = {judged.label: judged for judged in host.verdicts.get(model, ())}
-    lossy = {label: _lossy(record.last) for label, record in (*known.measured.items(), *known.stale.items())}
-    # Only what `select` may choose wins: not what is lossy, was left out, or ran with other versions.
-    racing = [
+    may_win = [
         label
-        for label in labels
-        if label in known.measured and not lossy[label] and not (label in verdicts and _barred(verdicts[label]))
+        for label, record in known.measured.items()
+        if not is_lossy(record.last) and not (label in verdicts and _barred(verdicts[label]))
     ]
     launches = {label: [o for o in outcomes if o.candidate.label == label] for label in labels}
-    figures = figures_of({**known.stale, **known.measured}, launches, racing, workloads)
+    figures = figures_of(
+        {**known.stale, **known.measured},
+        launches,
+        may_win=[label for label in labels if label in may_win],
+        workloads=_standard_and_measured(host),
+    )
     squares = []
     for label in labels:
         judged = verdicts.get(label)
@@ -207,15 +176,15 @@ def _row(
                 differences=record.differences,
                 last=record.last,
                 launches=len(record.launches),
-                lossy=lossy[label],
+                lossy=is_lossy(record.last),
+                may_win=label in may_win,
                 figures=figures.get(label, {}),
-                samples=_samples(record.last),
                 batching=host.batching.get(label, ""),
             )
         elif failure is not None:
-            said = f"{failure.kind} in {failure.stage}: {failure.message}"
+            message = f"{failure.kind} in {failure.stage}: {failure.message}"
             square = Square(
-                label=label, state=State.FAILED, reasons=(said,), last=failure, launches=len(launches[label])
+                label=label, state=State.FAILED, reasons=(message,), last=failure, launches=len(launches[label])
             )
         elif judged is not None and judged.reasons:
             square = Square(label=label, state=State.REFUSED, reasons=judged.reasons)
@@ -228,65 +197,22 @@ def _row(
         model=model,
         identity=identity,
         squares=tuple(squares),
-        newest=outcomes[-1].started_at,
-        again=_again(identity, outcomes, verdicts, host.on_request),
+        again=again_of(identity, outcomes, verdicts, host.on_request),
     )
-
-
-def _again(
-    identity: Identity, outcomes: Sequence[Outcome], verdicts: Mapping[str, Judged], on_request: Collection[str]
-) -> tuple[Again, ...]:
-    """What was asked for, as far as the launches show it, one for each set of cells."""
-    cells_of = {
-        o.calibration_id: tuple(dict.fromkeys(c.workload for c in o.cells))
-        for o in outcomes
-        if isinstance(o, Measurement)
-    }
-    launched: dict[tuple[Workload, ...], dict[str, bool]] = {}
-    for outcome in outcomes:
-        # A calibration of failures alone shows no cells; the others of its model say more.
-        if outcome.calibration_id in cells_of:
-            label = outcome.candidate.label
-            labels = launched.setdefault(cells_of[outcome.calibration_id], {})
-            labels[label] = labels.get(label, False) or (isinstance(outcome, Measurement) and _lossy(outcome))
-    found = []
-    for cells, labels in launched.items():
-        held_back = {label for label, v in verdicts.items() if v.left_out.startswith(LOSSY) and not v.reasons}
-        lossy = any(labels.values()) or not held_back.isdisjoint(labels)
-        ordinary = {label for label, v in verdicts.items() if not _barred(v)}
-        ordinary |= held_back.difference(on_request) if lossy else set()
-        some = bool(verdicts) and ordinary != set(labels)
-        found.append(
-            Again(
-                cells=cells,
-                backends=_named(labels, ordinary) if some else (),
-                lossy=lossy,
-                devices=identity.device_count,
-            )
-        )
-    return tuple(found)
-
-
-LOSSY = "lossy ("
-"""How rules begin to say that a variant is left out for being lossy."""
-
-
-def _named(labels: Iterable[str], ordinary: Iterable[str]) -> tuple[str, ...]:
-    """The labels, a backend's name for all its ordinary variants."""
-    found: dict[str, set[str]] = {}
-    for label in labels:
-        found.setdefault(label.partition(":")[0], set()).add(label)
-    whole = {b: {label for label in ordinary if label.partition(":")[0] == b} for b in found}
-    return tuple(name for b, its in found.items() for name in ([b] if its == whole[b] else sorted(its)))
 
 
 def _barred(judged: Judged) -> bool:
     return bool(judged.reasons or judged.left_out)
 
 
-def _lossy(measurement: Measurement) -> bool:
-    return measurement.agreement.verdict is OutputVerdict.LOSSY
+def _standard_and_measured(host: HostResults) -> tuple[Workload, ...]:
+    """The workloads that a host's figures are of. What others timed says nothing more about this host."""
+    cells = {c.workload for o in host.outcomes if isinstance(o, Measurement) for c in o.cells}
+    return _in_order((*STANDARD.values(), *cells))
 
 
-def _samples(measurement: Measurement) -> dict[str, tuple[tuple[float, float | None], ...]]:
-    return {c.workload.label: tuple((s.ttft_s, s.tpot_s) for s in c.clean) for c in measurement.cells}
+def _in_order(workloads: Iterable[Workload]) -> tuple[Workload, ...]:
+    """Each workload once: the standard ones first, then by batch and prompt."""
+    each = set(workloads)
+    standard = [w for w in STANDARD.values() if w in each]
+    return (*standard, *sorted(each.difference(standard), key=lambda w: (w.batch, w.prompt_tokens, w.output_tokens)))

@@ -342,6 +342,7 @@ def test_publish(path: Path, tmp_path: Path, host: HostSpec) -> None:
         str(out / "hosts" / f"{host.identifier}.json"),
         str(out / "matrix.md"),
         str(out / "matrix.html"),
+        str(out / "hosts" / f"{host.identifier}.md"),
     ]
 
 

@@ -1,0 +1,144 @@
+"""The file of one host in results/hosts: its raw launches, what the rules said of each model, and its versions."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from calibration.errors import AutobackendError, CacheError
+from calibration.measurement import Outcome, from_json, to_json
+from calibration.registry import all_backends
+from selector import context as memo
+from selector.explanation import explain
+from selector.host.spec import HostSpec
+from selector.identity import identity
+from selector.publish.public_names import places_of, public_names, without_places
+from selector.screens.text import plural, size
+
+FORMAT = "autobackend-results"
+VERSION = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Judged:
+    """A verdict as a host file keeps it."""
+
+    label: str
+    reasons: tuple[str, ...] = ()
+    left_out: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HostResults:
+    """What one host has measured."""
+
+    host: str
+    """Its identifier."""
+    device: str
+    machine: str
+    """CPU, cores and memory, as people say it."""
+    published_at: float
+    environments: Mapping[str, Mapping[str, str]]
+    """Backend name: its environment when this was published."""
+    verdicts: Mapping[str, tuple[Judged, ...]]
+    """Model, as it was named: the verdicts on every variant, in the static order."""
+    outcomes: tuple[Outcome, ...]
+    batching: Mapping[str, str] = field(default_factory=dict)
+    """Candidate label: what its engine does with several sequences (Facts.batching)."""
+    on_request: frozenset[str] = frozenset()
+    """Labels of the variants that are candidates there only when they are named, whatever else is allowed."""
+
+
+def read(path: Path) -> HostResults:
+    """Read a host's file.
+
+    Raises:
+        CacheError: the file is not a host's results, or a newer version wrote it.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        if (content["format"], content["version"]) != (FORMAT, VERSION):
+            raise CacheError(
+                f"{path} is {content['format']} version {content['version']}; "
+                f"this autobackend reads {FORMAT} {VERSION}",
+                "upgrade autobackend, or move the file away",
+            )
+        host = content["host"]
+        cores, memory = plural(int(host["cores"]), "core"), size(int(host["memory_bytes"]))
+        return HostResults(
+            host=str(host["identifier"]),
+            device=str(host["devices"][0]["name"]),
+            machine=f"{host['cpu_model']}, {cores}, {memory}",
+            published_at=float(content["published_at"]),
+            environments={str(name): _texts(versions) for name, versions in content["environments"].items()},
+            verdicts={str(m["model"]): tuple(_judged(v) for v in m["verdicts"]) for m in content["models"]},
+            outcomes=tuple(from_json(record) for record in content["records"]),
+            batching=_texts(content.get("batching", {})),
+            on_request=frozenset(map(str, content.get("on_request", ()))),
+        )
+    except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
+        raise CacheError(
+            f"{path} is not a host's results: {type(error).__name__}: {error}", "move the file away"
+        ) from error
+    except OSError as error:
+        raise CacheError(f"{path} cannot be read: {error.strerror}") from error
+
+
+def content_of(host: HostSpec, outcomes: Sequence[Outcome], now: float) -> dict[str, Any]:
+    """What the file of `host` holds: JSON that `read` reads, without the folders of this machine."""
+    described = host.to_json()
+    for device in described["devices"]:
+        del device["free_bytes"]  # it was true for a moment only
+    identities = {outcome.model: outcome.identity for outcome in outcomes}
+    names, places = public_names(identities), places_of(host, identities)
+    verdicts = []
+    for model, measured in sorted(identities.items()):
+        try:
+            explanation = explain(model, host=host)
+        except AutobackendError:
+            continue  # the model's folder is gone: its measurements stand, what the rules would say is not known
+        if identity(explanation.spec, host, device_count=measured.device_count) == measured:
+            verdicts.append({"model": names[model], "verdicts": explanation.to_json()["verdicts"]})
+    return {
+        "format": FORMAT,
+        "version": VERSION,
+        "published_at": now,
+        "host": described,
+        "environments": memo.environments(host),
+        "batching": _batching(host),
+        "on_request": _on_request(host),
+        "models": verdicts,
+        "records": [{**to_json(o), "model": names[o.model], **without_places(o, places)} for o in outcomes],
+    }
+
+
+def _judged(verdict: Mapping[str, Any]) -> Judged:
+    return Judged(
+        label=f"{verdict['backend']}:{verdict['variant']}",
+        reasons=tuple(str(reason["text"]) for reason in verdict["reasons"]),
+        left_out=str(verdict["left_out"]),
+    )
+
+
+def _texts(versions: Mapping[str, Any]) -> dict[str, str]:
+    return {str(name): str(version) for name, version in versions.items()}
+
+
+def _batching(host: HostSpec) -> dict[str, str]:
+    """Candidate label: what its engine does with several sequences."""
+    return {
+        f"{name}:{variant.name}": variant.batching or backend.facts.on(host.device.kind).batching
+        for name, backend in all_backends().items()
+        for variant in backend.variants
+    }
+
+
+def _on_request(host: HostSpec) -> list[str]:
+    """Labels of the variants that are candidates here only when they are named."""
+    return [
+        f"{name}:{variant.name}"
+        for name, backend in all_backends().items()
+        for variant in backend.variants
+        if variant.on_request and variant.on_request_device in {"", host.device.kind}
+    ]
