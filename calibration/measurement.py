@@ -1,4 +1,4 @@
-"""What a launch of a candidate left behind: a Measurement with its raw samples, or a Failure."""
+"""What a launch of a candidate left behind: a Measurement with its raw samples, a Check of its output, or a Failure."""
 
 import math
 from collections.abc import Sequence
@@ -25,7 +25,11 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Identity:
-    """What a measurement is a measurement of; the cache's key."""
+    """What was launched, and where.
+
+    Models of the same shapes share their times. What is right and what fails goes by the whole config: two configs of
+    the same shapes can compute different functions (embeddings tied or not, a norm of queries and keys or none).
+    """
 
     architecture: str
     quant: str
@@ -38,6 +42,17 @@ class Identity:
     device_count: int
     host: str
     """Identifier of the machine: results of one host never answer for another, they are at most transferred."""
+    config: str = ""
+    """Hash of everything in the config that can change what is computed. Empty in launches from before it was kept:
+    their times count, what they say of an output does not."""
+
+    @property
+    def shape(self) -> tuple[str | int, ...]:
+        """What times go by: everything but the config."""
+        return (
+            *(self.architecture, self.quant, self.device, self.fingerprint),
+            *(self.dtype, self.device_count, self.host),
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,14 +102,14 @@ class OutputVerdict(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Agreement:
-    """A candidate's output beside the reference's."""
+    """How a candidate's output compares with the reference's."""
 
     verdict: OutputVerdict
     kl: float | None = field(default=None, metadata={LEAST: -1})
     """Mean Kullback-Leibler divergence of the next-token distribution from the reference's, nats. Near 0 it may be
     rounded below 0."""
     top1: float | None = None
-    """Share of positions at which both name the same token."""
+    """Share of positions at which both rank the same token first."""
     max_diff: float | None = None
     """Largest difference of a score from the reference's, in standard deviations of the reference's scores."""
     detail: str = ""
@@ -111,7 +126,7 @@ class FailureKind(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Launch:
-    """What both outcomes carry: one process of one candidate."""
+    """What every outcome carries: one process of one candidate."""
 
     run_id: str
     """Unique (uuid4 hex), so that a merge of two caches is a union."""
@@ -131,8 +146,9 @@ class Launch:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Measurement(Launch):
-    cells: tuple[Cell, ...] = field(metadata={LEAST: 1})
+class Loaded(Launch):
+    """A launch whose engine loaded the model and answered."""
+
     load_s: float
     peak_memory_bytes: int
     """Largest resident set of the worker's process tree; with a GPU see gpu_memory_bytes too."""
@@ -144,7 +160,21 @@ class Measurement(Launch):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Measurement(Loaded):
+    """A launch that was timed; its output was compared with the reference's in it, or in an earlier one."""
+
+    cells: tuple[Cell, ...] = field(metadata={LEAST: 1})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Check(Loaded):
+    """A launch whose output was compared with the reference's, and that was not timed: the times were known."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Failure(Launch):
+    """A launch that gave no answer, or a wrong one."""
+
     kind: FailureKind
     stage: str
     """`prepare`, `load`, `check`, or the label of the cell."""
@@ -152,7 +182,11 @@ class Failure(Launch):
     log_tail: str = ""
 
 
-Outcome = Measurement | Failure
+Outcome = Measurement | Check | Failure
+
+
+RECORDS: dict[str, type[Outcome]] = {"measurement": Measurement, "check": Check, "failure": Failure}
+"""What an outcome is called where it is stored."""
 
 
 def timing(arrivals: Sequence[Sequence[float]]) -> tuple[float, float | None]:
@@ -174,15 +208,14 @@ def timing(arrivals: Sequence[Sequence[float]]) -> tuple[float, float | None]:
 
 
 def to_json(outcome: Outcome) -> dict[str, Any]:
-    """The record of the export format: `record` is `measurement` or `failure`, the rest are the fields by name."""
-    if isinstance(outcome, Failure):
-        return {"record": "failure", **to_plain(outcome)}
+    """The record of the export format: `record` is one of RECORDS, the rest are the fields by name."""
     fields = to_plain(outcome)
-    # JSON knows no infinity: a divergence that is none counts as not measured, its verdict says the rest.
-    for name in ("kl", "max_diff"):
-        if not math.isfinite(fields["agreement"][name] or 0.0):
-            fields["agreement"][name] = None
-    return {"record": "measurement", **fields}
+    if isinstance(outcome, Loaded):
+        # JSON knows no infinity: an infinite divergence is written as none; the verdict, wrong, says the rest.
+        for name in ("kl", "max_diff"):
+            if not math.isfinite(fields["agreement"][name] or 0.0):
+                fields["agreement"][name] = None
+    return {"record": next(name for name, kind in RECORDS.items() if kind is type(outcome)), **fields}
 
 
 def from_json(record: Any) -> Outcome:
@@ -194,10 +227,7 @@ def from_json(record: Any) -> Outcome:
     if not isinstance(record, dict):
         raise ValueError(f"needs an object; found {record!r:.40}")
     fields = dict(record)
-    match fields.pop("record", None):
-        case "measurement":
-            return from_plain(Measurement, fields)
-        case "failure":
-            return from_plain(Failure, fields)
-        case kind:
-            raise ValueError(f"needs a record of measurement or failure; found {kind!r:.40}")
+    kind = fields.pop("record", None)
+    if not isinstance(kind, str) or kind not in RECORDS:
+        raise ValueError(f"needs a record of {', '.join(RECORDS)}; found {kind!r:.40}")
+    return from_plain(RECORDS[kind], fields)

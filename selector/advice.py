@@ -36,6 +36,9 @@ class Advice:
             yield f"{self.pick} was measured with other versions ({changed}). Measure again: {again}"
         elif self.source is Source.RULES and not self.demand.forced:
             yield f"{self.spec.name} was never measured on this host; this is the static order. Measure it: {again}"
+        if self.source in {Source.MEASURED, Source.STALE} and (origin := self.known.unchecked.get(self.pick)):
+            unchecked = f"its output is unchecked for {self.spec.name}"
+            yield f"{self.pick} was {origin}; {unchecked}. Check it: {again}"
 
     def notes(self, stale: Sequence[Stale]) -> Iterable[str]:
         """What is good to know beside the answer."""

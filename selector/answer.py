@@ -26,7 +26,7 @@ class Source(StrEnum):
 
 
 class SelectionWarning(UserWarning):
-    """An answer that is not what it could be: nothing was measured, or with other versions, or the output was wrong."""
+    """What an answer lacks: it was not measured, or with other versions, or its output is unchecked for this model."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

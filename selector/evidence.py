@@ -1,13 +1,18 @@
-"""Evidence: what the cache knows about a model on this device, sorted by how far it can be trusted here and now."""
+"""Evidence: what the cache knows of a model on this device, and how far it can be trusted here and now.
+
+Times go by the shape, verdicts by the config. A candidate's times come from the launches of every model of this shape.
+Whether its output is right, and whether it failed, only launches of this very config can say.
+"""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
+from typing import TypeVar
 
 from calibration.cache.cache import Cache
 from calibration.cost import fit, points
 from calibration.environments.versions import POLICY, differences
-from calibration.measurement import Failure, Identity, Measurement, Outcome
+from calibration.measurement import Agreement, Failure, Identity, Loaded, Measurement, Outcome, OutputVerdict
 from calibration.workload import Workload
 from selector.context import Memo
 from selector.ranking import Record, Timed
@@ -15,19 +20,29 @@ from selector.ranking import Record, Timed
 Environments = Mapping[str, Mapping[str, str]]
 """Backend name: its environment today."""
 
+OTHER_MODEL = "timed on another model of this shape"
+OTHER_VERSIONS = "timed on another model of this shape, and checked with other versions only"
+CONFIG_NOT_KEPT = "timed by an older autobackend, which did not keep the config it checked"
+ELSEWHERE = "measured on another model"
+
+Kind = TypeVar("Kind", bound=Outcome)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evidence:
-    """By candidate label, each candidate in one place only."""
+    """By candidate label; each candidate is in one of `measured`, `stale` and `failed` at most."""
 
     measured: Mapping[str, Record]
-    """Here, with today's environment and policy."""
+    """Times from this host with today's environment and policy."""
     stale: Mapping[str, Record]
-    """Here, with others."""
+    """Times from this host with another environment or policy."""
     failed: Mapping[str, Failure]
-    """The newest launch here failed; `outdated` says whether it ran with other versions than today's."""
+    """The newest launch of this config failed; `outdated` says whether it ran with other versions than today's."""
     outdated: frozenset[str]
     """Labels in `failed` that may not fail today."""
+    unchecked: Mapping[str, str]
+    """Labels in `measured` or `stale` whose output was never checked for this config with these versions, and where
+    their times are from: `timed on another model of this shape`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,23 +60,27 @@ _elsewhere = Memo(64)
 
 
 def evidence(cache: Cache, identity: Identity, environments: Environments) -> Evidence:
-    """Launches of this very model on this host.
+    """What the launches on this host say: those of the shape of the times, those of the config of right and failed.
 
     Raises:
         CacheError: the cache cannot be read.
     """
     # The token before the rows: what is written meanwhile makes the answer out of date, never the other way round.
     key = cache.token(), identity
-    return _evidence.answer(key, (cache, environments), lambda: weigh(_exactly(cache, identity), environments))
+    return _evidence.answer(
+        key, (cache, environments), lambda: weigh(_of_this_shape(cache, identity), identity.config, environments)
+    )
 
 
 def elsewhere(cache: Cache, identity: Identity, environments: Environments) -> tuple[Elsewhere, ...]:
-    """Launches that may be transferred, the nearest first: this model on other hosts, others here, others there.
+    """Launches that may be transferred, the nearest first: this shape on other hosts, others here, others there.
 
     The same architecture, quant format, device, dtype and device count. On a published table
     (argonne-lcf/LLM-Inference-Bench without the rows that are wrong there) a winner carried to another size of its
     architecture takes 1.003 times as long as the best where the size is within 1.3 times, at worst 1.23, and 1.038
     where it is 5 times and more, at worst 1.97; carried to another device count 1.023, at worst 5.3.
+
+    A candidate that failed there is left out. That it was right there counts for this very config alone.
 
     Raises:
         CacheError: the cache cannot be read.
@@ -70,64 +89,115 @@ def elsewhere(cache: Cache, identity: Identity, environments: Environments) -> t
     return _elsewhere.answer(key, (cache, environments), lambda: _others(cache, identity, environments))
 
 
-def _exactly(cache: Cache, identity: Identity) -> list[Outcome]:
-    found = cache.find(
-        architecture=identity.architecture,
-        quant=identity.quant,
-        device=identity.device,
-        fingerprint=identity.fingerprint,
-    )
-    return [outcome for outcome in found if outcome.identity == identity]
+def weigh(outcomes: Iterable[Outcome], config: str, environments: Environments) -> Evidence:
+    """Sort the launches of one shape by candidate and by whether their environment is today's.
 
+    A failure counts where it is of `config`: another model of the shape may run where this one fails, and the other way
+    round. So do verdicts. Launches from before configs were kept have an empty one: asked about a known config, their
+    times count and nothing else does, since nobody can say which of the shape's models they launched. A failure of
+    `config` takes the candidate out whatever times other models left.
 
-def _others(cache: Cache, identity: Identity, environments: Environments) -> tuple[Elsewhere, ...]:
-    groups: dict[Identity, list[Outcome]] = {}
-    for outcome in cache.find(architecture=identity.architecture, quant=identity.quant, device=identity.device):
-        its = outcome.identity
-        if its != identity and (its.dtype, its.device_count) == (identity.dtype, identity.device_count):
-            groups.setdefault(its, []).append(outcome)
-    found = []
-    for its, outcomes in groups.items():
-        known = weigh(outcomes, environments)
-        records = {**known.stale, **known.measured}
-        if records:
-            newest = max(outcomes, key=lambda o: o.started_at)
-            found.append(Elsewhere(identity=its, model=newest.model, records=records, newest=newest.started_at))
-    found.sort(
-        key=lambda e: (
-            e.identity.fingerprint != identity.fingerprint,
-            e.identity.host != identity.host,
-            -len(e.records),
-            -e.newest,
-        )
-    )
-    return tuple(found)
-
-
-def weigh(outcomes: Iterable[Outcome], environments: Environments) -> Evidence:
-    """Sort launches, the oldest first, by candidate and by whether their environment is today's."""
+    Args:
+        outcomes: the oldest first.
+        config: the model's Identity.config.
+    """
     by_label: dict[str, list[Outcome]] = {}
     for outcome in outcomes:
         by_label.setdefault(outcome.candidate.label, []).append(outcome)
     measured: dict[str, Record] = {}
     stale: dict[str, Record] = {}
     failed: dict[str, Failure] = {}
-    outdated = set()
-    for label, its in by_label.items():
-        today = environments.get(its[-1].candidate.backend, {})
-        current = [o for o in its if o.policy == POLICY and o.environment == today]
-        # Of the outdated ones those that ran with what the newest ran with: they compare with each other.
-        together = current or [o for o in its if (o.policy, o.environment) == (its[-1].policy, its[-1].environment)]
-        newest = together[-1]
-        if isinstance(newest, Failure):
-            failed[label] = newest
-            if not current:
+    outdated, unchecked = set(), dict[str, str]()
+    for label, launches in by_label.items():
+        today = environments.get(launches[-1].candidate.backend, {})
+        own = [o for o in launches if o.identity.config == config]
+        newest = _comparable(own, today)[-1:]
+        if newest and isinstance(newest[0], Failure):
+            failed[label] = newest[0]
+            if not _is_current(newest[0], today):
                 outdated.add(label)
             continue
-        changed = () if current else _changes(newest, today)
-        if record := _record(together, changed):
+        timed = _comparable([o for o in launches if isinstance(o, Measurement)], today)
+        if not timed:
+            continue
+        current = _is_current(timed[-1], today)
+        # Times of other versions are told with the verdict that went with them, or with today's.
+        checks = [o for o in own if isinstance(o, Loaded) and (_is_current(o, today) or _is_alike(o, timed[-1]))]
+        agreement = _verdict(checks) if checks else _unchecked(_origin(timed, own))
+        if record := _record(timed, agreement, () if current else _changes(timed[-1], today)):
             (measured if current else stale)[label] = record
-    return Evidence(measured=measured, stale=stale, failed=failed, outdated=frozenset(outdated))
+            if not checks:
+                unchecked[label] = agreement.detail
+    return Evidence(measured=measured, stale=stale, failed=failed, outdated=frozenset(outdated), unchecked=unchecked)
+
+
+def _of_this_shape(cache: Cache, identity: Identity) -> list[Outcome]:
+    outcomes = cache.find(
+        architecture=identity.architecture,
+        quant=identity.quant,
+        device=identity.device,
+        fingerprint=identity.fingerprint,
+    )
+    return [outcome for outcome in outcomes if outcome.identity.shape == identity.shape]
+
+
+def _others(cache: Cache, identity: Identity, environments: Environments) -> tuple[Elsewhere, ...]:
+    by_model: dict[Identity, list[Outcome]] = {}
+    for outcome in cache.find(architecture=identity.architecture, quant=identity.quant, device=identity.device):
+        model = outcome.identity
+        alike = (model.dtype, model.device_count) == (identity.dtype, identity.device_count)
+        if alike and model.shape != identity.shape:
+            by_model.setdefault(model, []).append(outcome)
+    elsewheres = []
+    for model, outcomes in by_model.items():
+        known = weigh(outcomes, model.config, environments)
+        records = {**known.stale, **known.measured}
+        if model.config != identity.config:
+            records = {label: replace(r, agreement=_unchecked(ELSEWHERE)) for label, r in records.items()}
+        if records:
+            newest = max(outcomes, key=lambda o: o.started_at)
+            elsewheres.append(Elsewhere(identity=model, model=newest.model, records=records, newest=newest.started_at))
+    elsewheres.sort(
+        key=lambda e: (
+            e.identity.fingerprint != identity.fingerprint,
+            e.identity.config != identity.config,
+            e.identity.host != identity.host,
+            -len(e.records),
+            -e.newest,
+        )
+    )
+    return tuple(elsewheres)
+
+
+def _comparable(outcomes: Sequence[Kind], today: Mapping[str, str]) -> list[Kind]:
+    """Those with today's environment and policy; where there are none, those with the ones that the newest has."""
+    current = [o for o in outcomes if _is_current(o, today)]
+    return current or [o for o in outcomes if _is_alike(o, outcomes[-1])]
+
+
+def _is_current(outcome: Outcome, today: Mapping[str, str]) -> bool:
+    return outcome.policy == POLICY and outcome.environment == today
+
+
+def _is_alike(one: Outcome, other: Outcome) -> bool:
+    return (one.policy, one.environment) == (other.policy, other.environment)
+
+
+def _verdict(checks: Sequence[Loaded]) -> Agreement:
+    """The newest that compared the output; a launch without a reference did not."""
+    compared = [o for o in checks if o.agreement.verdict is not OutputVerdict.UNCHECKED]
+    return (compared or checks)[-1].agreement
+
+
+def _unchecked(detail: str) -> Agreement:
+    return Agreement(verdict=OutputVerdict.UNCHECKED, detail=detail)
+
+
+def _origin(timed: Iterable[Outcome], own: Sequence[Outcome]) -> str:
+    """Where the times of a candidate that this config never checked are from."""
+    if own:
+        return OTHER_VERSIONS
+    return OTHER_MODEL if any(o.identity.config for o in timed) else CONFIG_NOT_KEPT
 
 
 def _changes(outcome: Outcome, today: Mapping[str, str]) -> tuple[str, ...]:
@@ -135,30 +205,34 @@ def _changes(outcome: Outcome, today: Mapping[str, str]) -> tuple[str, ...]:
     return (*differences(outcome.environment, today), *policy)
 
 
-def _record(outcomes: Sequence[Outcome], changed: tuple[str, ...]) -> Record | None:
+def _record(measurements: Sequence[Measurement], agreement: Agreement, differences_: tuple[str, ...]) -> Record | None:
     launches = []
     last = None
-    for outcome in outcomes:
-        if not isinstance(outcome, Measurement):
-            continue
+    for measurement in measurements:
         try:
-            cost = fit(points(outcome))
+            cost = fit(points(measurement))
         except ValueError:
             continue  # no cell with a time: an import may hold such a launch
-        last = outcome
+        last = measurement
         launches.append(
             Timed(
                 cost=cost,
-                cells=_shared(tuple(cell.workload for cell in outcome.cells)),
-                calibration_id=outcome.calibration_id,
-                round=outcome.round,
-                started_at=outcome.started_at,
-                memory_bytes=outcome.gpu_memory_bytes or outcome.peak_memory_bytes,
+                cells=_shared(tuple(cell.workload for cell in measurement.cells)),
+                calibration_id=measurement.calibration_id,
+                round=measurement.round,
+                started_at=measurement.started_at,
+                memory_bytes=measurement.gpu_memory_bytes or measurement.peak_memory_bytes,
             )
         )
     if last is None:
         return None
-    return Record(candidate=last.candidate, launches=tuple(launches), last=last, differences=changed)
+    return Record(
+        candidate=last.candidate,
+        launches=tuple(launches),
+        last=last,
+        agreement=agreement,
+        differences=differences_,
+    )
 
 
 @lru_cache(1024)

@@ -1,4 +1,4 @@
-"""What a launch of a model on a host is a launch of: the cache's key, and the versions that make times comparable."""
+"""What identifies a launch: the model and the host by which it is looked up, and the versions that it ran with."""
 
 from calibration.backend import Backend, Variant
 from calibration.environments.distributions import normalise, requirement_name
@@ -10,7 +10,7 @@ from selector.model.spec import ModelSpec
 
 
 def identity(spec: ModelSpec, host: HostSpec, *, device_count: int = 1) -> Identity:
-    """The key of `spec` on the device that runs models on `host`, on `device_count` of them at once."""
+    """What launches of `spec` on `device_count` devices of `host` are stored under."""
     return Identity(
         architecture=spec.architecture,
         quant=spec.quant.label,
@@ -19,11 +19,12 @@ def identity(spec: ModelSpec, host: HostSpec, *, device_count: int = 1) -> Ident
         dtype=spec.dtype,
         device_count=device_count,
         host=host.identifier,
+        config=spec.config_hash,
     )
 
 
 def environment_of(backend: Backend, host: HostSpec) -> dict[str, str]:
-    """The environment that a launch of `backend` on `host` has today; a row with another one is stale."""
+    """The versions that a launch of `backend` on `host` would run with today; a launch with others is stale."""
     installation = host.installations[backend.name]
     return comparable_versions(
         backend.facts.on(host.device.kind),
@@ -36,13 +37,13 @@ def environment_of(backend: Backend, host: HostSpec) -> dict[str, str]:
 
 
 def converter_of(backend: Backend, variant: Variant, host: HostSpec) -> str:
-    """`onnxruntime-genai 0.18.0, onnx 1.20.0`: all that converts a model for the variant."""
+    """`onnxruntime-genai 0.18.0, onnx 1.20.0`: the packages that convert a model for the variant."""
     installation = host.installations[backend.name]
     facts = backend.facts.on(host.device.kind)
     others = sorted({requirement_name(r) for r in (*facts.requires, *facts.prepare_requires, *variant.packages)})
     names = dict.fromkeys([normalise(facts.package), *others])
-    found = {name: installation.versions[name] for name in names if name in installation.versions}
+    versions = {name: installation.versions[name] for name in names if name in installation.versions}
     for pinned in facts.beside:
         name = requirement_name(pinned)
-        found[name] = beside(installation.python, name) or "absent"
-    return ", ".join(f"{name} {version}" for name, version in found.items())
+        versions[name] = beside(installation.python, name) or "absent"
+    return ", ".join(f"{name} {version}" for name, version in versions.items())

@@ -38,9 +38,11 @@ class Record:
     launches: tuple[Timed, ...]
     """The oldest first, at least one."""
     last: Measurement
-    """The newest, whole."""
+    """The newest of them, with its samples. It may be of another model of the shape: its own agreement says nothing."""
+    agreement: Agreement
+    """The verdict on the output of the model that was asked about."""
     differences: tuple[str, ...] = ()
-    """What is not as it was: `ctranslate2 4.8.4 -> 4.8.5`; empty where nothing changed."""
+    """What changed since they ran: `ctranslate2 4.8.4 -> 4.8.5`; empty where nothing did."""
 
 
 class Ratio(NamedTuple):
@@ -67,7 +69,7 @@ class Ranked:
     covered: bool
     """The workload lies inside the measured cells."""
     agreement: Agreement
-    """The verdict on the output, of the newest launch."""
+    """The verdict on the output of the model that was asked about; `unchecked` where another one was timed."""
     prepare_s: float | None
     """Seconds that its conversion took; None where nothing is converted. Never counted."""
     artifact_bytes: int | None
@@ -158,7 +160,7 @@ def _ranked(record: Record, workload: Workload, hull: dict[int, bool]) -> Ranked
         n=len(chosen),
         memory_bytes=int(median([launch.memory_bytes for launch in chosen])),
         covered=bool(covering),
-        agreement=record.last.agreement,
+        agreement=record.agreement,
         prepare_s=record.last.prepare_s,
         artifact_bytes=record.last.artifact_bytes,
         launches=tuple(chosen),

@@ -41,7 +41,8 @@ def select(
         model: a folder, a hub id or `shape:NAME`.
         demand: what is wanted; or, more briefly, `options`: see DemandOptions.
         cache: an open cache, a path or a SQLAlchemy URL.
-        strict: an answer that nothing measured supports is an error.
+        strict: an answer that nothing measured supports is an error. Times of another model of the same shape support
+            one; that the output was never checked for this model is a warning.
 
     Raises:
         ModelError, UsageError, CacheError: the model, an argument or the cache cannot be used.
@@ -136,7 +137,7 @@ def _near(verdict: Verdict, known: Evidence, max_kl: float) -> Verdict:
     if not verdict.legal or verdict.left_out or not find(candidate.backend).variant(candidate.variant).lossy:
         return verdict
     record = known.measured.get(label) or known.stale.get(label)
-    kl = record.last.agreement.kl if record else None
+    kl = record.agreement.kl if record else None
     if kl is None:
         return replace(verdict, left_out=f"lossy, and its divergence is not known (--max-kl {max_kl:g})")
     return verdict if kl <= max_kl else replace(verdict, left_out=f"diverges by {kl:.2g} nats (--max-kl {max_kl:g})")

@@ -46,14 +46,14 @@ class Imported:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Check:
-    """What `Cache.check` found."""
+class Health:
+    """What `Cache.check` says of a cache."""
 
     rows: int
     unreadable: dict[str, str]
-    """run_id: why its row cannot be read; it counts as a miss."""
+    """run_id: why its row cannot be read. Lookups leave such a row out."""
     damage: tuple[str, ...]
-    """Sentences of the database's own integrity check; none when it is well."""
+    """Sentences of the database's own integrity check; empty when it is well."""
 
     @property
     def healthy(self) -> bool:
@@ -179,7 +179,7 @@ class Cache:
         """Take in an export, in one transaction: a union by run_id. Bad lines are left out, and said why.
 
         Raises:
-            CacheError: it is no export, or as `add` does; nothing was taken in.
+            CacheError: it is not a cache export, or as `add` does; nothing was taken in.
         """
         bad: list[exchange.BadLine] = []
         read = 0
@@ -198,8 +198,8 @@ class Cache:
         added = self._write(work, again=False)
         return Imported(added=added, duplicates=read - added, bad=tuple(bad))
 
-    def check(self) -> Check:
-        """Read everything: the database's own integrity check, and every row. Raises CacheError: it cannot be read."""
+    def check(self) -> Health:
+        """Run the database's own integrity check and read every row. Raises CacheError: it cannot be read."""
         damage = [str(row[0]) for row in self._file.lookup("PRAGMA integrity_check", {})] if self._file else []
         count, unreadable = 0, {}
         for count, row in enumerate(self._scan(None, {}), start=1):  # noqa: B007 - the last one is the number of rows
@@ -207,7 +207,7 @@ class Cache:
                 rows.outcome(row)
             except _MALFORMED as error:
                 unreadable[str(row[0])] = str(error)
-        return Check(rows=count, unreadable=unreadable, damage=tuple(d for d in damage if d != "ok"))
+        return Health(rows=count, unreadable=unreadable, damage=tuple(d for d in damage if d != "ok"))
 
     def token(self) -> Hashable:
         """Changes with every commit of any process; costs two stats. Of a server's database: never the same twice."""

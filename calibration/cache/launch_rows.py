@@ -10,9 +10,11 @@ from calibration.measurement import (
     Agreement,
     Candidate,
     Cell,
+    Check,
     Failure,
     FailureKind,
     Identity,
+    Loaded,
     Measurement,
     Outcome,
     OutputVerdict,
@@ -22,7 +24,7 @@ from calibration.workload import Workload
 
 COLUMNS = (
     *("run_id", "calibration_id", "round", "backend", "variant"),
-    *("architecture", "quant", "device", "fingerprint", "dtype", "device_count", "host"),
+    *("architecture", "quant", "device", "fingerprint", "dtype", "device_count", "host", "config"),
     *("model", "environment", "policy", "started_at", "record"),
     *("load_s", "prepare_s", "artifact_bytes", "peak_memory_bytes", "gpu_memory_bytes", "agreement", "cells"),
     *("kind", "stage", "message", "log_tail"),
@@ -35,7 +37,8 @@ _json = json.JSONEncoder(separators=(",", ":"), sort_keys=True, allow_nan=False)
 def row(outcome: Outcome) -> dict[str, Any]:
     """Column values of a launch; JSON texts for environment, agreement and cells.
 
-    Cells are `[["pp64:tg32:b1", [[ttft_s, tpot_s, foreign_cores, dirty], ...]], ...]`: all raw samples, in little room.
+    Cells are `[["pp64:tg32:b1", [[ttft_s, tpot_s, foreign_cores, dirty], ...]], ...]`, with all raw samples: a tenth of
+    the room that names for every figure would take.
 
     Raises:
         ValueError: a sample is no finite number.
@@ -54,31 +57,21 @@ def row(outcome: Outcome) -> dict[str, Any]:
         "dtype": identity.dtype,
         "device_count": identity.device_count,
         "host": _text(identity.host),
+        "config": identity.config,
         "model": _text(outcome.model),
         "environment": _json(outcome.environment),
         "policy": outcome.policy,
         "started_at": float(outcome.started_at),
     }
     match outcome:
-        case Measurement(agreement=agreement):
+        case Measurement():
             cells = [
                 [c.workload.label, [[s.ttft_s, s.tpot_s, s.foreign_cores, s.dirty] for s in c.samples]]
                 for c in outcome.cells
             ]
-            # JSON knows no infinity: a divergence that is none counts as not measured, its verdict says the rest.
-            kl = agreement.kl if isfinite(agreement.kl or 0.0) else None
-            max_diff = agreement.max_diff if isfinite(agreement.max_diff or 0.0) else None
-            judged = [str(agreement.verdict), kl, agreement.top1, agreement.detail, max_diff]
-            values |= {
-                "record": "measurement",
-                "load_s": float(outcome.load_s),
-                "prepare_s": outcome.prepare_s,
-                "artifact_bytes": outcome.artifact_bytes,
-                "peak_memory_bytes": outcome.peak_memory_bytes,
-                "gpu_memory_bytes": outcome.gpu_memory_bytes,
-                "agreement": _json(judged),
-                "cells": _json(cells),
-            }
+            values |= {"record": "measurement", **_loaded(outcome), "cells": _json(cells)}
+        case Check():
+            values |= {"record": "check", **_loaded(outcome)}
         case Failure():
             values |= {
                 "record": "failure",
@@ -97,55 +90,60 @@ def outcome(row: Sequence[Any]) -> Outcome:
         ValueError, TypeError, KeyError: the row is malformed; readers treat it as a miss.
     """
     # Unpacked by position and shared parts kept: a selection reads dozens of rows in a fraction of a millisecond.
-    (run_id, calibration_id, round_, backend, variant, *key, model, environment, policy, started_at, record) = row[:17]
-    load_s, prepare_s, artifact_bytes, peak_memory, gpu_memory, agreement, cells, kind, stage, message, log = row[17:]
-    identity = _identity(*key)
+    (run_id, calibration_id, round_, backend, variant, *key, model, environment, policy, started_at, record) = row[:18]
+    load_s, prepare_s, artifact_bytes, peak_memory, gpu_memory, agreement, cells, kind, stage, message, log = row[18:]
     if type(started_at) is not float or type(round_) is not int:
         raise TypeError(f"run {run_id}: needs a start time and a round; found {started_at!r}, {round_!r}")
+    head: dict[str, Any] = {
+        "run_id": run_id,
+        "calibration_id": calibration_id,
+        "round": round_,
+        "candidate": _candidate(backend, variant),
+        "identity": _identity(*key),
+        "model": model,
+        "environment": dict(_environment(environment)),
+        "policy": policy,
+        "started_at": started_at,
+    }
     if record == "failure":
-        return Failure(
-            run_id=run_id,
-            calibration_id=calibration_id,
-            round=round_,
-            candidate=_candidate(backend, variant),
-            identity=identity,
-            model=model,
-            environment=dict(_environment(environment)),
-            policy=policy,
-            started_at=started_at,
-            kind=FailureKind(kind),
-            stage=stage,
-            message=message,
-            log_tail=log,
-        )
-    if record != "measurement":
-        raise ValueError(f"run {run_id}: a record is a measurement or a failure; found {record!r}")
+        return Failure(**head, kind=FailureKind(kind), stage=stage, message=message, log_tail=log)
+    if record not in {"measurement", "check"}:
+        raise ValueError(f"run {run_id}: a record is a measurement, a check or a failure; found {record!r}")
     if type(load_s) is not float or type(peak_memory) is not int:
         raise TypeError(f"run {run_id}: needs a load time and a peak memory; found {load_s!r}, {peak_memory!r}")
-    return Measurement(
-        run_id=run_id,
-        calibration_id=calibration_id,
-        round=round_,
-        candidate=_candidate(backend, variant),
-        identity=identity,
-        model=model,
-        environment=dict(_environment(environment)),
-        policy=policy,
-        started_at=started_at,
-        cells=tuple([_cell(label, samples) for label, samples in json.loads(cells)]),
-        load_s=load_s,
-        peak_memory_bytes=peak_memory,
-        agreement=_agreement(agreement),
-        prepare_s=prepare_s,
-        artifact_bytes=artifact_bytes,
-        gpu_memory_bytes=gpu_memory,
-    )
+    loaded: dict[str, Any] = head | {
+        "load_s": load_s,
+        "peak_memory_bytes": peak_memory,
+        "agreement": _agreement(agreement),
+        "prepare_s": prepare_s,
+        "artifact_bytes": artifact_bytes,
+        "gpu_memory_bytes": gpu_memory,
+    }
+    if record == "check":
+        return Check(**loaded)
+    return Measurement(**loaded, cells=tuple([_cell(label, samples) for label, samples in json.loads(cells)]))
+
+
+def _loaded(outcome: Loaded) -> dict[str, Any]:
+    """The columns that a measurement and a check share."""
+    agreement = outcome.agreement
+    # JSON knows no infinity: an infinite divergence is stored as none; the verdict, wrong, says the rest.
+    kl = agreement.kl if isfinite(agreement.kl or 0.0) else None
+    max_diff = agreement.max_diff if isfinite(agreement.max_diff or 0.0) else None
+    return {
+        "load_s": float(outcome.load_s),
+        "prepare_s": outcome.prepare_s,
+        "artifact_bytes": outcome.artifact_bytes,
+        "peak_memory_bytes": outcome.peak_memory_bytes,
+        "gpu_memory_bytes": outcome.gpu_memory_bytes,
+        "agreement": _json([str(agreement.verdict), kl, agreement.top1, agreement.detail, max_diff]),
+    }
 
 
 def _cell(label: str, samples: list[list[Any]]) -> Cell:
     read = []
     for ttft, tpot, foreign, dirty in samples:
-        # JSON made these floats, unless someone else wrote them.
+        # `row` writes floats; another program may have written the file.
         if type(ttft) is not float or (type(tpot) is not float and tpot is not None) or type(dirty) is not bool:
             raise TypeError(f"a sample of {label} is no time: {ttft!r}, {tpot!r}")
         read.append(Sample(ttft_s=ttft, tpot_s=tpot, foreign_cores=foreign, dirty=dirty))
@@ -166,7 +164,7 @@ def _candidate(backend: str, variant: str) -> Candidate:
 
 @lru_cache(1024)
 def _identity(*key: Any) -> Identity:
-    architecture, quant, device, fingerprint, dtype, device_count, host = key
+    architecture, quant, device, fingerprint, dtype, device_count, host, config = key
     return Identity(
         architecture=architecture,
         quant=quant,
@@ -175,20 +173,21 @@ def _identity(*key: Any) -> Identity:
         dtype=dtype,
         device_count=int(device_count),
         host=host,
+        config=config,
     )
 
 
 @lru_cache(1024)
 def _environment(text: str) -> Mapping[str, str]:
-    found = json.loads(text)
-    if type(found) is not dict:
-        raise TypeError(f"an environment is an object; found {text!r:.40}")
-    return {str(name): str(version) for name, version in found.items()}
+    environment = json.loads(text)
+    if type(environment) is not dict:
+        raise TypeError(f"needs an object as environment; found {text!r:.40}")
+    return {str(name): str(version) for name, version in environment.items()}
 
 
 @lru_cache(1024)
 def _agreement(text: str) -> Agreement:
-    # Rows of the first check lack the largest difference.
+    # Rows from before the largest difference was kept have four entries.
     verdict, kl, top1, detail, *max_diff = json.loads(text)
     return Agreement(
         verdict=OutputVerdict(verdict), kl=kl, top1=top1, detail=detail, max_diff=max_diff[0] if max_diff else None
@@ -196,5 +195,5 @@ def _agreement(text: str) -> Agreement:
 
 
 def _text(text: str) -> str:
-    """What every database stores: an engine's log may hold stray bytes (as lone surrogates) and NULs."""
+    """A text that every database can store: stray bytes of an engine's log (lone surrogates) and NULs are replaced."""
     return text.encode("utf-8", "replace").decode().replace("\0", "\ufffd")

@@ -14,7 +14,7 @@ from calibration.errors import CacheError
 
 Row = tuple[Any, ...]
 
-VERSION = "0001"
+VERSION = "0002"
 """The newest migration; a test compares it with the folder. Digits, so that a newer cache is told from an older one."""
 
 VERSION_TABLE = "autobackend_version"

@@ -18,7 +18,7 @@ from calibration.conversion.store import ArtifactStore
 from calibration.environments.versions import POLICY
 from calibration.launch import launcher as launch
 from calibration.launch.launcher import Launcher
-from calibration.measurement import Failure, Measurement, Outcome
+from calibration.measurement import Check, Failure, Measurement, Outcome
 from calibration.race import decisions as race
 from calibration.race import history as standing
 from calibration.supervision.launch_spec import LaunchSpec, Limits, Skipped, Subject
@@ -205,7 +205,7 @@ def _resumable(
         device=identity.device,
         fingerprint=identity.fingerprint,
     )
-    mine = sorted((o for o in found if o.identity == identity), key=lambda o: o.started_at)
+    mine = sorted((o for o in found if o.identity == identity and not isinstance(o, Check)), key=lambda o: o.started_at)
     holds = [
         o
         for o in mine

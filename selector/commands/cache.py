@@ -7,7 +7,7 @@ from typing import Any, TextIO
 import click
 
 from calibration import errors
-from calibration.measurement import Failure, Measurement, Outcome, to_json
+from calibration.measurement import Check, Failure, Measurement, Outcome, to_json
 from selector.commands._options import cache_option, examples, json_option, model_argument
 from selector.commands._terminal import open_cache, show, show_json, warn
 from selector.screens.text import age, columns, decode, output, plural, prefill, rate, shown_cell, size
@@ -42,18 +42,18 @@ def list_(cache: str | None, as_json: bool) -> None:
     with open_cache(cache) as opened:
         for outcome in opened.all():
             its = outcome.identity
-            key = (outcome.model, its.architecture, its.quant, its.device, its.host, its.fingerprint)
+            key = (outcome.model, its.architecture, its.quant, its.device, its.host, its.fingerprint, its.config)
             groups.setdefault(key, []).append(outcome)
         location = opened.location
     if as_json:
-        names = ("model", "architecture", "quant", "device", "host", "fingerprint")
+        names = ("model", "architecture", "quant", "device", "host", "fingerprint", "config")
         show_json([{**dict(zip(names, key, strict=True)), **_counts(found)} for key, found in groups.items()])
         return
     if not groups:
         click.echo(f"nothing was measured yet; the cache is {location}", err=True)
         return
     rows = [("model", "architecture", "quant", "device", "host", "launches", "failed", "newest")]
-    for (model, architecture, quant, device, host, _), found in groups.items():
+    for (model, architecture, quant, device, host, *_), found in groups.items():
         told = _counts(found)
         when = age(told["newest"])
         rows.append((model, architecture, quant, device, host, str(told["launches"]), str(told["failures"]), when))
@@ -174,6 +174,8 @@ def _versions(outcome: Outcome) -> str:
 
 
 def _told(outcome: Outcome) -> str:
+    if isinstance(outcome, Check):
+        return f"checked, not timed: {size(outcome.peak_memory_bytes)}, {output(outcome.agreement)}"
     if not isinstance(outcome, Measurement):
         return f"{outcome.kind} in {outcome.stage}: {outcome.message.strip().partition(chr(10))[0]}"
     cell = shown_cell(c.workload for c in outcome.cells)

@@ -17,7 +17,8 @@ from selector.publish.public_names import places_of, public_names, without_place
 from selector.screens.text import plural, size
 
 FORMAT = "autobackend-results"
-VERSION = 1
+VERSION = 2
+"""2: launches with the hash of their config, and checks; older programs refuse such records. 1 is still read."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,7 +59,7 @@ def read(path: Path) -> HostResults:
     """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-        if (content["format"], content["version"]) != (FORMAT, VERSION):
+        if content["format"] != FORMAT or content["version"] not in {1, VERSION}:
             raise CacheError(
                 f"{path} is {content['format']} version {content['version']}; "
                 f"this autobackend reads {FORMAT} {VERSION}",
@@ -98,7 +99,7 @@ def content_of(host: HostSpec, outcomes: Sequence[Outcome], now: float) -> dict[
             explanation = explain(model, host=host)
         except AutobackendError:
             continue  # the model's folder is gone: its measurements stand, what the rules would say is not known
-        if identity(explanation.spec, host, device_count=measured.device_count) == measured:
+        if identity(explanation.spec, host, device_count=measured.device_count).shape == measured.shape:
             verdicts.append({"model": names[model], "verdicts": explanation.to_json()["verdicts"]})
     return {
         "format": FORMAT,

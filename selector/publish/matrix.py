@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
-from calibration.measurement import Cell, Identity, Measurement, Outcome
+from calibration.measurement import Cell, Failure, Identity, Measurement, Outcome
 from calibration.workload import STANDARD, Workload
 from selector.evidence import weigh
 from selector.publish.figures import Figure, View, figures_of
@@ -32,7 +32,7 @@ class Square:
     """Why it is refused, left out, or what it said when it failed."""
     differences: tuple[str, ...] = ()
     """What changed since it was measured; it is stale where something did."""
-    last: Outcome | None = None
+    last: Measurement | Failure | None = None
     """Its newest launch."""
     launches: int = 0
     lossy: bool = False
@@ -127,12 +127,23 @@ def matrix(hosts: Sequence[HostResults], order: Sequence[str] = ()) -> Matrix:
 
 
 def _models(host: HostResults) -> dict[tuple[Identity, str], list[Outcome]]:
-    """The outcomes of each model, under its newest name; the models sorted by name."""
-    groups: dict[Identity, list[Outcome]] = {}
+    """The outcomes of each model's shape, under the model's newest name; the models sorted by name.
+
+    Models of one shape share their times, so each has the launches of all of them; `weigh` sorts whose verdicts count.
+    """
+    by_shape: dict[tuple[str | int, ...], list[Outcome]] = {}
+    names: dict[Identity, str] = {}
     for outcome in sorted(host.outcomes, key=lambda o: o.started_at):
-        groups.setdefault(outcome.identity, []).append(outcome)
-    named = {(identity, outcomes[-1].model): outcomes for identity, outcomes in groups.items()}
-    return dict(sorted(named.items(), key=lambda item: (item[0][1], item[0][0].fingerprint)))
+        by_shape.setdefault(outcome.identity.shape, []).append(outcome)
+        names[outcome.identity] = outcome.model
+    # Launches from before configs were kept have no row of their own once their model was launched again.
+    known = {(identity.shape, name) for identity, name in names.items() if identity.config}
+    models = {
+        (identity, name): by_shape[identity.shape]
+        for identity, name in names.items()
+        if identity.config or (identity.shape, name) not in known
+    }
+    return dict(sorted(models.items(), key=lambda item: (item[0][1], item[0][0].fingerprint, item[0][0].config)))
 
 
 def _labels(host: HostResults, models: Mapping[tuple[Identity, str], Sequence[Outcome]]) -> Iterable[str]:
@@ -150,12 +161,17 @@ def _without_idle(rows: Sequence[Row], labels: Sequence[str]) -> tuple[list[Row]
 
 
 def _row(host: HostResults, model: str, identity: Identity, outcomes: Sequence[Outcome], labels: Sequence[str]) -> Row:
-    known = weigh(outcomes, host.environments)
+    known = weigh(outcomes, identity.config, host.environments)
     verdicts = {judged.label: judged for judged in host.verdicts.get(model, ())}
+    # The newest launch may be of another model of this shape: what it says of the output is that model's.
+    lasts = {
+        label: replace(record.last, agreement=record.agreement)
+        for label, record in (*known.measured.items(), *known.stale.items())
+    }
     may_win = [
         label
-        for label, record in known.measured.items()
-        if not is_lossy(record.last) and not (label in verdicts and _barred(verdicts[label]))
+        for label in known.measured
+        if not is_lossy(lasts[label]) and not (label in verdicts and _barred(verdicts[label]))
     ]
     launches = {label: [o for o in outcomes if o.candidate.label == label] for label in labels}
     figures = figures_of(
@@ -174,18 +190,17 @@ def _row(host: HostResults, model: str, identity: Identity, outcomes: Sequence[O
                 label=label,
                 state=State.MEASURED,
                 differences=record.differences,
-                last=record.last,
+                last=lasts[label],
                 launches=len(record.launches),
-                lossy=is_lossy(record.last),
+                lossy=is_lossy(lasts[label]),
                 may_win=label in may_win,
                 figures=figures.get(label, {}),
                 batching=host.batching.get(label, ""),
             )
         elif failure is not None:
             message = f"{failure.kind} in {failure.stage}: {failure.message}"
-            square = Square(
-                label=label, state=State.FAILED, reasons=(message,), last=failure, launches=len(launches[label])
-            )
+            own = [o for o in launches[label] if o.identity.config == identity.config]
+            square = Square(label=label, state=State.FAILED, reasons=(message,), last=failure, launches=len(own))
         elif judged is not None and judged.reasons:
             square = Square(label=label, state=State.REFUSED, reasons=judged.reasons)
         elif judged is not None and judged.left_out:

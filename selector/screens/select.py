@@ -20,13 +20,13 @@ def why(selection: Selection, *, now: float | None = None, across: int | None = 
         lines.append("  outside the measured cells: extrapolated")
     if selection.tie:
         lines.append(f"  as {selection.objective.good} as {listing(selection.tie)}: chosen by {_broken(selection)}")
-    lossy = any(ranked.agreement.verdict is OutputVerdict.LOSSY for ranked in selection.ranking)
+    judged = any(ranked.agreement.verdict is not OutputVerdict.RIGHT for ranked in selection.ranking)
     made = any(ranked.prepare_s is not None for ranked in selection.ranking)
     partly = len({ranked.covered for ranked in selection.ranking}) > 1
     rows = [
         (
             *_times(ranked, selection.objective),
-            *((output(ranked.agreement),) if lossy else ()),
+            *((output(ranked.agreement),) if judged else ()),
             *((_converted(ranked),) if made else ()),
             *(("" if ranked.covered else "extrapolated",) if partly else ()),
         )

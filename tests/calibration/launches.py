@@ -1,13 +1,14 @@
 """Launches as a calibration would leave them, numbered: equal numbers are equal launches."""
 
 import random
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import Any
 
 from calibration.measurement import (
     Agreement,
     Candidate,
     Cell,
+    Check,
     Failure,
     FailureKind,
     Identity,
@@ -25,6 +26,7 @@ IDENTITY = Identity(
     dtype="bfloat16",
     device_count=1,
     host="a1b2c3",
+    config="89abcdef01234567",
 )
 KEY = {"architecture": IDENTITY.architecture, "quant": IDENTITY.quant, "device": IDENTITY.device}
 
@@ -52,6 +54,11 @@ def measured(number: int, **changes: Any) -> Measurement:
         artifact_bytes=10**10,
     )
     return replace(launch, **changes)
+
+
+def checked(number: int, **changes: Any) -> Check:
+    launch = measured(number)
+    return replace(Check(**{f.name: getattr(launch, f.name) for f in fields(Check)}), **changes)
 
 
 def failed(number: int, **changes: Any) -> Failure:

@@ -1,7 +1,7 @@
 """Launches as a calibration leaves them, with times that are told in one number."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from itertools import count
 from pathlib import Path
 from types import MappingProxyType
@@ -11,6 +11,7 @@ from calibration.measurement import (
     Agreement,
     Candidate,
     Cell,
+    Check,
     Failure,
     FailureKind,
     Identity,
@@ -109,6 +110,23 @@ def measurement(
     )
 
 
+def check(
+    candidate: str,
+    identity: Identity,
+    host: HostSpec,
+    *,
+    agreement: Agreement = RIGHT,
+    environment: Mapping[str, str] | None = None,
+    model: str = "shape:smollm2-135m",
+    at: float = DAY,
+) -> Check:
+    """A launch that compared the output and timed nothing."""
+    launch = measurement(
+        candidate, identity, host, agreement=agreement, environment=environment, model=model, at=at, calibration="c2"
+    )
+    return Check(**{f.name: getattr(launch, f.name) for f in fields(Check)})
+
+
 def failure(
     candidate: str,
     identity: Identity,
@@ -160,4 +178,4 @@ def model_and_host(name: str = "shape:smollm2-135m") -> tuple[ModelSpec, HostSpe
 
 def other_size(key: Identity, fingerprint: str = "0" * 12) -> Identity:
     """The key of another model of the same architecture."""
-    return replace(key, fingerprint=fingerprint)
+    return replace(key, fingerprint=fingerprint, config="f" * 16)

@@ -274,7 +274,7 @@ def test_cache_commands(path: Path, tmp_path: Path, host: HostSpec) -> None:
     assert len(json.loads(run("cache", "show", MODEL, *given, "--json").stdout)) == 7
 
     exported = run("cache", "export", *given)
-    assert exported.stdout.splitlines()[0] == '{"format": "autobackend-cache", "version": 1}'
+    assert exported.stdout.splitlines()[0] == '{"format": "autobackend-cache", "version": 2}'
     assert exported.stderr == "exported 7 launches\n"
     file = tmp_path / "rows.jsonl"
     assert run("cache", "export", "--out", file, *given).stdout == ""
@@ -291,7 +291,7 @@ def test_cache_commands(path: Path, tmp_path: Path, host: HostSpec) -> None:
 
 def test_an_import_says_what_it_left_out(tmp_path: Path) -> None:
     file = tmp_path / "rows.jsonl"
-    file.write_text('{"format": "autobackend-cache", "version": 1}\n{"record": "measurement"}\nnothing\n')
+    file.write_text('{"format": "autobackend-cache", "version": 2}\n{"record": "measurement"}\nnothing\n')
     found = run("cache", "import", file, "--cache", tmp_path / "cache.db")
     assert (found.exit_code, found.stdout) == (0, f"{file}: 0 launches added, 0 known already\n")
     assert [line.split(": ")[1] for line in found.stderr.splitlines()] == [
@@ -368,7 +368,7 @@ def test_the_program_in_a_process_of_its_own(path: Path) -> None:
 def test_an_interrupt_is_exit_code_130(tmp_path: Path) -> None:
     """Ctrl-C while the command waits for its input; what it did before stands."""
     file = tmp_path / "rows.jsonl"
-    file.write_text('{"format": "autobackend-cache", "version": 1}\n')
+    file.write_text('{"format": "autobackend-cache", "version": 2}\n')
     # A shell lets its background jobs ignore Ctrl-C, and their children after them: this test may be such a child.
     code = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
     code += "from selector.cli import main; main(prog_name='autobackend')"

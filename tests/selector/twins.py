@@ -11,13 +11,13 @@ _SHAPE: dict[str, Any] = {
     "num_attention_heads": 4,
     "num_key_value_heads": 2,
     "vocab_size": 512,
-    "max_position_embeddings": 256,
+    "max_position_embeddings": 2048,
     "torch_dtype": "float32",
 }
 
 GEMMA2 = {**_SHAPE, "architectures": ["Gemma2ForCausalLM"], "model_type": "gemma2", "head_dim": 16}
 STABLELM = {**_SHAPE, "architectures": ["StableLmForCausalLM"], "model_type": "stablelm"}
-PHI3 = {**_SHAPE, "architectures": ["Phi3ForCausalLM"], "model_type": "phi3", "original_max_position_embeddings": 128}
+PHI3 = {**_SHAPE, "architectures": ["Phi3ForCausalLM"], "model_type": "phi3", "original_max_position_embeddings": 1024}
 LLAMA = {**_SHAPE, "architectures": ["LlamaForCausalLM"], "model_type": "llama"}
 
 TWINS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {

@@ -11,9 +11,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from launches import IDENTITY, KEY, failed, measured
+from launches import IDENTITY, KEY, checked, failed, measured
 
-from calibration.cache.cache import Cache, Check
+from calibration.cache.cache import Cache, Health
 from calibration.cache.sqlite_file import on_network
 from calibration.errors import UsageError
 from calibration.measurement import Agreement, Outcome, OutputVerdict, from_json, to_json
@@ -38,18 +38,22 @@ def test_what_goes_in_comes_out(cache: Cache) -> None:
         measured(2, prepare_s=None, artifact_bytes=None, gpu_memory_bytes=1 << 40),
         measured(3, agreement=Agreement(verdict=OutputVerdict.UNCHECKED, detail="no reference")),
         failed(4),
+        checked(5),
+        measured(6, identity=replace(IDENTITY, config="")),
     ]
-    assert cache.add(*outcomes) == 4
+    assert cache.add(*outcomes) == 6
     assert cache.find(**KEY) == outcomes
     assert list(cache.all()) == outcomes
 
 
 def test_what_json_and_a_database_cannot_hold_is_replaced(cache: Cache, tmp_path: Path) -> None:
     infinite = Agreement(verdict=OutputVerdict.WRONG, kl=float("inf"), top1=0.0, detail="never the same token")
-    cache.add(measured(1, agreement=infinite), failed(2, log_tail="a\udcffb\0c"))
-    expected = [measured(1, agreement=replace(infinite, kl=None)), failed(2, log_tail="a?b\ufffdc")]
+    cache.add(measured(1, agreement=infinite), failed(2, log_tail="a\udcffb\0c"), checked(3, agreement=infinite))
+    none = replace(infinite, kl=None)
+    expected = [measured(1, agreement=none), failed(2, log_tail="a?b\ufffdc"), checked(3, agreement=none)]
     assert list(cache.all()) == expected
     assert from_json(to_json(measured(1, agreement=infinite))) == expected[0]
+    assert from_json(to_json(checked(3, agreement=infinite))) == expected[2]
 
 
 def test_a_sample_that_is_no_number_is_refused_and_nothing_stored(cache: Cache) -> None:
@@ -148,7 +152,7 @@ def test_a_database_named_by_a_url_is_reached_through_sqlalchemy() -> None:
         cache.add(measured(1), failed(2))
         assert cache.find(**KEY) == list(cache.all()) == [measured(1), failed(2)]
         assert cache.delete([failed(2).run_id]) == 1
-        assert cache.check() == Check(rows=1, unreadable={}, damage=())
+        assert cache.check() == Health(rows=1, unreadable={}, damage=())
         assert cache.token() != cache.token()
 
 

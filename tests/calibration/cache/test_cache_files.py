@@ -17,7 +17,7 @@ from launches import KEY, failed, measured
 from sqlalchemy import Engine, event
 
 import calibration.cache.migrations
-from calibration.cache.cache import Cache, Check
+from calibration.cache.cache import Cache, Health
 from calibration.cache.sqlite_file import VERSION
 from calibration.errors import CacheError
 
@@ -250,7 +250,7 @@ def test_a_full_disk_loses_nothing(cache: Cache, path: Path) -> None:
     assert caught.value.message == f"the cache {path} cannot be written: the disk is full"
     assert list(cache.all()) == [measured(1)]
     assert cache.add(measured(2)) == 1
-    assert cache.check() == Check(rows=2, unreadable={}, damage=())
+    assert cache.check() == Health(rows=2, unreadable={}, damage=())
 
 
 def test_a_quota_met_in_the_middle_of_a_write_loses_nothing(cache: Cache, path: Path) -> None:
@@ -264,4 +264,4 @@ def test_a_quota_met_in_the_middle_of_a_write_loses_nothing(cache: Cache, path: 
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert cache.add(measured(2)) == 1
-    assert cache.check() == Check(rows=2, unreadable={}, damage=())
+    assert cache.check() == Health(rows=2, unreadable={}, damage=())

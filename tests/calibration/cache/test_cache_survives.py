@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from launches import measured
 
-from calibration.cache.cache import Cache, Check
+from calibration.cache.cache import Cache, Health
 from calibration.cache.sqlite_file import SQLiteFile
 
 HERE = Path(__file__).parent
@@ -34,7 +34,7 @@ def test_four_processes_write_a_thousand_rows_each_into_a_cache_that_none_of_the
     assert [len(lines) for lines in said] == [1001] * 4
     with Cache.open(path) as cache:
         assert list(cache.all()) == [measured(n) for n in range(4000)]
-        assert cache.check() == Check(rows=4000, unreadable={}, damage=())
+        assert cache.check() == Health(rows=4000, unreadable={}, damage=())
 
 
 @pytest.mark.slow
@@ -117,4 +117,4 @@ def test_a_forked_child_reads_and_writes_on_connections_of_its_own(tmp_path: Pat
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 2
         assert list(cache.all()) == [measured(1), measured(2)]
         cache.add(measured(3))
-        assert cache.check() == Check(rows=3, unreadable={}, damage=())
+        assert cache.check() == Health(rows=3, unreadable={}, damage=())

@@ -2,19 +2,20 @@
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import pytest
-from launches import failed, measured
+from launches import IDENTITY, checked, failed, measured
 
 from calibration.cache.cache import Cache, Imported
 from calibration.cache.exchange import BadLine
 from calibration.errors import CacheError
 from calibration.measurement import Outcome, to_json
 
-HEADER = '{"format": "autobackend-cache", "version": 1}\n'
+HEADER = '{"format": "autobackend-cache", "version": 2}\n'
 
 
 @pytest.fixture
@@ -28,18 +29,28 @@ def lines(*outcomes: Outcome) -> str:
 
 
 def test_an_export_comes_in_elsewhere_and_twice_is_once(cache: Cache, tmp_path: Path) -> None:
-    outcomes = [measured(1), measured(2), failed(3)]
+    outcomes = [measured(1), measured(2), failed(3), checked(4)]
     cache.add(*outcomes)
     stream = StringIO()
-    assert cache.export(stream) == 3
+    assert cache.export(stream) == 4
     assert stream.getvalue().startswith(HEADER)
     with Cache.open(tmp_path / "elsewhere.db") as other:
         other.add(measured(2))
-        assert other.import_(StringIO(stream.getvalue())) == Imported(added=2, duplicates=1, bad=())
-        assert other.import_(stream.getvalue().splitlines()) == Imported(added=0, duplicates=3, bad=())
+        assert other.import_(StringIO(stream.getvalue())) == Imported(added=3, duplicates=1, bad=())
+        assert other.import_(stream.getvalue().splitlines()) == Imported(added=0, duplicates=4, bad=())
         assert list(other.all()) == outcomes
     stream = StringIO()
     assert cache.export(stream, backend="pytorch") == 1
+
+
+def test_an_export_of_version_1_comes_in_without_configs(cache: Cache) -> None:
+    written = [to_json(measured(1)), to_json(failed(2))]
+    for record in written:
+        del record["identity"]["config"]
+    lines = ['{"format": "autobackend-cache", "version": 1}', *map(json.dumps, written)]
+    assert cache.import_(lines) == Imported(added=2, duplicates=0, bad=())
+    unknown = replace(IDENTITY, config="")
+    assert list(cache.all()) == [measured(1, identity=unknown), failed(2, identity=unknown)]
 
 
 def test_bad_lines_are_left_out_and_said_why(cache: Cache) -> None:
@@ -47,6 +58,7 @@ def test_bad_lines_are_left_out_and_said_why(cache: Cache) -> None:
     spoiled: list[dict[str, Any]] = [
         {k: v for k, v in good.items() if k != "cells"},
         good | {"cells": []},
+        good | {"record": "check"},
         good | {"load_s": -1},
         good | {"load_s": "2"},
         good | {"load_s": True},
@@ -68,15 +80,16 @@ def test_bad_lines_are_left_out_and_said_why(cache: Cache) -> None:
         for i, reason in enumerate(
             [
                 "needs an object; found []",
-                "no JSON: Expecting value: line 1 column 1 (char 0)",
+                "is not JSON: Expecting value: line 1 column 1 (char 0)",
                 "needs the field cells; found none",
                 "needs a list with something in it in cells; found []",
+                "knows no field cells",
                 "needs a finite number >= 0 in load_s; found -1.0",
                 "needs a number in load_s; found '2'",
                 "needs a number in load_s; found True",
                 "needs a finite number >= 0 in round; found 1180591620717411303424",
                 "knows no field speed",
-                "needs a record of measurement or failure; found 'rumour'",
+                "needs a record of measurement, check, failure; found 'rumour'",
                 "needs an object in identity; found None",
                 "needs a whole number in identity.device_count; found 1.5",
                 "needs an object of texts in environment; found {'torch': 2}",
@@ -93,12 +106,12 @@ def test_bad_lines_are_left_out_and_said_why(cache: Cache) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "this is no export of a cache: its first line is ''"),
-        ("candidate,seconds\n", "this is no export of a cache: its first line is 'candidate,seconds'"),
-        ('{"format": "other"}\n', 'this is no export of a cache: its first line is \'{"format": "other"}\''),
+        ("", "this is not a cache export: its first line is ''"),
+        ("candidate,seconds\n", "this is not a cache export: its first line is 'candidate,seconds'"),
+        ('{"format": "other"}\n', 'this is not a cache export: its first line is \'{"format": "other"}\''),
         (
-            '{"format": "autobackend-cache", "version": 2}\n',
-            "the export has format version 2; this autobackend reads 1",
+            '{"format": "autobackend-cache", "version": 3}\n',
+            "the export has format version 3; this autobackend reads 1 and 2",
         ),
     ],
 )

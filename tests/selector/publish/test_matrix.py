@@ -5,15 +5,15 @@ from dataclasses import replace
 
 import pytest
 
-from calibration.measurement import FailureKind
+from calibration.measurement import FailureKind, OutputVerdict
 from calibration.registry import all_backends
 from calibration.workload import STANDARD, Workload, grid
 from selector.identity import environment_of
 from selector.publish.figures import View
 from selector.publish.host_file import Judged
 from selector.publish.matrix import Matrix, Row, Square, State, matrix
-from tests.selector.launches import LOSSY, failure, rounds
-from tests.selector.publish.published import CELL, CHAT, CT2, EAGER, HOST, KEY, SDPA, published
+from tests.selector.launches import DAY, LOSSY, check, failure, rounds
+from tests.selector.publish.published import CELL, CHAT, CT2, EAGER, HOST, KEY, MODEL, SDPA, published
 
 
 def the_row(found: Matrix) -> Row:
@@ -53,6 +53,39 @@ def test_every_state() -> None:
         [(State.UNTESTED, ()), (State.UNTESTED, ()), (State.UNTESTED, ()), (State.MEASURED, ())],
     ]
     assert [row.identity.host for row in found.of(found.hosts[1])] == ["b" * 12]
+
+
+def test_models_of_one_shape_share_their_times_and_no_verdict() -> None:
+    twin = replace(KEY, config="e" * 16)
+    found = matrix(
+        [
+            published(
+                *rounds(SDPA, KEY, HOST, (1.0, 1.0)),
+                *rounds(CT2, KEY, HOST, (2.0,)),
+                check(SDPA, twin, HOST, agreement=LOSSY, model="twin"),
+                failure(CT2, twin, HOST, model="twin", kind=FailureKind.WRONG_OUTPUT, stage="check", message="differs"),
+            )
+        ],
+        order=[CT2, SDPA],
+    )
+    (ct2, sdpa), (twins_ct2, twins_sdpa) = (row.squares for row in found.rows)
+    assert [row.model for row in found.rows] == [MODEL, "twin"]
+    assert (sdpa.state, twins_sdpa.state) == (State.MEASURED, State.MEASURED)
+    assert sdpa.figures[View.PREFILL, CELL].median == twins_sdpa.figures[View.PREFILL, CELL].median
+    verdicts = [s.measurement.agreement.verdict for s in (sdpa, ct2, twins_sdpa) if s.measurement]
+    assert verdicts == [OutputVerdict.RIGHT, OutputVerdict.RIGHT, OutputVerdict.LOSSY]
+    assert (twins_ct2.state, twins_ct2.reasons) == (State.FAILED, ("wrong output in check: differs",))
+    assert (twins_ct2.launches, twins_sdpa.lossy) == (1, True)
+
+
+def test_launches_from_before_configs_were_kept_join_their_models_later_ones() -> None:
+    unknown = replace(KEY, config="")
+    before = rounds(SDPA, unknown, HOST, (1.0, 1.0), at=DAY - 86400)
+    row = the_row(matrix([published(*before)]))
+    assert (row.identity, row.squares[0].measurement.agreement.verdict) == (unknown, OutputVerdict.RIGHT)  # type: ignore[union-attr]
+    row = the_row(matrix([published(*before, check(EAGER, KEY, HOST))]))
+    assert (row.identity, row.squares[0].launches) == (KEY, 2)
+    assert row.squares[0].measurement.agreement.verdict is OutputVerdict.UNCHECKED  # type: ignore[union-attr]
 
 
 def test_figures_of_each_view() -> None:

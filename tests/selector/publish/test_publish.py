@@ -118,5 +118,5 @@ def test_the_raw_file_is_plain_json(tmp_path: Path) -> None:
         cache.add(*rounds(SDPA, KEY, HOST, (1.0,)))
         raw, *_ = publish(cache, tmp_path, host=HOST, now=DAY)
     told = json.loads(raw.read_text())
-    assert (told["format"], told["version"], told["published_at"]) == ("autobackend-results", 1, DAY)
+    assert (told["format"], told["version"], told["published_at"]) == ("autobackend-results", 2, DAY)
     assert told["records"][0]["cells"][0]["samples"][0]["ttft_s"] == pytest.approx(0.138)
