@@ -1,4 +1,4 @@
-"""The user's config file: which interpreter runs a backend. What else stands in it is left as the user wrote it."""
+"""The user's config file: which interpreter runs a backend. Everything else in it stays as the user wrote it."""
 
 import os
 import sys
@@ -20,23 +20,23 @@ def config_path() -> Path:
 def backend_python(name: str) -> Path:
     """The interpreter that runs a backend's worker: `[backends.NAME] python = "..."` of the config file, else our own.
 
-    Whether it exists is for `site_packages` to say.
+    Whether the interpreter exists is checked by `packages.site_packages`.
 
     Raises:
-        BackendError: the config file cannot be read, or says something else than a path.
+        BackendError: the config file cannot be read, or its `python` is not a path.
     """
     path = config_path()
     try:
-        found = path.stat()
+        status = path.stat()
     except OSError:
         return Path(sys.executable)
-    # A file that was replaced within one tick of the clock has another number.
-    changed = found.st_mtime_ns, found.st_ino
-    chosen = _config_as_of(path, changed).get(name)
-    if chosen is None:
+    # A file that was replaced within one tick of the clock has another inode.
+    changed = status.st_mtime_ns, status.st_ino
+    python = _config_as_of(path, changed).get(name)
+    if python is None:
         return Path(sys.executable)
-    # Relative paths are relative to the file that says them.
-    return path.parent / Path(chosen).expanduser()
+    # A relative path is relative to the config file.
+    return path.parent / Path(python).expanduser()
 
 
 @lru_cache(maxsize=8)
@@ -51,31 +51,30 @@ def _config_as_of(path: Path, changed: tuple[int, int]) -> dict[str, str]:  # no
     tables = content.get("backends", {})
     if not isinstance(tables, dict):
         raise BackendError(f"{path}: backends must be a table; found {tables!r}", mend)
-    chosen: dict[str, str] = {}
+    pythons: dict[str, str] = {}
     for backend, table in tables.items():
         python = table.get("python") if isinstance(table, dict) else table
         if python is None:
             continue
         if not isinstance(python, str) or not python:
             raise BackendError(f"{path}: python of {backend} must be a path; found {python!r}", mend)
-        chosen[backend] = python
-    return chosen
+        pythons[backend] = python
+    return pythons
 
 
 def named_interpreters() -> dict[str, Path]:
-    """Backend name: the interpreter that the config file names for it.
+    """Backend name and the interpreter that the config file names for it.
 
     Raises:
         BackendError: the file cannot be read.
     """
     path = config_path().resolve()
-    found = _tables(_read(path), path)
-    chosen = {
+    pythons = {
         name: table if isinstance(table, str) else table.get("python")
-        for name, table in found.items()
+        for name, table in _tables(_read(path), path).items()
         if isinstance(table, str | dict)
     }
-    return {name: path.parent / Path(python).expanduser() for name, python in chosen.items() if python}
+    return {name: path.parent / Path(python).expanduser() for name, python in pythons.items() if python}
 
 
 def name_interpreter(backend: str, python: Path | None) -> None:

@@ -1,4 +1,4 @@
-"""Names of distributions, and where one is kept apart from the others."""
+"""Names of distributions, and the folder of a distribution that is kept apart from the others."""
 
 import re
 from pathlib import Path
@@ -13,12 +13,12 @@ def normalise(name: str) -> str:
 
 def requirement_name(requirement: str) -> str:
     """`torch>=2.4` -> `torch`, normalised."""
-    found = _REQUIREMENT_NAME.match(requirement.strip())
-    return normalise(found[0]) if found else normalise(requirement)
+    name = _REQUIREMENT_NAME.match(requirement.strip())
+    return normalise(name[0]) if name else normalise(requirement)
 
 
 def beside_folder(python: Path, name: str) -> Path:
-    """Where an environment keeps a distribution apart from the others, since its modules clash with theirs.
+    """Where an interpreter keeps a distribution whose modules clash with those of the others.
 
     `PREFIX/share/autobackend/NAME`, filled by `pip install --no-deps --target`.
     """

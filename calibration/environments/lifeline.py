@@ -1,6 +1,6 @@
-"""Runs a command whose whole process group ends with the process that started it, however that ends.
+"""Runs a command whose whole process group ends when the process that started it ends, in whatever way.
 
-As a script, `python lifeline.py FD COMMAND...` is the guard between the two: standard library only.
+As a script, `python lifeline.py FD COMMAND...` is the guard process between the two: standard library only.
 """
 
 import contextlib
@@ -20,13 +20,13 @@ GONE_S = 5.0
 
 
 class Guarded:
-    """A command in a process group of its own. Use as a context manager: on leaving it nothing of the group is left.
+    """A command in a process group of its own. Use it as a context manager: leaving it kills the whole group.
 
-    A Ctrl-C at the terminal does not reach it; a kill -9 of this process ends it.
+    A Ctrl-C at the terminal does not reach the command; a kill -9 of this process ends it.
 
     Args:
         command: program and arguments; its stdout and stderr are one stream of lines.
-        environment: all of its environment variables.
+        environment: all environment variables of the command.
 
     Raises:
         OSError: the guard cannot be started.
@@ -72,19 +72,19 @@ class Guarded:
             self._process.stdout.close()
 
     def lines(self) -> Iterator[str]:
-        """What it prints, line by line as it comes, without the line ends."""
+        """What the command prints, line by line as it comes, without the line ends."""
         assert self._process.stdout is not None
         for line in self._process.stdout:
             yield line.rstrip("\n")
 
     def wait(self) -> int:
-        """Its exit code; 128 + signal where one ended it."""
+        """The exit code; 128 + signal where a signal ended the command."""
         return self._process.wait()
 
 
 def _guard(lifeline: int, command: Sequence[str]) -> int:
     def watch() -> None:
-        os.read(lifeline, 1)  # returns when the other end is closed, and nobody else has it
+        os.read(lifeline, 1)  # returns when the other end is closed; only the starting process holds that
         os.killpg(0, signal.SIGKILL)
 
     threading.Thread(target=watch, daemon=True).start()

@@ -16,11 +16,11 @@ _PYTHON_FOLDER = re.compile(r"python(\d+\.\d+)t?")
 
 
 def site_packages(python: Path) -> tuple[Path, ...]:
-    """Folders in which an interpreter finds its packages, first found first, without running it.
+    """Folders in which an interpreter finds its packages, in the order of its path; the interpreter is not run.
 
-    Our own: `sys.path`. Another: PYTHONPATH (a worker inherits it), the venv's folder (pyvenv.cfg; with
-    include-system-site-packages also its home's), or the folders beside a plain interpreter; and what their .pth files
-    name.
+    Our own interpreter: `sys.path`. Another: PYTHONPATH (a worker inherits it), the venv's folder (pyvenv.cfg; with
+    include-system-site-packages also its home's), or the folders beside a plain interpreter; and the folders that
+    .pth files in these name.
 
     Raises:
         BackendError: there is no such interpreter.
@@ -34,43 +34,43 @@ def site_packages(python: Path) -> tuple[Path, ...]:
     inherited = [Path(p) for p in os.environ.get("PYTHONPATH", "").split(os.pathsep) if p]
     # In most environments lib64 is a link to lib.
     existing = {f.resolve(): f for f in reversed((*inherited, *_layout(python))) if f.is_dir()}
-    found = dict.fromkeys(reversed(existing.values()))
-    for folder in tuple(found):
-        found.update(dict.fromkeys(_scan(folder).linked))
-    return tuple(found)
+    searched = dict.fromkeys(reversed(existing.values()))
+    for folder in tuple(searched):
+        searched.update(dict.fromkeys(_scan(folder).linked))
+    return tuple(searched)
 
 
 def installed(python: Path) -> dict[str, str]:
     """Normalised name and version of every distribution an interpreter finds.
 
-    Read from the names of the *.dist-info folders; kept until one of the folders changes.
+    Read from the names of the *.dist-info folders, and remembered until a folder changes.
 
     Raises:
         BackendError: there is no such interpreter.
     """
-    found: dict[str, str] = {}
+    versions: dict[str, str] = {}
     for folder in reversed(site_packages(python)):
-        found.update(_scan(folder).versions)
-    return found
+        versions.update(_scan(folder).versions)
+    return versions
 
 
 def python_version(python: Path) -> str:
-    """`3.11`; `unknown` where neither the layout nor a name says it."""
+    """`3.11`; `unknown` where neither pyvenv.cfg nor the name of a file or folder says it."""
     if _same(python, Path(sys.executable)):
         return f"{sys.version_info.major}.{sys.version_info.minor}"
     settings = _venv_settings(python)
     written = settings.get("version") or settings.get("version_info") or ""
-    if found := re.match(r"\d+\.\d+", written):
-        return found[0]
+    if version := re.match(r"\d+\.\d+", written):
+        return version[0]
     for name in (python.name, python.resolve().name):
-        if found := _PYTHON_FOLDER.fullmatch(name):
-            return found[1]
+        if version := _PYTHON_FOLDER.fullmatch(name):
+            return version[1]
     folders = {m[1] for f in (python.parent.parent / "lib").glob("python3*") if (m := _PYTHON_FOLDER.fullmatch(f.name))}
     return folders.pop() if len(folders) == 1 else "unknown"
 
 
 def _layout(python: Path) -> Iterator[Path]:
-    """Candidate folders, whether they exist or not."""
+    """Folders where packages may be, whether they exist or not."""
     settings = _venv_settings(python)
     name = f"python{python_version(python)}"
     if settings:
@@ -91,12 +91,12 @@ def _layout(python: Path) -> Iterator[Path]:
 
 
 def beside(python: Path, name: str) -> str | None:
-    """The version of a distribution that is kept apart; None where it is not there."""
+    """The version of a distribution that an interpreter keeps apart (`beside_folder`); None where it is not there."""
     return _scan(beside_folder(python, name)).versions.get(normalise(name))
 
 
 def _venv_settings(python: Path) -> dict[str, str]:
-    """pyvenv.cfg of the interpreter's environment; empty where it is none."""
+    """pyvenv.cfg of the interpreter's virtual environment; empty where it is a plain interpreter."""
     try:
         text = (python.parent.parent / "pyvenv.cfg").read_text(encoding="utf-8", errors="replace")
     except OSError:
@@ -105,9 +105,9 @@ def _venv_settings(python: Path) -> dict[str, str]:
     return {key.strip().lower(): value.strip() for key, _, value in pairs}
 
 
-def _same(one: Path, other: Path) -> bool:
+def _same(python: Path, executable: Path) -> bool:
     # Not resolved: the interpreters of two venvs are links to one file.
-    return os.path.abspath(one) == os.path.abspath(other)  # noqa: PTH100  Path.absolute keeps ".." parts
+    return os.path.abspath(python) == os.path.abspath(executable)  # noqa: PTH100  Path.absolute keeps ".." parts
 
 
 class _Scan:
@@ -129,8 +129,8 @@ class _Scan:
                 self._links(folder / name)
 
     def _distribution(self, entry: Path) -> None:
-        if found := _VERSIONED.fullmatch(entry.name):
-            self.versions[normalise(found["name"])] = found["version"]
+        if match := _VERSIONED.fullmatch(entry.name):
+            self.versions[normalise(match["name"])] = match["version"]
             return
         # A development install's egg-info has no version in its name.
         for file in (entry / "METADATA", entry / "PKG-INFO", entry):

@@ -10,7 +10,7 @@ from calibration.environments.lifeline import Guarded
 
 
 class Say(Protocol):
-    """Is told what is being done, and what of it right now."""
+    """Called with what is being done, and with the part of it that is being done now."""
 
     def __call__(self, what: str, now: str = "") -> None: ...
 
@@ -30,39 +30,37 @@ _LEFT_OUT = (
     "PYTHONHOME", "PYTHONPATH", "PIP_PREFIX", "PIP_REQUIREMENT", "PIP_ROOT", "PIP_TARGET", "PIP_USER",
     "__PYVENV_LAUNCHER__",
 )  # fmt: skip
-"""Variables by which packages would be found, or put, elsewhere than in the interpreter that pip runs in."""
+"""Variables that would let pip find packages, or put them, outside the interpreter that runs it."""
 
 
 class PipFailed(Exception):
     """pip ended with an error.
 
     Attributes:
-        reason: pip's last words about it; where a full disk or a missing network explains them, that comes first.
-        not_found: it knew no such distribution, and the network was there.
+        reason: pip's last error lines; a full disk or a missing network that explains them comes first.
+        not_found: pip reached its index and found no such distribution there.
         full: the disk is full.
     """
 
     def __init__(self, lines: Sequence[str], code: int) -> None:
         text = "\n".join(lines)
-        said = [line.partition("ERROR:")[2].strip() for line in lines if line.startswith("ERROR:")]
-        # Of a build that failed, pip shows the output in a frame and ends with a hint to look there.
-        said += [lines[i - 1].strip() for i, line in enumerate(lines) if line.strip() == "[end of output]" and i > 0]
-        said = [line for line in said if line] or [line.strip() for line in lines if line.strip()][-1:]
+        reasons = [line.partition("ERROR:")[2].strip() for line in lines if line.startswith("ERROR:")]
+        # pip shows the output of a failed build in a frame, and its own last error line only points there.
+        reasons += [lines[i - 1].strip() for i, line in enumerate(lines) if line.strip() == "[end of output]" and i > 0]
+        reasons = [line for line in reasons if line] or [line.strip() for line in lines if line.strip()][-1:]
         self.full = _FULL in text
         offline = not self.full and _NO_NETWORK.search(text) is not None
         self.not_found = not offline and _NOT_FOUND.search(text) is not None
-        words = "; ".join(dict.fromkeys(said[-_REASON_LINES:])) or f"it ended with exit code {code}"
+        self.reason = "; ".join(dict.fromkeys(reasons[-_REASON_LINES:])) or f"it ended with exit code {code}"
         if self.full:
-            self.reason = f"no space left on the disk: {words}"
+            self.reason = f"no space left on the disk: {self.reason}"
         elif offline:
-            self.reason = f"no package index could be reached: {words}"
-        else:
-            self.reason = words
+            self.reason = f"no package index could be reached: {self.reason}"
         super().__init__(self.reason)
 
 
 def variables(temporary: Path) -> dict[str, str]:
-    """Environment variables for commands that fill an environment, with `temporary` for what they unpack."""
+    """Variables for commands that fill a virtual environment; they unpack into `temporary`."""
     kept = {name: value for name, value in os.environ.items() if name not in _LEFT_OUT}
     return kept | {
         "PYTHONUNBUFFERED": "1", "PYTHONNOUSERSITE": "1", "TMPDIR": str(temporary),
@@ -74,10 +72,10 @@ def install(python: Path, arguments: Sequence[str], *, what: str, temporary: Pat
     """`pip install --no-deps ARGUMENTS` by an interpreter, for that interpreter.
 
     Args:
-        what: it is doing, for `say`: `installing 45 packages`.
+        what: what pip is doing, in words for `say`: `installing 45 packages`.
         temporary: an existing folder for what pip unpacks.
         log: takes all that pip prints.
-        say: is told that, and what of it pip does right now: `collecting 3: torch`.
+        say: called with `what` and with what pip is doing now: `collecting 3: torch`.
 
     Raises:
         PipFailed: with its reason.
@@ -87,17 +85,17 @@ def install(python: Path, arguments: Sequence[str], *, what: str, temporary: Pat
     log.write("$ " + " ".join(command) + "\n")
     say(what)
     lines: list[str] = []
-    seen: set[str] = set()
+    names: set[str] = set()
     with Guarded(command, environment=variables(temporary)) as pip:
         for line in pip.lines():
             log.write(line + "\n")
             log.flush()
             lines.append(line)
-            if found := _NAME.match(line):
-                seen.add(found[1])
-                say(what, f"collecting {len(seen)}: {found[1]}")
-            elif found := _BUILDING.match(line):
-                say(what, f"building {found[1]}")
+            if match := _NAME.match(line):
+                names.add(match[1])
+                say(what, f"collecting {len(names)}: {match[1]}")
+            elif match := _BUILDING.match(line):
+                say(what, f"building {match[1]}")
             elif line.startswith("Installing collected packages"):
                 say(what, "unpacking")
         code = pip.wait()

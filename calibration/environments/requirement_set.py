@@ -1,6 +1,4 @@
-"""RequirementSet: the exact distributions of a backend's own environment, tried together; the files
-`requirements/BACKEND-DEVICE.txt` beside a backend.
-"""
+"""The exact distributions of a backend's virtual environment, from `requirements/BACKEND-DEVICE.txt` beside it."""
 
 import hashlib
 import re
@@ -17,27 +15,27 @@ _SIZE = re.compile(r"(\d+) MiB")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RequirementSet:
-    """A complete, closed list: pip installs these and nothing else."""
+    """A complete list, tried as a whole: pip installs these distributions and nothing else."""
 
     backend: str
     device: str
-    """Device kind that it is for."""
+    """The kind of device that the list is for."""
     file: Path
     pins: tuple[str, ...]
     """`name==version`"""
     bytes: int
-    """On the disk, as it was when it was tried; 0: not known."""
+    """On the disk, as measured when the list was tried; 0: not known."""
     index: str
-    """An index more, for the versions that the user's own index has not (`torch==2.13.0+cpu`); empty: none."""
+    """URL of a second index, for versions that the user's own index lacks (`torch==2.13.0+cpu`); empty: none."""
     digest: str
-    """Of the pins: tells two releases of the set apart."""
+    """A hash of the pins, which tells two releases of the list apart."""
 
     @property
     def name(self) -> str:
         return f"{self.backend}-{self.device}"
 
     def version(self, package: str) -> str:
-        """The version of a distribution in it; empty where it is not in it."""
+        """The version of a distribution in the list; empty where the list lacks it."""
         return next((p.partition("==")[2] for p in self.pins if requirement_name(p) == normalise(package)), "")
 
     @property
@@ -50,7 +48,7 @@ class RequirementSet:
         """The set of a backend for a device kind, `BACKEND-DEVICE.txt` in `folder`; None where there is none.
 
         Raises:
-            InstallError: the file is no list of exact versions.
+            InstallError: a line of the file is not `name==version`.
         """
         file = folder / f"{backend}-{device}.txt"
         try:

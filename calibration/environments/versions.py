@@ -9,7 +9,7 @@ from calibration.environments.distributions import requirement_name
 from calibration.environments.packages import python_version
 
 POLICY = "2"
-"""Version of the way we measure; stored with each row. Raise it when new times no longer compare with old ones."""
+"""Version of the way we measure, stored with each row. Raise it when new times are not comparable with earlier ones."""
 
 SPEED_LIBRARIES = frozenset({
     "autoawq-kernels", "bitsandbytes", "causal-conv1d", "compressed-tensors", "deep-ep", "deep-gemm", "dlinfer-ascend",
@@ -18,7 +18,7 @@ SPEED_LIBRARIES = frozenset({
     "nvidia-cudnn-cu12", "nvidia-cudnn-cu13", "nvidia-nccl-cu12", "nvidia-nccl-cu13", "pytorch-triton-rocm", "tilelang",
     "torch-npu", "triton", "xformers",
 })  # fmt: skip
-"""Distributions that are optional to an engine and change its speed where they are present."""
+"""Distributions that an engine does not need, but that change its speed where they are installed."""
 
 
 class Packaged(Protocol):
@@ -43,28 +43,28 @@ def comparable_versions(
     """Names and versions that must be equal for two measurements of a backend to be comparable.
 
     Args:
-        facts: the backend's.
-        versions: normalised name and version of what is installed where the backend runs (`installed`).
-        driver: of the device; None where it has none (a CPU).
-        threads: that the engine uses.
-        python: the interpreter that runs the backend; None is our own.
-        bound: cores that the worker is bound to; 0 where it is not bound.
+        facts: of the backend.
+        versions: normalised name and version of what is installed where the backend runs (`packages.installed`).
+        driver: the device's driver; None for a CPU, which has none.
+        threads: how many threads the engine uses.
+        python: the interpreter that runs the backend; None: our own.
+        bound: how many cores the worker is bound to; 0 where it is not bound.
     """
     names = (
         {requirement_name(r) for r in (facts.package, *facts.requires)} | {"torch", "transformers"} | SPEED_LIBRARIES
     )
-    found = {name: versions[name] for name in sorted(names) if name in versions}
-    found["python"] = python_version(python or Path(sys.executable))
+    comparable = {name: versions[name] for name in sorted(names) if name in versions}
+    comparable["python"] = python_version(python or Path(sys.executable))
     if driver:
-        found["driver"] = driver
-    found["threads"] = str(threads)
+        comparable["driver"] = driver
+    comparable["threads"] = str(threads)
     if bound:
-        found["affinity"] = "1 core" if bound == 1 else f"{bound} cores"
-    return found
+        comparable["affinity"] = "1 core" if bound == 1 else f"{bound} cores"
+    return comparable
 
 
 def differences(old: Mapping[str, str], new: Mapping[str, str]) -> list[str]:
-    """What changed between two environments, `ctranslate2 4.8.4 -> 4.8.5`; sorted by name."""
+    """What changed between two sets of versions, `ctranslate2 4.8.4 -> 4.8.5`; sorted by name."""
     return [
         f"{name} {old.get(name, 'absent')} -> {new.get(name, 'absent')}"
         for name in sorted({*old, *new})

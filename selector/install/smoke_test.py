@@ -32,16 +32,16 @@ MODEL = {
     "rms_norm_eps": 1e-05, "rope_theta": 10000.0, "tie_word_embeddings": False, "bos_token_id": 1, "eos_token_id": 2,
     "attention_bias": False, "mlp_bias": False,
 }  # fmt: skip
-"""What every engine runs: a Llama of two layers, its heads as wide as the engines' kernels like them."""
+"""The tiny model: a Llama of two layers, with heads of a width for which every engine has kernels."""
 
 _CHECKPOINT_S, _PREPARE_S, _LOAD_S, _ANSWER_S = 300.0, 600.0, 600.0, 120.0
 _MAKERS = ("torch", "transformers")
 _WHERE_IT_RUNS = frozenset({"device_kind", "compute_capability", "machine_code", "instruction_set"})
-"""Rules that no package mends."""
+"""Rules that no installed package can mend."""
 
 
 def unfit(backend: Backend, host: HostSpec) -> list[str]:
-    """Why a backend does not run on this host whatever is installed; empty: it does."""
+    """Why a backend cannot run on this host, whatever is installed; empty where it can."""
     verdicts = _verdicts(backend, host)
     each = [
         [reason.text for reason in verdict.reasons if reason.rule in _WHERE_IT_RUNS]
@@ -53,20 +53,20 @@ def unfit(backend: Backend, host: HostSpec) -> list[str]:
 
 
 def usable(backend: Backend, host: HostSpec) -> bool:
-    """A variant of the backend runs the tiny model here with what is installed now."""
+    """Whether some variant of the backend runs the tiny model here with what is installed now."""
     return any(verdict.legal for verdict in _verdicts(backend, host))
 
 
 def verify(backend: Backend, python: Path, host: HostSpec, *, log: Path, source: str = "") -> Verified:
-    """Let the backend, in an interpreter, generate NEW_TOKENS tokens with the tiny model.
+    """Let the backend generate NEW_TOKENS tokens with the tiny model, in a given interpreter.
 
     Args:
-        host: whose device runs it.
+        host: its device runs the model.
         log: takes what the engine prints.
-        source: file of a backend that is not ours.
+        source: the file of a backend of another package; empty for our own.
 
     Raises:
-        InstallError: no variant can run it there, with every reason; or it does not run, with the engine's.
+        InstallError: no variant can run the model there, with every reason; or it fails, with the engine's reason.
         ArtifactError: the tiny model cannot be written.
     """
     began = time.monotonic()
@@ -162,7 +162,7 @@ class _Run:
 
 
 def _verdicts(backend: Backend, host: HostSpec) -> tuple[Verdict, ...]:
-    """The verdicts on the tiny model, for which nothing needs to be written."""
+    """The verdicts on the tiny model, whose weights need not be written for that."""
     with tempfile.TemporaryDirectory(prefix="autobackend-") as folder:
         (Path(folder) / "config.json").write_text(json.dumps(MODEL), encoding="utf-8")
         model = replace(ModelSpec.read(folder), has_weights=True)
@@ -171,7 +171,7 @@ def _verdicts(backend: Backend, host: HostSpec) -> tuple[Verdict, ...]:
 
 
 def _checkpoint(host: HostSpec, python: Path, log: Path) -> Path:
-    """The tiny model's folder: written once, by an interpreter that has torch and transformers."""
+    """The tiny model's folder, written once by an interpreter that has torch and transformers."""
 
     def build(destination: Path) -> None:
         maker = next(_makers(host, python), None)
