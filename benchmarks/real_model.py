@@ -63,9 +63,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         file = Path(asked.file) if asked.file else fetched(build)
         spec = ModelSpec.read(str(file))
-        print(
-            f"{file.name}: {spec.quant.format.upper()} of {spec.architecture}, {spec.parameters / 1e6:.0f} M parameters"
-        )
+        types = (spec.quant.format or "GGUF").upper()
+        print(f"{file.name}: {types} of {spec.architecture}, {spec.parameters / 1e6:.0f} M parameters")
         words = tokenizer(file)
         given = question(words, asked.question)
         print(f"question ({len(given)} tokens): {asked.question}")

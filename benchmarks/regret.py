@@ -33,7 +33,7 @@ class Case:
     @property
     def compared(self) -> Mapping[str, tuple[float, ...]]:
         """The rivals, and with the time of their only pass those that the first pass showed to be none."""
-        return self._once(slower(self.times)) | self.rivals
+        return {**self._once(slower(self.times)), **self.rivals}
 
     @property
     def best(self) -> str:

@@ -25,7 +25,7 @@ from calibration.conversion.store import ArtifactStore
 from calibration.environments.versions import POLICY
 from calibration.errors import AutobackendError, UsageError
 from calibration.launch.launcher import Launcher, no_reference
-from calibration.measurement import Failure, Measurement, Outcome, from_json, to_json
+from calibration.measurement import Check, Failure, Measurement, Outcome, from_json, to_json
 from calibration.race.runner import Silent
 from calibration.supervision.device_lock import device_lock
 from calibration.supervision.launch_spec import LaunchSpec, Limits, Skipped
@@ -284,7 +284,13 @@ def _holds(outcome: Outcome, one: Task) -> bool:
 
 def _whole(outcome: Outcome, cells: Iterable[Workload]) -> bool:
     """No part of what was asked for was cut off; a failure is an answer."""
-    return isinstance(outcome, Failure) or set(cells) <= {c.workload for c in outcome.cells}
+    match outcome:
+        case Failure():
+            return True
+        case Measurement():
+            return set(cells) <= {c.workload for c in outcome.cells}
+        case Check():
+            return False
 
 
 def _told(one: Task) -> dict[str, Any]:
@@ -300,9 +306,13 @@ def _told(one: Task) -> dict[str, Any]:
 
 
 def _seconds_told(outcome: Outcome) -> str:
-    if isinstance(outcome, Failure):
-        return f"{outcome.kind} ({outcome.stage}): {outcome.message}"
-    return ", ".join(f"{c.workload.label} {e2e_s(c.workload, c.ttft_s, c.tpot_s):.3f} s" for c in outcome.cells)
+    match outcome:
+        case Failure():
+            return f"{outcome.kind} ({outcome.stage}): {outcome.message}"
+        case Measurement():
+            return ", ".join(f"{c.workload.label} {e2e_s(c.workload, c.ttft_s, c.tpot_s):.3f} s" for c in outcome.cells)
+        case Check():
+            return "checked, not timed"
 
 
 def _named(model: str) -> str:

@@ -111,7 +111,7 @@ class ArtifactStore:
     def make(
         self,
         key: Mapping[str, str],
-        build: Callable[[Path], None],
+        build: Callable[[Path], object],
         *,
         what: str = "the artifact",
         needed_bytes: int = 0,
@@ -196,7 +196,7 @@ class ArtifactStore:
                 self._sweep()
         return doomed
 
-    def _make(self, name: str, key: Mapping[str, str], build: Callable[[Path], None]) -> Artifact:
+    def _make(self, name: str, key: Mapping[str, str], build: Callable[[Path], object]) -> Artifact:
         part = self.root / f"{name}.part-{uuid.uuid4().hex[:8]}"
         content = part / CONTENT
         final = self.root / name

@@ -16,7 +16,7 @@ from calibration.workload import Workload
 Times = tuple[float, float | None]
 """TTFT and TPOT of a cell, seconds."""
 
-Standing = dict[str, list[dict[Workload, Times] | None]]
+Standing = Mapping[str, Sequence[Mapping[Workload, Times] | None]]
 """Candidate label: one entry a round, the cells of its launch; None where it was not launched in that round."""
 
 BAND = 0.03

@@ -53,7 +53,7 @@ def hopeful_first(entries: Sequence[LaunchSpec], labels: Sequence[str], outcomes
 
 def history(entries: Sequence[LaunchSpec], outcomes: Sequence[Outcome], rounds: int) -> race.Standing:
     """One row a candidate that never failed: its cells in each round, None where it was not launched."""
-    found: race.Standing = {}
+    found: dict[str, list[dict[Workload, race.Times] | None]] = {}
     for entry in entries:
         launches: list[dict[Workload, race.Times] | None] = [None] * rounds
         for outcome in outcomes:

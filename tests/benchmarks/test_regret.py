@@ -16,6 +16,7 @@ from benchmarks.regret import (
     slow,
     slower,
 )
+from tests.approximate import approx
 
 FIRST = Case(
     model="one",
@@ -35,15 +36,15 @@ SECOND = Case(
 
 def test_regret_is_the_picks_time_over_the_bests() -> None:
     assert FIRST.best == "a:x"
-    assert regret(FIRST) == pytest.approx(2.0)
+    assert regret(FIRST) == approx(2.0)
     assert regret(SECOND) == 1.0
-    assert picked([FIRST, SECOND], regret) == Summary(geomean=pytest.approx(2.0**0.5), worst=pytest.approx(2.0), n=2)
+    assert picked([FIRST, SECOND], regret) == Summary(geomean=approx(2.0**0.5), worst=approx(2.0), n=2)
 
 
 def test_best_of_one_pass_is_judged_on_the_other() -> None:
     # Chosen on pass 1 the best is a:x, which took 4 in pass 2, as the pick did; chosen on pass 2 it is a:x too.
     assert crossed(FIRST) == (1.0, 4.0)
-    assert cross_judged([FIRST, SECOND]) == Summary(geomean=pytest.approx(4.0**0.25), worst=4.0, n=4)
+    assert cross_judged([FIRST, SECOND]) == Summary(geomean=approx(4.0**0.25), worst=4.0, n=4)
 
 
 def test_pick_that_beats_the_other_passes_best_is_below_one() -> None:
@@ -52,7 +53,7 @@ def test_pick_that_beats_the_other_passes_best_is_below_one() -> None:
 
 
 def test_noise_counts_each_timed_pair_once_whatever_the_class() -> None:
-    assert noise([FIRST, SECOND, FIRST]) == Summary(geomean=pytest.approx(4.0 ** (1 / 5)), worst=4.0, n=5)
+    assert noise([FIRST, SECOND, FIRST]) == Summary(geomean=approx(4.0 ** (1 / 5)), worst=4.0, n=5)
     assert noise([Case(model="m", workload="w", times={"a:x": {1: 1.0}}, pick="a:x")]) is None
 
 
@@ -74,10 +75,10 @@ def test_who_the_first_pass_shows_to_be_slow_counts_with_its_one_time_and_is_no_
     assert set(case.rivals) == {"a:x", "b:x"}
     # b:y is missing its second pass, so nothing is said of it; c:x is told by the pass that it has.
     assert {row.name: row.over_best for row in always([case])}["c:x"] == Summary(
-        geomean=pytest.approx(1.6 / 1.2), worst=pytest.approx(1.6 / 1.2), n=1
+        geomean=approx(1.6 / 1.2), worst=approx(1.6 / 1.2), n=1
     )
     assert case.best == "b:x"
-    assert noise([case]) == Summary(geomean=pytest.approx(2.0), worst=4.0, n=2)
+    assert noise([case]) == Summary(geomean=approx(2.0), worst=4.0, n=2)
 
 
 def test_always_takes_the_backends_best_variant_of_each_cell() -> None:
@@ -86,14 +87,14 @@ def test_always_takes_the_backends_best_variant_of_each_cell() -> None:
     # Cell 1: 2 / 2 over the best, 2 / 4 over the pick; cell 2: 8 / 2 both.
     assert found["a"] == Always(
         name="a",
-        over_best=Summary(geomean=pytest.approx(2.0), worst=pytest.approx(4.0), n=2),
-        over_pick=pytest.approx(2.0**0.5),
+        over_best=Summary(geomean=approx(2.0), worst=approx(4.0), n=2),
+        over_pick=approx(2.0**0.5),
         cells=2,
         left_out=(),
     )
     assert found["a:y"] == Always(
         name="a:y",
-        over_best=Summary(geomean=pytest.approx(2.0), worst=pytest.approx(2.0), n=1),
+        over_best=Summary(geomean=approx(2.0), worst=approx(2.0), n=1),
         over_pick=1.0,
         cells=2,
         left_out=(5.0,),
@@ -108,7 +109,7 @@ def test_always_tells_the_cheapest_first_and_the_untimed_last() -> None:
 
 def test_with_one_pass_only_it_is_what_counts() -> None:
     case = Case(model="m", workload="w", times={"a:x": {1: 1.0}, "b:x": {1: 3.0}}, pick="b:x")
-    assert (regret(case), crossed(case)) == (pytest.approx(3.0), ())
+    assert (regret(case), crossed(case)) == (approx(3.0), ())
 
 
 def test_pick_that_was_not_timed_is_no_answer() -> None:

@@ -1,6 +1,7 @@
 """What the benchmark programs print, from figures that are given."""
 
 from pathlib import Path
+from typing import Any
 
 from benchmarks.fidelity import chosen
 from benchmarks.fidelity import table as fidelity_table
@@ -21,7 +22,8 @@ def entry(backend: str, variant: Variant) -> LaunchSpec:
 def test_fidelity_judges_each_figure_by_three_per_cent() -> None:
     row = {"candidate": "a:x", "source": "loop by hand", "cell": "pp64:tg16:b1"}
     near = {"ttft_ratio": 1.03, "ttft_ratio_spread": 0.004, "tpot_ratio": 0.97, "tpot_ratio_spread": 0.01}
-    rows = [{**row, **near}, {**row, **near, "tpot_ratio": 1.031}, {"candidate": "b:y", "failed": "no such file"}]
+    failed = {"candidate": "b:y", "failed": "no such file"}
+    rows: list[dict[str, Any]] = [{**row, **near}, {**row, **near, "tpot_ratio": 1.031}, failed]
     assert fidelity_table(rows) == [
         "candidate  beside        cell          TTFT           TPOT           within 3%",
         "a:x        loop by hand  pp64:tg16:b1  1.030 ± 0.004  0.970 ± 0.010  yes",

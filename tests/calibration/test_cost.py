@@ -7,10 +7,11 @@ from statistics import geometric_mean
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from launches import measured
 
 from calibration.cost import PRIOR_CV, Cost, Point, covers, fit, half_width, interval, points
 from calibration.workload import STANDARD, Workload, grid
+from tests.approximate import approx
+from tests.calibration.launches import measured
 
 CHAT = Workload(prompt_tokens=512, output_tokens=128)
 ENGINE = Cost(prefill=(0.01, 1.2e-3, 3e-7), step=(0.02, 1e-3, 2e-6))
@@ -57,9 +58,9 @@ def test_end_to_end_is_the_sum_of_the_first_token_and_of_every_step() -> None:
 def test_cells_that_cannot_tell_coefficients_apart_get_the_simpler_explanation() -> None:
     pp64b1, pp512b1, pp64b4, _ = grid()
     one_cell = fit([Point(pp64b1, 0.64, 0.02)])
-    assert one_cell == Cost(prefill=(0.0, pytest.approx(0.01), 0.0), step=(pytest.approx(0.02), 0.0, 0.0))
+    assert one_cell == Cost(prefill=(0.0, approx(0.01), 0.0), step=(approx(0.02), 0.0, 0.0))
     one_batch = fit([Point(pp64b1, 0.64, 0.02), Point(pp512b1, 5.12, 0.02)])
-    assert one_batch == Cost(prefill=(0.0, pytest.approx(0.01), 0.0), step=(pytest.approx(0.02), 0.0, 0.0))
+    assert one_batch == Cost(prefill=(0.0, approx(0.01), 0.0), step=(approx(0.02), 0.0, 0.0))
     one_length = fit([Point(pp64b1, 0.74, 0.02), Point(pp64b4, 2.66, 0.05)])
     assert one_length.prefill == pytest.approx((0.1, 0.01, 0.0))
     assert one_length.step == pytest.approx((0.01, 0.01, 0.0))
@@ -67,7 +68,7 @@ def test_cells_that_cannot_tell_coefficients_apart_get_the_simpler_explanation()
 
 def test_a_cell_without_decoding_answers_for_one_token_only() -> None:
     cost = fit([Point(Workload(prompt_tokens=64, output_tokens=1), 0.64, None)])
-    assert cost == Cost(prefill=(0.0, pytest.approx(0.01), 0.0), step=None)
+    assert cost == Cost(prefill=(0.0, approx(0.01), 0.0), step=None)
     assert cost.e2e_s(Workload(prompt_tokens=128, output_tokens=1)) == pytest.approx(1.28)
     with pytest.raises(ValueError, match=r"^needs a cell with a time per output token; found none$"):
         cost.e2e_s(CHAT)

@@ -1,6 +1,5 @@
 """Small checkpoints, written once a session, and the reference that engines are held to."""
 
-import sys
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -9,10 +8,7 @@ import pytest
 
 from calibration.backend import Engine
 from calibration.registry import find
-
-sys.path.insert(0, str(Path(__file__).parent))
-
-import tiny_models
+from tests.engines import tiny_models
 
 
 @pytest.fixture(scope="session")

@@ -7,8 +7,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from tiny_models import VOCAB, job
-
 from calibration.backend import Backend, Engine, Generation, Rows
 from calibration.check.agreement import (
     GROUPS,
@@ -21,6 +19,7 @@ from calibration.check.agreement import (
 )
 from calibration.registry import find
 from calibration.worker.main import _Server
+from tests.engines.tiny_models import VOCAB, job
 
 MAX_CONTEXT = 2 * PROMPT_TOKENS[-1] + 2 * NEW_TOKENS
 """A cache that is not cleared holds two prompts."""

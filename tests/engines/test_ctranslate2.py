@@ -6,11 +6,10 @@ import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import ctranslate2
 import pytest
-import tiny_models
-from tiny_models import NEW_TOKENS, asked_prompts, rows, unlike
 
 from calibration.backend import Engine
 from calibration.backends.ctranslate2 import CTranslate2Backend
@@ -19,6 +18,8 @@ from calibration.workload import DEFAULT
 from selector.host.spec import Device, HostSpec
 from selector.model.spec import ModelSpec
 from selector.planning.plan import entry_of
+from tests.engines import tiny_models
+from tests.engines.tiny_models import NEW_TOKENS, asked_prompts, rows, unlike
 
 BACKEND = CTranslate2Backend()
 pytestmark = [pytest.mark.engine, pytest.mark.filterwarnings("ignore")]
@@ -88,7 +89,7 @@ def test_int8_is_near_but_not_the_same(tiny: Folder, reference: Reference) -> No
 @pytest.mark.skipif("int16" not in HERE, reason="MKL, which multiplies int16, is used on Intel's CPUs alone")
 def test_int16_is_nearer_than_int8_from_the_conversion_of_float32(tiny: Folder, reference: Reference) -> None:
     artifact = converted("float32", tiny("llama"))
-    engine = BACKEND.load(tiny_models.job(tiny("llama"), BACKEND, "int16", artifact))
+    engine: Any = BACKEND.load(tiny_models.job(tiny("llama"), BACKEND, "int16", artifact))
     assert engine._generator.compute_type == "int16"
     assert [finding for finding in unlike(engine, reference("llama")) if finding != "greedy tokens"] == ["scores"]
     assert "scores" not in unlike(engine, reference("llama"), within=0.1)
@@ -97,7 +98,8 @@ def test_int16_is_nearer_than_int8_from_the_conversion_of_float32(tiny: Folder, 
 
 def test_what_is_not_quantised_is_float32_on_a_cpu_whatever_the_model(tiny: Folder) -> None:
     for name in ("llama", "llama-bf16"):
-        assert tiny_models.load(BACKEND, "int8", tiny(name))._generator.compute_type == "int8_float32"
+        engine: Any = tiny_models.load(BACKEND, "int8", tiny(name))
+        assert engine._generator.compute_type == "int8_float32"
 
 
 def test_variants_that_share_a_conversion_write_the_same(tiny: Folder, tmp_path: Path) -> None:

@@ -12,8 +12,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-import tiny_models
-from tiny_models import NEW_TOKENS, VOCAB, asked_prompts, rows, unlike
 
 from calibration.backend import Engine, Generation, Rows
 from calibration.backends.llamacpp import export as gguf_export
@@ -22,6 +20,8 @@ from calibration.backends.llamacpp.converter import pre_tokenizer
 from calibration.environments.distributions import beside_folder
 from calibration.workload import DEFAULT
 from selector.model.spec import ModelSpec
+from tests.engines import tiny_models
+from tests.engines.tiny_models import NEW_TOKENS, VOCAB, asked_prompts, rows, unlike
 
 BACKEND = LlamaCppBackend()
 pytestmark = [pytest.mark.engine, pytest.mark.filterwarnings("ignore")]
@@ -239,7 +239,8 @@ def test_the_signals_that_python_answers_stay_its_own(tiny: Folder) -> None:
 
 @pytest.mark.parametrize("name", ["mistral-window", "qwen2-window"])
 def test_a_window_that_is_not_honoured(name: str, tiny: Folder, normalised: Reference) -> None:
-    assert ModelSpec.read(str(tiny(name))).architecture not in BACKEND.facts.windowed_architectures
+    windowed = BACKEND.facts.windowed_architectures
+    assert windowed is not None and ModelSpec.read(str(tiny(name))).architecture not in windowed
     engine = tiny_models.load(BACKEND, "f32", tiny(name))
     assert "scores" in unlike(engine, normalised(name), within=1.0)
     assert unlike(engine, normalised(name), length=8) == []

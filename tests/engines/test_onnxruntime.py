@@ -3,14 +3,15 @@
 import shlex
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
-import tiny_models
-from tiny_models import NEW_TOKENS, asked_prompts, rows, unlike
 
 from calibration.backend import Engine
 from calibration.backends.onnxruntime import OnnxRuntimeBackend
 from calibration.workload import DEFAULT
+from tests.engines import tiny_models
+from tests.engines.tiny_models import NEW_TOKENS, asked_prompts, rows, unlike
 
 BACKEND = OnnxRuntimeBackend()
 pytestmark = [pytest.mark.engine, pytest.mark.filterwarnings("ignore")]
@@ -130,7 +131,7 @@ def test_only_the_last_row_of_a_prompt_is_scored(tiny: Folder) -> None:
     """Built without prune_lm_head the head would run over the whole prompt."""
     import numpy as np
 
-    engine = tiny_models.load(BACKEND, "fp32", tiny("llama"))
+    engine: Any = tiny_models.load(BACKEND, "fp32", tiny("llama"))
     generator = engine._generator(1, 32)
     generator.append_tokens(np.array(asked_prompts()[:1], dtype=np.int32))
     assert generator.get_output("logits").shape == (1, 1, tiny_models.VOCAB)

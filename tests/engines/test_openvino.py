@@ -6,11 +6,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-import tiny_models
 
 from calibration.backend import Engine, Job
 from calibration.registry import find
 from selector.model.spec import ModelSpec
+from tests.engines import tiny_models
 
 pytestmark = pytest.mark.engine
 OPENVINO = find("openvino")

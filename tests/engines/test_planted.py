@@ -6,10 +6,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import planting
 import pytest
-import tiny_models
-from planting import Around, EarlyStop, FilledUp, Mute, Plant, StaleCache, SwappedRows, configured, permuted, without
 
 from calibration.backend import Engine, StoppedEarly, Variant
 from calibration.check.agreement import Answers, compare
@@ -18,6 +15,19 @@ from calibration.measurement import Agreement, Candidate, OutputVerdict
 from calibration.registry import find
 from selector.host.spec import HostSpec
 from selector.planning.plan import entry_of
+from tests.engines import planting, tiny_models
+from tests.engines.planting import (
+    Around,
+    EarlyStop,
+    FilledUp,
+    Mute,
+    Plant,
+    StaleCache,
+    SwappedRows,
+    configured,
+    permuted,
+    without,
+)
 
 pytestmark = [pytest.mark.engine, pytest.mark.filterwarnings("ignore")]
 

@@ -4,14 +4,15 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
-import tiny_models
-from tiny_models import NEW_TOKENS, asked_prompts, rows, unlike
 
 from calibration.backend import Engine
 from calibration.backends.transformers import TransformersBackend
 from calibration.workload import DEFAULT
+from tests.engines import tiny_models
+from tests.engines.tiny_models import NEW_TOKENS, asked_prompts, rows, unlike
 
 BACKEND = TransformersBackend()
 pytestmark = [pytest.mark.engine, pytest.mark.filterwarnings("ignore")]
@@ -80,14 +81,14 @@ def test_arrivals_are_one_a_token_and_shared_by_the_batch(tiny: Folder) -> None:
     [("sdpa", "bfloat16"), ("eager", "bfloat16"), ("sdpa-fp32", "float32"), ("eager-fp32", "float32")],
 )
 def test_a_variant_computes_in_its_precision(variant: str, dtype: str, tiny: Folder) -> None:
-    engine = tiny_models.load(BACKEND, variant, tiny("llama-bf16"))
+    engine: Any = tiny_models.load(BACKEND, variant, tiny("llama-bf16"))
     assert str(engine._model.dtype) == f"torch.{dtype}"
     assert rows(engine.score(asked_prompts()[0], ())).dtype == "float32"
 
 
 @pytest.mark.parametrize("name", ["llama", "llama-bf16", "qwen3"])
 def test_int8_is_near_but_not_the_same(name: str, tiny: Folder, reference: Callable[..., Engine]) -> None:
-    engine = tiny_models.load(BACKEND, "int8", tiny(name))
+    engine: Any = tiny_models.load(BACKEND, "int8", tiny(name))
     assert type(engine._model.model.layers[0].mlp.up_proj.weight).__name__ == "Int8Tensor"
     assert [finding for finding in unlike(engine, reference(name)) if finding != "greedy tokens"] == ["scores"]
     assert "scores" not in unlike(engine, reference(name), within=0.5)

@@ -13,11 +13,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-import tiny_models
 
 from calibration.backend import Engine
 from calibration.backends.vllm import VllmBackend
 from selector.host.spec import Device
+from tests.engines import tiny_models
 
 BACKEND = VllmBackend()
 PYTHON = os.environ.get("AUTOBACKEND_VLLM_PYTHON", "")

@@ -36,7 +36,7 @@ for line in sys.stdin:
     request = json.loads(line)
     if request.pop("verb") == "generate":
         made = engine.generate(**request)
-        answer = {"tokens": made.tokens, "arrivals": made.arrivals}
+        answer = json.dumps({"tokens": made.tokens, "arrivals": made.arrivals})
     else:
-        answer = [list(row) for row in engine.score(**request) or ()]
-    print("ANSWER", json.dumps(answer), flush=True)
+        answer = json.dumps([list(row) for row in engine.score(**request) or ()])
+    print("ANSWER", answer, flush=True)

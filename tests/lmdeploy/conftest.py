@@ -13,11 +13,9 @@ from typing import Any
 import pytest
 
 from selector.host.spec import Device, HostSpec, Installation
+from tests.lmdeploy import tiny_checkpoints
 
 HERE = Path(__file__).resolve().parent
-sys.path.insert(0, str(HERE))
-
-import tiny_checkpoints  # noqa: E402  beside this file, which is no package
 
 Checkpoints = Callable[..., Path]
 Pythons = Callable[..., Path]

@@ -6,10 +6,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import tiny_checkpoints
-
 from calibration.backend import Backend, Job, Variant
 from calibration.worker.opening import Opening
+from tests.lmdeploy import tiny_checkpoints
 
 
 def a_job(backend: Backend, folder: Path, variant: str, **changes: Any) -> Job:

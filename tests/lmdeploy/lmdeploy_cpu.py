@@ -78,7 +78,7 @@ def install(kernels: str = "torch") -> None:
     if kernels == "triton":
         os.environ["TRITON_INTERPRET"] = "1"
     if "torch._dynamo" in sys.modules:
-        sys.modules["torch._dynamo"].config.disable = True  # type: ignore[attr-defined]
+        sys.modules["torch._dynamo"].config.disable = True
     _fake_cuda()
 
     import lmdeploy.utils

@@ -6,8 +6,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-import turbomind_stubs
-from conftest import Checkpoints, Pythons
 
 from calibration.cache.cache import Cache
 from calibration.measurement import Failure, FailureKind, Measurement, OutputVerdict
@@ -15,6 +13,8 @@ from calibration.registry import all_backends
 from selector.host.spec import HostSpec, Installation
 from selector.planning.calibrate import Calibration, calibrate
 from selector.selection import select
+from tests.lmdeploy import turbomind_stubs
+from tests.lmdeploy.conftest import Checkpoints, Pythons
 
 pytestmark = [pytest.mark.lmdeploy, pytest.mark.filterwarnings("ignore")]
 
@@ -48,7 +48,7 @@ def test_the_pytorch_engine_is_judged_timed_checked_kept_and_selected(
     host = host_with(gpu_host, (8, 0), "pytorch", lmdeploy_python("torch"))
     done = calibrated(folder, host, "pytorch:eager", tmp_path)
     [outcome] = done.tally.outcomes
-    assert isinstance(outcome, Measurement), (outcome.message, outcome.log_tail)
+    assert isinstance(outcome, Measurement), outcome
     assert outcome.agreement.verdict is OutputVerdict.RIGHT
     assert [c.workload.batch for c in outcome.cells] == [1, 1, 2, 2]
     assert outcome.environment["lmdeploy"] == "0.18.0"

@@ -4,8 +4,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from conftest import Checkpoints
-from jobs import a_job
 
 from calibration.backend import Engine
 from calibration.backends.pytorch import PyTorch
@@ -13,6 +11,8 @@ from calibration.backends.transformers import TransformersBackend
 from calibration.check.agreement import GROUPS, NEW_TOKENS, Answers, compare, fixed_prompts
 from calibration.measurement import OutputVerdict
 from calibration.worker.main import _Server
+from tests.lmdeploy.conftest import Checkpoints
+from tests.lmdeploy.jobs import a_job
 
 pytestmark = [pytest.mark.lmdeploy, pytest.mark.filterwarnings("ignore")]
 
@@ -21,7 +21,7 @@ VOCAB = 320
 
 @pytest.fixture(scope="module")
 def standins() -> None:
-    import lmdeploy_cpu
+    from tests.lmdeploy import lmdeploy_cpu
 
     lmdeploy_cpu.install("torch")
 

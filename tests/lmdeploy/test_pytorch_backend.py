@@ -8,8 +8,6 @@ from typing import Any
 
 import psutil
 import pytest
-from conftest import Checkpoints, Pythons
-from jobs import a_job, lmdeploy_arguments, open_request
 
 from calibration.backend import Engine
 from calibration.backends.pytorch import PyTorch
@@ -17,6 +15,8 @@ from calibration.measurement import FailureKind
 from calibration.supervision.supervisor import Reply, Trouble, Worker
 from calibration.worker.prompts import prompts
 from calibration.workload import Workload
+from tests.lmdeploy.conftest import Checkpoints, Pythons
+from tests.lmdeploy.jobs import a_job, lmdeploy_arguments, open_request
 
 # Warnings of an engine are not ours.
 pytestmark = [pytest.mark.lmdeploy, pytest.mark.filterwarnings("ignore")]
@@ -31,7 +31,7 @@ Load = Callable[..., Engine]
 
 @pytest.fixture(scope="module")
 def standins() -> None:
-    import lmdeploy_cpu
+    from tests.lmdeploy import lmdeploy_cpu
 
     lmdeploy_cpu.install("torch")
 

@@ -6,9 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Checkpoints
-from jobs import a_job
-from tiny_checkpoints import FORMATS, WIDE
 
 from calibration.backends.pytorch import FACTS, PyTorch
 from calibration.worker.prompts import prompts
@@ -17,6 +14,9 @@ from selector.demand import Demand
 from selector.host.spec import HostSpec
 from selector.model.spec import ModelSpec
 from selector.rules.judge import judge
+from tests.lmdeploy.conftest import Checkpoints
+from tests.lmdeploy.jobs import a_job
+from tests.lmdeploy.tiny_checkpoints import FORMATS, WIDE
 
 pytestmark = [pytest.mark.lmdeploy, pytest.mark.filterwarnings("ignore")]
 
@@ -44,7 +44,7 @@ Reasons = Callable[..., list[str]]
 
 @pytest.fixture(scope="module")
 def standins() -> None:
-    import lmdeploy_cpu
+    from tests.lmdeploy import lmdeploy_cpu
 
     lmdeploy_cpu.install("torch")
 
@@ -127,7 +127,7 @@ def test_formats(quant: str, taken: bool, refused: list[str], checkpoint: Checkp
     from transformers import PretrainedConfig
 
     try:
-        QuantizationConfig.from_config(PretrainedConfig(quantization_config=dict(FORMATS[quant][0])))
+        QuantizationConfig.from_config(PretrainedConfig.from_dict({"quantization_config": dict(FORMATS[quant][0])}))
         accepted = True
     except (TypeError, ValueError):
         accepted = False
@@ -189,8 +189,11 @@ def test_the_name_in_auto_map_comes_first(checkpoint: Checkpoints, tmp_path: Pat
     from lmdeploy.pytorch.models.patch import _get_model_class
     from transformers import PretrainedConfig
 
-    config = PretrainedConfig(
-        architectures=["Qwen2ForCausalLM"], auto_map={"AutoModelForCausalLM": "modeling.LlamaForCausalLM"}
+    config = PretrainedConfig.from_dict(
+        {
+            "architectures": ["Qwen2ForCausalLM"],
+            "auto_map": {"AutoModelForCausalLM": "modeling.LlamaForCausalLM"},
+        }
     )
     assert FACTS.architectures_from_auto_map
     assert _get_model_class(config, MODULE_MAP).__name__ == "LlamaForCausalLM"

@@ -4,15 +4,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import tiny_checkpoints
-from conftest import Checkpoints, Pythons
-from jobs import lmdeploy_arguments, open_request
 
 from calibration.backends.turbomind.adapter import TurboMind
 from calibration.check.agreement import GROUPS, NEW_TOKENS, Answers, compare, fixed_prompts
 from calibration.measurement import FailureKind, OutputVerdict
 from calibration.supervision.supervisor import Reply, Trouble, Worker
 from calibration.workload import Workload
+from tests.lmdeploy import tiny_checkpoints
+from tests.lmdeploy.conftest import Checkpoints, Pythons
+from tests.lmdeploy.jobs import lmdeploy_arguments, open_request
 
 pytestmark = [pytest.mark.lmdeploy, pytest.mark.filterwarnings("ignore")]
 

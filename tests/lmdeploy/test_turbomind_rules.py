@@ -5,9 +5,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
-from conftest import Checkpoints
-from tiny_checkpoints import WIDE
-from turbomind_cases import Case, Outcome, run
 
 from calibration.backends.turbomind.adapter import FACTS, TurboMind
 from calibration.workload import Workload
@@ -15,6 +12,9 @@ from selector.demand import Demand
 from selector.host.spec import HostSpec
 from selector.model.spec import ModelSpec
 from selector.rules.judge import judge
+from tests.lmdeploy.conftest import Checkpoints
+from tests.lmdeploy.tiny_checkpoints import WIDE
+from tests.lmdeploy.turbomind_cases import Case, Outcome, run
 
 pytestmark = [pytest.mark.lmdeploy, pytest.mark.filterwarnings("ignore")]
 

@@ -79,7 +79,7 @@ def main() -> None:
     sys.path.insert(0, str(ROOT))
     # One try of one variant of each kernel: the tuner's times mean nothing here.
     os.environ["TM_GEMM_TUNE"] = "max_splits=1,max_waves=1,min_iter=1,max_iter=1,top_k=1"
-    import turbomind_stubs
+    from tests.lmdeploy import turbomind_stubs
 
     turbomind_stubs.install()
     import torch
@@ -134,12 +134,11 @@ def _child(case: Case, log: TextIO, answer: TextIO) -> None:
 
 def _drive(case: Case) -> dict[str, Any]:
     """Load by our adapter, generate for two prompts at once, close."""
-    import turbomind_stubs
-
     from calibration.backend import Job
     from calibration.backends.turbomind.adapter import TurboMind
+    from tests.lmdeploy import turbomind_stubs
 
-    turbomind_stubs.set_device(tuple(case.capability))
+    turbomind_stubs.set_device((case.capability[0], case.capability[1]))
     checkpoint = _watched_checkpoint()
     backend = TurboMind()
     job = Job(

@@ -1,8 +1,11 @@
 """What the tests of select() ask, and of which model and host."""
 
+from typing import Any
+
 from calibration.cache.cache import Cache
 from calibration.measurement import Outcome
 from calibration.registry import all_backends
+from selector.answer import Selection
 from selector.demand import Demand
 from selector.identity import environment_of
 from selector.rules.judge import judge
@@ -21,13 +24,13 @@ def with_versions(**versions: str) -> dict[str, str]:
     return {**environment_of(all_backends()["transformers"], HOST), **versions}
 
 
-def labels(selection: object) -> list[str]:
-    return [ranked.candidate.label for ranked in selection.ranking]  # type: ignore[attr-defined]
+def labels(selection: Selection) -> list[str]:
+    return [ranked.candidate.label for ranked in selection.ranking]
 
 
-def answer(cache: Cache, *outcomes: Outcome, **asked: object) -> object:
+def answer(cache: Cache, *outcomes: Outcome, **asked: Any) -> Selection:
     cache.add(*outcomes)
-    return choose(MODEL, cache=cache, host=HOST, **asked)  # type: ignore[arg-type]
+    return choose(MODEL, cache=cache, host=HOST, **asked)
 
 
 def all_labels() -> list[str]:

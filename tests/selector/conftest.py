@@ -108,7 +108,7 @@ class FakeBackend(Backend):
     def __init__(
         self, *variants: Variant, name: str = "fake", reasons: tuple[str, ...] | Exception = (), **facts: Any
     ) -> None:
-        self.name = name  # type: ignore[misc]  each fake is a backend of its own
+        self.name = name  # type: ignore[misc]  # each fake is a backend of its own
         self.facts = replace(FACTS, **facts)  # type: ignore[misc]
         self.variants = variants or (Variant(name="plain"),)  # type: ignore[misc]
         self.reasons = reasons

@@ -305,7 +305,7 @@ def test_artifacts(tmp_path: Path) -> None:
     empty = run("artifacts", "list", **given)
     assert (empty.stdout, empty.stderr) == ("", f"no artifacts in {tmp_path}\n")
     key = {"kind": "converted", "model": MODEL, "backend": "ctranslate2", "variant": "float32"}
-    ArtifactStore(tmp_path).make(key, lambda folder: (folder / "x").write_text("1" * 1000) and None)
+    ArtifactStore(tmp_path).make(key, lambda folder: (folder / "x").write_text("1" * 1000))
     lines = run("artifacts", "list", **given).stdout.splitlines()
     assert lines[0].split() == ["kind", "model", "backend", "size", "made", "in", "made"]
     assert lines[1].split()[:3] == ["converted", MODEL, "ctranslate2:float32"]

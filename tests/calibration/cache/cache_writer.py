@@ -5,9 +5,8 @@ python cache_writer.py CACHE FIRST COUNT
 
 import sys
 
-from launches import measured
-
 from calibration.cache.cache import Cache
+from tests.calibration.launches import measured
 
 where, first, count = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
 with Cache.open(where) as cache:

@@ -11,12 +11,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from launches import IDENTITY, KEY, checked, failed, measured
 
 from calibration.cache.cache import Cache, Health
 from calibration.cache.sqlite_file import on_network
 from calibration.errors import UsageError
 from calibration.measurement import Agreement, Outcome, OutputVerdict, from_json, to_json
+from tests.calibration.launches import IDENTITY, KEY, checked, failed, measured
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -73,7 +73,11 @@ def test_launches_that_are_known_are_left_alone(cache: Cache) -> None:
 
 def test_find_asks_for_the_key_and_perhaps_the_size(cache: Cache) -> None:
     larger = replace(IDENTITY, fingerprint="ffffffffffff", host="other")
-    others = [replace(IDENTITY, **{name: "other"}) for name in ("architecture", "quant", "device")]
+    others = [
+        replace(IDENTITY, architecture="other"),
+        replace(IDENTITY, quant="other"),
+        replace(IDENTITY, device="other"),
+    ]
     cache.add(measured(2), measured(1, identity=larger), *(measured(3 + i, identity=o) for i, o in enumerate(others)))
     assert cache.find(**KEY) == [measured(1, identity=larger), measured(2)]
     assert cache.find(**KEY, fingerprint="ffffffffffff") == [measured(1, identity=larger)]

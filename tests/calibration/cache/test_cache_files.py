@@ -13,13 +13,13 @@ from typing import Any
 import pytest
 from alembic.config import Config
 from alembic.script import ScriptDirectory
-from launches import KEY, failed, measured
 from sqlalchemy import Engine, event
 
 import calibration.cache.migrations
 from calibration.cache.cache import Cache, Health
 from calibration.cache.sqlite_file import VERSION
 from calibration.errors import CacheError
+from tests.calibration.launches import KEY, failed, measured
 
 
 @pytest.fixture

@@ -7,10 +7,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from launches import measured
 
 from calibration.cache.cache import Cache, Health
 from calibration.cache.sqlite_file import SQLiteFile
+from tests.calibration.launches import measured
 
 HERE = Path(__file__).parent
 PATHS = os.pathsep.join([str(HERE.parents[2]), str(HERE.parent)])

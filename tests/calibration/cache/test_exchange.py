@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from launches import IDENTITY, checked, failed, measured
 
 from calibration.cache.cache import Cache, Imported
 from calibration.cache.exchange import BadLine
 from calibration.errors import CacheError
 from calibration.measurement import Outcome, to_json
+from tests.calibration.launches import IDENTITY, checked, failed, measured
 
 HEADER = '{"format": "autobackend-cache", "version": 2}\n'
 
@@ -29,7 +29,7 @@ def lines(*outcomes: Outcome) -> str:
 
 
 def test_an_export_comes_in_elsewhere_and_twice_is_once(cache: Cache, tmp_path: Path) -> None:
-    outcomes = [measured(1), measured(2), failed(3), checked(4)]
+    outcomes: list[Outcome] = [measured(1), measured(2), failed(3), checked(4)]
     cache.add(*outcomes)
     stream = StringIO()
     assert cache.export(stream) == 4

@@ -10,11 +10,11 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from launches import checked, measured
 
 from calibration.cache.cache import Cache, Health
 from calibration.cache.sqlite_file import VERSION
 from calibration.measurement import Failure, Loaded, Measurement, OutputVerdict
+from tests.calibration.launches import checked, measured
 
 DUMP = Path(__file__).parents[2] / "data" / "caches" / "version-0001.sql"
 

@@ -5,13 +5,13 @@ from typing import Any
 
 import psutil
 import pytest
-from engines.racing import entry, race
 
 from calibration.conversion import estimate as preparation
 from calibration.conversion.side_by_side import BYTES_PER_PARAMETER, START_BYTES
 from calibration.conversion.store import ArtifactStore
 from calibration.measurement import Failure, FailureKind, Measurement
 from calibration.race.runner import Tally
+from tests.calibration.engines.racing import entry, race
 
 EACH = START_BYTES + BYTES_PER_PARAMETER * (1 << 20)
 """Bytes that one conversion of the model of `converted` is taken to need."""

@@ -157,7 +157,7 @@ def run(cost: Cost, speed: float, cv: float, draw: random.Random) -> dict[Worklo
 
 def race(draw: random.Random, rounds: int, cv: float) -> Outcome:
     field, out, launches = engines(draw), set[str](), 0
-    history: Standing = {label: [] for label in field}
+    history: dict[str, list[dict[Workload, Times] | None]] = {label: [] for label in field}
     for _ in range(1, rounds + 1):
         speed = draw.lognormvariate(0, 0.1)  # the machine drifts between rounds, and a little within one
         lap: dict[str, dict[Workload, Times]] = {}

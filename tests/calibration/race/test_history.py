@@ -3,12 +3,12 @@
 from dataclasses import replace
 
 import pytest
-from engines.racing import CELLS, entry
-from launches import measured
 
 from calibration.measurement import Candidate, Cell, Measurement, Sample
 from calibration.race.history import hopeful_first
 from calibration.supervision.launch_spec import LaunchSpec
+from tests.calibration.engines.racing import CELLS, entry
+from tests.calibration.launches import measured
 
 
 def candidate(label: str) -> LaunchSpec:

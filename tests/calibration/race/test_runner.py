@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from engines.racing import CELLS, entry, race
 
 from calibration.cache.cache import Cache
 from calibration.conversion.store import ArtifactStore, converted_key
@@ -15,6 +14,7 @@ from calibration.measurement import Failure, FailureKind, Measurement, Outcome, 
 from calibration.race import runner
 from calibration.race.runner import Tally
 from calibration.supervision.launch_spec import Limits
+from tests.calibration.engines.racing import CELLS, entry, race
 
 
 def failures(tally: Tally) -> dict[str, tuple[FailureKind, str]]:

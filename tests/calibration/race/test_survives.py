@@ -11,10 +11,10 @@ from pathlib import Path
 
 import psutil
 import pytest
-from engines.racing import entry, race
 
 from calibration.cache.cache import Cache
 from calibration.measurement import Failure, FailureKind, Outcome
+from tests.calibration.engines.racing import entry, race
 
 PROGRAM = Path(__file__).parents[1] / "engines" / "racing.py"
 KILLS = 20

@@ -4,10 +4,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from engines.scripted import CountingEngine, next_token
 
 from calibration.backend import Engine
 from calibration.worker.answers import Generate, answer, choices
+from tests.calibration.engines.scripted import CountingEngine, next_token
 
 
 def generating(engine: Engine, asked: list[int] | None = None) -> Generate:

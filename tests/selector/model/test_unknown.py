@@ -109,7 +109,7 @@ def test_what_the_config_does_not_tell(tmp_path: Path, changes: dict[str, Any], 
 
 def test_weight_files_tell_their_size(tmp_path: Path) -> None:
     spec = ModelSpec.read(folder(tmp_path, foreign(intermediate_size=None), model__safetensors=b"w" * 1000))
-    assert (spec.weight_bytes, spec.unknown) == (1000, {"intermediate_size", "parameters"})
+    assert (spec.weight_bytes, spec.unknown) == (1000, frozenset({"intermediate_size", "parameters"}))
 
 
 @pytest.mark.parametrize(

@@ -142,7 +142,7 @@ def test_what_is_in_the_store_is_not_made_again_and_teaches_the_estimate(tmp_pat
         model=MODEL,
         prepared_as=first.variant.prepared_as,
     )
-    made = store.make(key, lambda folder: (folder / "x").write_bytes(bytes(1 << 20)) and None)
+    made = store.make(key, lambda folder: (folder / "x").write_bytes(bytes(1 << 20)))
     found = preparations(spec, [first, other], store, random_weights=False)
     assert (found.checkpoint, [label for label, _ in found.conversions]) == (None, ["ctranslate2:int8"])
     ((_, expected),) = found.conversions

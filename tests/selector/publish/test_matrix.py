@@ -12,6 +12,7 @@ from selector.identity import environment_of
 from selector.publish.figures import View
 from selector.publish.host_file import Judged
 from selector.publish.matrix import Matrix, Row, Square, State, matrix
+from tests.approximate import approx
 from tests.selector.launches import DAY, LOSSY, check, failure, rounds
 from tests.selector.publish.published import CELL, CHAT, CT2, EAGER, HOST, KEY, MODEL, SDPA, published
 
@@ -99,7 +100,7 @@ def test_figures_of_each_view() -> None:
     # Two launches that agree leave what the prior spread allows: a factor of exp(1.96 * 0.12 / sqrt(2)).
     half = figure.median * math.sinh(1.95996 * 0.12 / math.sqrt(2))
     assert (figure.half, figure.share, figure.best, figure.tied) == (
-        pytest.approx(half), pytest.approx(0.5), False, False,
+        approx(half), approx(0.5), False, False,
     )  # fmt: skip
     assert (figure.estimated, figure.extrapolated) == (True, False)
     assert not slow[View.PREFILL, CELL].estimated

@@ -131,7 +131,7 @@ def test_formats_of_the_pytorch_engine(
 
 
 def test_awq_of_experts_is_for_turbomind_alone(site: Path) -> None:
-    experts = {"experts": 128, "experts_per_token": 8, "expert_intermediate_size": 768}
+    experts: dict[str, Any] = {"experts": 128, "experts_per_token": 8, "expert_intermediate_size": 768}
     found = explain(gpu(site, (8, 0)), site, architecture="Qwen3MoeForCausalLM", quant=AWQ, dtype="float16", **experts)
     assert found["turbomind"] == []
     refused = "needs awq with an architecture other than Qwen3MoeForCausalLM; found Qwen3MoeForCausalLM"
