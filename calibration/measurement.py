@@ -200,6 +200,9 @@ def timing(arrivals: Sequence[Sequence[float]]) -> tuple[float, float | None]:
     Returns:
         TTFT: when the last sequence has its first token. TPOT: None where no token came after the first chunk. E2E is
         TTFT + (n - 1) * TPOT for n tokens a sequence.
+
+    >>> timing([[0.5, 0.75, 1.0]])
+    (0.5, 0.25)
     """
     ttft = max(row[0] for row in arrivals)
     end = max(row[-1] for row in arrivals)

@@ -38,10 +38,15 @@ class Workload:
 
     @classmethod
     def parse(cls, text: str) -> "Workload":
-        """Read a label (`pp512:tg128`, `pp512:tg128:b4`) or a standard name.
+        """Read a label or a standard name.
 
         Raises:
             UsageError: the text is neither.
+
+        >>> Workload.parse("pp512:tg128:b4")
+        Workload(prompt_tokens=512, output_tokens=128, batch=4)
+        >>> Workload.parse("chat").label
+        'pp512:tg128:b1'
         """
         if text in STANDARD:
             return STANDARD[text]
@@ -73,6 +78,9 @@ def grid(workloads: Iterable[Workload] = (), *, gpu: bool = False) -> tuple[Work
     batches of 16 and more, at 1.22 (geometric means on argonne-lcf/LLM-Inference-Bench, cells never calibrated, without
     the rows that are wrong there: all of llama.cpp with a batch over 1 time one sequence). Without workloads the cells
     bracket ordinary use: pp64 to pp512 and batch 1 to 4 on a CPU, pp128 to pp2048 and batch 1 to 16 on a GPU.
+
+    >>> [cell.label for cell in grid([Workload.parse("pp1024:tg64:b4"), Workload.parse("pp128:tg32:b1")])]
+    ['pp128:tg32:b1', 'pp1056:tg32:b1', 'pp128:tg32:b4', 'pp1056:tg32:b4']
     """
     asked = tuple(workloads)
     if not asked:

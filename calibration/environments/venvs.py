@@ -208,7 +208,11 @@ class Venvs:
 
 
 def _backend(folder: Path) -> str:
-    """`llamacpp-1a2b3c4d` -> `llamacpp`."""
+    """The backend that a folder is named after.
+
+    >>> _backend(Path('llamacpp-1a2b3c4d'))
+    'llamacpp'
+    """
     return folder.name.rpartition("-")[0]
 
 

@@ -64,7 +64,11 @@ def comparable_versions(
 
 
 def differences(old: Mapping[str, str], new: Mapping[str, str]) -> list[str]:
-    """What changed between two sets of versions, `ctranslate2 4.8.4 -> 4.8.5`; sorted by name."""
+    """What changed between two sets of versions, sorted by name.
+
+    >>> differences({'torch': '2.13.0', 'ctranslate2': '4.8.4'}, {'torch': '2.13.0', 'ctranslate2': '4.8.5'})
+    ['ctranslate2 4.8.4 -> 4.8.5']
+    """
     return [
         f"{name} {old.get(name, 'absent')} -> {new.get(name, 'absent')}"
         for name in sorted({*old, *new})

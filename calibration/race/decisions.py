@@ -35,6 +35,9 @@ def first_order(labels: Sequence[str], bits: Mapping[str, int] | None = None) ->
 
     Args:
         bits: of the weights of the lossy ones.
+
+    >>> first_order(["a:f32", "a:f16", "a:q4", "b:fp32"], {"a:q4": 4})
+    ['a:f32', 'b:fp32', 'a:q4', 'a:f16']
     """
     bits = bits or {}
     places: dict[str, int] = {}

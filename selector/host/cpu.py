@@ -66,7 +66,11 @@ def _known(flags: Iterable[str]) -> frozenset[str]:
 
 
 def _model(info: dict[str, str], name: str) -> str:
-    """`Intel(R) Xeon(R) Platinum 8480+ CPU @ 2.00GHz` -> `Intel Xeon Platinum 8480+`."""
+    """The CPU's name without marks and clock.
+
+    >>> _model({'model name': 'Intel(R) Xeon(R) Platinum 8480+ CPU @ 2.00GHz'}, 'sapphirerapids')
+    'Intel Xeon Platinum 8480+'
+    """
     text = info.get("model name", "")
     if not text:
         vendor = _archspec()["conversions"]["arm_vendors"].get(info.get("CPU implementer", ""), "")
@@ -132,7 +136,11 @@ def _cores(root: Path) -> tuple[int, ...]:
 
 
 def _numbers(ranges: str) -> tuple[int, ...]:
-    """`0-3,8` -> 0, 1, 2, 3, 8."""
+    """The numbers of a list of ranges, as Linux writes it.
+
+    >>> _numbers('0-3,8')
+    (0, 1, 2, 3, 8)
+    """
     ends = [part.split("-") for part in ranges.split(",") if part]
     return tuple(number for e in ends for number in range(int(e[0]), int(e[-1]) + 1))
 

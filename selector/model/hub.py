@@ -25,7 +25,11 @@ class Snapshot:
 
 
 def is_hub_id(model: str) -> bool:
-    """`owner/name`, or the `name` of the oldest models."""
+    """Whether this is `owner/name`, or the `name` of the oldest models.
+
+    >>> is_hub_id('Qwen/Qwen3-8B'), is_hub_id('gpt2'), is_hub_id('./model')
+    (True, True, False)
+    """
     plain = len(model) <= 96 and bool(_ID.fullmatch(model))
     return plain and ".." not in model and "--" not in model and not model.endswith(".git")
 

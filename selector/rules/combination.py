@@ -44,11 +44,19 @@ class Combination:
 
 
 def any_of(things: Iterable[object]) -> str:
-    """`64, 128 or 256`."""
+    """The choices of a sentence.
+
+    >>> any_of([64, 128, 256])
+    '64, 128 or 256'
+    """
     words = [str(t) for t in things]
     return " or ".join([", ".join(words[:-1]), words[-1]]) if len(words) > 1 else "".join(words)
 
 
 def dotted(capability: tuple[int, int]) -> str:
-    """(8, 9) -> `8.9`."""
+    """A compute capability as NVIDIA writes it.
+
+    >>> dotted((8, 9))
+    '8.9'
+    """
     return f"{capability[0]}.{capability[1]}"

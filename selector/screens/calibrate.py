@@ -73,7 +73,11 @@ def takes(expected: Estimate) -> str:
 
 
 def about(value: float) -> str:
-    """`24 s`, `2:05 min`: an estimate has no decimals."""
+    """An estimated duration, which has no decimals.
+
+    >>> about(24.3), about(125)
+    ('24 s', '2:05 min')
+    """
     return f"{max(1, round(value))} s" if value < 99.5 else seconds(value)
 
 

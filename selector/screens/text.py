@@ -22,7 +22,11 @@ def width() -> int:
 
 
 def seconds(value: float) -> str:
-    """`3.27 s`, `61 ms`, `14.6 ms`, `2:05 min`: three digits at most, above 100 s minutes."""
+    """A duration in three digits at most; minutes from 100 s on.
+
+    >>> [seconds(value) for value in (61e-3, 3.271, 125, 7300)]
+    ['61.0 ms', '3.27 s', '2:05 min', '2.0 h']
+    """
     if value >= 99.95:
         whole = round(value)
         return f"{whole // 60}:{whole % 60:02} min" if whole < 3600 else f"{value / 3600:.1f} h"
@@ -34,19 +38,31 @@ def seconds(value: float) -> str:
 
 
 def seconds_within(value: float, half: float) -> str:
-    """`1.92 ± 0.01 s`: the value and half the width of its interval, in one unit."""
+    """The value and half the width of its interval, in one unit.
+
+    >>> seconds_within(1.92, 0.014)
+    '1.92 ± 0.01 s'
+    """
     unit, name = (1.0, "s") if value >= 1 else (1e-3, "ms")
     return within(value / unit, half / unit) + f" {name}"
 
 
 def within(value: float, half: float) -> str:
-    """`719 ± 11`, `49.6 ± 0.8`: both to the digit at which the value has three."""
+    """Both numbers to the digit at which the value has three.
+
+    >>> within(719.2, 11.4), within(49.61, 0.83)
+    ('719 ± 11', '49.6 ± 0.8')
+    """
     places = _places(value)
     return f"{value:.{places}f} ± {half:.{places}f}"
 
 
 def size(count: float) -> str:
-    """`0.9 GiB`, `512 MiB`."""
+    """Bytes as GiB, or as MiB below a tenth of that.
+
+    >>> size(966367642), size(50 * 2**20)
+    ('0.9 GiB', '50 MiB')
+    """
     return f"{count / (1 << 30):.1f} GiB" if count >= 0.1 * (1 << 30) else f"{count / (1 << 20):.0f} MiB"
 
 
@@ -56,25 +72,41 @@ def amount(ranked: Ranked, objective: Objective) -> str:
 
 
 def parameters(count: int) -> str:
-    """`135 M`, `7.6 B`."""
+    """A number of parameters, in millions or billions.
+
+    >>> parameters(134_515_008), parameters(7_615_616_512)
+    ('135 M', '7.62 B')
+    """
     if count >= 999_500_000:
         return f"{_digits(count / 1e9)} B"
     return f"{_digits(count / 1e6)} M"
 
 
 def listing(names: Sequence[str]) -> str:
-    """`a`, `a and b`, `a, b and c`."""
+    """Names as a sentence lists them.
+
+    >>> listing(['openvino', 'vllm', 'llamacpp'])
+    'openvino, vllm and llamacpp'
+    """
     return " and ".join([*([", ".join(names[:-1])] if names[1:] else []), *names[-1:]])
 
 
 def plural(count: int, word: str, many: str = "") -> str:
-    """`1 launch`, `2 launches`."""
+    """A number and its word, in the plural where there is not one.
+
+    >>> plural(1, 'launch'), plural(2, 'launch'), plural(1200, 'host')
+    ('1 launch', '2 launches', '1,200 hosts')
+    """
     plenty = many or (f"{word}es" if word.endswith(("ch", "sh", "s", "x")) else f"{word}s")
     return f"{count:,} {word if count == 1 else plenty}"
 
 
 def age(then: float, now: float | None = None) -> str:
-    """`3 days ago`, `just now`."""
+    """How long ago a Unix time was.
+
+    >>> age(0, now=3 * 86400), age(0, now=59)
+    ('3 days ago', 'just now')
+    """
     past = (time.time() if now is None else now) - then
     for unit, word in ((86400, "day"), (3600, "hour"), (60, "minute")):
         if past >= unit:
@@ -83,7 +115,11 @@ def age(then: float, now: float | None = None) -> str:
 
 
 def day(then: float) -> str:
-    """`2026-11-24`, in UTC."""
+    """The date of a Unix time, in UTC.
+
+    >>> day(1795545341)
+    '2026-11-24'
+    """
     return time.strftime("%Y-%m-%d", time.gmtime(then))
 
 
@@ -102,6 +138,9 @@ def columns(rows: Iterable[Sequence[str]], align: str = "", *, gap: int = 2, acr
         align: a letter for each column, `<` left or `>` right; left where letters are missing.
         gap: blanks between columns.
         across: the last column is wrapped to lines of this length, under itself; None: never.
+
+    >>> columns([("candidate", "launches"), ("vllm:eager", "3")], "<>")
+    ['candidate   launches', 'vllm:eager         3']
     """
     table = [[str(cell) for cell in row] for row in rows]
     if not table:

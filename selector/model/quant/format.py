@@ -36,7 +36,11 @@ class QuantFormat:
 
     @property
     def label(self) -> str:
-        """`none`, `awq-4bit-g128`, `fp8-e4m3-128x128` ...: the cache's key and the screens' name."""
+        """The name on the screens, and the key in the cache.
+
+        >>> QuantFormat(method="awq", bits=4, group_size=128).label
+        'awq-4bit-g128'
+        """
         if self.groups:
             return f"{self.method}-mixed-{'+'.join(sorted({'-'.join(_parts(group)) for group in self.groups}))}"
         return "-".join([self.method, *_parts(self)])
