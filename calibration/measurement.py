@@ -35,16 +35,16 @@ class Identity:
     quant: str
     """QuantFormat.label: `none`, `awq-4bit-g128` ..."""
     device: str
-    """Product name of the GPU or name of the CPU with its cores: what a row is looked up by."""
+    """Product name of the GPU, or name of the CPU with its cores."""
     fingerprint: str
     """Hash of the shapes that set the work: layers, hidden, heads, kv heads, head_dim, intermediate, vocab, experts."""
     dtype: str
     device_count: int
     host: str
-    """Identifier of the machine: results of one host never answer for another, they are at most transferred."""
+    """Identifier of the machine: times of one host are at most transferred to another, and said to be."""
     config: str = ""
-    """Hash of everything in the config that can change what is computed. Empty in launches from before it was kept:
-    their times count, what they say of an output does not."""
+    """Hash of everything in the config that can change what is computed. Empty in launches of older versions, which did
+    not keep it: their times count, their verdicts and failures do not."""
 
     @property
     def shape(self) -> tuple[str | int, ...]:
@@ -62,11 +62,11 @@ class Sample:
     ttft_s: float
     """From the call to the moment at which every sequence of the batch has its first token."""
     tpot_s: float | None
-    """(t_last - t_first) / (n_last - n_first) of the batch; None where only one token was asked for."""
+    """(t_last - t_first) / (n_last - n_first) of the batch; None where only one token was generated."""
     foreign_cores: float = 0.0
     """Mean number of cores that processes outside the worker's tree kept busy meanwhile."""
     dirty: bool = False
-    """Other programs were using the device, also when it was repeated."""
+    """Other programs were using the device, and again when the call was repeated."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,7 +78,7 @@ class Cell:
 
     @property
     def clean(self) -> tuple[Sample, ...]:
-        """The samples to trust: the undisturbed ones, or all where none was undisturbed."""
+        """The samples to trust: those that nothing disturbed, or all where everything was disturbed."""
         return tuple(s for s in self.samples if not s.dirty) or self.samples
 
     @property
@@ -92,7 +92,7 @@ class Cell:
 
 
 class OutputVerdict(StrEnum):
-    """Is the output right, against the reference."""
+    """Is the output right, compared with the reference's?"""
 
     RIGHT = "right"
     LOSSY = "lossy"
@@ -131,22 +131,22 @@ class Launch:
     run_id: str
     """Unique (uuid4 hex), so that a merge of two caches is a union."""
     calibration_id: str
-    """Shared by all launches of one calibration; `round` orders them, candidates are compared within rounds."""
+    """Shared by all launches of one calibration. `round` orders them; candidates are compared within a round."""
     round: int
     candidate: Candidate
     identity: Identity
     model: str
-    """As the user named it; for screens only."""
+    """The model as the user named it; for screens only."""
     environment: dict[str, str]
     """Names and versions that make times comparable (engine, torch, driver ...); calibration.environments.packages."""
     policy: str
-    """How it was measured; rows of another policy are stale."""
+    """Version of the way of measuring; launches of another policy are stale."""
     started_at: float
     """Unix time."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Loaded(Launch):
+class Answered(Launch):
     """A launch whose engine loaded the model and answered."""
 
     load_s: float
@@ -160,20 +160,20 @@ class Loaded(Launch):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Measurement(Loaded):
-    """A launch that was timed; its output was compared with the reference's in it, or in an earlier one."""
+class Measurement(Answered):
+    """A launch that was timed. Its output was compared with the reference's in this launch or in an earlier one."""
 
     cells: tuple[Cell, ...] = field(metadata={LEAST: 1})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Check(Loaded):
-    """A launch whose output was compared with the reference's, and that was not timed: the times were known."""
+class Check(Answered):
+    """A launch whose output was compared with the reference's and which was not timed, since the times were known."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Failure(Launch):
-    """A launch that gave no answer, or a wrong one."""
+    """A launch that gave no answer, or a wrong answer."""
 
     kind: FailureKind
     stage: str
@@ -193,7 +193,7 @@ def timing(arrivals: Sequence[Sequence[float]]) -> tuple[float, float | None]:
     """TTFT and TPOT of one call from the arrival times of its tokens.
 
     Args:
-        arrivals: one row a sequence, seconds since the call, one entry a token, in order. Tokens that arrive together
+        arrivals: a row for each sequence, in it the seconds since the call for each token. Tokens that arrive together
             share a time: TPOT divides by tokens, (t_last - t_first) / (n_last - n_first), so that a first chunk of
             several tokens does not inflate it (the formula of lmdeploy.profiler and AIPerf).
 
@@ -213,7 +213,7 @@ def timing(arrivals: Sequence[Sequence[float]]) -> tuple[float, float | None]:
 def to_json(outcome: Outcome) -> dict[str, Any]:
     """The record of the export format: `record` is one of RECORDS, the rest are the fields by name."""
     fields = to_plain(outcome)
-    if isinstance(outcome, Loaded):
+    if isinstance(outcome, Answered):
         # JSON knows no infinity: an infinite divergence is written as none; the verdict, wrong, says the rest.
         for name in ("kl", "max_diff"):
             if not math.isfinite(fields["agreement"][name] or 0.0):
@@ -225,7 +225,7 @@ def from_json(record: Any) -> Outcome:
     """Read what `to_json` wrote, or somebody else: every field is looked at.
 
     Raises:
-        ValueError: the record is malformed; says which field, what it needs and what was found.
+        ValueError: the record is malformed; the message names the field, what it needs and what was found.
     """
     if not isinstance(record, dict):
         raise ValueError(f"needs an object; found {record!r:.40}")

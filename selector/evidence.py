@@ -12,7 +12,7 @@ from typing import TypeVar
 from calibration.cache.cache import Cache
 from calibration.cost import fit, points
 from calibration.environments.versions import POLICY, differences
-from calibration.measurement import Agreement, Failure, Identity, Loaded, Measurement, Outcome, OutputVerdict
+from calibration.measurement import Agreement, Answered, Failure, Identity, Measurement, Outcome, OutputVerdict
 from calibration.workload import Workload
 from selector.context import Memo
 from selector.ranking import Record, Timed
@@ -30,7 +30,7 @@ Kind = TypeVar("Kind", bound=Outcome)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evidence:
-    """By candidate label; each candidate is in one of `measured`, `stale` and `failed` at most."""
+    """What is known, by candidate label. A label is in `measured`, in `stale`, in `failed` or in none of them."""
 
     measured: Mapping[str, Record]
     """Times from this host with today's environment and policy."""
@@ -65,7 +65,7 @@ def evidence(cache: Cache, identity: Identity, environments: Environments) -> Ev
     Raises:
         CacheError: the cache cannot be read.
     """
-    # The token before the rows: what is written meanwhile makes the answer out of date, never the other way round.
+    # The token is taken before the rows are read: launches that are written meanwhile make the answer out of date.
     key = cache.token(), identity
     return _evidence.answer(
         key, (cache, environments), lambda: weigh(_of_this_shape(cache, identity), identity.config, environments)
@@ -92,10 +92,10 @@ def elsewhere(cache: Cache, identity: Identity, environments: Environments) -> t
 def weigh(outcomes: Iterable[Outcome], config: str, environments: Environments) -> Evidence:
     """Sort the launches of one shape by candidate and by whether their environment is today's.
 
-    A failure counts where it is of `config`: another model of the shape may run where this one fails, and the other way
-    round. So do verdicts. Launches from before configs were kept have an empty one: asked about a known config, their
-    times count and nothing else does, since nobody can say which of the shape's models they launched. A failure of
-    `config` takes the candidate out whatever times other models left.
+    Verdicts and failures count for `config` alone: another model of the shape may be right where this model is wrong,
+    or run where it fails. A failure of `config` takes the candidate out, whatever times other models left. Launches of
+    older versions have no config. Of them the times count and nothing else, since nobody can say which of the shape's
+    models they launched; only where `config` is empty as well do their verdicts and failures count.
 
     Args:
         outcomes: the oldest first.
@@ -121,8 +121,8 @@ def weigh(outcomes: Iterable[Outcome], config: str, environments: Environments) 
         if not timed:
             continue
         current = _is_current(timed[-1], today)
-        # Times of other versions are told with the verdict that went with them, or with today's.
-        checks = [o for o in own if isinstance(o, Loaded) and (_is_current(o, today) or _is_alike(o, timed[-1]))]
+        # Stale times stand beside the verdict of the same versions, or beside today's.
+        checks = [o for o in own if isinstance(o, Answered) and (_is_current(o, today) or _is_alike(o, timed[-1]))]
         agreement = _verdict(checks) if checks else _unchecked(_origin(timed, own))
         if record := _record(timed, agreement, () if current else _changes(timed[-1], today)):
             (measured if current else stale)[label] = record
@@ -170,7 +170,7 @@ def _others(cache: Cache, identity: Identity, environments: Environments) -> tup
 
 
 def _comparable(outcomes: Sequence[Kind], today: Mapping[str, str]) -> list[Kind]:
-    """Those with today's environment and policy; where there are none, those with the ones that the newest has."""
+    """The outcomes with today's environment and policy; where there are none, those with the newest outcome's."""
     current = [o for o in outcomes if _is_current(o, today)]
     return current or [o for o in outcomes if _is_alike(o, outcomes[-1])]
 
@@ -183,8 +183,8 @@ def _is_alike(one: Outcome, other: Outcome) -> bool:
     return (one.policy, one.environment) == (other.policy, other.environment)
 
 
-def _verdict(checks: Sequence[Loaded]) -> Agreement:
-    """The newest that compared the output; a launch without a reference did not."""
+def _verdict(checks: Sequence[Answered]) -> Agreement:
+    """The newest verdict; a launch without a reference has none, and counts only where there is no other."""
     compared = [o for o in checks if o.agreement.verdict is not OutputVerdict.UNCHECKED]
     return (compared or checks)[-1].agreement
 
@@ -194,7 +194,7 @@ def _unchecked(detail: str) -> Agreement:
 
 
 def _origin(timed: Iterable[Outcome], own: Sequence[Outcome]) -> str:
-    """Where the times of a candidate that this config never checked are from."""
+    """Where the times of a candidate come from whose output was not checked for this config."""
     if own:
         return OTHER_VERSIONS
     return OTHER_MODEL if any(o.identity.config for o in timed) else CONFIG_NOT_KEPT

@@ -1,4 +1,4 @@
-"""Ranked: candidates by their times for a workload; which are as fast as each other."""
+"""Rank candidates by their times for a workload, and tell which of them are as fast as each other."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -14,11 +14,11 @@ from selector.objective import Objective
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Timed:
-    """One launch, ready to answer for any workload."""
+    """A launch whose cost is fitted, so that it answers for any workload."""
 
     cost: Cost
     cells: tuple[Workload, ...]
-    """One object for all launches with the same cells."""
+    """Launches with the same cells share this very object."""
     calibration_id: str
     round: int
     started_at: float
@@ -26,19 +26,19 @@ class Timed:
 
     @property
     def turn(self) -> tuple[str, int]:
-        """Launches of one turn ran close to each other and are compared."""
+        """Launches of the same turn ran close to each other in time, so their times are compared."""
         return self.calibration_id, self.round
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Record:
-    """The launches of a candidate that may answer together."""
+    """The launches of a candidate with the same environment and policy."""
 
     candidate: Candidate
     launches: tuple[Timed, ...]
-    """The oldest first, at least one."""
+    """The oldest first; never empty."""
     last: Measurement
-    """The newest of them, with its samples. It may be of another model of the shape: its own agreement says nothing."""
+    """The newest launch with its samples. It may be of another model of the shape: then its agreement says nothing."""
     agreement: Agreement
     """The verdict on the output of the model that was asked about."""
     differences: tuple[str, ...] = ()
@@ -46,7 +46,7 @@ class Record:
 
 
 class Ratio(NamedTuple):
-    """How many times longer one takes than another, with its 95 % interval."""
+    """How many times longer one candidate takes than another, with the 95 % interval."""
 
     value: float
     low: float
@@ -55,7 +55,7 @@ class Ratio(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ranked:
-    """A candidate's times for the workload asked; seconds."""
+    """A candidate's times for a workload; seconds."""
 
     candidate: Candidate
     ttft_s: float
@@ -64,14 +64,14 @@ class Ranked:
     ci95: tuple[float, float]
     """Of e2e_s."""
     n: int
-    """Launches."""
+    """Number of launches."""
     memory_bytes: int
     covered: bool
     """The workload lies inside the measured cells."""
     agreement: Agreement
     """The verdict on the output of the model that was asked about; `unchecked` where another one was timed."""
     prepare_s: float | None
-    """Seconds that its conversion took; None where nothing is converted. Never counted."""
+    """Seconds that its conversion took, in none of the times; None where nothing is converted."""
     artifact_bytes: int | None
     launches: tuple[Timed, ...]
     times: tuple[tuple[float, float], ...]
@@ -79,11 +79,11 @@ class Ranked:
 
 
 def rank(records: Iterable[Record], workload: Workload, objective: Objective = Objective.LATENCY) -> tuple[Ranked, ...]:
-    """The candidates that were measured, the one to choose first, the others by the objective.
+    """The candidates that were measured: the choice first, the others by the objective.
 
-    The median decides; among those that are within BAND of the best the one that comes first in `records`, which is the
-    static order, so that an answer does not change with the noise. Who was timed around the workload comes before whose
-    times are extrapolated to it: a launch that a budget cut short has the cheap cells only.
+    The median decides. Of the candidates within BAND of the best median, the choice is the first in `records`, which is
+    the static order: so noise does not change an answer. Candidates timed around the workload come before candidates
+    whose times are extrapolated to it: a launch that a budget cut short has the cheap cells only.
     """
     hull: dict[int, bool] = {}
     ranked = [r for record in records if (r := _ranked(record, workload, hull)) is not None]
@@ -97,25 +97,25 @@ def rank(records: Iterable[Record], workload: Workload, objective: Objective = O
 
 
 def tied(first: Ranked, others: Iterable[Ranked], objective: Objective = Objective.LATENCY) -> tuple[str, ...]:
-    """Labels of those that cannot be told from `first`: within BAND, or with 1 inside the interval of their ratio."""
+    """Labels of the candidates as good as `first`: within BAND of it, or with 1 inside the interval of the ratio."""
     return tuple(other.candidate.label for other in others if _same(first, other, objective))
 
 
 def _same(first: Ranked, other: Ranked, objective: Objective) -> bool:
-    one, two = objective.of(first), objective.of(other)
-    if max(one, two) <= min(one, two) * (1 + BAND):
+    values = objective.of(first), objective.of(other)
+    if max(values) <= min(values) * (1 + BAND):
         return True
     if objective.of_launch is None:
         return False
-    found = ratio(other, first, objective)
-    return found.low <= 1.0 <= found.high
+    times_longer = ratio(other, first, objective)
+    return times_longer.low <= 1.0 <= times_longer.high
 
 
 def ratio(slow: Ranked, fast: Ranked, objective: Objective = Objective.LATENCY) -> Ratio:
     """How many times more `slow` takes of what the objective wants small.
 
-    Compared within rounds, where a drift of the machine hits both; where the two share no round, by their medians, and
-    the interval is that of two independent ones.
+    The two are compared within rounds, where a drift of the machine hits both. Where they share no round, their medians
+    are compared, and the interval is that of two independent medians.
     """
     of_launch = objective.of_launch
     if of_launch is None:
@@ -133,10 +133,10 @@ def ratio(slow: Ranked, fast: Ranked, objective: Objective = Objective.LATENCY) 
 
 
 def _ranked(record: Record, workload: Workload, hull: dict[int, bool]) -> Ranked | None:
-    """None where decoding is asked for and no launch measured it.
+    """A candidate's times; None where the workload decodes and no launch measured decoding.
 
     Args:
-        hull: id of a launch's cells: whether they bracket the workload; filled here.
+        hull: by the id of a launch's cells, whether they bracket the workload; filled here.
     """
     able = [launch for launch in record.launches if workload.output_tokens == 1 or launch.cost.step is not None]
     if not able:
@@ -144,7 +144,7 @@ def _ranked(record: Record, workload: Workload, hull: dict[int, bool]) -> Ranked
     for launch in able:
         if id(launch.cells) not in hull:
             hull[id(launch.cells)] = covers(launch.cells, workload)
-    # Calibrations for other uses bracket other workloads: those that bracket this one know it better.
+    # Calibrations for other uses bracket other workloads; launches that bracket this workload know it better.
     covering = [launch for launch in able if hull[id(launch.cells)]]
     chosen = covering or able
     ttfts = [launch.cost.ttft_s(workload) for launch in chosen]

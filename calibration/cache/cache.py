@@ -1,8 +1,8 @@
 """The calibration cache: every launch of every calibration, in SQLite through SQLAlchemy.
 
-Lookups in an SQLite file go through the standard library's driver, the one that SQLAlchemy uses too (sqlite_file.py):
-`select` answers in a fresh process, where importing SQLAlchemy would take longer than all the rest. Writing, migrating,
-and other databases, named by a URL, are SQLAlchemy's (statements.py). The export format is described in exchange.py.
+Lookups in an SQLite file use the standard library's driver (sqlite_file.py): `select` answers in a fresh process,
+where importing SQLAlchemy would take longer than all the rest. SQLAlchemy writes and migrates, and serves all other
+databases, which are named by a URL (statements.py). exchange.py describes the export format.
 """
 
 import os
@@ -92,7 +92,7 @@ class Cache:
 
     @property
     def location(self) -> str:
-        """A path, or a URL without its password."""
+        """The path of the file, or the URL without its password."""
         if self._file:
             return str(self._file.path)
         from sqlalchemy import make_url
@@ -100,9 +100,9 @@ class Cache:
         return make_url(self._url).render_as_string(hide_password=True)
 
     def add(self, *outcomes: Outcome) -> int:
-        """Store launches in one transaction; those whose run_id is known are left alone.
+        """Store launches in one transaction; a launch whose run_id is known is left as it is.
 
-        When it returns they are on the disk; when it raises none is. Returns how many were new.
+        When `add` returns, all of them are on the disk; when it raises, none of them is. Returns how many were new.
 
         Raises:
             CacheError: the cache is read-only, locked, has no space or no permission.
@@ -112,7 +112,9 @@ class Cache:
         return self._write(lambda connection: statements.insert(connection, values)) if values else 0
 
     def find(self, *, architecture: str, quant: str, device: str, fingerprint: str | None = None) -> list[Outcome]:
-        """Launches by the key, the oldest first; without a fingerprint of every size. Malformed rows are left out.
+        """Launches by the key, the oldest first; without a fingerprint, launches of every size.
+
+        Malformed rows are left out.
 
         Raises:
             CacheError: the cache cannot be read.
@@ -122,11 +124,11 @@ class Cache:
         if fingerprint is not None:
             values["fingerprint"] = fingerprint
             where += " AND fingerprint = :fingerprint"
-        found = []
+        launches = []
         for row in self._lookup(f"{_SELECT} WHERE {where} {_ORDER}", values):
             with suppress(*_MALFORMED):
-                found.append(_outcome(row))
-        return found
+                launches.append(_outcome(row))
+        return launches
 
     def all(self, *, older_than: float | None = None, **equal: Any) -> Iterator[Outcome]:
         """Every launch, the oldest first; malformed rows are left out.
@@ -151,7 +153,7 @@ class Cache:
     def prune(
         self, *, older_than: float | None = None, environment: Mapping[str, str] | None = None, **equal: Any
     ) -> int:
-        """Forget the launches that meet every condition and give their space back; returns how many there were.
+        """Forget the launches that meet every condition, and give their disk space back; returns how many there were.
 
         Args:
             older_than: Unix time; launches started before it.
@@ -165,8 +167,8 @@ class Cache:
         if older_than is None and not environment and not equal:
             raise UsageError("needs what to prune: an age, a host or an environment; found nothing")
         wanted = (environment or {}).items()
-        found = self.all(older_than=older_than, **equal)
-        count = self.delete(o.run_id for o in found if wanted <= o.environment.items())
+        launches = self.all(older_than=older_than, **equal)
+        count = self.delete(o.run_id for o in launches if wanted <= o.environment.items())
         if count and self._file:
             self._file.shrink()
         return count
@@ -176,7 +178,7 @@ class Cache:
         return exchange.write(self.all(**equal), stream)
 
     def import_(self, lines: Iterable[str]) -> Imported:
-        """Take in an export, in one transaction: a union by run_id. Bad lines are left out, and said why.
+        """Take in the launches of an export whose run_id is new, in one transaction; says which lines hold no launch.
 
         Raises:
             CacheError: it is not a cache export, or as `add` does; nothing was taken in.
@@ -210,7 +212,7 @@ class Cache:
         return Health(rows=count, unreadable=unreadable, damage=tuple(d for d in damage if d != "ok"))
 
     def token(self) -> Hashable:
-        """Changes with every commit of any process; costs two stats. Of a server's database: never the same twice."""
+        """Changes with every commit of any process, and costs two stats; for a server's database it always changes."""
         return (self._writes, self._file.token()) if self._file else object()
 
     def close(self) -> None:
@@ -254,7 +256,7 @@ class Cache:
             raise self._problem(error) from error
 
     def _ready(self) -> bool:
-        """Is there a table to read? Brings an older one up to date. Raises CacheError where the version is newer."""
+        """Is there a table to read? Migrates an older one first. Raises CacheError where the table is newer."""
         if self._file is None:
             self._server()
             return True
@@ -267,7 +269,7 @@ class Cache:
         return True
 
     def _write(self, work: Callable[["Connection"], T], *, again: bool = True) -> T:
-        """Do `work` in one transaction; with `again`, once more on a new file where the old one turns out corrupt."""
+        """Do `work` in one transaction; with `again`, repeat it on a new file where the old file turns out corrupt."""
         from sqlalchemy.exc import SQLAlchemyError
 
         try:

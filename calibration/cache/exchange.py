@@ -1,6 +1,6 @@
 """The export format of the cache: JSON lines, so that measurements made elsewhere can come in.
 
-The first line says what it is, every other line is one launch, in any order; blank lines are allowed:
+The first line names the format; every other line is a launch, in any order. Blank lines are allowed:
 
     {"format": "autobackend-cache", "version": 2}
     {"record": "measurement", "run_id": "3f0c...", "calibration_id": "9a41...", "round": 1,
@@ -18,14 +18,15 @@ The first line says what it is, every other line is one launch, in any order; bl
     {"record": "failure", "run_id": "77aa...", ..., "kind": "out of memory", "stage": "load",
      "message": "CUDA out of memory", "log_tail": "..."}
 
-(each is one line; they are broken here for the reader). A check is a measurement without cells: a launch that compared
-the output and timed nothing. A failure has the fields of a measurement up to `started_at`, then kind (crashed, timed
+(each is one line; here they are broken to be read). A check is a measurement without cells: a launch that compared the
+output and timed nothing. A failure has the fields of a measurement up to `started_at`, then kind (crashed, timed
 out, out of memory, refused, wrong output), stage, message and log_tail. Times are seconds, sizes bytes, `started_at`
 Unix time. `run_id` is a uuid4 in hex, so importing a file twice, or the files of ten hosts, gives their union.
 
-`fingerprint` is the hash of the model's shapes, `config` that of all in its config that can change what is computed:
-times are shared by the first, verdicts and failures by the second. Version 1 had neither `config` nor checks. It is
-still read: its times count, its verdicts and failures belong to no known config.
+`fingerprint` is a hash of the model's shapes; `config` is a hash of everything in its config that can change what the
+model computes. Models with the same fingerprint share their times; verdicts and failures count for the same `config`
+alone. Version 1 has neither `config` nor checks. It is still read: its times count, its verdicts and failures belong to
+no known config.
 """
 
 import json
@@ -38,10 +39,10 @@ from calibration.measurement import Outcome, from_json, to_json
 
 FORMAT = "autobackend-cache"
 VERSION = 2
-"""An autobackend that knows version 1 alone would refuse every line for its `config`; so it is told by the header."""
+"""An autobackend that knows version 1 alone would refuse every line for its `config`: the header says so at once."""
 
 READ = (1, VERSION)
-"""The versions that are read."""
+"""The versions that this autobackend reads."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,12 +15,12 @@ from calibration.errors import CacheError
 Row = tuple[Any, ...]
 
 VERSION = "0002"
-"""The newest migration; a test compares it with the folder. Digits, so that a newer cache is told from an older one."""
+"""The newest migration; a test compares it with the folder. Versions are compared as texts of four digits."""
 
 VERSION_TABLE = "autobackend_version"
 
 BUSY_S = 30.0
-"""How long one waits for the others; a writer holds the file for milliseconds, an import for seconds."""
+"""How long a process waits for others that hold the file: a writer does for milliseconds, an import for seconds."""
 
 _ANOTHER = "name another with --cache or AUTOBACKEND_CACHE"
 
@@ -30,7 +30,7 @@ _NETWORK = frozenset(
 
 
 class SQLiteFile:
-    """The file at `path`; one that does not exist has no rows."""
+    """The file at `path`; a file that does not exist has no rows."""
 
     def __init__(self, path: Path, notify: Callable[[str], None]) -> None:
         self.path = path
@@ -43,12 +43,12 @@ class SQLiteFile:
 
     @property
     def writable(self) -> bool:
-        """May it, and the journal beside it, be written?"""
+        """May this user write the file, and the journal beside it?"""
         return all(os.access(p, os.W_OK, effective_ids=True) for p in (self.path, self.path.parent))
 
     @property
     def state(self) -> tuple[int, int] | None:
-        """Process and inode: connections of another process, or to a file that was replaced, are not to be used."""
+        """Process and inode: a connection of another state is a parent process's, or to a file that was replaced."""
         inode = self._inode()
         return None if inode is None else (os.getpid(), inode)
 
@@ -57,10 +57,10 @@ class SQLiteFile:
         return _stamp(os.fspath(self.path)), _stamp(f"{self.path}-wal")
 
     def ready(self) -> bool:
-        """Open it where it is there and not open yet; is there a table to read?
+        """Open the file, where it exists and is not open yet; is there a table to read?
 
         Raises:
-            CacheError: it is a directory, not ours, or may not be read.
+            CacheError: the file is a directory, another program's, or may not be read.
         """
         state = self.state
         if self._connection is not None and state != self._opened:
@@ -85,10 +85,10 @@ class SQLiteFile:
         return True
 
     def lookup(self, statement: str, values: Mapping[str, Any]) -> list[Row]:
-        """All rows at once, on the open connection.
+        """All rows at once, on the open connection. A corrupt file is set aside and has no rows.
 
         Raises:
-            CacheError: it cannot be read. A corrupt file is set aside, and has no rows.
+            CacheError: the file cannot be read.
         """
         if not self.ready():
             return []
@@ -102,7 +102,7 @@ class SQLiteFile:
             return []
 
     def scan(self, statement: str, values: Mapping[str, Any]) -> Iterator[Row]:
-        """Row by row, on a connection of its own; stray bytes in texts are replaced. Raises as `lookup`."""
+        """Row by row, on a new connection, with stray bytes in texts replaced; raises as `lookup` does."""
         if not self.ready():
             return
         opened = self._opened
@@ -114,10 +114,13 @@ class SQLiteFile:
             self.broken(error, opened)
 
     def broken(self, error: BaseException, opened: tuple[int, int] | None) -> None:
-        """Set a corrupt file aside and say so, unless another process has: its state is no longer `opened` then.
+        """Set a corrupt file aside and say so, unless another process has done it already.
+
+        Args:
+            opened: the file's state when the connection was made. Where it has changed, another process has.
 
         Raises:
-            CacheError: it is not corrupt, but cannot be used.
+            CacheError: the file is not corrupt, but cannot be used.
         """
         if not corrupt(error):
             raise self.problem(error) from error
@@ -138,7 +141,7 @@ class SQLiteFile:
                 Path(f"{self.path}{ending}").rename(f"{aside}{ending}")
 
     def problem(self, error: BaseException) -> CacheError:
-        """What SQLite said, as a sentence with its mend."""
+        """SQLite's error as a sentence, with what the user can do."""
         match _code(error):
             case sqlite3.SQLITE_FULL:
                 return CacheError(
@@ -172,21 +175,22 @@ class SQLiteFile:
 
     def _inode(self) -> int | None:
         try:
-            found = self.path.stat()
+            status = self.path.stat()
         except (FileNotFoundError, NotADirectoryError):
             return None
         except OSError as error:
             raise CacheError(
                 f"the cache {self.path} cannot be read: {error.strerror}", f"allow it, or {_ANOTHER}"
             ) from error
-        if stat.S_ISDIR(found.st_mode):
+        if stat.S_ISDIR(status.st_mode):
             raise CacheError(f"the cache {self.path} is a directory", f"name a file: --cache {self.path / 'cache.db'}")
-        if not stat.S_ISREG(found.st_mode):
+        if not stat.S_ISREG(status.st_mode):
             raise CacheError(f"the cache {self.path} is not a file", _ANOTHER)
-        return found.st_ino
+        return status.st_ino
 
     def _connect(self) -> sqlite3.Connection:
-        # A file in WAL mode needs its shared memory beside it; where that cannot be made, nobody writes: immutable.
+        # A file in WAL mode needs shared memory in its folder. Where that cannot be made nobody can write the file
+        # either, so it may be read as immutable.
         modes = ("mode=rw",) if self.writable else ("mode=ro", "mode=ro&immutable=1")
         for mode in modes:
             connection = sqlite3.connect(
@@ -244,8 +248,8 @@ def corrupt(error: BaseException) -> bool:
 def on_network(path: Path, mounts: Path = Path("/proc/mounts")) -> bool:
     """Is the path on a filesystem that several machines may mount?
 
-    SQLite's WAL needs memory shared by all readers, so that they must be on one machine (sqlite.org/wal.html). FUSE
-    counts too: many such filesystems are networks, and none promises that memory.
+    SQLite's WAL needs memory that all readers share, so all readers must be on one machine (sqlite.org/wal.html). FUSE
+    counts as a network: many of its filesystems are, and none promises shared memory.
     """
     try:
         lines = mounts.read_text(errors="replace").splitlines()
@@ -266,7 +270,7 @@ def _code(error: BaseException) -> int:
 
 def _stamp(path: str) -> tuple[int, int, int] | None:
     try:
-        found = os.stat(path)  # noqa: PTH116 - half the time of Path.stat, and this is called for every selection
+        status = os.stat(path)  # noqa: PTH116 - half the time of Path.stat, and this is called for every selection
     except OSError:
         return None
-    return found.st_mtime_ns, found.st_size, found.st_ino
+    return status.st_mtime_ns, status.st_size, status.st_ino

@@ -18,7 +18,7 @@ CHUNK = 400
 
 
 def file_engine(path: Path) -> "Engine":
-    """An engine of which every transaction writes: it takes the lock at its start, and is on the disk at its end."""
+    """An engine for writing: a transaction takes the file's lock when it begins and is on the disk when it ends."""
     from sqlalchemy import URL, create_engine, event
 
     journal = "delete" if on_network(path) else "wal"
@@ -32,7 +32,7 @@ def file_engine(path: Path) -> "Engine":
         # FULL syncs at every commit: a row survives a kill, and a power cut too.
         connection.execute("PRAGMA synchronous = FULL")
         if connection.execute("PRAGMA journal_mode").fetchone() != (journal,):
-            with suppress(sqlite3.OperationalError):  # somebody is using it: next time
+            with suppress(sqlite3.OperationalError):  # another process is using the file: next time
                 connection.execute(f"PRAGMA journal_mode = {journal}")
 
     @event.listens_for(engine, "begin")

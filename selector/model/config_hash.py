@@ -45,10 +45,10 @@ _GGUF_KEPT: Final = ("general.architecture", "general.file_type")
 def config_hash(content: Mapping[str, Any], *beside: Mapping[str, Any]) -> str:
     """Hash a config.json; two configs with the same hash compute the same function of the same weights.
 
-    Every key counts, at any depth, unless it is known that it cannot change what is computed: names, versions of tools,
-    token ids, labels, settings of `generate`. So an unknown key costs a check too many, never a check too few. A null
-    counts: Mistral's `sliding_window: null` has no window, without the key its class takes one of 4096. So does all of
-    `auto_map`, which names the code. The order of keys, `dtype` for `torch_dtype` and `1e4` for `10000` are nothing.
+    Every key counts, at any depth, except names, versions of tools, token ids, labels and settings of `generate`. An
+    unknown key counts, which costs a check too many, never a check too few. A null counts: with `sliding_window: null`
+    Mistral has no window, without the key its class takes a window of 4096. All of `auto_map` counts, since it names
+    the code. The order of keys does not count, nor `dtype` for `torch_dtype`, nor `1e4` for `10000`.
 
     Args:
         content: what is in config.json, or what stands for it.

@@ -1,4 +1,4 @@
-"""The migrations of the cache, and what runs them; alembic is imported only where there is one to run."""
+"""The migrations of the cache and what runs them; alembic is imported only where a migration is to be run."""
 
 from pathlib import Path
 
@@ -11,7 +11,7 @@ def upgrade(engine: Engine, location: str) -> None:
     """Bring the tables up to date, all or nothing; several processes may try at once.
 
     Raises:
-        CacheError: its version is newer than VERSION.
+        CacheError: the cache is of a newer version than VERSION.
     """
     with engine.begin() as connection:
         version = None

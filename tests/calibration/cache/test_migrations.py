@@ -13,7 +13,7 @@ import pytest
 
 from calibration.cache.cache import Cache, Health
 from calibration.cache.sqlite_file import VERSION
-from calibration.measurement import Failure, Loaded, Measurement, OutputVerdict
+from calibration.measurement import Answered, Failure, Measurement, OutputVerdict
 from tests.calibration.launches import checked, measured
 
 DUMP = Path(__file__).parents[2] / "data" / "caches" / "version-0001.sql"
@@ -40,7 +40,7 @@ def test_all_its_launches_are_read(old: Path) -> None:
     assert version(old) == VERSION
     assert Counter(map(type, launches)) == {Measurement: 20, Failure: 1}
     assert {o.identity.config for o in launches} == {""}
-    assert {o.agreement.verdict for o in launches if isinstance(o, Loaded)} == {
+    assert {o.agreement.verdict for o in launches if isinstance(o, Answered)} == {
         OutputVerdict.RIGHT,
         OutputVerdict.LOSSY,
     }
