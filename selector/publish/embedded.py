@@ -12,7 +12,7 @@ from selector.publish.matrix import Matrix, Row, Square
 from selector.publish.not_launched import not_launched_of
 from selector.publish.picks import launched, shown_first
 from selector.publish.reproduce import Again, command
-from selector.publish.wording import TITLES, amount, called
+from selector.publish.wording import TITLES, amount, called, percent
 from selector.screens.text import day, within
 
 LOG_CHARACTERS = 1500
@@ -111,11 +111,6 @@ def _figure(view: View, figure: Figure | None) -> str:
         ("=", figure.tied),
     )
     return f"{value} {half} {''.join(sign for sign, holds in signs if holds)}{percent(figure)}"
-
-
-def percent(figure: Figure) -> int:
-    """Length of a figure's bar."""
-    return max(1, round(100 * figure.share))
 
 
 def _samples(cell: Cell) -> list[str]:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from calibration.workload import STANDARD, Workload
 from selector.publish.figures import Figure, View
 from selector.publish.matrix import Row, Square, State
+from selector.publish.wording import amount
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,17 +41,25 @@ def best_of_backend(row: Row, backend: str, view: View, workload: str) -> list[S
 
 
 def fastest(squares: Iterable[Square], view: View, workload: str) -> Square | None:
-    """The fastest of some squares. Stale figures are shown where there is nothing else, and never hide another."""
+    """The fastest of some squares; of those whose figures look alike the first.
+
+    Stale figures are shown where there is nothing else, and never hide another.
+    """
 
     def order(square: Square) -> tuple[bool, bool, bool, float]:
         figure = square.figures[view, workload]
-        return figure.best, not square.differences, figure.tied, _speed(view, figure)
+        return not figure.best, bool(square.differences), not figure.tied, slowness(view, figure)
 
-    return max((s for s in squares if (view, workload) in s.figures), key=order, default=None)
+    return min((s for s in squares if (view, workload) in s.figures), key=order, default=None)
 
 
-def _speed(view: View, figure: Figure) -> float:
-    return -figure.median if view is View.END_TO_END else figure.median
+def slowness(view: View, figure: Figure) -> float:
+    """The smaller, the faster: seconds, or the inverse of a speed.
+
+    Of the figure as it is shown, so that the page's script, which knows no more, picks the same.
+    """
+    value, _, _, unit = amount(view, figure).split(" ")
+    return 1 / float(value) if unit == "tok/s" else float(value) / 1000 if unit == "ms" else float(value)
 
 
 def most_telling(squares: Sequence[Square]) -> Square:

@@ -57,6 +57,11 @@ def amount(view: View, figure: Figure) -> str:
     return f"{within(figure.median, figure.half)} tok/s"
 
 
+def percent(figure: Figure) -> int:
+    """Length of a figure's bar."""
+    return max(1, round(100 * figure.share))
+
+
 def tags(square: Square, figure: Figure | None) -> list[str]:
     """`stale`, `lossy (KL 0.012)`, `extrapolated`: what a figure must not be read without."""
     words = ["stale"] if square.differences else []

@@ -126,7 +126,7 @@ def test_a_model_in_two_precisions_has_two_ids() -> None:
     ids = [model["id"] for host in facts(page)["hosts"] for model in host["models"]]
     assert ids == [
         "aaaaaaaaaaaa-shape-smollm2-135m",
-        f"aaaaaaaaaaaa-shape-smollm2-135m-float32-none-1-{KEY.fingerprint}",
+        f"aaaaaaaaaaaa-shape-smollm2-135m-float32-none-1-{KEY.fingerprint}-{KEY.config}",
     ]
 
 
