@@ -1,12 +1,11 @@
 """The calibration cache: every launch of every calibration, in SQLite through SQLAlchemy.
 
 Lookups in an SQLite file use the standard library's driver (sqlite_file.py): `select` answers in a fresh process,
-where importing SQLAlchemy would take longer than all the rest. SQLAlchemy writes and migrates, and serves all other
-databases, which are named by a URL (statements.py). exchange.py describes the export format.
+where importing SQLAlchemy would take longer than all the rest. SQLAlchemy writes and migrates, and reads all other
+databases, which are named by a URL (database.py). exchange.py describes the export format.
 """
 
 import os
-import sqlite3
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -17,12 +16,13 @@ from typing import TYPE_CHECKING, Any, Self, TextIO, TypeVar
 
 from calibration.cache import exchange, statements
 from calibration.cache import launch_rows as rows
-from calibration.cache.sqlite_file import VERSION, SQLiteFile, corrupt, refuse_newer
-from calibration.errors import CacheError, UsageError
+from calibration.cache.database import Database
+from calibration.cache.sqlite_file import VERSION, SQLiteFile, refuse_newer
+from calibration.errors import UsageError
 from calibration.measurement import Outcome
 
 if TYPE_CHECKING:
-    from sqlalchemy import Connection, Engine
+    from sqlalchemy import Connection
 
 T = TypeVar("T")
 
@@ -64,11 +64,8 @@ class Cache:
     """One cache. A file that does not exist is an empty cache; the first `add` makes it."""
 
     def __init__(self, url: str, file: SQLiteFile | None) -> None:
-        self._url = url
         self._file = file
-        self._engine: Engine | None = None
-        self._engine_state: tuple[int, int] | None = None
-        self._writes = 0
+        self._database = Database(url, file)
 
     @classmethod
     def open(cls, where: str | Path | None = None, *, notify: Callable[[str], None] = lambda _: None) -> "Cache":
@@ -93,11 +90,7 @@ class Cache:
     @property
     def location(self) -> str:
         """The path of the file, or the URL without its password."""
-        if self._file:
-            return str(self._file.path)
-        from sqlalchemy import make_url
-
-        return make_url(self._url).render_as_string(hide_password=True)
+        return self._database.location
 
     def add(self, *outcomes: Outcome) -> int:
         """Store launches in one transaction; a launch whose run_id is known is left as it is.
@@ -109,7 +102,7 @@ class Cache:
             ValueError: a sample is no finite number.
         """
         values = [rows.row(o) for o in outcomes]
-        return self._write(lambda connection: statements.insert(connection, values)) if values else 0
+        return self._database.write(lambda connection: statements.insert(connection, values)) if values else 0
 
     def find(self, *, architecture: str, quant: str, device: str, fingerprint: str | None = None) -> list[Outcome]:
         """Launches by the key, the oldest first; without a fingerprint, launches of every size.
@@ -148,7 +141,9 @@ class Cache:
     def delete(self, run_ids: Iterable[str]) -> int:
         """Forget launches, in one transaction. Returns how many there were; raises CacheError as `add` does."""
         ids = list(run_ids)
-        return self._write(lambda connection: statements.delete(connection, ids)) if ids and self._ready() else 0
+        return (
+            self._database.write(lambda connection: statements.delete(connection, ids)) if ids and self._ready() else 0
+        )
 
     def prune(
         self, *, older_than: float | None = None, environment: Mapping[str, str] | None = None, **equal: Any
@@ -197,7 +192,7 @@ class Cache:
                 added += statements.insert(connection, values)
             return added
 
-        added = self._write(work, again=False)
+        added = self._database.write(work, again=False)
         return Imported(added=added, duplicates=read - added, bad=tuple(bad))
 
     def check(self) -> Health:
@@ -213,10 +208,10 @@ class Cache:
 
     def token(self) -> Hashable:
         """Changes with every commit of any process, and costs two stats; for a server's database it always changes."""
-        return (self._writes, self._file.token()) if self._file else object()
+        return (self._database.writes, self._file.token()) if self._file else object()
 
     def close(self) -> None:
-        self._drop_engine()
+        self._database.close()
         if self._file:
             self._file.close()
 
@@ -238,109 +233,25 @@ class Cache:
         statement = f"{_SELECT} {where}{_ORDER}"
         if not self._ready():
             return iter(())
-        return self._file.scan(statement, values) if self._file else self._server_rows(statement, values)
+        return self._file.scan(statement, values) if self._file else self._database.rows(statement, values)
 
     def _lookup(self, statement: str, values: Mapping[str, Any]) -> Iterable[Sequence[Any]]:
         if not self._ready():
             return ()
-        return self._file.lookup(statement, values) if self._file else self._server_rows(statement, values)
-
-    def _server_rows(self, statement: str, values: Mapping[str, Any]) -> Iterator[Sequence[Any]]:
-        from sqlalchemy import text
-        from sqlalchemy.exc import SQLAlchemyError
-
-        try:
-            with self._server().connect().execution_options(yield_per=statements.CHUNK) as connection:
-                yield from map(tuple, connection.execute(text(statement), values))
-        except SQLAlchemyError as error:
-            raise self._problem(error) from error
+        return self._file.lookup(statement, values) if self._file else self._database.rows(statement, values)
 
     def _ready(self) -> bool:
         """Is there a table to read? Migrates an older one first. Raises CacheError where the table is newer."""
         if self._file is None:
-            self._server()
+            self._database.open()
             return True
         if not self._file.ready():
             return False
         if self._file.version != VERSION:
             refuse_newer(self._file.version, self.location)
-            self._write(lambda _: None)
+            self._database.write(lambda _: None)
             self._file.close()
         return True
-
-    def _write(self, work: Callable[["Connection"], T], *, again: bool = True) -> T:
-        """Do `work` in one transaction; with `again`, repeat it on a new file where the old file turns out corrupt."""
-        from sqlalchemy.exc import SQLAlchemyError
-
-        try:
-            with (self._writable_file() if self._file else self._server()).begin() as connection:
-                result = work(connection)
-        except (SQLAlchemyError, sqlite3.Error) as error:
-            cause, opened = getattr(error, "orig", None) or error, self._engine_state
-            self._drop_engine()
-            if self._file is None or not corrupt(cause):
-                raise self._problem(error) from error
-            self._file.broken(cause, opened)
-            if not again:
-                raise CacheError(
-                    f"the cache {self.location} was corrupt and was set aside", "do it once more"
-                ) from error
-            return self._write(work, again=False)
-        self._writes += 1
-        return result
-
-    def _writable_file(self) -> "Engine":
-        assert self._file is not None
-        state = self._file.state
-        if state is None:
-            try:
-                self._file.path.parent.mkdir(parents=True, exist_ok=True)
-            except OSError as error:
-                raise CacheError(
-                    f"the cache {self.location} cannot be made: {error.strerror}",
-                    "name another with --cache or AUTOBACKEND_CACHE",
-                ) from error
-        elif not self._file.writable:
-            raise self._file.read_only()
-        if self._engine is None or self._engine_state != state:
-            from calibration.cache.migrations import upgrade
-
-            self._drop_engine()
-            self._engine, self._engine_state = statements.file_engine(self._file.path), state
-            upgrade(self._engine, self.location)
-            self._engine_state = self._file.state
-        return self._engine
-
-    def _server(self) -> "Engine":
-        if self._engine is None or (self._engine_state and self._engine_state[0] != os.getpid()):
-            self._drop_engine()
-            from sqlalchemy import create_engine
-            from sqlalchemy.exc import SQLAlchemyError
-
-            from calibration.cache.migrations import upgrade
-
-            try:
-                self._engine = create_engine(self._url)
-                upgrade(self._engine, self.location)
-            except (SQLAlchemyError, ImportError) as error:
-                raise self._problem(error) from error
-            self._engine_state = (os.getpid(), 0)
-        return self._engine
-
-    def _drop_engine(self) -> None:
-        if self._engine is not None:
-            # Connections inherited by a fork are the parent's to close.
-            self._engine.dispose(close=self._engine_state is None or self._engine_state[0] == os.getpid())
-        self._engine = self._engine_state = None
-
-    def _problem(self, error: BaseException) -> CacheError:
-        cause = getattr(error, "orig", None) or error
-        if self._file:
-            return self._file.problem(cause)
-        lines = str(cause).strip().splitlines() or [type(cause).__name__]
-        return CacheError(
-            f"the cache {self._url.split('://')[0]}://... cannot be used: {lines[0]}", "see its URL and server"
-        )
 
 
 def _default_path() -> Path:
