@@ -4,6 +4,7 @@
 # make test-vllm an environment for vLLM on a CPU (3.4 GB); its tests, which no other target runs
 # make check     lint, types, import contracts and tests, in the environments that are there
 # make docs      write anew what the program itself writes of README and docs: help screens, tables
+# make mutants   one token of the core changed at a time must fail its tests (tests/mutants.toml): 10 to 30 minutes
 # make bench     speed and memory of autobackend itself: build/figures.json
 # make fidelity  each engine's TTFT and TPOT as we measure them beside its own: build/fidelity.json
 # make study     what always taking one engine costs on STUDY_SHAPES: results/study/ (they were calibrated before)
@@ -12,7 +13,7 @@
 SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DELETE_ON_ERROR:
-.PHONY: install demo test test-vllm check lint docs bench fidelity study results clean
+.PHONY: install demo test test-vllm check lint docs mutants bench fidelity study results clean
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -112,6 +113,9 @@ lint: .venv/tools
 
 docs: .venv/tools
 	$(BIN)/python -m tests.documents
+
+mutants: .venv/tools
+	$(BIN)/python -m benchmarks.mutants --jobs $(TEST_PROCESSES)
 
 bench: .venv/tools
 	@mkdir -p build

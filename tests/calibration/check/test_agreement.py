@@ -18,7 +18,6 @@ from calibration.check.agreement import (
     rounding_of,
 )
 from calibration.check.divergence import FLOOR, below
-from calibration.check.tolerance import precision_class
 from calibration.measurement import Agreement, OutputVerdict
 
 VOCAB = 50
@@ -227,26 +226,6 @@ def test_the_fixed_prompts_are_fixed_and_fit_a_short_context() -> None:
     assert [len(p) for p in fixed_prompts(1000, 32)] == [24, 24, 24]
     assert [len(p) for p in fixed_prompts(1000, 4096, 1040)] == [24, 24, 96, 1040]
     assert all(3 <= t < 10 for p in fixed_prompts(10, 64) for t in p)
-
-
-@pytest.mark.parametrize(
-    ("precision", "dtype", "lossy", "expected"),
-    [
-        ("model", "float32", False, "fp32"),
-        ("fp32", "bfloat16", False, "fp32"),
-        ("model", "bfloat16", False, "16-bit"),
-        ("int8", "float32", True, "8-bit"),
-        ("int16", "bfloat16", True, "8-bit"),
-        ("int4", "bfloat16", True, "4-bit"),
-    ],
-)
-def test_the_class_of_a_precision(precision: str, dtype: str, lossy: bool, expected: str) -> None:
-    assert precision_class(precision, dtype, lossy=lossy) == expected
-
-
-def test_eight_bits_that_overflow_are_held_as_four_are() -> None:
-    assert precision_class("int8", "bfloat16", lossy=True, overflows=True) == "4-bit"
-    assert precision_class("fp32", "bfloat16", lossy=False, overflows=True) == "fp32"
 
 
 @pytest.mark.parametrize(

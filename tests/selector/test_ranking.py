@@ -1,0 +1,148 @@
+"""Candidates in order of their times: medians, ratios within rounds, and what is as fast as another."""
+
+from dataclasses import replace
+
+import pytest
+
+from calibration.cache.cache import Cache
+from calibration.cost import interval
+from calibration.measurement import Measurement
+from calibration.race.decisions import RATIO_CV
+from calibration.workload import Workload, grid
+from selector.context import environments
+from selector.evidence import evidence
+from selector.objective import Objective
+from selector.ranking import Ranked, Ratio, rank, ratio, tied
+from tests.selector.answering import CT2, EAGER, HOST, KEY, SDPA
+from tests.selector.launches import measurement, rounds
+
+TASK = Workload(prompt_tokens=100, output_tokens=11, batch=2)
+"""A launch as slow as 1 takes 0.410 s to the first token and 0.024 s for each of ten others: 0.650 s."""
+
+
+def ranked(
+    cache: Cache, *launches: Measurement, workload: Workload = TASK, objective: Objective = Objective.LATENCY
+) -> tuple[Ranked, ...]:
+    """The candidates as `rank` orders them; those that are named first come first in the static order."""
+    cache.add(*launches)
+    records = evidence(cache, KEY, environments(HOST)).measured
+    labels = dict.fromkeys(launch.candidate.label for launch in launches)
+    return rank([records[label] for label in labels], workload, objective)
+
+
+def labels(candidates: tuple[Ranked, ...]) -> list[str]:
+    return [candidate.candidate.label for candidate in candidates]
+
+
+def test_a_candidate_has_the_medians_of_its_launches(cache: Cache) -> None:
+    launches = [
+        measurement(SDPA, KEY, HOST, slow=2.0, decode=1.0, round_=1, memory=5000),
+        measurement(SDPA, KEY, HOST, slow=1.0, decode=9.0, round_=2, memory=1000),
+        measurement(SDPA, KEY, HOST, slow=9.0, decode=4.0, round_=3, memory=2000),
+    ]
+    (found,) = ranked(cache, *launches)
+    ends = [2 * 0.410 + 0.24, 0.410 + 9 * 0.24, 9 * 0.410 + 4 * 0.24]
+    assert (found.ttft_s, found.tpot_s, found.e2e_s) == pytest.approx((2 * 0.410, 4 * 0.024, ends[1]))
+    assert (found.n, found.memory_bytes, found.covered) == (3, 2000, True)
+    assert found.ci95 == pytest.approx(interval(ends))
+    assert [time for times in found.times for time in times] == pytest.approx(
+        [2 * 0.410, ends[0], 0.410, ends[1], 9 * 0.410, ends[2]]
+    )
+
+
+def test_a_launch_that_measured_no_decoding_has_no_time_for_a_second_token(cache: Cache) -> None:
+    launch = measurement(SDPA, KEY, HOST)
+    silent = tuple(
+        replace(cell, samples=tuple(replace(sample, tpot_s=None) for sample in cell.samples)) for cell in launch.cells
+    )
+    one_token = replace(TASK, output_tokens=1)
+    (found,) = ranked(cache, replace(launch, cells=silent), workload=one_token)
+    assert (found.ttft_s, found.tpot_s, found.e2e_s) == pytest.approx((0.410, 0.0, 0.410))
+    assert ranked(cache, replace(launch, cells=silent)) == ()
+
+
+def test_who_was_timed_around_the_workload_comes_before_faster_ones_that_were_not(cache: Cache) -> None:
+    far = [Workload(prompt_tokens=prompt, output_tokens=32) for prompt in (1000, 1500)]
+    order = ranked(
+        cache,
+        *rounds(EAGER, KEY, HOST, (0.1,), cells=far),
+        *rounds(SDPA, KEY, HOST, (3.0,)),
+        *rounds(CT2, KEY, HOST, (1.0,)),
+    )
+    assert labels(order) == [CT2, SDPA, EAGER]
+    assert [candidate.covered for candidate in order] == [True, True, False]
+
+
+@pytest.mark.parametrize(
+    ("bytes_", "first", "as_small"),
+    [
+        (1031, SDPA, ()),
+        (1030, CT2, (SDPA,)),
+        (1010, CT2, (SDPA,)),
+        (1000, CT2, (SDPA,)),
+        (990, CT2, (SDPA,)),
+        (500, CT2, ()),
+    ],
+)
+def test_within_3_percent_of_the_least_the_static_order_decides(
+    cache: Cache, bytes_: int, first: str, as_small: tuple[str, ...]
+) -> None:
+    launches = measurement(CT2, KEY, HOST, memory=bytes_), measurement(SDPA, KEY, HOST, memory=1000)
+    best, *others = ranked(cache, *launches, objective=Objective.MEMORY)
+    assert (best.candidate.label, tied(best, others, Objective.MEMORY)) == (first, as_small)
+
+
+def test_memory_hardly_varies_so_that_its_ratio_has_no_interval(cache: Cache) -> None:
+    small, large = ranked(
+        cache,
+        *rounds(CT2, KEY, HOST, (1.0, 1.0), memory=2000),
+        *rounds(SDPA, KEY, HOST, (1.0, 1.0), memory=3000),
+        objective=Objective.MEMORY,
+    )
+    assert ratio(large, small, Objective.MEMORY) == Ratio(1.5, 1.5, 1.5)
+    assert ratio(small, large, Objective.MEMORY).value == pytest.approx(2 / 3)
+
+
+@pytest.mark.parametrize("objective", [Objective.LATENCY, Objective.TTFT])
+def test_candidates_are_compared_within_rounds_by_the_median_of_their_ratios(
+    cache: Cache, objective: Objective
+) -> None:
+    """In the second of four rounds the slow one was not launched, in the fourth the fast one was not."""
+    fast, slow = ranked(
+        cache, *rounds(CT2, KEY, HOST, (1.0, 1.0, 1.0, 0, 1.0)), *rounds(SDPA, KEY, HOST, (2.0, 0, 9.0, 7.0, 3.0))
+    )
+    low, high = interval([2.0, 9.0, 3.0], RATIO_CV)
+    assert ratio(slow, fast, objective) == pytest.approx((3.0, low, high))
+
+
+def test_candidates_that_share_no_round_are_compared_by_their_medians(cache: Cache) -> None:
+    fast, slow = ranked(
+        cache,
+        *rounds(CT2, KEY, HOST, (1.0, 1.4, 1.1)),
+        *rounds(SDPA, KEY, HOST, (3.0, 2.0, 4.5), calibration="c2"),
+    )
+    slow_low, slow_high = interval([3.0, 2.0, 4.5])
+    fast_low, fast_high = interval([1.0, 1.4, 1.1])
+    assert ratio(slow, fast) == pytest.approx((3.0 / 1.1, slow_low / fast_high, slow_high / fast_low))
+
+
+@pytest.mark.parametrize(
+    ("times", "as_fast"),
+    [
+        ((1.02, 1.02, 1.02), True),  # inside the band
+        ((1.2, 1.3, 1.25), False),
+        ((0.9, 1.3, 1.6), True),  # 1 is inside the interval of the ratios
+    ],
+)
+def test_who_is_as_fast_as_the_first(cache: Cache, times: tuple[float, ...], as_fast: bool) -> None:
+    first, other = ranked(cache, *rounds(CT2, KEY, HOST, (1.0, 1.0, 1.0)), *rounds(SDPA, KEY, HOST, times))
+    assert tied(first, [other]) == ((SDPA,) if as_fast else ())
+
+
+def test_launches_of_other_cells_do_not_answer_beside_those_that_bracket_the_workload(cache: Cache) -> None:
+    """Nor where they do not bracket it either: then all of them answer."""
+    near, far = grid()[:1], grid()[1:2]
+    (found,) = ranked(
+        cache, *rounds(SDPA, KEY, HOST, (1.0,), cells=near), *rounds(SDPA, KEY, HOST, (0, 2.0), cells=far)
+    )
+    assert (found.n, found.covered) == (2, False)
