@@ -141,9 +141,9 @@ class Cache:
     def delete(self, run_ids: Iterable[str]) -> int:
         """Forget launches, in one transaction. Returns how many there were; raises CacheError as `add` does."""
         ids = list(run_ids)
-        return (
-            self._database.write(lambda connection: statements.delete(connection, ids)) if ids and self._ready() else 0
-        )
+        if not ids or not self._ready():
+            return 0
+        return self._database.write(lambda connection: statements.delete(connection, ids))
 
     def prune(
         self, *, older_than: float | None = None, environment: Mapping[str, str] | None = None, **equal: Any

@@ -46,7 +46,11 @@ class Database:
         self._server()
 
     def write(self, work: Callable[["Connection"], Result], *, again: bool = True) -> Result:
-        """Do `work` in one transaction; with `again`, repeat it on a new file where the old file turns out corrupt."""
+        """Do `work` in one transaction; with `again`, repeat it on a new file where the old file turns out corrupt.
+
+        Raises:
+            CacheError: the database cannot be written; nothing of `work` is kept.
+        """
         from sqlalchemy.exc import SQLAlchemyError
 
         try:
@@ -67,6 +71,7 @@ class Database:
         return result
 
     def rows(self, statement: str, values: Mapping[str, Any]) -> Iterator[Sequence[Any]]:
+        """Rows of a server's database, one by one; raises CacheError where they cannot be read."""
         from sqlalchemy import text
         from sqlalchemy.exc import SQLAlchemyError
 
@@ -77,6 +82,7 @@ class Database:
             raise self._problem(error) from error
 
     def close(self) -> None:
+        """Drop the connections; the next statement makes new ones."""
         if self._engine is not None:
             # Connections inherited by a fork are the parent's to close.
             self._engine.dispose(close=self._engine_state is None or self._engine_state[0] == os.getpid())
