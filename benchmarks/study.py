@@ -24,9 +24,12 @@ from calibration.cache.cache import Cache
 from calibration.conversion.store import ArtifactStore
 from calibration.environments.versions import POLICY
 from calibration.errors import AutobackendError, UsageError
-from calibration.launch.launcher import Launcher, no_reference
+from calibration.events import Silent
+from calibration.launch.checker import Checker, no_reference
+from calibration.launch.launcher import Launcher
+from calibration.launch.session import Session
 from calibration.measurement import Check, Failure, Measurement, Outcome, from_json, to_json
-from calibration.race.runner import Silent
+from calibration.supervision.deadline import Deadline
 from calibration.supervision.device_lock import device_lock
 from calibration.supervision.launch_spec import LaunchSpec, Limits, Skipped
 from calibration.workload import Workload
@@ -209,16 +212,18 @@ def measure(one: Task, study: Study, deadline: float | None) -> list[str]:
     with device_lock(planned.host.device.name), tempfile.TemporaryDirectory(prefix="autobackend-") as folder:
         unweighted = Path(name).exists() and not planned.spec.has_weights
         subject = subject_of(planned, store, Silent(), random_weights=unweighted)
-        launcher = Launcher(
+        session = Session(
+            calibration_id="study",
             subject=subject,
             cells=one.workloads,
             store=store,
             folder=Path(folder),
             reporter=Silent(),
             limits=Limits(),
-            make_reference=no_reference,
-            agreements={label: record.last.agreement for label, record in one.records.items()},
+            deadline=Deadline(deadline, time.monotonic),
         )
+        agreements = {label: record.last.agreement for label, record in one.records.items()}
+        checker = Checker(session=session, make_reference=no_reference, agreements=agreements)
         for number in PASSES:
             for entry in one.entries if number == PASSES[0] else reversed(one.entries):
                 held = [o for o in study.outcomes(name) if _holds(o, one)]
@@ -231,7 +236,8 @@ def measure(one: Task, study: Study, deadline: float | None) -> list[str]:
                 outcome: Outcome | Skipped = Skipped()
                 if left is None or left > took.get(entry.label, 0.0):
                     began = time.monotonic()
-                    outcome = replace(launcher, cells=cells).launch(entry, number, "study", deadline)
+                    launcher = Launcher(session=replace(session, cells=cells), checker=checker)
+                    outcome = launcher.launch(entry, number).outcome
                     took[entry.label] = time.monotonic() - began
                 if isinstance(outcome, Skipped) or not _whole(outcome, cells):
                     missing.append(f"{name} {entry.label} pass {number}: the budget was spent")

@@ -4,15 +4,16 @@ import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 from calibration.conversion.estimate import Estimate, Watch, estimate
 from calibration.conversion.store import LOG, Artifact, ArtifactStore, converted_key
 from calibration.errors import ArtifactError
+from calibration.events import ConversionBegan, ConversionEvent, Reporter, WaitingForAnother, WritingContinues
 from calibration.measurement import FailureKind
 from calibration.supervision.deadline import Deadline, GivenUp
-from calibration.supervision.launch_spec import Events, LaunchSpec, Limits
-from calibration.supervision.supervisor import Trouble, Worker
+from calibration.supervision.launch_spec import LaunchSpec, Subject
+from calibration.supervision.supervisor import Trouble
+from calibration.supervision.workers import Workers
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,6 +26,16 @@ class Original:
     parameters: int
     dtype: str
 
+    @classmethod
+    def of(cls, subject: Subject) -> "Original":
+        """The model that a calibration measures."""
+        return cls(
+            name=subject.name,
+            weights=subject.weights_identity,
+            parameters=subject.parameters,
+            dtype=subject.dtype,
+        )
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Conversion:
@@ -34,39 +45,7 @@ class Conversion:
     expected: Estimate
 
 
-class Launching(Protocol):
-    """What a conversion needs of who launches; launch.Launcher is one."""
-
-    once_s: float
-
-    @property
-    def store(self) -> ArtifactStore:
-        """See Launcher."""
-
-    @property
-    def reporter(self) -> Events:
-        """See Launcher."""
-
-    @property
-    def limits(self) -> Limits:
-        """See Launcher."""
-
-    @property
-    def clock(self) -> Callable[[], float]:
-        """See Launcher."""
-
-    @property
-    def original(self) -> Original:
-        """See Launcher."""
-
-    def worker(self, entry: LaunchSpec, log: Path) -> Worker:
-        """See Launcher."""
-
-    def opened(self, entry: LaunchSpec, worker: Worker, artifact: Artifact | None, step: Deadline, stage: str) -> None:
-        """See Launcher."""
-
-
-def conversion(entry: LaunchSpec, original: Original, known: Sequence[Artifact]) -> Conversion:
+def conversion(spec: LaunchSpec, original: Original, known: Sequence[Artifact]) -> Conversion:
     """Of a candidate that is converted.
 
     Args:
@@ -75,74 +54,93 @@ def conversion(entry: LaunchSpec, original: Original, known: Sequence[Artifact])
     return Conversion(
         key=converted_key(
             weights=original.weights,
-            candidate=entry.candidate,
-            converter=entry.converter,
+            candidate=spec.candidate,
+            converter=spec.converter,
             model=original.name,
-            prepared_as=entry.variant.prepared_as,
+            prepared_as=spec.variant.prepared_as,
         ),
         expected=estimate(
-            entry.candidate.backend,
-            entry.variant,
+            spec.candidate.backend,
+            spec.variant,
             parameters=original.parameters,
             dtype=original.dtype,
-            rate=entry.prepare_rate,
+            rate=spec.prepare_rate,
             known=known,
         ),
     )
 
 
-def missing(entries: Iterable[LaunchSpec], original: Original, store: ArtifactStore) -> dict[str, Estimate]:
-    """What these candidates need that the store has not: the first candidate that needs it, and what it will take."""
+def missing(candidates: Iterable[LaunchSpec], original: Original, store: ArtifactStore) -> dict[str, Estimate]:
+    """The conversions that candidates lack, each once: the first candidate that needs it, and what it will take."""
     known = store.list()
-    found: dict[tuple[tuple[str, str], ...], tuple[str, Estimate]] = {}
-    for entry in entries:
-        if entry.variant.prepares:
-            wanted = conversion(entry, original, known)
+    lacking: dict[tuple[tuple[str, str], ...], tuple[str, Estimate]] = {}
+    for spec in candidates:
+        if spec.variant.prepares:
+            wanted = conversion(spec, original, known)
             if store.get(wanted.key) is None:
-                found.setdefault(tuple(sorted(wanted.key.items())), (entry.label, wanted.expected))
-    return dict(found.values())
+                lacking.setdefault(tuple(sorted(wanted.key.items())), (spec.label, wanted.expected))
+    return dict(lacking.values())
 
 
-def made(launcher: Launching, entry: LaunchSpec, log: Path, step: Deadline, *, waits: bool = True) -> Artifact:
-    """The converted model: found in the store, or made by a worker.
+def converting_s(candidates: Iterable[LaunchSpec], original: Original, store: ArtifactStore) -> float:
+    """Seconds that the conversions which candidates still lack will probably take."""
+    return sum(expected.seconds for expected in missing(candidates, original, store).values())
 
-    Args:
-        waits: for another process that makes the same.
 
-    Raises:
-        GivenUp: it failed, or the budget ended first.
-    """
-    wanted = conversion(entry, launcher.original, launcher.store.list())
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Converter:
+    """Converts one model for its candidates."""
 
-    def tell(elapsed_s: float, written_bytes: int) -> None:
-        launcher.reporter.event(
-            "preparing", candidate=entry.label, estimate=wanted.expected, elapsed_s=elapsed_s, bytes=written_bytes
-        )
+    original: Original
+    store: ArtifactStore
+    workers: Workers
+    reporter: Reporter[ConversionEvent]
+    limit_s: float
+    """A conversion that takes longer is given up."""
+    clock: Callable[[], float]
 
-    def build(destination: Path) -> None:
-        launcher.reporter.event("prepare", candidate=entry.label, estimate=wanted.expected)
-        with launcher.worker(entry, log) as worker, Watch(destination, tell, launcher.clock):
-            launcher.opened(entry, worker, None, step, "prepare")
-            step.ask(worker, "prepare", launcher.limits.prepare_s, "prepare", destination=str(destination))
-        # What the worker printed so far is the conversion's: the one that measures begins after it.
-        shutil.copyfile(log, destination.parent / LOG)
+    def convert(self, spec: LaunchSpec, log: Path, deadline: Deadline, *, waits: bool = True) -> Artifact:
+        """The converted model: from the store, or made by a worker.
 
-    began = launcher.clock()
-    try:
-        return launcher.store.make(
-            wanted.key,
-            build,
-            what="the conversion",
-            needed_bytes=wanted.expected.needed_bytes,
-            waiting=lambda: launcher.reporter.event("waiting", candidate=entry.label),
-            patience_s=step.left_s() if waits else 0.0,
-        )
-    except ArtifactError as error:
-        mend = f" ({error.mend}; --again tries anew)" if error.mend else ""
-        raise GivenUp("prepare", Trouble(kind=FailureKind.REFUSED, message=error.message + mend)) from error
-    except TimeoutError as error:
-        message = "another calibration was still converting the same"
-        trouble = Trouble(kind=FailureKind.TIMED_OUT, message=message, at_deadline=True)
-        raise GivenUp("prepare", trouble) from error
-    finally:
-        launcher.once_s += launcher.clock() - began
+        Args:
+            log: takes what the worker prints.
+            waits: for another process that makes the same.
+
+        Raises:
+            GivenUp: it failed, or the deadline came first.
+        """
+        wanted = conversion(spec, self.original, self.store.list())
+
+        def report_progress(elapsed_s: float, written_bytes: int) -> None:
+            self.reporter.report(
+                WritingContinues(
+                    what="converted model", expected=wanted.expected, elapsed_s=elapsed_s, written_bytes=written_bytes
+                )
+            )
+
+        def build(destination: Path) -> None:
+            self.reporter.report(ConversionBegan(candidate=spec.label, expected=wanted.expected))
+            with (
+                Watch(destination, report_progress, self.clock),
+                self.workers.opened(spec, log, deadline, "prepare") as worker,
+            ):
+                deadline.ask(worker, "prepare", self.limit_s, "prepare", destination=str(destination))
+            # What the worker printed so far is the conversion's: the worker that measures begins after it.
+            shutil.copyfile(log, destination.parent / LOG)
+
+        try:
+            return self.store.make(
+                wanted.key,
+                build,
+                what="the conversion",
+                needed_bytes=wanted.expected.needed_bytes,
+                waiting=lambda: self.reporter.report(WaitingForAnother(doing="converts the same")),
+                patience_s=deadline.left_s() if waits else 0.0,
+            )
+        except ArtifactError as error:
+            mend = f" ({error.mend}; --again tries anew)" if error.mend else ""
+            raise GivenUp("prepare", Trouble(kind=FailureKind.REFUSED, message=error.message + mend)) from error
+        except TimeoutError as error:
+            message = "another calibration was still converting the same"
+            trouble = Trouble(kind=FailureKind.TIMED_OUT, message=message, at_deadline=True)
+            raise GivenUp("prepare", trouble) from error

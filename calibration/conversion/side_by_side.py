@@ -2,20 +2,21 @@
 
 import threading
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import accumulate
 from pathlib import Path
-from typing import Any, Protocol
 
-from calibration.conversion import convert as conversion
-from calibration.conversion.store import Artifact, ArtifactStore
+from calibration.conversion.convert import Converter, missing
+from calibration.conversion.store import Artifact
+from calibration.events import ConvertedAlongside, Silent
 from calibration.measurement import FailureKind
 from calibration.supervision.deadline import Deadline, GivenUp
-from calibration.supervision.launch_spec import LaunchSpec, Limits
+from calibration.supervision.launch_spec import LaunchSpec
 from calibration.supervision.supervisor import Trouble, Worker
+from calibration.supervision.workers import Workers
 
 START_BYTES = 1 << 30
 """Of an interpreter that has imported torch and a converter."""
@@ -23,128 +24,92 @@ BYTES_PER_PARAMETER = 16
 """A converter may hold the model in float32, the same as a graph, and what it writes."""
 
 
-class Launching(conversion.Launching, Protocol):
-    """What several conversions need of who launches; launch.Launcher is one."""
-
-    @property
-    def folder(self) -> Path:
-        """For their logs."""
-
-    @property
-    def threads(self) -> int:
-        """Usable cores."""
-
-    @property
-    def memory_limit_bytes(self) -> int:
-        """See Subject."""
-
-
 @contextmanager
 def side_by_side(
-    launcher: Launching, entry: LaunchSpec, upcoming: Sequence[LaunchSpec], step: Deadline
+    converter: Converter, spec: LaunchSpec, upcoming: Sequence[LaunchSpec], folder: Path, deadline: Deadline
 ) -> Iterator[None]:
-    """While the body converts for `entry`, convert for candidates that come after it; nothing runs when it is left.
+    """While the body converts for `spec`, convert for candidates that come after it; nothing runs when it is left.
 
-    Where the candidate's conversion is there already, nothing is begun. One that fails, or that another process makes,
-    is left to its own launch, which says why.
+    Where the candidate's conversion is there already, nothing is begun. A conversion that fails, or that another
+    process makes, is left to its own launch, which says why.
 
     Args:
-        upcoming: in their order.
-        step: ends them, too, with the budget.
+        upcoming: in the order of their launches.
+        folder: for the logs.
+        deadline: ends the other conversions, too.
     """
-    chosen = _chosen(launcher, entry, upcoming)
+    chosen = _chosen(converter, spec, upcoming)
     if not chosen:
         yield
         return
-    launcher.reporter.event("alongside", candidate=entry.label, others=[other.label for other in chosen])
-    quiet = [_Quiet(launcher=launcher) for _ in chosen]
+    labels = tuple(other.label for other in chosen)
+    converter.reporter.report(ConvertedAlongside(candidate=spec.label, others=labels))
+    workers = _StoppableWorkers(
+        subject=converter.workers.subject,
+        max_context_tokens=converter.workers.max_context_tokens,
+        max_batch=converter.workers.max_batch,
+    )
+    # The candidate that is due has the screen.
+    quiet = replace(converter, workers=workers, reporter=Silent())
     with ThreadPoolExecutor(len(chosen)) as pool:
-        converting = [pool.submit(one.convert, other, step) for one, other in zip(quiet, chosen, strict=True)]
+        conversions = [pool.submit(_convert, quiet, other, folder, deadline) for other in chosen]
         try:
             yield
         except GivenUp:
-            _finish(launcher, converting)
+            _wait_for(conversions)
             raise
         else:
-            _finish(launcher, converting)
+            _wait_for(conversions)
         finally:
-            for one in quiet:
-                one.stop()
+            workers.stop()
 
 
-def _finish(launcher: Launching, converting: Iterable[Future[Artifact]]) -> None:
-    began = launcher.clock()
-    for future in converting:
-        with suppress(GivenUp):
-            future.result()
-    launcher.once_s += launcher.clock() - began
-
-
-def _chosen(launcher: Launching, entry: LaunchSpec, upcoming: Sequence[LaunchSpec]) -> list[LaunchSpec]:
+def _chosen(converter: Converter, spec: LaunchSpec, upcoming: Sequence[LaunchSpec]) -> list[LaunchSpec]:
     """As many of the next that lack their conversion as cores, memory and disk hold beside the one that is due."""
-    lacking = conversion.missing([entry, *upcoming], launcher.original, launcher.store)
-    if entry.label not in lacking:
+    lacking = missing([spec, *upcoming], converter.original, converter.store)
+    if spec.label not in lacking:
         return []
-    each = START_BYTES + BYTES_PER_PARAMETER * launcher.original.parameters
-    room = min(launcher.threads, launcher.memory_limit_bytes // each)
-    free = launcher.store.free_bytes()
+    subject = converter.workers.subject
+    each = START_BYTES + BYTES_PER_PARAMETER * converter.original.parameters
+    room = min(subject.threads, subject.memory_limit_bytes // each)
+    free = converter.store.free_bytes()
     fitting = sum(total <= free for total in accumulate(expected.needed_bytes for expected in lacking.values()))
-    wanted = list(lacking)[1 : min(room, fitting)]
-    return [other for other in upcoming if other.label in wanted]
+    labels = list(lacking)[1 : min(room, fitting)]
+    return [other for other in upcoming if other.label in labels]
 
 
-class _Silent:
-    def event(self, name: str, **fields: Any) -> None:
-        """The candidate that is due has the screen."""
+def _convert(converter: Converter, spec: LaunchSpec, folder: Path, deadline: Deadline) -> Artifact:
+    """Raises GivenUp where the conversion fails, is stopped, or another process makes the same."""
+    log = folder / f"alongside-{uuid.uuid4().hex}.log"
+    log.touch()
+    return converter.convert(spec, log, deadline, waits=False)
 
 
-@dataclass(kw_only=True)
-class _Quiet:
-    """A launcher for one conversion in a thread of its own, that another thread can stop."""
+def _wait_for(conversions: Iterable[Future[Artifact]]) -> None:
+    for conversion in conversions:
+        with suppress(GivenUp):
+            conversion.result()
 
-    launcher: Launching
-    once_s: float = 0.0
-    """Counted by who waits for it."""
-    _worker: Worker | None = None
-    _stopped: bool = False
+
+@dataclass(frozen=True, kw_only=True)
+class _StoppableWorkers(Workers):
+    """Workers that run in threads of their own, and that another thread can stop."""
+
     _lock: threading.Lock = field(default_factory=threading.Lock)
-    reporter: _Silent = field(default_factory=_Silent)
+    _stopped: threading.Event = field(default_factory=threading.Event)
+    _running: list[Worker] = field(default_factory=list)
 
-    @property
-    def store(self) -> ArtifactStore:
-        return self.launcher.store
-
-    @property
-    def limits(self) -> Limits:
-        return self.launcher.limits
-
-    @property
-    def clock(self) -> Callable[[], float]:
-        return self.launcher.clock
-
-    @property
-    def original(self) -> conversion.Original:
-        return self.launcher.original
-
-    def convert(self, entry: LaunchSpec, step: Deadline) -> Artifact:
-        """Raises GivenUp where it fails, is stopped, or another process makes it."""
-        log = self.launcher.folder / f"alongside-{uuid.uuid4().hex}.log"
-        log.touch()
-        return conversion.made(self, entry, log, step, waits=False)
-
-    def worker(self, entry: LaunchSpec, log: Path) -> Worker:
+    def start(self, spec: LaunchSpec, log: Path) -> Worker:
         with self._lock:
-            if self._stopped:
+            if self._stopped.is_set():
                 raise GivenUp("prepare", Trouble(kind=FailureKind.CRASHED, message="stopped"))
-            self._worker = self.launcher.worker(entry, log)
-            return self._worker
-
-    def opened(self, entry: LaunchSpec, worker: Worker, artifact: Artifact | None, step: Deadline, stage: str) -> None:
-        self.launcher.opened(entry, worker, artifact, step, stage)
+            worker = super().start(spec, log)
+            self._running.append(worker)
+            return worker
 
     def stop(self) -> None:
-        """Kill what still runs; one that is done has nothing left to kill."""
+        """Kill what still runs, and start nothing more."""
         with self._lock:
-            self._stopped = True
-            if self._worker is not None:
-                self._worker.kill()
+            self._stopped.set()
+            for worker in self._running:
+                worker.kill()

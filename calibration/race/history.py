@@ -1,4 +1,5 @@
-"""How the candidates stand, told by their launches: lossy ones race with all, the others among themselves.
+"""The launches of a calibration, read as decisions.py needs them: lossy candidates race with all, the others among
+themselves.
 
 Who asks without allowing lossy candidates must find the best of the others measured to the end.
 """
@@ -6,101 +7,167 @@ Who asks without allowing lossy candidates must find the best of the others meas
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
-from calibration.measurement import Cell, Failure, Measurement, Outcome
-from calibration.race import decisions as race
+from calibration.cache.cache import Cache
+from calibration.environments.versions import POLICY
+from calibration.measurement import Cell, Check, Failure, Identity, Measurement, Outcome
+from calibration.race import decisions
 from calibration.supervision.launch_spec import LaunchSpec
 from calibration.workload import Workload
 
 
-def failed(outcomes: Iterable[Outcome], entry: LaunchSpec) -> bool:
-    """Whether a launch of it failed."""
-    return any(o.candidate == entry.candidate and isinstance(o, Failure) for o in outcomes)
+def resumable(
+    candidates: Sequence[LaunchSpec], identity: Identity, cells: Iterable[Workload], cache: Cache
+) -> list[Outcome]:
+    """The launches of the newest calibration of this identity that still hold, oldest first.
+
+    A launch holds when its environment and policy are today's and it has every cell that is asked for. A launch killed
+    by the budget or by the user leaves no row, so it is simply missing.
+    """
+    wanted, environments = set(cells), {c.label: dict(c.environment) for c in candidates}
+    rows = cache.find(
+        architecture=identity.architecture,
+        quant=identity.quant,
+        device=identity.device,
+        fingerprint=identity.fingerprint,
+    )
+    launches = sorted(
+        (o for o in rows if o.identity == identity and not isinstance(o, Check)), key=lambda o: o.started_at
+    )
+    valid = [
+        o
+        for o in launches
+        if o.policy == POLICY
+        and dict(o.environment) == environments.get(o.candidate.label)
+        and (isinstance(o, Failure) or wanted <= {c.workload for c in o.cells})
+    ]
+    measured = [o for o in valid if isinstance(o, Measurement)]
+    newest = measured[-1].calibration_id if measured else None
+    return [o for o in valid if o.calibration_id == newest]
+
+
+def failed(outcomes: Iterable[Outcome], spec: LaunchSpec) -> bool:
+    """Whether a launch of a candidate failed."""
+    return any(o.candidate == spec.candidate and isinstance(o, Failure) for o in outcomes)
 
 
 def order(
-    entries: Sequence[LaunchSpec], still: Iterable[LaunchSpec], outcomes: Sequence[Outcome], number: int
+    candidates: Sequence[LaunchSpec], still_in: Iterable[LaunchSpec], outcomes: Sequence[Outcome], number: int
 ) -> list[str]:
-    """The order of a round: of what is known before it, so that an interrupted one goes on in the same.
-
-    Args:
-        still: those that are in it.
-    """
-    labels = [e.label for e in still]
-    lossy = {e.label: int(re.sub(r"\D", "", e.variant.precision) or 0) for e in entries if e.variant.lossy}
+    """The order of a round, from what was known before it, so that an interrupted round goes on in the same."""
+    labels = [c.label for c in still_in]
+    bits = {c.label: int(re.sub(r"\D", "", c.variant.precision) or 0) for c in candidates if c.variant.lossy}
     if number == 1:
-        return race.first_order(labels, lossy)
-    return race.order(labels, history(entries, outcomes, number - 1), lossy)
+        return decisions.first_order(labels, bits)
+    return decisions.order(labels, launches_by_round(candidates, outcomes, number - 1), bits)
 
 
-def hopeful_first(entries: Sequence[LaunchSpec], labels: Sequence[str], outcomes: Sequence[Outcome]) -> list[str]:
-    """Who is left of a first round, who has little hope last: all that its backend has launched of its kind is beaten.
+def hopeful_first(
+    candidates: Sequence[LaunchSpec], waiting: Sequence[LaunchSpec], outcomes: Sequence[Outcome]
+) -> tuple[LaunchSpec, ...]:
+    """Who is left of a first round, with those last who have little hope: all that their backend has launched of their
+    kind is beaten.
 
     A budget that ends early has then met the others; where there is none the order costs nothing.
 
     Args:
-        labels: not launched yet, in their order.
+        waiting: not launched yet, in their order.
     """
-    launched = history(entries, outcomes, 1)
-    out, lossy = beaten(entries, launched), {e.label for e in entries if e.variant.lossy}
+    launched = launches_by_round(candidates, outcomes, 1)
+    out, lossy = beaten(candidates, launched), _lossy(candidates)
 
-    def hopeless(label: str) -> bool:
-        backend = label.partition(":")[0]
-        siblings = {n for n in launched if n.partition(":")[0] == backend and (n in lossy) is (label in lossy)}
+    def is_hopeless(spec: LaunchSpec) -> bool:
+        siblings = {
+            label
+            for label in launched
+            if label.partition(":")[0] == spec.candidate.backend and (label in lossy) is spec.variant.lossy
+        }
         return bool(siblings) and siblings <= out
 
-    return sorted(labels, key=hopeless)
+    return tuple(sorted(waiting, key=is_hopeless))
 
 
-def history(entries: Sequence[LaunchSpec], outcomes: Sequence[Outcome], rounds: int) -> race.Standing:
-    """One row a candidate that never failed: its cells in each round, None where it was not launched."""
-    found: dict[str, list[dict[Workload, race.Times] | None]] = {}
-    for entry in entries:
-        launches: list[dict[Workload, race.Times] | None] = [None] * rounds
+def launches_by_round(candidates: Sequence[LaunchSpec], outcomes: Sequence[Outcome], rounds: int) -> decisions.Standing:
+    """One row for each candidate that never failed: its cells in each round, None where it was not launched."""
+    standing: dict[str, list[dict[Workload, decisions.Times] | None]] = {}
+    for spec in candidates:
+        launches: list[dict[Workload, decisions.Times] | None] = [None] * rounds
         for outcome in outcomes:
-            if isinstance(outcome, Measurement) and outcome.candidate == entry.candidate and outcome.round <= rounds:
+            if isinstance(outcome, Measurement) and outcome.candidate == spec.candidate and outcome.round <= rounds:
                 launches[outcome.round - 1] = _times(outcome.cells)
-        if any(launches) and not failed(outcomes, entry):
-            found[entry.label] = launches
-    return found
+        if any(launches) and not failed(outcomes, spec):
+            standing[spec.label] = launches
+    return standing
 
 
 def rivals(
-    entries: Iterable[LaunchSpec], outcomes: Iterable[Outcome], entry: LaunchSpec
-) -> list[dict[Workload, race.Times]]:
-    """The cells of the others' launches: of a candidate that is not lossy those of its like only."""
-    lossy = {e.label for e in entries if e.variant.lossy}
+    candidates: Iterable[LaunchSpec], outcomes: Iterable[Outcome], spec: LaunchSpec
+) -> list[dict[Workload, decisions.Times]]:
+    """The cells of the others' launches; a candidate that is not lossy has no lossy rivals."""
+    lossy = _lossy(candidates)
     return [
         _times(o.cells)
         for o in outcomes
         if isinstance(o, Measurement)
-        and o.candidate != entry.candidate
-        and (entry.variant.lossy or o.candidate.label not in lossy)
+        and o.candidate != spec.candidate
+        and (spec.variant.lossy or o.candidate.label not in lossy)
     ]
 
 
-def ahead(cells: Iterable[Cell], rivals: Collection[Mapping[Workload, race.Times]]) -> bool:
+def ahead(cells: Iterable[Cell], rivals: Collection[Mapping[Workload, decisions.Times]]) -> bool:
     """Whether a launch is the fastest so far at anything."""
-    return race.ahead(_times(cells), rivals)
+    return decisions.ahead(_times(cells), rivals)
 
 
-def beaten(entries: Iterable[LaunchSpec], history: race.Standing) -> set[str]:
-    """Who is out: a lossy candidate by any other, one that is not by its like only."""
-    lossy = {e.label for e in entries if e.variant.lossy}
-    exact = {label: launches for label, launches in history.items() if label not in lossy}
-    return race.eliminate(exact) | (race.eliminate(history) & lossy)
+def beaten(candidates: Iterable[LaunchSpec], standing: decisions.Standing) -> set[str]:
+    """Who is out: a lossy candidate by any other, a candidate that is not lossy by its like only."""
+    lossy = _lossy(candidates)
+    exact = {label: launches for label, launches in standing.items() if label not in lossy}
+    return decisions.eliminate(exact) | (decisions.eliminate(standing) & lossy)
 
 
-def over(entries: Iterable[LaunchSpec], history: race.Standing, rounds: int) -> str | None:
+def over(candidates: Iterable[LaunchSpec], standing: decisions.Standing, rounds: int) -> str | None:
     """Why the race is over: it is so for the lossy candidates and for the others, each among themselves.
 
     Args:
-        history: of those that are still in it.
+        standing: of those that are still in it.
     """
-    lossy = {e.label for e in entries if e.variant.lossy}
-    groups = [{n: h for n, h in history.items() if (n in lossy) is kind} for kind in (False, True)]
-    whys = [race.finished(group, rounds) for group in groups if group]
-    return next((w for w in whys if w), "none left") if all(whys) else None
+    whys = [decisions.finished(group, rounds) for group in _groups(candidates, standing)]
+    return next((why for why in whys if why), "none left") if all(whys) else None
 
 
-def _times(cells: Iterable[Cell]) -> dict[Workload, race.Times]:
+def rematch(candidates: Iterable[LaunchSpec], standing: decisions.Standing) -> list[list[str]]:
+    """The launches A B B A of a leader and its closest rival where they overlap.
+
+    Of the lossy candidates and of the others, each among themselves: none, one or two lists of four labels.
+
+    Args:
+        standing: after one round in which loads took minutes.
+    """
+    out = beaten(candidates, standing)
+    left = {label: launches for label, launches in standing.items() if label not in out}
+    rematches = [decisions.rematch(group, long_load=True) for group in _groups(candidates, left)]
+    return [launches for launches in rematches if launches]
+
+
+def outside(
+    rematches: Iterable[Sequence[str]], candidates: Iterable[LaunchSpec], standing: decisions.Standing
+) -> list[str]:
+    """Who is not launched in the rematch of its kind, lossy or not."""
+    groups = _groups(candidates, standing)
+    pairs = [(launches, group) for launches in rematches for group in groups if launches[0] in group]
+    return [label for launches, group in pairs for label in group if label not in launches]
+
+
+def _groups(candidates: Iterable[LaunchSpec], standing: decisions.Standing) -> list[decisions.Standing]:
+    """The candidates that are not lossy, and the lossy ones; no group is empty."""
+    lossy = _lossy(candidates)
+    groups = [{n: launches for n, launches in standing.items() if (n in lossy) is kind} for kind in (False, True)]
+    return [group for group in groups if group]
+
+
+def _lossy(candidates: Iterable[LaunchSpec]) -> set[str]:
+    return {c.label for c in candidates if c.variant.lossy}
+
+
+def _times(cells: Iterable[Cell]) -> dict[Workload, decisions.Times]:
     return {c.workload: (c.ttft_s, c.tpot_s) for c in cells}

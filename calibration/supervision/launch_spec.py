@@ -1,9 +1,8 @@
-"""What a launch is told: the model and the device, a candidate, the limits of time, and whom to tell."""
+"""What a launch is given: the model and the device, a candidate, the limits of time."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
 
 from calibration.backend import PREPARE_S_PER_GIB, Variant
 from calibration.measurement import Candidate, Identity
@@ -73,10 +72,3 @@ class LaunchSpec:
 
 class Skipped:
     """The budget, or the launch's share of it, ended before a cell was timed; nothing is stored."""
-
-
-class Events(Protocol):
-    """What a launch tells; runner.Reporter is one."""
-
-    def event(self, name: str, **fields: Any) -> None:
-        """See runner.Reporter."""

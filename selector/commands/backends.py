@@ -2,7 +2,7 @@
 
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Self
 
 import click
 
@@ -12,6 +12,8 @@ from selector.commands._terminal import across, note, show, show_json
 
 if TYPE_CHECKING:
     from rich.status import Status
+
+    from selector.install.install import InstallEvent
 
 python_type = click.Path(path_type=Path)
 
@@ -169,18 +171,18 @@ class _Steps:
         if self._status is not None:
             self._status.stop()
 
-    def event(self, name: str, **fields: Any) -> None:
-        """See selector.install.install.Reporter."""
+    def report(self, event: "InstallEvent", /) -> None:
+        """Show it."""
+        from selector.install.install import InstallPlanned, InstallStep, WaitingForInstall
         from selector.screens.backends import plan_screen
 
-        match name:
-            case "plan":
-                for line in plan_screen(**fields):
-                    click.echo(line, err=True)
-            case "waiting":
-                note(f"{fields['backend']} is being installed by another process; waiting for it")
-            case "step":
-                self._step(f"{fields['backend']}: {fields['what']}", fields["now"])
+        match event:
+            case InstallPlanned():
+                click.echo("\n".join(plan_screen(event)), err=True)
+            case WaitingForInstall(backend=backend):
+                note(f"{backend} is being installed by another process; waiting for it")
+            case InstallStep():
+                self._step(f"{event.backend}: {event.what}", event.now)
 
     def _step(self, what: str, now: str) -> None:
         if self._status is not None:

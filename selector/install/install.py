@@ -3,9 +3,8 @@
 import os
 import sys
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol
 
 from calibration.backend import Backend
 from calibration.environments.build import base_python
@@ -14,6 +13,7 @@ from calibration.environments.requirement_set import RequirementSet
 from calibration.environments.venv import Verified
 from calibration.environments.venvs import Venvs
 from calibration.errors import AutobackendError, UsageError
+from calibration.events import Reporter
 from calibration.registry import all_backends, foreign_source, source_file
 from selector.host.kinds import KINDS
 from selector.host.spec import HostSpec
@@ -24,14 +24,40 @@ _VISIBLE = ("CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES
 """Variables that hide devices where they are empty."""
 
 
-class Reporter(Protocol):
-    """Is told how far an installation is."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InstallPlanned:
+    """What will be installed, where, and what it will take."""
 
-    def event(self, name: str, **fields: object) -> None:
-        """`plan` (requirements, root, free_bytes, base, version), `waiting` (backend), `step` (backend, what, now)."""
+    requirements: RequirementSet
+    root: Path
+    free_bytes: int
+    base: Path
+    """The interpreter that the environment is made from."""
+    version: str
+    """Of that interpreter."""
 
 
-def install_all(reporter: Reporter, *, python: Path | None = None, device: str | None = None) -> list[Outcome]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WaitingForInstall:
+    """Another process installs the same backend; this one waits for it."""
+
+    backend: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InstallStep:
+    backend: str
+    what: str
+    now: str
+    """What of it is done right now; may be empty."""
+
+
+InstallEvent = InstallPlanned | WaitingForInstall | InstallStep
+
+
+def install_all(
+    reporter: Reporter[InstallEvent], *, python: Path | None = None, device: str | None = None
+) -> list[Outcome]:
     """Install every backend that this machine can run and that runs nowhere yet; skip the others with a reason.
 
     Raises:
@@ -53,7 +79,11 @@ def install_all(reporter: Reporter, *, python: Path | None = None, device: str |
 
 
 def install_named(
-    backends: Sequence[Backend], reporter: Reporter, *, python: Path | None = None, device: str | None = None
+    backends: Sequence[Backend],
+    reporter: Reporter[InstallEvent],
+    *,
+    python: Path | None = None,
+    device: str | None = None,
 ) -> list[Outcome]:
     """Install some backends; one of several that fails does not keep the others from being installed.
 
@@ -66,7 +96,7 @@ def install_named(
 
 
 def install(
-    backend: Backend, reporter: Reporter, *, python: Path | None = None, device: str | None = None
+    backend: Backend, reporter: Reporter[InstallEvent], *, python: Path | None = None, device: str | None = None
 ) -> Installed:
     """Make a backend's virtual environment from its requirement set, verify it, and name it in the config file.
 
@@ -91,19 +121,16 @@ def install(
     version = base_python(base)
     venvs = Venvs()
     facts = backend.facts.on(kind)
-    with venvs.locked(backend.name, waiting=lambda: reporter.event("waiting", backend=backend.name)):
+    with venvs.locked(backend.name, waiting=lambda: reporter.report(WaitingForInstall(backend=backend.name))):
         venv = venvs.get(backend.name)
         if venv is not None and venv.digest == requirements.digest and (python is None or venv.base == str(base)):
             if named_interpreters().get(backend.name) != venv.python:
                 name_interpreter(backend.name, venv.python)
             return Installed(venv=venv, new=False)
-        reporter.event(
-            "plan",
-            requirements=requirements,
-            root=venvs.root,
-            free_bytes=venvs.free_bytes(),
-            base=base,
-            version=version,
+        reporter.report(
+            InstallPlanned(
+                requirements=requirements, root=venvs.root, free_bytes=venvs.free_bytes(), base=base, version=version
+            )
         )
 
         def verified(interpreter: Path, log: Path) -> Verified:
@@ -115,12 +142,12 @@ def install(
             verified,
             package=facts.package,
             beside=facts.beside,
-            say=lambda what, now="": reporter.event("step", backend=backend.name, what=what, now=now),
+            say=lambda what, now="": reporter.report(InstallStep(backend=backend.name, what=what, now=now)),
         )
         return Installed(venv=venv, new=True)
 
 
-def _outcome(backend: Backend, reporter: Reporter, python: Path | None, device: str | None) -> Outcome:
+def _outcome(backend: Backend, reporter: Reporter[InstallEvent], python: Path | None, device: str | None) -> Outcome:
     try:
         return install(backend, reporter, python=python, device=device)
     except AutobackendError as error:

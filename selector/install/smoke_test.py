@@ -16,6 +16,7 @@ from calibration.environments.distributions import normalise
 from calibration.environments.venv import Verified
 from calibration.errors import InstallError
 from calibration.supervision.supervisor import Reply, Worker
+from calibration.supervision.workers import worker_variables
 from calibration.worker.opening import Opening
 from calibration.workload import Workload
 from selector.demand import Demand
@@ -203,11 +204,7 @@ def _makers(host: HostSpec, python: Path) -> Iterator[Path]:
 
 def _worker(python: Path, host: HostSpec, log: Path) -> Worker:
     """Raises InstallError where the interpreter cannot be started."""
-    threads = str(host.cores)
-    variables = {
-        "OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads, "TOKENIZERS_PARALLELISM": "false",
-        "HF_HUB_OFFLINE": "1",
-    }  # fmt: skip
+    variables = worker_variables(host.cores)
     try:
         return Worker(python, log=log, memory_limit_bytes=host.memory_bytes, environment=variables)
     except OSError as error:

@@ -1,22 +1,22 @@
 """calibrate(): from a model's name to weights, a race, and the answers that it leads to."""
 
 import dataclasses
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Unpack
 
 from calibration.backend import Variant
 from calibration.cache.cache import Cache
-from calibration.check.agreement import Answers
 from calibration.checkpoints.dequantise import knows
 from calibration.conversion.store import ArtifactStore
 from calibration.errors import IllegalBackend, NoLegalBackend, UsageError
-from calibration.launch.launcher import Launcher
+from calibration.events import Reporter, Silent
+from calibration.launch.checker import MakeReference
 from calibration.launch.reference import reference_of
 from calibration.measurement import Candidate, Measurement, to_json
-from calibration.race.runner import Reporter, Silent, Tally
+from calibration.race.runner import Tally
 from calibration.race.runner import calibrate as race_candidates
+from calibration.race.state import Bounds
 from calibration.registry import all_backends
 from calibration.supervision.device_lock import device_lock
 from calibration.supervision.launch_spec import Limits, Subject
@@ -25,6 +25,7 @@ from selector.answer import Selection
 from selector.demand import Demand, DemandOptions
 from selector.host.spec import HostSpec
 from selector.loading import downloaded
+from selector.planning.events import CalibrationEvent, Planned, PreparationsKnown
 from selector.planning.plan import Plan, entry_of, plan
 from selector.planning.preparations import preparations, random_checkpoint
 from selector.refusals import explain_command
@@ -86,7 +87,7 @@ def calibrate(
     cache: Cache | str | Path | None = None,
     host: HostSpec | None = None,
     store: ArtifactStore | None = None,
-    reporter: Reporter | None = None,
+    reporter: Reporter[CalibrationEvent] | None = None,
     limits: Limits | None = None,
     **options: Unpack[DemandOptions],
 ) -> Calibration:
@@ -109,27 +110,26 @@ def calibrate(
     """
     if rounds < 1:
         raise UsageError(f"a calibration needs 1 round or more; found {rounds}")
-    telling = reporter or Silent()
+    reporter = reporter or Silent()
     planned = plan(model, demand, host=host, **options)
-    telling.event("plan", plan=planned)
+    reporter.report(Planned(plan=planned))
     if not planned.entries:
         raise _nothing_to_measure(planned)
     artifacts = store or ArtifactStore()
     made = preparations(planned.spec, planned.entries, artifacts, random_weights=random_weights)
-    telling.event("preparations", made=made)
+    reporter.report(PreparationsKnown(preparations=made))
     opened = cache if isinstance(cache, Cache) else Cache.open(cache)
     try:
         with device_lock(planned.host.device.name):
             tally = race_candidates(
                 planned.entries,
-                subject_of(planned, artifacts, telling, random_weights=random_weights),
+                subject_of(planned, artifacts, reporter, random_weights=random_weights),
                 planned.cells,
                 opened,
                 artifacts,
-                telling,
+                reporter,
                 reference=reference_for(planned),
-                rounds=rounds,
-                budget_s=budget_s,
+                bounds=Bounds(rounds=rounds, budget_s=budget_s),
                 again=again,
                 limits=limits,
             )
@@ -167,7 +167,7 @@ def _nothing_to_measure(planned: Plan) -> IllegalBackend | NoLegalBackend:
 def subject_of(
     planned: Plan,
     store: ArtifactStore,
-    reporter: Reporter,
+    reporter: Reporter[CalibrationEvent],
     *,
     random_weights: bool = False,
 ) -> Subject:
@@ -203,7 +203,7 @@ def subject_of(
     )
 
 
-def reference_for(planned: Plan) -> Callable[[Launcher], Answers | None]:
+def reference_for(planned: Plan) -> MakeReference:
     """transformers in float32 on the CPU where that fits into its memory, else in the model's dtype on the device."""
     spec, host = planned.spec, planned.host
     plain: Variant = all_backends()["transformers"].variant("eager")

@@ -12,7 +12,7 @@ from calibration.conversion.convert import Original, missing
 from calibration.conversion.estimate import Estimate, Watch, checkpoint_estimate
 from calibration.conversion.store import LOG, ArtifactStore, disk_of
 from calibration.errors import ArtifactError
-from calibration.race.runner import Reporter
+from calibration.events import CheckpointBegan, MakingEvent, Reporter, WaitingForAnother, WritingContinues
 from calibration.supervision.launch_spec import LaunchSpec
 from calibration.supervision.supervisor import Trouble, Worker
 from selector.host.spec import HostSpec
@@ -73,7 +73,9 @@ def preparations(
     )
 
 
-def random_checkpoint(spec: ModelSpec, store: ArtifactStore, reporter: Reporter, host: HostSpec) -> tuple[Path, str]:
+def random_checkpoint(
+    spec: ModelSpec, store: ArtifactStore, reporter: Reporter[MakingEvent], host: HostSpec
+) -> tuple[Path, str]:
     """The folder of a checkpoint with random weights, and the identity of its weights.
 
     Raises:
@@ -82,10 +84,12 @@ def random_checkpoint(spec: ModelSpec, store: ArtifactStore, reporter: Reporter,
     expected = checkpoint_estimate(spec.weight_bytes, store.list())
 
     def tell(elapsed_s: float, written_bytes: int) -> None:
-        reporter.event("preparing", what="random weights", estimate=expected, elapsed_s=elapsed_s, bytes=written_bytes)
+        reporter.report(
+            WritingContinues(what="random weights", expected=expected, elapsed_s=elapsed_s, written_bytes=written_bytes)
+        )
 
     def build(destination: Path) -> None:
-        reporter.event("checkpoint", model=spec.name, bytes=spec.weight_bytes, estimate=expected)
+        reporter.report(CheckpointBegan(model=spec.name, expected=expected))
         with tempfile.TemporaryDirectory(prefix="autobackend-") as folder:
             log = Path(folder) / "checkpoint.log"
             with (
@@ -113,6 +117,6 @@ def random_checkpoint(spec: ModelSpec, store: ArtifactStore, reporter: Reporter,
         build,
         what="a checkpoint with random weights",
         needed_bytes=expected.needed_bytes,
-        waiting=lambda: reporter.event("waiting", what="writes the same weights"),
+        waiting=lambda: reporter.report(WaitingForAnother(doing="writes the same weights")),
     )
     return artifact.path, random_weights_identity(spec.folder)

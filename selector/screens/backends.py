@@ -1,9 +1,8 @@
 """The screens of `backends`: what is installed where, and how an installation goes."""
 
 from collections.abc import Sequence
-from pathlib import Path
 
-from calibration.environments.requirement_set import RequirementSet
+from selector.install.install import InstallPlanned
 from selector.install.inventory import Listed
 from selector.install.outcome import Failed, Installed, Outcome, Skipped
 from selector.screens.text import age, columns, plural, seconds, size
@@ -34,12 +33,14 @@ def backends_screen(backends: Sequence[Listed], across: int | None = None) -> li
     return lines
 
 
-def plan_screen(requirements: RequirementSet, *, root: Path, free_bytes: int, base: Path, version: str) -> list[str]:
+def plan_screen(plan: InstallPlanned) -> list[str]:
     """What an installation is about to do."""
+    requirements = plan.requirements
     about = f"about {size(requirements.bytes)}" if requirements.bytes else "of a size that is not known"
+    packages = plural(len(requirements.pins), "package")
     return [
-        f"{requirements.backend}: {plural(len(requirements.pins), 'package')} of {requirements.file.name} into {root}",
-        f"  {about}; {size(free_bytes)} are free; Python {version} of {base}",
+        f"{requirements.backend}: {packages} of {requirements.file.name} into {plan.root}",
+        f"  {about}; {size(plan.free_bytes)} are free; Python {plan.version} of {plan.base}",
     ]
 
 

@@ -1,10 +1,26 @@
 """The screens of `calibrate`: what will be done, one line for what is being done, what came out."""
 
 from collections.abc import Iterable, Sequence
-from typing import Any
 
 from calibration.conversion.estimate import Estimate
-from calibration.measurement import Failure, FailureKind, Measurement
+from calibration.events import (
+    CellBegan,
+    CheckBegan,
+    CheckEnded,
+    CheckpointBegan,
+    ConversionBegan,
+    ConversionEvent,
+    ConvertedAlongside,
+    LaunchEvent,
+    LaunchGivenUp,
+    LoadBegan,
+    LoadEnded,
+    ReferenceBegan,
+    ReferenceFailed,
+    WaitingForAnother,
+    WritingContinues,
+)
+from calibration.measurement import Check, Failure, FailureKind, Measurement, Outcome
 from calibration.race.runner import Tally
 from selector.answer import Selection
 from selector.objective import Objective
@@ -99,42 +115,56 @@ def _titled(title: str, pairs: Sequence[tuple[str, str]]) -> Iterable[tuple[str,
         previous = name
 
 
-_STEPS = {
-    "reference": "computing the reference's answers",
-    "load": "loading",
-    "checking": "checking its output",
-}
-"""Event of the runner: what it says, where that depends on nothing."""
-
-
-def step(name: str, fields: dict[str, Any]) -> str:
-    """What an event of the runner says, in a few words; empty for one that says nothing new."""
-    match name, fields:
-        case "checkpoint", {"model": model, "estimate": Estimate() as expected}:
-            return f"writing random weights for {model}, once: about {takes(expected)}"
-        case "download", {"model": model, "bytes": count}:
-            return f"downloading {model} ({size(count)})"
-        case "reference_failed", {"message": message}:
+def step(event: LaunchEvent) -> str:
+    """What is being done, in a few words."""
+    match event:
+        case ReferenceBegan():
+            return "computing the reference's answers"
+        case ReferenceFailed(message=message):
             return f"no reference, outputs stay unchecked: {message}"
-        case "prepare", {"estimate": Estimate() as expected}:
-            return f"converting the model, once: about {takes(expected)}"
-        case "preparing", {"estimate": Estimate() as expected, "elapsed_s": elapsed, "bytes": written}:
-            of = f" of about {size(expected.needed_bytes)}" if written <= expected.needed_bytes else ""
-            what = fields.get("what", "converted model")
-            lasts = f"{about(elapsed)} of about" if elapsed <= expected.seconds else f"{about(elapsed)}, expected were"
-            return f"{what}: {size(written)}{of}, {lasts} {about(expected.seconds)}"
-        case "alongside", {"others": others}:
-            return f"converting for {', '.join(others)}, too"
-        case "waiting", _:
-            return f"waiting for another calibration that {fields.get('what', 'converts the same')}"
-        case "loaded", {"seconds": took}:
-            return f"loaded in {seconds(took)}"
-        case "check", {"agreement": agreement}:
+        case LoadBegan():
+            return "loading"
+        case LoadEnded(seconds=took_s):
+            return f"loaded in {seconds(took_s)}"
+        case CheckBegan():
+            return "checking its output"
+        case CheckEnded(agreement=agreement):
             return f"output {output(agreement)}"
-        case "cell", {"number": number, "of": of, "workload": workload}:
+        case CellBegan(number=number, of=of, workload=workload):
             return f"cell {number}/{of} {workload.label}"
         case _:
-            return _STEPS.get(name, "")
+            return _making(event)
+
+
+def _making(event: ConversionEvent) -> str:
+    match event:
+        case CheckpointBegan(model=model, expected=expected):
+            return f"writing random weights for {model}, once: about {takes(expected)}"
+        case ConversionBegan(expected=expected):
+            return f"converting the model, once: about {takes(expected)}"
+        case ConvertedAlongside(others=others):
+            return f"converting for {', '.join(others)}, too"
+        case WaitingForAnother(doing=doing):
+            return f"waiting for another calibration that {doing}"
+        case WritingContinues():
+            return _written(event)
+
+
+def _written(event: WritingContinues) -> str:
+    """As in: converted model: 1.0 GiB of about 2.0 GiB, 20 s so far (2:05 min expected)."""
+    expected = event.expected
+    fits = event.written_bytes <= expected.needed_bytes
+    of = f" of about {size(expected.needed_bytes)}" if fits else ""
+    return (
+        f"{event.what}: {size(event.written_bytes)}{of}, "
+        f"{about(event.elapsed_s)} so far ({about(expected.seconds)} expected)"
+    )
+
+
+def given_up(event: LaunchGivenUp) -> str:
+    """One line for a launch that the budget ended."""
+    kept = f"{event.cells} of {event.of} cells are kept" if event.cells else "nothing was timed yet"
+    return f"{event.candidate} was given up after {seconds(event.seconds)}, for the budget's sake: {kept}"
 
 
 def left(remaining_s: float | None) -> str:
@@ -142,11 +172,13 @@ def left(remaining_s: float | None) -> str:
     return "" if remaining_s is None else f"about {about(remaining_s)} left"
 
 
-def launched(outcome: Measurement | Failure) -> str:
+def launched(outcome: Outcome) -> str:
     """One line for a launch that is over."""
     head = f"{outcome.candidate.label}, round {outcome.round}: "
     if isinstance(outcome, Failure):
         return f"{head}{outcome.kind} in {outcome.stage}: {_first_line(outcome.message)}"
+    if isinstance(outcome, Check):
+        return f"{head}output {output(outcome.agreement)}, not timed again"
     cell = shown_cell([c.workload for c in outcome.cells])
     ttft, tpot = prefill([outcome], cell), decode([outcome], cell)
     figures = [f"prefill {rate(ttft)}" if ttft else "", f"decode {rate(tpot)}" if tpot else ""]

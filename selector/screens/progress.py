@@ -2,18 +2,25 @@
 
 import time
 from collections.abc import Callable
-from typing import Any, Self
+from typing import Self
 
 from rich.console import Console
 from rich.progress import Progress as Bar
 from rich.progress import SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
-from calibration.measurement import Failure, Measurement
-from selector.planning.plan import Plan
-from selector.planning.preparations import Preparations
-from selector.screens.calibrate import header, launched, left, prepares, step
-from selector.screens.text import seconds
+from calibration.events import (
+    CandidateOut,
+    LaunchBegan,
+    LaunchEnded,
+    LaunchGivenUp,
+    RaceEnded,
+    ReferenceFailed,
+    RoundBegan,
+    WritingContinues,
+)
+from selector.planning.events import CalibrationEvent, Planned, PreparationsKnown
+from selector.screens.calibrate import given_up, header, launched, left, prepares, step
 
 EVERY_S = 20.0
 """How often plain lines tell how far a conversion is."""
@@ -36,8 +43,8 @@ class Progress:
         self._bar: Bar | None = None
         self._round = ""
         self._candidate = ""
-        self._said_s = 0.0
-        """Seconds into the running conversion at which it was told last."""
+        self._shown_s = 0.0
+        """Seconds into what is being written at which a line last showed how far it is."""
         self._end_s: float | None = None
         """When, on the clock, it will probably be over."""
 
@@ -59,46 +66,41 @@ class Progress:
         if self._bar is not None:
             self._bar.stop()
 
-    def event(self, name: str, **fields: Any) -> None:
-        """Show what the runner says."""
-        match name, fields:
-            case "plan", {"plan": Plan() as plan}:
+    def report(self, event: CalibrationEvent, /) -> None:
+        """Show it."""
+        match event:
+            case Planned(plan=plan):
                 self._lines(header(plan, random_weights=self._random_weights, across=self._across))
-            case "preparations", {"made": Preparations() as made}:
-                self._lines([*prepares(made, across=self._across), ""])
-            case "round", {"number": number, "of": of}:
+            case PreparationsKnown(preparations=preparations):
+                self._lines([*prepares(preparations, across=self._across), ""])
+            case RoundBegan(number=number, of=of):
                 self._round = f"round {number} of at most {of}"
-            case "launch", {"candidate": candidate}:
+            case LaunchBegan(candidate=candidate, left_s=left_s):
                 self._candidate = candidate
-                self._said_s = 0.0
-                remaining = fields.get("left_s")
-                self._end_s = None if remaining is None else self._clock() + remaining
+                self._shown_s = 0.0
+                self._end_s = None if left_s is None else self._clock() + left_s
                 self._step("starting")
-            case (("measured" | "failed"), {"outcome": (Measurement() | Failure()) as outcome}):
+            case LaunchEnded(outcome=outcome):
                 self._line(launched(outcome))
-            case "out", {"candidate": candidate, "number": number}:
-                self._line(f"{candidate} is out after round {number}: slower on every cell")
-            case "given up", {"candidate": candidate, "seconds": took, "cells": cells, "of": of}:
-                kept = f"{cells} of {of} cells are kept" if cells else "nothing was timed yet"
-                self._line(f"{candidate} was given up after {seconds(took)}, for the budget's sake: {kept}")
-            case "end", _:
+            case LaunchGivenUp():
+                self._line(given_up(event))
+            case CandidateOut(candidate=candidate, number=number, why=why):
+                self._line(f"{candidate} is out after round {number}: {why}")
+            case ReferenceFailed(message=message):
+                self._line(f"no reference, outputs stay unchecked: {message}")
+            case RaceEnded():
                 self._candidate = ""
-            case "reference_failed", _:
-                self._line(step(name, fields))
-            case _ if text := self._worth(name, fields):
-                self._step(text)
+            case WritingContinues(elapsed_s=elapsed_s) if self._bar is None and elapsed_s < self._shown_s + EVERY_S:
+                pass  # lines stay: one in a while is enough
+            case WritingContinues(elapsed_s=elapsed_s):
+                self._shown_s = elapsed_s
+                self._step(step(event))
+            case _:
+                self._step(step(event))
 
     @property
     def _across(self) -> int | None:
         return self._console.width if self._console.is_terminal else None
-
-    def _worth(self, name: str, fields: dict[str, Any]) -> str:
-        """What an event says; how far a conversion is only once in a while where lines stay."""
-        if name == "preparing" and self._bar is None:
-            if fields["elapsed_s"] < self._said_s + EVERY_S:
-                return ""
-            self._said_s = fields["elapsed_s"]
-        return step(name, fields)
 
     def _lines(self, texts: list[str]) -> None:
         for text in texts:
@@ -109,9 +111,9 @@ class Progress:
         self._console.print(Text(text), soft_wrap=True, highlight=False)
 
     def _step(self, text: str) -> None:
-        told = "  ".join(part for part in (self._round, self._candidate, text) if part)
+        shown = "  ".join(part for part in (self._round, self._candidate, text) if part)
         remaining = left(None if self._end_s is None else max(0.0, self._end_s - self._clock()))
         if self._bar is not None:
-            self._bar.update(self._task, description=told, left=remaining, visible=True)
+            self._bar.update(self._task, description=shown, left=remaining, visible=True)
         elif not text.startswith("cell ") or text.startswith("cell 1/"):
-            self._line("  ".join(part for part in (told, remaining) if part))
+            self._line("  ".join(part for part in (shown, remaining) if part))

@@ -9,6 +9,7 @@ import pytest
 from calibration.conversion import estimate as preparation
 from calibration.conversion.side_by_side import BYTES_PER_PARAMETER, START_BYTES
 from calibration.conversion.store import ArtifactStore
+from calibration.events import ConversionBegan, ConvertedAlongside, Event
 from calibration.measurement import Failure, FailureKind, Measurement
 from calibration.race.runner import Tally
 from tests.calibration.engines.racing import entry, race
@@ -20,14 +21,14 @@ EACH = START_BYTES + BYTES_PER_PARAMETER * (1 << 20)
 class Recorder:
     """A reporter that remembers who was converted alongside, and may end a calibration as Ctrl-C does."""
 
-    def __init__(self, ctrl_c_at: str = "") -> None:
+    def __init__(self, *, ctrl_c_at: type[Event] | None = None) -> None:
         self.alongside: list[tuple[str, list[str]]] = []
         self._ctrl_c_at = ctrl_c_at
 
-    def event(self, name: str, **fields: Any) -> None:
-        if name == "alongside":
-            self.alongside.append((fields["candidate"], fields["others"]))
-        if name == self._ctrl_c_at:
+    def report(self, event: Event, /) -> None:
+        if isinstance(event, ConvertedAlongside):
+            self.alongside.append((event.candidate, list(event.others)))
+        if type(event) is self._ctrl_c_at:
             raise KeyboardInterrupt
 
 
@@ -113,7 +114,7 @@ def test_ctrl_c_leaves_nothing_running(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         race(
             tmp_path, *entries, cores=2, memory_bytes=8 * EACH, rounds=1, checked=False,
-            parameters=1 << 20, reporter=Recorder(ctrl_c_at="prepare"),
+            parameters=1 << 20, reporter=Recorder(ctrl_c_at=ConversionBegan),
         )  # fmt: skip
     assert [p for p in psutil.Process().children(recursive=True) if "worker/main.py" in " ".join(p.cmdline())] == []
     assert not list((tmp_path / "artifacts").glob("*.part-*"))

@@ -1,19 +1,19 @@
 """Entries and a subject for races of the scripted engine; also run as a program, to be killed: racing.py FOLDER."""
 
 import sys
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from calibration.backend import Variant
 from calibration.cache.cache import Cache
-from calibration.check.agreement import Answers
 from calibration.conversion.store import ArtifactStore
-from calibration.launch.launcher import Launcher
+from calibration.events import Event, Reporter, Silent
+from calibration.launch.checker import no_reference
 from calibration.launch.reference import reference_of
 from calibration.measurement import Candidate, Identity
-from calibration.race.runner import Silent, Tally, calibrate
+from calibration.race.runner import Tally, calibrate
+from calibration.race.state import Bounds
 from calibration.supervision.launch_spec import LaunchSpec, Limits, Subject
 from calibration.workload import Workload
 
@@ -72,7 +72,10 @@ def race(
     judge: LaunchSpec | None = None,
     cores: int = 1,
     memory_bytes: int = 400 << 20,
-    **more: Any,
+    reporter: Reporter[Event] | None = None,
+    limits: Limits = LIMITS,
+    again: bool = False,
+    **bounds: Any,
 ) -> Tally:
     """Calibrate in `folder`, which keeps the cache and the artifacts.
 
@@ -80,8 +83,6 @@ def race(
         judge: makes the reference, instead of an engine without a fault.
     """
     (folder / "model").mkdir(exist_ok=True)
-    settings: Mapping[str, Any] = {"limits": LIMITS, "reporter": Silent(), **more}
-    reference = reference_of(judge or entry("reference")) if checked else no_reference
     with Cache.open(folder / "cache.db") as cache:
         return calibrate(
             entries,
@@ -95,15 +96,12 @@ def race(
             CELLS,
             cache,
             ArtifactStore(folder / "artifacts"),
-            settings["reporter"],
-            reference=reference,
-            **{k: v for k, v in settings.items() if k != "reporter"},
+            reporter or Silent(),
+            reference=reference_of(judge or entry("reference")) if checked else no_reference,
+            bounds=Bounds(**bounds),
+            again=again,
+            limits=limits,
         )
-
-
-def no_reference(launcher: Launcher) -> Answers | None:
-    """Leave all outputs unchecked."""
-    return None
 
 
 if __name__ == "__main__":

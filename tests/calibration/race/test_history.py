@@ -41,5 +41,7 @@ def launched(label: str, times: float) -> Measurement:
 )
 def test_variants_of_a_backend_that_is_beaten_come_last(known: dict[str, float], order: str) -> None:
     labels = ["a:2", "a:int8", "b:2", "b:int8"]
-    entries = [candidate(label) for label in (*known, *labels)]
-    assert hopeful_first(entries, labels, [launched(label, times) for label, times in known.items()]) == order.split()
+    waiting = [candidate(label) for label in labels]
+    candidates = [*map(candidate, known), *waiting]
+    launches = [launched(label, times) for label, times in known.items()]
+    assert [spec.label for spec in hopeful_first(candidates, waiting, launches)] == order.split()

@@ -4,17 +4,36 @@ import json
 import re
 import threading
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 
 from calibration.cache.cache import Cache
 from calibration.conversion.store import ArtifactStore, converted_key
+from calibration.events import (
+    CandidateOut,
+    CellBegan,
+    CheckBegan,
+    CheckEnded,
+    ConversionBegan,
+    Event,
+    LaunchBegan,
+    LaunchEnded,
+    LaunchGivenUp,
+    LoadBegan,
+    LoadEnded,
+    RaceEnded,
+    ReferenceBegan,
+    RoundBegan,
+    WaitingForAnother,
+    WritingContinues,
+)
 from calibration.measurement import Failure, FailureKind, Measurement, Outcome, OutputVerdict
-from calibration.race import runner
 from calibration.race.runner import Tally
 from calibration.supervision.launch_spec import Limits
 from tests.calibration.engines.racing import CELLS, entry, race
+
+Kind = TypeVar("Kind", bound=Event)
 
 
 def failures(tally: Tally) -> dict[str, tuple[FailureKind, str]]:
@@ -33,10 +52,29 @@ class Recorder:
     """A reporter that remembers."""
 
     def __init__(self) -> None:
-        self.events: list[tuple[str, dict[str, Any]]] = []
+        self.events: list[Event] = []
 
-    def event(self, name: str, **fields: Any) -> None:
-        self.events.append((name, fields))
+    def report(self, event: Event, /) -> None:
+        self.events.append(event)
+
+    def of(self, kind: type[Kind]) -> list[Kind]:
+        return [event for event in self.events if isinstance(event, kind)]
+
+    def kinds(self) -> list[type[Event]]:
+        return [type(event) for event in self.events]
+
+
+class Stopper(Recorder):
+    """Ends a calibration as Ctrl-C does, once so many launches are over."""
+
+    def __init__(self, launches: int) -> None:
+        super().__init__()
+        self._launches = launches
+
+    def report(self, event: Event, /) -> None:
+        super().report(event)
+        if len(self.of(LaunchEnded)) == self._launches:
+            raise KeyboardInterrupt
 
 
 def test_a_race_measures_checks_and_keeps_every_sample(tmp_path: Path) -> None:
@@ -121,8 +159,8 @@ def test_the_output_is_checked_in_the_first_launch_only(tmp_path: Path) -> None:
     recorder = Recorder()
     tally = race(tmp_path, entry("good"), entry("as-good"), rounds=2, reporter=recorder)
     assert launches(tally) == {"scripted:good": 2, "scripted:as-good": 2}
-    checked = [(n, fields["candidate"]) for n, fields in recorder.events if n in {"checking", "check"}]
-    assert checked == [(n, f"scripted:{label}") for label in ("good", "as-good") for n in ("checking", "check")]
+    checked = [(type(e), e.candidate) for e in recorder.events if isinstance(e, CheckBegan | CheckEnded)]
+    assert checked == [(t, f"scripted:{label}") for label in ("good", "as-good") for t in (CheckBegan, CheckEnded)]
 
 
 def test_without_a_reference_the_output_is_unchecked_and_the_reporter_is_told(tmp_path: Path) -> None:
@@ -131,8 +169,8 @@ def test_without_a_reference_the_output_is_unchecked_and_the_reporter_is_told(tm
     only = tally.outcomes[0]
     assert isinstance(only, Measurement)
     assert only.agreement.verdict is OutputVerdict.UNCHECKED
-    assert [n for n, _ in recorder.events] == [
-        "round", "launch", "reference", "load", "loaded", "cell", "cell", "measured", "end",
+    assert recorder.kinds() == [
+        RoundBegan, LaunchBegan, ReferenceBegan, LoadBegan, LoadEnded, CellBegan, CellBegan, LaunchEnded, RaceEnded,
     ]  # fmt: skip
 
 
@@ -142,17 +180,17 @@ def test_a_conversion_is_made_once_and_its_time_and_size_are_kept(tmp_path: Path
     tally = race(tmp_path, *entries, rounds=2, reporter=recorder)
     kept = [o for o in tally.outcomes if isinstance(o, Measurement) and o.candidate.variant == "converted"]
     assert len(kept) == 2
-    assert [n for n, _ in recorder.events].count("prepare") == 1
+    assert len(recorder.of(ConversionBegan)) == 1
     assert all(o.artifact_bytes == 4 and o.prepare_s is not None for o in kept)
 
 
 def test_a_conversion_says_what_it_will_take_and_keeps_its_log(tmp_path: Path) -> None:
     recorder = Recorder()
     race(tmp_path, entry("converted", prepares=True), rounds=1, reporter=recorder, parameters=1 << 20)
-    (told,) = [fields["estimate"] for name, fields in recorder.events if name == "prepare"]
+    (began,) = recorder.of(ConversionBegan)
     # float32: 4 bytes a parameter, read at 30 s a GiB by a converter that starts in 5 s.
-    assert (told.bytes, told.scratch_bytes) == (4 << 20, 0)
-    assert told.seconds == pytest.approx(5 + 30 * (4 << 20) / 2**30)
+    assert (began.expected.bytes, began.expected.scratch_bytes) == (4 << 20, 0)
+    assert began.expected.seconds == pytest.approx(5 + 30 * (4 << 20) / 2**30)
     (converted,) = [a for a in ArtifactStore(tmp_path / "artifacts").list() if a.kind == "converted"]
     assert converted.log.read_text() == "converting\n"
 
@@ -160,9 +198,9 @@ def test_a_conversion_says_what_it_will_take_and_keeps_its_log(tmp_path: Path) -
 def test_a_conversion_tells_how_far_it_is(tmp_path: Path) -> None:
     recorder = Recorder()
     race(tmp_path, entry("converted", prepares=True, prepare="slower"), rounds=1, reporter=recorder, checked=False)
-    told = [fields for name, fields in recorder.events if name == "preparing"]
-    assert told
-    assert all(fields["candidate"] == "scripted:converted" and fields["elapsed_s"] > 0 for fields in told)
+    written = recorder.of(WritingContinues)
+    assert written
+    assert all(event.what == "converted model" and event.elapsed_s > 0 for event in written)
 
 
 def test_a_conversion_that_cannot_fit_is_a_stored_refusal_and_does_not_begin(tmp_path: Path) -> None:
@@ -176,7 +214,7 @@ def test_a_conversion_that_cannot_fit_is_a_stored_refusal_and_does_not_begin(tmp
         r" some, AUTOBACKEND_ARTIFACTS names a folder on another disk; --again tries anew\)",
         refused.message,
     )
-    assert "prepare" not in [name for name, _ in recorder.events]
+    assert recorder.of(ConversionBegan) == []
     assert launches(tally) == {"scripted:good": 1}
 
 
@@ -186,8 +224,57 @@ def test_the_time_that_is_left_counts_conversions_that_are_still_to_be_made(tmp_
     for again in (False, True):
         recorder = Recorder()
         race(tmp_path, *entries, rounds=1, reporter=recorder, checked=False, again=again)
-        told.append([fields["left_s"] for name, fields in recorder.events if name == "launch"][1])
+        told.append(recorder.of(LaunchBegan)[1].left_s or 0.0)
     assert told[0] > 5.0 > told[1]
+
+
+def test_where_loads_are_long_the_leaders_meet_again_in_an_order_that_cancels_a_drift(tmp_path: Path) -> None:
+    """A B B A: whose time overlaps with theirs, and who is slow, is launched once."""
+    recorder = Recorder()
+    entries = entry("a", step_s=0.02), entry("b", step_s=0.022), entry("c", step_s=0.024), entry("slow", step_s=0.1)
+    tally = race(tmp_path, *entries, reporter=recorder, checked=False, rounds=3, long_load_s=0.0)
+    launched = [event.candidate for event in recorder.of(LaunchBegan)]
+    first, second = launched[4:6]
+    assert launched[4:] == [first, second, second, first]
+    [third] = {"scripted:a", "scripted:b", "scripted:c"} - {first, second}
+    assert [(event.candidate, event.why) for event in recorder.of(CandidateOut) if event.number == 1] == [
+        ("scripted:slow", "slower on every cell"),
+        (third, "loading takes minutes, so only the leaders are launched again"),
+    ]
+    assert [(o.candidate.label, o.round) for o in tally.outcomes[4:]] == [
+        (first, 2), (second, 2), (second, 3), (first, 3)
+    ], "one launch a round: the pair is compared within rounds"  # fmt: skip
+    again = race(tmp_path, *entries, checked=False, long_load_s=0.0)
+    assert (again.fresh, again.out, again.ended) == (frozenset(), tally.out, tally.ended)
+
+
+def test_an_interrupted_rematch_goes_on_in_its_order(tmp_path: Path) -> None:
+    entries = entry("a", step_s=0.02), entry("b", step_s=0.022)
+    stopper, recorder = Stopper(launches=3), Recorder()
+    with pytest.raises(KeyboardInterrupt):
+        race(tmp_path, *entries, reporter=stopper, checked=False, long_load_s=0.0)
+    tally = race(tmp_path, *entries, reporter=recorder, checked=False, long_load_s=0.0)
+    *_, first = stopper.of(LaunchBegan)
+    [second] = {"scripted:a", "scripted:b"} - {first.candidate}
+    assert [event.candidate for event in recorder.of(LaunchBegan)] == [second, second, first.candidate]
+    assert launches(tally) == {"scripted:a": 3, "scripted:b": 3}
+
+
+def test_where_loads_are_long_and_one_is_clear_nobody_meets_again(tmp_path: Path) -> None:
+    tally = race(tmp_path, entry("quick"), entry("slow", step_s=0.05), checked=False, long_load_s=0.0)
+    assert (launches(tally), tally.ended) == ({"scripted:quick": 1, "scripted:slow": 1}, "load")
+
+
+def test_lossy_leaders_put_no_other_out_of_a_rematch(tmp_path: Path) -> None:
+    """Each kind has a rematch of its own."""
+    recorder = Recorder()
+    lossy = entry("x", step_s=0.015, lossy=True), entry("y", step_s=0.016, lossy=True)
+    exact = entry("a", step_s=0.02), entry("b", step_s=0.022)
+    race(tmp_path, *exact, *lossy, reporter=recorder, checked=False, long_load_s=0.0)
+    a, b, x, y, *rest = [event.candidate for event in recorder.of(LaunchBegan)][4:]
+    assert rest == [b, a, y, x]
+    assert ({a, b}, {x, y}) == ({"scripted:a", "scripted:b"}, {"scripted:x", "scripted:y"})
+    assert [event for event in recorder.of(CandidateOut) if event.number < 3] == []
 
 
 def test_who_waits_for_the_same_conversion_says_so_and_no_longer_than_the_budget(tmp_path: Path) -> None:
@@ -213,7 +300,7 @@ def test_who_waits_for_the_same_conversion_says_so_and_no_longer_than_the_budget
     finally:
         go_on.set()
         other.join()
-    assert [n for n, _ in recorder.events] == ["round", "launch", "waiting", "given up", "end"]
+    assert recorder.kinds() == [RoundBegan, LaunchBegan, WaitingForAnother, LaunchGivenUp, RaceEnded]
     assert (tally.ended, tally.unmeasured) == ("budget", ("scripted:converted",))
 
 
@@ -256,13 +343,10 @@ def test_a_first_launch_is_given_up_after_three_times_its_share_of_the_budget(tm
         limits=Limits(load_s=60.0),
     )
     assert (tally.ended, tally.unmeasured) == ("budget", ("scripted:a",))
-    assert [fields["candidate"] for name, fields in recorder.events if name == "given up"] == ["scripted:a"]
+    assert [event.candidate for event in recorder.of(LaunchGivenUp)] == ["scripted:a"]
 
 
-def test_one_that_is_given_up_for_its_share_ends_no_race_that_the_budget_still_holds(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(runner, "SHARES", 0.5)
+def test_one_that_is_given_up_for_its_share_ends_no_race_that_the_budget_still_holds(tmp_path: Path) -> None:
     recorder = Recorder()
     tally = race(
         tmp_path,
@@ -272,10 +356,11 @@ def test_one_that_is_given_up_for_its_share_ends_no_race_that_the_budget_still_h
         rounds=2,
         reporter=recorder,
         checked=False,
-        budget_s=5.0,
+        budget_s=10.0,
+        shares=0.5,
         limits=Limits(load_s=60.0),
     )
-    launched = [fields["candidate"] for name, fields in recorder.events if name == "launch"]
+    launched = [event.candidate for event in recorder.of(LaunchBegan)]
     assert launched[0] == launched[-1] == "scripted:hangs", "a round later it comes last"
     assert max(launches(tally).values()) == 2
     assert (tally.ended, tally.unmeasured) == ("budget", ("scripted:hangs",))

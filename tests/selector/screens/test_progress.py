@@ -4,16 +4,36 @@ import io
 import re
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 
 from calibration.conversion.estimate import Estimate
+from calibration.events import (
+    CandidateOut,
+    CellBegan,
+    CheckBegan,
+    CheckEnded,
+    ConversionBegan,
+    ConvertedAlongside,
+    LaunchBegan,
+    LaunchEnded,
+    LaunchGivenUp,
+    LoadBegan,
+    LoadEnded,
+    RaceEnded,
+    ReferenceBegan,
+    ReferenceFailed,
+    RoundBegan,
+    WaitingForAnother,
+    WritingContinues,
+)
 from calibration.race.runner import Tally
+from calibration.workload import grid
 from selector.planning.calibrate import Calibration
+from selector.planning.events import CalibrationEvent, PreparationsKnown
 from selector.planning.plan import plan
 from selector.planning.preparations import Preparations
-from selector.screens.calibrate import sentences, table
+from selector.screens.calibrate import launched, sentences, table
 from selector.screens.progress import Progress
 from selector.screens.text import listing
 from tests.selector.launches import LOSSY, model_and_host, rounds
@@ -22,45 +42,43 @@ MODEL = "shape:smollm2-135m"
 LONG = Estimate(seconds=125.0, bytes=2 << 30, scratch_bytes=0)
 
 
-def said(*events: tuple[str, dict[str, Any]]) -> list[str]:
+def said(*events: CalibrationEvent) -> list[str]:
     """What a progress display without a terminal writes."""
     out = io.StringIO()
     with Progress(Console(file=out, width=200)) as progress:
-        for name, fields in events:
-            progress.event(name, **fields)
+        for event in events:
+            progress.report(event)
     return out.getvalue().splitlines()
 
 
-def preparing(elapsed_s: float) -> tuple[str, dict[str, Any]]:
-    far = {"candidate": "openvino:int8-pa", "estimate": LONG, "elapsed_s": elapsed_s, "bytes": 1 << 30}
-    return "preparing", far
+def written(elapsed_s: float, written_bytes: int = 1 << 30, expected: Estimate = LONG) -> WritingContinues:
+    return WritingContinues(what="converted model", expected=expected, elapsed_s=elapsed_s, written_bytes=written_bytes)
 
 
 def test_a_conversion_that_takes_more_than_was_expected_says_so() -> None:
     expected = Estimate(seconds=8.0, bytes=96 << 20, scratch_bytes=270 << 20)
-    far = {"candidate": "llamacpp:q4_0", "estimate": expected, "elapsed_s": 20.0}
-    assert said(("preparing", {**far, "bytes": 307 << 20})) == [
-        "converted model: 0.3 GiB of about 0.4 GiB, 20 s, expected were 8 s"
+    assert said(written(20.0, 307 << 20, expected)) == [
+        "converted model: 0.3 GiB of about 0.4 GiB, 20 s so far (8 s expected)"
     ]
-    assert said(("preparing", {**far, "bytes": 1 << 30})) == ["converted model: 1.0 GiB, 20 s, expected were 8 s"]
+    assert said(written(20.0, 1 << 30, expected)) == ["converted model: 1.0 GiB, 20 s so far (8 s expected)"]
 
 
 def test_who_is_converted_beside_it_is_said() -> None:
-    others = ["onnxruntime:fp32", "openvino:fp16-pa"]
-    assert said(("alongside", {"candidate": "llamacpp:f16", "others": others})) == [
+    others = ("onnxruntime:fp32", "openvino:fp16-pa")
+    assert said(ConvertedAlongside(candidate="llamacpp:f16", others=others)) == [
         "converting for onnxruntime:fp32, openvino:fp16-pa, too"
     ]
 
 
 def test_a_conversion_is_followed_in_lines_that_come_once_in_a_while() -> None:
-    launch = ("launch", {"candidate": "openvino:int8-pa", "left_s": None})
+    launch = LaunchBegan(candidate="openvino:int8-pa", left_s=None)
     lines = said(
         launch,
-        ("waiting", {"candidate": "openvino:int8-pa"}),
-        ("prepare", {"candidate": "openvino:int8-pa", "estimate": LONG}),
-        *(preparing(elapsed / 2) for elapsed in range(1, 90)),
+        WaitingForAnother(doing="converts the same"),
+        ConversionBegan(candidate="openvino:int8-pa", expected=LONG),
+        *(written(elapsed / 2) for elapsed in range(1, 90)),
         launch,
-        preparing(20.0),
+        written(20.0),
     )
     assert lines == [
         f"openvino:int8-pa  {text}"
@@ -68,11 +86,46 @@ def test_a_conversion_is_followed_in_lines_that_come_once_in_a_while() -> None:
             "starting",
             "waiting for another calibration that converts the same",
             "converting the model, once: about 2:05 min, 2.0 GiB",
-            "converted model: 1.0 GiB of about 2.0 GiB, 20 s of about 2:05 min",
-            "converted model: 1.0 GiB of about 2.0 GiB, 40 s of about 2:05 min",
+            "converted model: 1.0 GiB of about 2.0 GiB, 20 s so far (2:05 min expected)",
+            "converted model: 1.0 GiB of about 2.0 GiB, 40 s so far (2:05 min expected)",
             "starting",
-            "converted model: 1.0 GiB of about 2.0 GiB, 20 s of about 2:05 min",
+            "converted model: 1.0 GiB of about 2.0 GiB, 20 s so far (2:05 min expected)",
         )
+    ]
+
+
+def test_every_step_of_a_launch_is_a_line_but_the_later_cells() -> None:
+    label, (first, second, *_) = "openvino:fp32", grid()
+    outcome = calibration(1.0, 2.0).tally.outcomes[0]
+    assert said(
+        RoundBegan(number=2, of=3, candidates=(label,)),
+        LaunchBegan(candidate=label, left_s=70.0),
+        ReferenceBegan(),
+        ReferenceFailed(message="no memory"),
+        LoadBegan(candidate=label),
+        LoadEnded(candidate=label, seconds=1.5),
+        CheckBegan(candidate=label),
+        CheckEnded(candidate=label, agreement=LOSSY),
+        CellBegan(candidate=label, number=1, of=2, workload=first),
+        CellBegan(candidate=label, number=2, of=2, workload=second),
+        LaunchEnded(outcome=outcome),
+        LaunchGivenUp(candidate=label, seconds=9.0, cells=0, of=2),
+        LaunchGivenUp(candidate=label, seconds=9.0, cells=1, of=2),
+        CandidateOut(candidate=label, number=2, why="slower on every cell"),
+        RaceEnded(why="one left"),
+    ) == [
+        "round 2 of at most 3  openvino:fp32  starting  about 70 s left",
+        "round 2 of at most 3  openvino:fp32  computing the reference's answers  about 70 s left",
+        "no reference, outputs stay unchecked: no memory",
+        "round 2 of at most 3  openvino:fp32  loading  about 70 s left",
+        "round 2 of at most 3  openvino:fp32  loaded in 1.50 s  about 70 s left",
+        "round 2 of at most 3  openvino:fp32  checking its output  about 70 s left",
+        "round 2 of at most 3  openvino:fp32  output lossy (KL 0.012)  about 70 s left",
+        f"round 2 of at most 3  openvino:fp32  cell 1/2 {first.label}  about 70 s left",
+        launched(outcome),
+        "openvino:fp32 was given up after 9.00 s, for the budget's sake: nothing was timed yet",
+        "openvino:fp32 was given up after 9.00 s, for the budget's sake: 1 of 2 cells are kept",
+        "openvino:fp32 is out after round 2: slower on every cell",
     ]
 
 
@@ -80,14 +133,14 @@ def test_the_plan_says_what_is_made_first() -> None:
     made = Preparations(
         checkpoint=LONG, conversions=(("openvino:int8-pa", LONG),), free_bytes=9 << 30, disk=Path("/disk")
     )
-    line, blank = said(("preparations", {"made": made}))
+    line, blank = said(PreparationsKnown(preparations=made))
     assert line == (
         "prepares    once, about 4:10 min and 4.0 GiB of the 9.0 GiB free on /disk: random weights (2:05 min, 2.0 GiB),"
         " openvino:int8-pa (2:05 min, 2.0 GiB)"
     )
     assert blank == ""
     nothing = Preparations(checkpoint=None, conversions=(), free_bytes=9 << 30, disk=Path("/disk"))
-    assert said(("preparations", {"made": nothing})) == [""]
+    assert said(PreparationsKnown(preparations=nothing)) == [""]
 
 
 def calibration(check_s: float, seconds: float, fresh: bool = True) -> Calibration:

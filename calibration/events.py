@@ -1,0 +1,171 @@
+"""What a calibration reports while it runs: one type an event, one Reporter that is told of all of them."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol, TypeVar
+
+from calibration.measurement import Agreement, Outcome
+from calibration.workload import Workload
+
+if TYPE_CHECKING:
+    from calibration.conversion.estimate import Estimate
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RoundBegan:
+    number: int
+    of: int
+    """Rounds at most."""
+    candidates: tuple[str, ...]
+    """Labels, in the order of their launches."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LaunchBegan:
+    candidate: str
+    left_s: float | None
+    """Seconds until the calibration will probably be over; None while nothing is known."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReferenceBegan:
+    """The reference's answers are computed, or looked up."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReferenceFailed:
+    """There is no reference: outputs stay unchecked."""
+
+    message: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConversionBegan:
+    candidate: str
+    expected: "Estimate"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckpointBegan:
+    """A checkpoint with random weights is written."""
+
+    model: str
+    expected: "Estimate"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WritingContinues:
+    """How far a conversion is, or the writing of random weights; twice a second."""
+
+    what: str
+    """`converted model`, `random weights`."""
+    expected: "Estimate"
+    elapsed_s: float
+    written_bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConvertedAlongside:
+    """While a candidate is converted, so are others that come after it."""
+
+    candidate: str
+    others: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WaitingForAnother:
+    """Another process makes the same artifact; this one waits for it."""
+
+    doing: str
+    """What the other does: `converts the same`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoadBegan:
+    candidate: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoadEnded:
+    candidate: str
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckBegan:
+    candidate: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckEnded:
+    candidate: str
+    agreement: Agreement
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CellBegan:
+    candidate: str
+    number: int
+    of: int
+    workload: Workload
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LaunchEnded:
+    """Measured or failed; the outcome is in the cache."""
+
+    outcome: Outcome
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LaunchGivenUp:
+    """The budget, or the launch's share of it, ended before the launch did."""
+
+    candidate: str
+    seconds: float
+    cells: int
+    """That were timed and are kept."""
+    of: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CandidateOut:
+    """It is not launched any more."""
+
+    candidate: str
+    number: int
+    """The round after which it is out."""
+    why: str
+    """`slower on every cell`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RaceEnded:
+    why: str
+    """Tally.ended."""
+
+
+MakingEvent = CheckpointBegan | WritingContinues | WaitingForAnother
+ConversionEvent = MakingEvent | ConversionBegan | ConvertedAlongside
+LaunchEvent = (
+    ReferenceBegan | ReferenceFailed | ConversionEvent | LoadBegan | LoadEnded | CheckBegan | CheckEnded | CellBegan
+)
+Event = RoundBegan | LaunchBegan | LaunchEvent | LaunchEnded | LaunchGivenUp | CandidateOut | RaceEnded
+
+EventType_contra = TypeVar("EventType_contra", contravariant=True)
+
+
+class Reporter(Protocol[EventType_contra]):
+    """Is told what happens, for a progress display.
+
+    Of a calibration's runner it is told an Event; whoever has more to tell (a plan, an installation) names the union.
+    """
+
+    def report(self, event: EventType_contra, /) -> None:
+        """Show it, or keep it, or leave it."""
+
+
+class Silent:
+    """A reporter that shows nothing."""
+
+    def report(self, event: object, /) -> None:
+        """Show nothing."""

@@ -1,0 +1,159 @@
+"""Where a race stands: who is launched next, who is out, why it is over. Told by the launches; no clock, no process."""
+
+import uuid
+from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from statistics import median
+
+from calibration.events import CandidateOut
+from calibration.measurement import Cell, Measurement, Outcome
+from calibration.race import decisions, history
+from calibration.supervision.launch_spec import LaunchSpec, Skipped
+
+LONG_LOAD_S = 60.0
+"""A load this long costs more than the cells of an ordinary calibration."""
+SHARES = 3.0
+"""A first launch is given up after so many times its share of what is left of the budget: a candidate that slow hardly
+wins, and the others come to their turn. One that is the fastest so far at anything goes on."""
+REMATCH_ROUNDS = (2, 3)
+"""A rematch is A B B A: A B are launched in the first of these rounds and B A in the second."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bounds:
+    """How long a race may go on."""
+
+    rounds: int = 3
+    """Launches of a candidate at most."""
+    budget_s: float | None = None
+    """No launch begins that is not expected to end within it; one that overruns it is given up."""
+    shares: float = SHARES
+    long_load_s: float = LONG_LOAD_S
+    """Where loads take longer than this, one round is followed by a rematch of the leaders only."""
+
+
+class Race:
+    """The candidates of one calibration and their launches so far.
+
+    Args:
+        candidates: in the static order.
+        known: launches of the same calibration that an earlier run has left.
+        cells: number of cells that a whole launch has.
+    """
+
+    def __init__(
+        self, candidates: Sequence[LaunchSpec], known: Sequence[Outcome], *, cells: int, bounds: Bounds
+    ) -> None:
+        self.calibration_id = known[-1].calibration_id if known else uuid.uuid4().hex
+        self.outcomes = list(known)
+        self.out: dict[str, int] = {}
+        """Candidate label: the round after which it was out of the race."""
+        self.ended = ""
+        """Why it is over, as Tally.ended; empty while it goes on."""
+        self.round = 0
+        self.order: tuple[str, ...] = ()
+        """Labels of all who are in this round."""
+        self.waiting: tuple[LaunchSpec, ...] = ()
+        """Who is still to be launched in this round."""
+        self._candidates = candidates
+        self._cells = cells
+        self._bounds = bounds
+        self._cut_short: set[str] = set()
+        self._rematch: list[list[str]] = []
+        """Of each pair that meets again its four launches, A B B A."""
+
+    @property
+    def rounds_left(self) -> int:
+        """After this one, at most."""
+        return self._bounds.rounds - self.round
+
+    def begin_round(self) -> None:
+        """Order the candidates that are still in; who was launched in this round by an earlier run is done."""
+        self.round += 1
+        specs = {spec.label: spec for spec in self._candidates if self._is_in(spec)}
+        self.order = tuple(self._order(specs))
+        done = {outcome.candidate for outcome in self.outcomes if outcome.round == self.round}
+        self.waiting = tuple(specs[label] for label in self.order if specs[label].candidate not in done)
+
+    def next_launch(self) -> LaunchSpec | None:
+        """Who is launched next; None when the round is over."""
+        if not self.waiting:
+            return None
+        if self.round == 1:
+            self.waiting = history.hopeful_first(self._candidates, self.waiting, self.outcomes)
+        spec, *waiting = self.waiting
+        self.waiting = tuple(waiting)
+        return spec
+
+    def promising(self, spec: LaunchSpec) -> Callable[[Sequence[Cell]], bool]:
+        """Tells of the cells of a running launch whether it is the fastest so far at anything."""
+        return partial(history.ahead, rivals=history.rivals(self._candidates, self.outcomes, spec))
+
+    def add(self, spec: LaunchSpec, outcome: Outcome | Skipped) -> None:
+        """Count a launch."""
+        self._cut_short.discard(spec.label)
+        if self.cut_short(outcome):
+            self._cut_short.add(spec.label)
+        if not isinstance(outcome, Skipped):
+            self.outcomes.append(outcome)
+
+    def cut_short(self, outcome: Outcome | Skipped) -> bool:
+        """Whether the budget ended a launch before its last cell."""
+        return isinstance(outcome, Skipped) or (isinstance(outcome, Measurement) and len(outcome.cells) < self._cells)
+
+    def end_round(self, *, budget_spent: bool) -> list[CandidateOut]:
+        """Put out who is beaten, and end the race where all is decided or nothing more can be.
+
+        Returns:
+            Who is out now.
+        """
+        standing = history.launches_by_round(self._candidates, self.outcomes, self.round)
+        out: list[CandidateOut] = []
+        if not self._rematch_goes_on():
+            out += self._put_out(history.beaten(self._candidates, standing), "slower on every cell")
+        loads_are_long = self.round == 1 and self._loads_are_long()
+        if loads_are_long:
+            self._rematch = history.rematch(self._candidates, standing)
+        if loads_are_long and self._rematch_goes_on():
+            others = history.outside(self._rematch, self._candidates, standing)
+            out += self._put_out(others, "loading takes minutes, so only the leaders are launched again")
+        why = "load" if loads_are_long and not self._rematch else self._why_over(standing)
+        if budget_spent or why:
+            undecided = budget_spent or bool(self._cut_short - self.out.keys())
+            self.ended = "budget" if undecided else str(why)
+        return out
+
+    def _is_in(self, spec: LaunchSpec) -> bool:
+        return spec.label not in self.out and not history.failed(self.outcomes, spec)
+
+    def _order(self, specs: dict[str, LaunchSpec]) -> Iterable[str]:
+        if self._rematch and self.round in REMATCH_ROUNDS:
+            half = slice(0, 2) if self.round == REMATCH_ROUNDS[0] else slice(2, 4)
+            return [label for launches in self._rematch for label in launches[half] if label in specs]
+        return history.order(self._candidates, list(specs.values()), self.outcomes, self.round)
+
+    def _put_out(self, labels: Collection[str], why: str) -> list[CandidateOut]:
+        newly_out = [c.label for c in self._candidates if c.label in labels and c.label not in self.out]
+        self.out |= dict.fromkeys(newly_out, self.round)
+        return [CandidateOut(candidate=label, number=self.round, why=why) for label in newly_out]
+
+    def _loads_are_long(self) -> bool:
+        """Whether loading is what a launch of the first round costs."""
+        loads = [o.load_s for o in self.outcomes if isinstance(o, Measurement) and o.round == 1]
+        return bool(loads) and median(loads) > self._bounds.long_load_s
+
+    def _rematch_goes_on(self) -> bool:
+        """Whether a pair meets again: half a rematch decides nothing, since it does not cancel a drift."""
+        still_in = {spec.label for spec in self._candidates if self._is_in(spec)}
+        last = min(REMATCH_ROUNDS[-1], self._bounds.rounds)
+        return self.round < last and any(still_in.issuperset(launches) for launches in self._rematch)
+
+    def _why_over(self, standing: decisions.Standing) -> str | None:
+        if self._rematch_goes_on():
+            return None
+        return history.over(
+            self._candidates,
+            {label: launches for label, launches in standing.items() if label not in self.out},
+            self._bounds.rounds,
+        )
