@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from calibration.registry import all_backends
+from selector.identity import environment_of
 from selector.publish.figures import View
 from selector.publish.host_file import HostResults, read
 from selector.publish.html import html
@@ -15,7 +16,9 @@ from selector.publish.not_launched import not_launched_of
 from selector.publish.picks import launched
 from selector.publish.tables import Line, anchors, backends_of, compared, host_lines, lines
 from selector.publish.wording import TITLES, called
+from tests.selector.launches import rounds
 from tests.selector.publish.chromium import CHROMIUM, DRIVER, ENTER, ESCAPE, SPACE, TAB, Browser, wait_until
+from tests.selector.publish.published import CHAT, CT2, EAGER, HOST, KEY, published
 
 pytestmark = [
     pytest.mark.skipif(
@@ -340,6 +343,23 @@ def test_a_refusal_and_a_failure_tell_every_reason(browser: Browser, page: Path,
     told = browser.run(story)
     assert square.reasons[0] in told
     assert f" --backends {square.label}" in told
+
+
+def test_a_stale_variant_says_what_changed(browser: Browser, tmp_path: Path) -> None:
+    old = {**environment_of(all_backends()["transformers"], HOST), "torch": "2.12.0"}
+    launches = [*rounds(EAGER, KEY, HOST, (1.0, 1.0), environment=old), *rounds(CT2, KEY, HOST, (2.0, 2.0))]
+    results = matrix([published(*launches)])
+    path = tmp_path / "matrix.html"
+    path.write_text(html(results), encoding="utf-8")
+    browser.open(path)
+    (row,) = results.rows
+    backends = backends_of(results.rows, results)
+    assert browser.run(CELLS) == [[in_words(lines(row, b, View.END_TO_END, CHAT)) for b in backends]]
+    assert browser.run("return document.querySelector('.squares a.stale .tag').textContent") == "stale"
+    browser.click(".squares a.stale")
+    story = browser.run("return document.querySelector('dialog[open]').textContent")
+    assert "stale; since then: torch 2.12.0 -> 2.13.0" in story
+    assert "torch 2.12.0" in story.partition("Versions")[2]
 
 
 # ---- Dark, print, narrow, keyboard, no script
