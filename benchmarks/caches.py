@@ -1,4 +1,4 @@
-"""Caches of many launches: one model's under its true identity, the rest other models' and hosts'."""
+"""Caches of many launches: of one model under its true identity, and of other models and hosts."""
 
 import hashlib
 import json
@@ -28,15 +28,15 @@ _BATCH = 5_000
 
 
 def stocked(plan: Plan, rows: int) -> Path:
-    """A cache of `rows` launches, made once; the planned model's are among those of ten models a key.
+    """A cache of `rows` launches, made once; ten models share each key, the planned model is one of them.
 
     Args:
         rows: LEAST, or a multiple of it.
     """
-    told = json.dumps(
+    contents = json.dumps(
         [str(plan.identity), [[e.label, dict(e.environment)] for e in plan.entries], POLICY, COLUMNS, rows]
     )
-    path = FOLDER / f"cache-{rows}-{hashlib.sha256(told.encode()).hexdigest()[:8]}.db"
+    path = FOLDER / f"cache-{rows}-{hashlib.sha256(contents.encode()).hexdigest()[:8]}.db"
     if not path.exists():
         FOLDER.mkdir(parents=True, exist_ok=True)
         unfinished = path.with_suffix(".unfinished")
@@ -65,16 +65,16 @@ def _multiply(path: Path, times: int) -> None:
 
 
 def _launches(plan: Plan) -> Iterator[Measurement]:
-    """The planned model's launches first, then without end those of others."""
+    """First the launches of the planned model, then those of other models, without end."""
     draw = random.Random(0)
     yield from _of(plan, plan.identity, draw)
     key = 0
     while True:
         for size in range(SIZES):
-            other = replace(plan.identity, fingerprint=f"{size:012x}")
+            identity = replace(plan.identity, fingerprint=f"{size:012x}")
             if key:
-                other = replace(other, architecture=f"Other{key}ForCausalLM")
-            yield from _of(plan, other, draw)
+                identity = replace(identity, architecture=f"Other{key}ForCausalLM")
+            yield from _of(plan, identity, draw)
         key += 1
 
 

@@ -30,21 +30,21 @@ from selector.planning.plan import Plan, plan
 ROOT = Path(__file__).resolve().parent.parent
 GOAL = 0.03
 CONTEXT, BATCH = 256, 4
-"""Room for benchmarks.plain_loop.CELLS."""
+"""Enough for the cells of benchmarks.plain_loop."""
 SOURCES = frozenset({"transformers", "onnxruntime", "ctranslate2", "openvino", "llamacpp", "vllm"})
-"""Backends for which benchmarks.own_figures knows others' figures."""
+"""Backends for which benchmarks.own_figures knows other figures than ours."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    asked = _arguments(argv)
+    arguments = _arguments(argv)
     try:
-        planned = plan(asked.model, backends=asked.backends)
+        planned = plan(arguments.model, backends=arguments.backends)
         with device_lock(planned.host.device.name):
-            rows = measure(planned, asked.pairs)
+            rows = measure(planned, arguments.pairs)
     except AutobackendError as error:
         print(error, file=sys.stderr)
         return error.exit_code
-    told = {
+    content = {
         "date": time.strftime("%Y-%m-%d", time.gmtime()),
         "host": f"{planned.host.device.name}, {planned.host.cores} cores used",
         "model": planned.spec.name,
@@ -52,15 +52,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         "goal": GOAL,
         "rows": rows,
     }
-    out = Path(asked.out) / "fidelity.json"
+    out = Path(arguments.out) / "fidelity.json"
     out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text(json.dumps(told, indent=2) + "\n", encoding="utf-8")
+    out.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
     print("\n".join(table(rows)))
     return 0
 
 
 def measure(planned: Plan, pairs: int) -> list[dict[str, Any]]:
-    """One row for each candidate, source and cell; a candidate that fails has one with `failed`."""
+    """A row for each candidate, source and cell; the only row of a candidate that fails has `failed`."""
     store, rows = ArtifactStore(), []
     with tempfile.TemporaryDirectory(prefix="autobackend-") as folder:
         session = Session(
@@ -81,15 +81,15 @@ def measure(planned: Plan, pairs: int) -> list[dict[str, Any]]:
 
 def chosen(entries: Iterable[LaunchSpec]) -> list[LaunchSpec]:
     """The first exact variant of each backend, and of OpenVINO one for each of its schedulers."""
-    seen: set[tuple[str, Any]] = set()
-    found = []
+    kinds: set[tuple[str, Any]] = set()
+    first: list[LaunchSpec] = []
     for entry in entries:
         kind = (entry.candidate.backend, entry.variant.options.get("ATTENTION_BACKEND"))
-        if entry.variant.lossy or kind in seen or entry.candidate.backend not in SOURCES:
+        if entry.variant.lossy or kind in kinds or entry.candidate.backend not in SOURCES:
             continue
-        seen.add(kind)
-        found.append(entry)
-    return found
+        kinds.add(kind)
+        first.append(entry)
+    return first
 
 
 def _compared(session: Session, entry: LaunchSpec, pairs: int) -> list[dict[str, Any]]:
@@ -125,10 +125,10 @@ def _compared(session: Session, entry: LaunchSpec, pairs: int) -> list[dict[str,
     )
     lines = run.stdout.splitlines()
     if run.returncode or not lines:
-        said = run.stderr.strip().splitlines()
-        return [{"failed": said[-1] if said else f"exit code {run.returncode}"}]
-    told: list[dict[str, Any]] = json.loads(lines[-1])
-    return told
+        errors = run.stderr.strip().splitlines()
+        return [{"failed": errors[-1] if errors else f"exit code {run.returncode}"}]
+    rows: list[dict[str, Any]] = json.loads(lines[-1])
+    return rows
 
 
 def table(rows: Iterable[dict[str, Any]]) -> list[str]:

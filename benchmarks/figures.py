@@ -14,10 +14,10 @@ SECONDS = ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs"))
 
 def main() -> None:
     measured, destination = Path(sys.argv[1]), Path(sys.argv[2])
-    read = json.loads(measured.read_text())
-    figures = [figure(benchmark) for benchmark in read["benchmarks"]]
-    told = {"date": read["datetime"], "commit": read["commit_info"].get("id"), "figures": figures}
-    destination.write_text(json.dumps(told, indent=2) + "\n")
+    report = json.loads(measured.read_text())
+    figures = [figure(benchmark) for benchmark in report["benchmarks"]]
+    content = {"date": report["datetime"], "commit": report["commit_info"].get("id"), "figures": figures}
+    destination.write_text(json.dumps(content, indent=2) + "\n")
     rows = [("what", "target", "measured"), *(shown(f) for f in figures)]
     widths = [max(len(row[i]) for row in rows) for i in range(3)]
     for row in rows:
@@ -27,11 +27,11 @@ def main() -> None:
 def figure(benchmark: dict[str, Any]) -> dict[str, Any]:
     """Name, target and what was measured; times in seconds."""
     stats, extra = benchmark["stats"], benchmark["extra_info"]
-    told = {"name": benchmark["name"], **extra}
+    shown_figure = {"name": benchmark["name"], **extra}
     if "value_bytes" not in extra and "cells" not in extra:
         p95 = quantiles(stats["data"], n=20)[-1] if len(stats.get("data", ())) > 1 else stats["max"]
-        told |= {"p50_s": stats["median"], "p95_s": p95, "least_s": stats["min"], "rounds": stats["rounds"]}
-    return told
+        shown_figure |= {"p50_s": stats["median"], "p95_s": p95, "least_s": stats["min"], "rounds": stats["rounds"]}
+    return shown_figure
 
 
 def shown(figure: dict[str, Any]) -> tuple[str, str, str]:

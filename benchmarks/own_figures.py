@@ -22,17 +22,17 @@ def main() -> None:
     server = _Server()
     server.do_open(**opening)
     server.do_load()
-    told = [
+    rows = [
         {"source": source, **compare(server, other, cell, pairs, same_call=same_call)}
         for source, same_call, other in others(server)
         for cell in CELLS
     ]
     server.do_close()
-    print(json.dumps(told))
+    print(json.dumps(rows))
 
 
 def others(server: _Server) -> list[tuple[str, bool, Figures]]:
-    """What to compare with: source, whether it tells of the same call, figures."""
+    """What to compare with: the source, whether its figures are of the same call, and the figures."""
     assert server.backend is not None
     make: Callable[[_Server], list[tuple[str, bool, Figures]]] = {
         "transformers": _transformers,
@@ -64,9 +64,9 @@ def _onnxruntime(server: _Server) -> list[tuple[str, bool, Figures]]:
     def figures(prompt_tokens: int, new_tokens: int, batch: int) -> tuple[float, float]:
         given = np.array(prompts(str(time.time()), job.vocab_size, prompt_tokens, batch), dtype=np.int32)
         began = time.perf_counter()
-        wanted = onnxruntime_genai.GeneratorParams(model)
-        wanted.set_search_options(batch_size=batch, max_length=prompt_tokens + new_tokens, do_sample=False)
-        generator = onnxruntime_genai.Generator(model, wanted)
+        parameters = onnxruntime_genai.GeneratorParams(model)
+        parameters.set_search_options(batch_size=batch, max_length=prompt_tokens + new_tokens, do_sample=False)
+        generator = onnxruntime_genai.Generator(model, parameters)
         generator.append_tokens(given)
         generator.generate_next_token()
         first = time.perf_counter()
@@ -107,7 +107,7 @@ def _ctranslate2(server: _Server) -> list[tuple[str, bool, Figures]]:
 
 
 class _Listening:
-    """An openvino_genai pipeline that keeps what it told of its last call."""
+    """An openvino_genai pipeline that keeps the perf_metrics of its last call."""
 
     def __init__(self, pipeline: Any) -> None:
         self._pipeline = pipeline
@@ -125,8 +125,8 @@ def _openvino(server: _Server) -> list[tuple[str, bool, Figures]]:
     listening = engine._pipeline = _Listening(engine._pipeline)  # noqa: SLF001  to hear the engine's own figures
 
     def figures(_prompt_tokens: int, _new_tokens: int, batch: int) -> tuple[float, float]:
-        told = listening.metrics
-        return told.get_ttft().mean / 1e3, told.get_tpot().mean / 1e3 * batch
+        metrics = listening.metrics
+        return metrics.get_ttft().mean / 1e3, metrics.get_tpot().mean / 1e3 * batch
 
     return [("perf_metrics", True, figures)]
 
@@ -140,18 +140,18 @@ def _llamacpp(server: _Server) -> list[tuple[str, bool, Figures]]:
     """
     engine: Any = server.engine
     ask = engine._ask  # noqa: SLF001  to hear the server's own figures
-    heard: list[dict[str, Any]] = []
+    timings: list[dict[str, Any]] = []
 
     def listening(request: dict[str, Any]) -> Any:
         answer = ask(request)
-        heard[:] = [one["timings"] for one in (answer if isinstance(answer, list) else [answer])]
+        timings[:] = [part["timings"] for part in (answer if isinstance(answer, list) else [answer])]
         return answer
 
     engine._ask = listening  # noqa: SLF001
 
     def figures(_prompt_tokens: int, new_tokens: int, _batch: int) -> tuple[float, float]:
-        ttft = max(told["prompt_ms"] for told in heard)
-        return ttft / 1e3, max(told["predicted_ms"] for told in heard) / 1e3 / (new_tokens - 1)
+        ttft = max(sequence["prompt_ms"] for sequence in timings)
+        return ttft / 1e3, max(sequence["predicted_ms"] for sequence in timings) / 1e3 / (new_tokens - 1)
 
     return [("timings", True, figures), ("stream by hand", False, partial(_streamed, server))]
 
@@ -159,7 +159,7 @@ def _llamacpp(server: _Server) -> list[tuple[str, bool, Figures]]:
 def _streamed(server: _Server, prompt_tokens: int, new_tokens: int, batch: int) -> tuple[float, float]:
     """TTFT: when the last sequence has its first token; TPOT from then to the last token.
 
-    Every token is forced to be one whose text is whole characters, for the stream holds back others until one is.
+    Every token is forced to be one whose text is whole characters: the stream holds others back until such a one comes.
     """
     import http.client
 
@@ -186,9 +186,9 @@ def _streamed(server: _Server, prompt_tokens: int, new_tokens: int, batch: int) 
     connection.request("POST", "/completion", json.dumps(request).encode(), head)
     for line in connection.getresponse():
         if line.startswith(b"data: {"):
-            told = json.loads(line[len(b"data: ") :])
-            if told.get("tokens"):
-                arrivals.setdefault(told.get("index", 0), []).append(time.perf_counter() - began)
+            part = json.loads(line[len(b"data: ") :])
+            if part.get("tokens"):
+                arrivals.setdefault(part.get("index", 0), []).append(time.perf_counter() - began)
     connection.close()
     first = max(times[0] for times in arrivals.values())
     return first, (max(times[-1] for times in arrivals.values()) - first) / (new_tokens - 1)
@@ -200,20 +200,22 @@ def _vllm(server: _Server) -> list[tuple[str, bool, Figures]]:
     llm = engine._engine  # noqa: SLF001  to hear the engine's own figures
     llm.log_stats = llm.output_processor.log_stats = True
     step = llm.step
-    heard: dict[str, Any] = {}
+    metrics: dict[str, Any] = {}
 
     def listening() -> Any:
-        told = step()
-        heard.update({one.request_id: one.metrics for one in told})
-        return told
+        outputs = step()
+        metrics.update({output.request_id: output.metrics for output in outputs})
+        return outputs
 
     llm.step = listening
 
     def figures(_prompt_tokens: int, new_tokens: int, _batch: int) -> tuple[float, float]:
-        told = list(heard.values())
-        heard.clear()
-        ttft = max(one.first_token_latency for one in told)
-        decoded = max(one.last_token_ts for one in told) - max(one.first_token_ts for one in told)
+        sequences = list(metrics.values())
+        metrics.clear()
+        ttft = max(sequence.first_token_latency for sequence in sequences)
+        decoded = max(sequence.last_token_ts for sequence in sequences) - max(
+            sequence.first_token_ts for sequence in sequences
+        )
         return ttft, decoded / (new_tokens - 1)
 
     return [("statistics", True, figures)]

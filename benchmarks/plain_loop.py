@@ -89,10 +89,10 @@ def compare(
     prompt_tokens, new_tokens, batch = cell
 
     def ours(number: int) -> tuple[float, float]:
-        told = server.do_sample(
+        sample = server.do_sample(
             seed=f"{cell} {number}", prompt_tokens=prompt_tokens, output_tokens=new_tokens, batch=batch
         )
-        return told["ttft_s"], told["tpot_s"]
+        return sample["ttft_s"], sample["tpot_s"]
 
     for _ in range(2):
         ours(-1)
@@ -107,12 +107,12 @@ def compare(
             mine = ours(number)
             plain.append(other(*cell))
         ratios.append((mine[0] / plain[-1][0], mine[1] / plain[-1][1]))
-    told: dict[str, Any] = {"cell": f"pp{prompt_tokens}:tg{new_tokens}:b{batch}", "pairs": pairs}
+    row: dict[str, Any] = {"cell": f"pp{prompt_tokens}:tg{new_tokens}:b{batch}", "pairs": pairs}
     for place, name in enumerate(("ttft", "tpot")):
         values = [pair[place] for pair in ratios]
-        told[f"plain_{name}_s"] = median(pair[place] for pair in plain)
-        told[f"{name}_ratio"], told[f"{name}_ratio_spread"] = median(values), _spread(values)
-    return told
+        row[f"plain_{name}_s"] = median(pair[place] for pair in plain)
+        row[f"{name}_ratio"], row[f"{name}_ratio_spread"] = median(values), _spread(values)
+    return row
 
 
 def _spread(ratios: Sequence[float]) -> float:

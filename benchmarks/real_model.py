@@ -41,7 +41,7 @@ QUESTION = "What is the capital of France?"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reply:
-    """What one candidate said."""
+    """What one candidate answers."""
 
     candidate: str
     verdict: str
@@ -60,22 +60,22 @@ class Advice(Silent):
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    asked = _arguments(argv)
-    build = Path(asked.build)
+    arguments = _arguments(argv)
+    build = Path(arguments.build)
     try:
-        file = Path(asked.file) if asked.file else fetched(build)
+        file = Path(arguments.file) if arguments.file else fetched(build)
         spec = ModelSpec.read(str(file))
         types = (spec.quant.format or "GGUF").upper()
         print(f"{file.name}: {types} of {spec.architecture}, {spec.parameters / 1e6:.0f} M parameters")
-        words = tokenizer(file)
-        given = question(words, asked.question)
-        print(f"question ({len(given)} tokens): {asked.question}")
+        vocabulary = tokenizer(file)
+        prompt_ids = question(vocabulary, arguments.question)
+        print(f"question ({len(prompt_ids)} tokens): {arguments.question}")
         print("\nThe file as it is; transformers reads it by dequantising it:\n")
-        ask(str(file), words, given, asked)
-        if not asked.file_only:
+        ask(str(file), vocabulary, prompt_ids, arguments)
+        if not arguments.file_only:
             folder = exported(file, build)
             print(f"\nDequantised into a folder (float32 weights with the values of {file.name}):\n")
-            ask(str(folder), words, given, asked)
+            ask(str(folder), vocabulary, prompt_ids, arguments)
     except AutobackendError as error:
         print(error, file=sys.stderr)
         return error.exit_code
@@ -129,22 +129,22 @@ def tokenizer(file: Path) -> Any:
     return AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name)
 
 
-def question(words: Any, text: str) -> list[int]:
+def question(vocabulary: Any, text: str) -> list[int]:
     """Token ids of the question in the model's chat template, up to where the answer begins."""
     message = [{"role": "user", "content": text}]
-    asked: str = words.apply_chat_template(message, tokenize=False, add_generation_prompt=True)
-    return list(words(asked, add_special_tokens=False)["input_ids"])
+    prompt: str = vocabulary.apply_chat_template(message, tokenize=False, add_generation_prompt=True)
+    return list(vocabulary(prompt, add_special_tokens=False)["input_ids"])
 
 
-def ask(model: str, words: Any, given: list[int], asked: argparse.Namespace) -> None:
+def ask(model: str, vocabulary: Any, prompt_ids: list[int], arguments: argparse.Namespace) -> None:
     """Run every legal candidate and print its row; then who was refused, and why."""
-    workload = Workload(prompt_tokens=len(given), output_tokens=asked.tokens)
-    planned = plan(model, workloads=[workload], backends=asked.backends, allow_lossy=True)
+    workload = Workload(prompt_tokens=len(prompt_ids), output_tokens=arguments.tokens)
+    planned = plan(model, workloads=[workload], backends=arguments.backends, allow_lossy=True)
     replies: list[Reply] = []
     if planned.entries:
         with device_lock(planned.host.device.name), tempfile.TemporaryDirectory(prefix="autobackend-") as folder:
             for launcher, entry in _launches(planned, workload, folder):
-                replies.append(_reply(entry, launcher, words, given))
+                replies.append(_reply(entry, launcher, vocabulary, prompt_ids))
                 print(table(replies[-1:])[-1], file=sys.stderr, flush=True)
     print("\n".join(table(replies)))
     refused = [f"{v.candidate.label}: {r.text}" for v in planned.refused for r in v.reasons[:1]]
@@ -192,7 +192,7 @@ def _launches(planned: Plan, workload: Workload, folder: str) -> Iterable[tuple[
     return ((launcher, entry) for entry in planned.entries)
 
 
-def _reply(entry: LaunchSpec, launcher: Launcher, words: Any, given: list[int]) -> Reply:
+def _reply(entry: LaunchSpec, launcher: Launcher, vocabulary: Any, prompt_ids: list[int]) -> Reply:
     """Check and time a candidate in one worker, then ask it in another: a failure is an answer too."""
     outcome = launcher.launch(entry, 1).outcome
     if isinstance(outcome, Failure):
@@ -200,40 +200,40 @@ def _reply(entry: LaunchSpec, launcher: Launcher, words: Any, given: list[int]) 
     assert isinstance(outcome, Measurement)  # without a deadline nothing is skipped
     agreement, [cell] = outcome.agreement, outcome.cells
     try:
-        tokens = _answered(entry, launcher.session, given, cell.workload.output_tokens)
-        said = words.decode(until_end(tokens, [words.eos_token_id]), skip_special_tokens=True).strip()
+        tokens = _answered(entry, launcher.session, prompt_ids, cell.workload.output_tokens)
+        text = vocabulary.decode(until_end(tokens, [vocabulary.eos_token_id]), skip_special_tokens=True).strip()
     except GivenUp as failed:
-        said = f"({failed.trouble.kind}: {failed.trouble.message.splitlines()[0]})"
+        text = f"({failed.trouble.kind}: {failed.trouble.message.splitlines()[0]})"
     return Reply(
         candidate=entry.label,
         verdict=str(agreement.verdict),
         kl="" if agreement.kl is None else f"{agreement.kl:.2g}",
         top1="" if agreement.top1 is None else f"{agreement.top1:.0%}",
         tokens_s=f"{1 / cell.tpot_s:.1f}" if cell.tpot_s else "",
-        answer=" ".join(said.split()),
+        answer=" ".join(text.split()),
     )
 
 
-def _answered(entry: LaunchSpec, session: Session, given: list[int], new_tokens: int) -> list[int]:
-    """Token ids that the candidate says next. Raises GivenUp."""
+def _answered(entry: LaunchSpec, session: Session, prompt_ids: list[int], new_tokens: int) -> list[int]:
+    """Token ids that the candidate generates next. Raises GivenUp."""
     log, deadline = session.folder / "answer.log", session.deadline
     log.touch()
     converted = session.converter.convert(entry, log, deadline).path if entry.variant.prepares else None
     with session.workers.opened(entry, log, deadline, "load", converted) as worker:
         deadline.ask(worker, "load", session.limits.load_s, "load")
-        told = deadline.ask(
+        answer = deadline.ask(
             worker,
             "answer",
             session.limits.sample_s,
             "answer",
-            prompts=[given],
+            prompts=[prompt_ids],
             groups=[[0]],
             new_tokens=new_tokens,
             continuations=None,
             rows_file=str(session.folder / "answer.f32"),
         )
         deadline.ask(worker, "close", 30, "close")
-    return list(told.fields["tokens"][0][0])
+    return list(answer.fields["tokens"][0][0])
 
 
 def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:

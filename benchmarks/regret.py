@@ -8,17 +8,17 @@ from itertools import permutations
 PASSES = (1, 2)
 GOAL_GEOMEAN, GOAL_WORST = 1.01, 1.05
 NEAR = 1.5
-"""Who is so many times slower than the best is not: two launches of one candidate differ by less."""
+"""A candidate that is more than NEAR times slower is not the best: two launches of one candidate differ by less."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Case:
-    """One model, one workload, one class of precision: what was timed and what was picked."""
+    """What was timed and what was picked, for one model, one workload and one class of precision."""
 
     model: str
     workload: str
     times: Mapping[str, Mapping[int, float]]
-    """Candidate label: pass: seconds end to end."""
+    """Candidate label, pass: seconds end to end."""
     pick: str | None
     """Label that `select` chose; None where it chose none."""
     left_out: Mapping[str, float] = field(default_factory=dict)
@@ -26,13 +26,13 @@ class Case:
 
     @property
     def rivals(self) -> Mapping[str, tuple[float, ...]]:
-        """Those that were timed in every pass, label: one time a pass; while none was, those of the first pass."""
+        """Candidates that were timed in every pass, with all their times; without any, those of the first pass."""
         whole = {label: tuple(t[p] for p in PASSES) for label, t in self.times.items() if set(PASSES) <= t.keys()}
         return whole or self._once(self.times)
 
     @property
     def compared(self) -> Mapping[str, tuple[float, ...]]:
-        """The rivals, and with the time of their only pass those that the first pass showed to be none."""
+        """The rivals, and those that the first pass showed to be slow, with the time of their only pass."""
         return {**self._once(slower(self.times)), **self.rivals}
 
     @property
@@ -53,13 +53,13 @@ class Case:
 
     @property
     def answered(self) -> bool:
-        """The pick was timed, so that its cost is known."""
+        """Whether the pick was timed, so that its cost is known."""
         return self.pick is not None and self.pick in self.rivals
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Summary:
-    """Ratios told by their geometric mean and their worst."""
+    """The geometric mean and the worst of some ratios."""
 
     geomean: float
     worst: float
@@ -98,7 +98,7 @@ def geomean(values: Sequence[float]) -> float:
 
 
 def regret(case: Case) -> float:
-    """The pick's time over the best one's, at least 1; the best is the best of both passes, luck included."""
+    """The pick's time over the best candidate's, at least 1; the best is the best of both passes, luck included."""
     assert case.pick is not None
     return case.seconds(case.pick) / case.seconds(case.best)
 
@@ -110,15 +110,15 @@ def crossed(case: Case) -> tuple[float, ...]:
     """
     assert case.pick is not None
     times = case.rivals
-    found = []
+    ratios = []
     for chosen_on, judged_on in permutations(range(len(times[case.pick])), 2):
         best = min(times, key=lambda label: times[label][chosen_on])
-        found.append(times[case.pick][judged_on] / times[best][judged_on])
-    return tuple(found)
+        ratios.append(times[case.pick][judged_on] / times[best][judged_on])
+    return tuple(ratios)
 
 
 def slower(times: Mapping[str, Mapping[int, float]]) -> list[str]:
-    """Who took more than NEAR times as long as the best in the first pass: a second one would not make it the best."""
+    """Candidates that took more than NEAR times as long as the best in the first pass, and so cannot be the best."""
     first = {label: passes[PASSES[0]] for label, passes in times.items() if PASSES[0] in passes}
     return [label for label, seconds in first.items() if seconds > NEAR * min(first.values())]
 
@@ -129,21 +129,21 @@ def repeated(times: Sequence[float]) -> float:
 
 
 def beyond_noise(case: Case) -> float:
-    """The regret that is left when it is divided by how much the pick or the best differs from itself, at least 1."""
+    """The regret divided by how much the pick or the best differs from itself between the passes, but at least 1."""
     assert case.pick is not None
     noise = max(repeated(case.rivals[label]) for label in (case.pick, case.best))
     return max(1.0, regret(case) / noise)
 
 
 def noise(cases: Iterable[Case]) -> Summary | None:
-    """How much the same candidate differs from itself between the passes, over all that was timed in both."""
-    seen = {
+    """How much candidates differ from themselves between the passes, over all that was timed in both."""
+    repeats = {
         (case.model, case.workload, label): repeated(times)
         for case in cases
         for label, times in case.rivals.items()
         if len(times) > 1
     }
-    return Summary.of(seen.values())
+    return Summary.of(repeats.values())
 
 
 def picked(cases: Iterable[Case], ratio: Callable[[Case], float]) -> Summary | None:
@@ -160,8 +160,8 @@ def always(cases: Sequence[Case]) -> tuple[Always, ...]:
     """Every backend (by its best variant of each cell, known in hindsight) and every variant; the cheapest first."""
     labels = {label for case in cases for label in (*case.times, *case.left_out)}
     names = {label.partition(":")[0] for label in labels} | labels
-    found = [_always(name, cases) for name in names]
-    return tuple(sorted(found, key=lambda a: (a.over_best.geomean if a.over_best else math.inf, a.name)))
+    rows = [_always(name, cases) for name in names]
+    return tuple(sorted(rows, key=lambda a: (a.over_best.geomean if a.over_best else math.inf, a.name)))
 
 
 def _always(name: str, cases: Sequence[Case]) -> Always:
@@ -186,20 +186,20 @@ def _always(name: str, cases: Sequence[Case]) -> Always:
 
 
 def slow(predicted: Mapping[str, float], lossy: Iterable[str], factor: float) -> dict[str, float]:
-    """Who need not be timed: who can neither be the best, as predicted, nor stand for a backend.
+    """Candidates that need not be timed: by the prediction they can neither be the best nor stand for a backend.
 
     Args:
         predicted: candidate label: seconds.
-        lossy: labels that compete only where lossy ones are allowed; the others must also win among themselves. Who is
-            at most NEAR times slower than the best of a class may be its best.
-        factor: the first of a backend is timed where it is at most so many times slower.
+        lossy: labels that compete only where lossy ones are allowed; the others compete among themselves, too. A
+            candidate that is at most NEAR times slower than the best of a class may be its best.
+        factor: the first of a backend is timed where it is at most so many times slower than the best.
 
     Returns:
         Label: how many times slower than the best of its own class.
     """
     less_precise = set(lossy)
     exact = {label: seconds for label, seconds in predicted.items() if label not in less_precise}
-    wanted = set()
+    timed = set()
     for competing in (exact, predicted):
         least: dict[str, float] = {}
         for label, seconds in competing.items():
@@ -208,9 +208,9 @@ def slow(predicted: Mapping[str, float], lossy: Iterable[str], factor: float) ->
         for label, seconds in competing.items():
             ratio = seconds / min(least.values())
             if ratio <= NEAR or (ratio <= factor and seconds == least[label.partition(":")[0]]):
-                wanted.add(label)
+                timed.add(label)
     return {
         label: seconds / min((predicted if label in less_precise else exact).values())
         for label, seconds in predicted.items()
-        if label not in wanted
+        if label not in timed
     }

@@ -34,26 +34,26 @@ _BEYOND = (
 )
 
 
-def report(told: Mapping[str, Any], classes: Mapping[str, Sequence[Case]]) -> str:
+def report(content: Mapping[str, Any], classes: Mapping[str, Sequence[Case]]) -> str:
     """The whole page.
 
     Args:
-        told: what stands in the JSON file.
-        classes: name of a class of precision: its cases.
+        content: of the JSON file.
+        classes: name of a class of precision, and the cases in it.
     """
     lines = [
         "# What it costs to always take the same engine",
         "",
-        f"{told['date']}, {told['host']}. Made by `{told['command']}`; the raw samples are in the JSON file beside it.",
+        f"{content['date']}, {content['host']}. Made by `{content['command']}`; raw samples in the JSON beside it.",
         "",
-        f"Workloads that no calibration timed: {', '.join(told['workloads'])}. {_METHOD}",
+        f"Workloads that no calibration timed: {', '.join(content['workloads'])}. {_METHOD}",
         "",
     ]
     for name, cases in classes.items():
         lines += [f"## {name.capitalize()}", "", *_class(cases), ""]
     every = [case for cases in classes.values() for case in cases]
-    lines += ["## The same thing twice", "", *_noise(every, told), ""]
-    lines += ["## Left out, failed, missing", "", *_gaps(told), "", "## Versions", "", *_versions(told)]
+    lines += ["## The same thing twice", "", *_noise(every, content), ""]
+    lines += ["## Left out, failed, missing", "", *_gaps(content), "", "## Versions", "", *_versions(content)]
     return "\n".join(lines).rstrip() + "\n"
 
 
@@ -93,26 +93,26 @@ def _goal(cases: Sequence[Case]) -> list[str]:
             met = "met" if summary.met else "not met"
             rows.append((what, f"{summary.geomean:.3f}", f"{summary.worst:.3f}", str(summary.n), met))
     goal = f"goal: {GOAL_GEOMEAN:g} and {GOAL_WORST:g}"
-    told = f"{len(answered)} of {len(cases)} cells have an answer of `select` that was timed."
-    return [told, "", *_table(("", "geomean", "worst", "ratios", goal), rows)]
+    answered_cells = f"{len(answered)} of {len(cases)} cells have an answer of `select` that was timed."
+    return [answered_cells, "", *_table(("", "geomean", "worst", "ratios", goal), rows)]
 
 
-def _noise(cases: Iterable[Case], told: Mapping[str, Any]) -> list[str]:
-    found = noise(cases)
+def _noise(cases: Iterable[Case], content: Mapping[str, Any]) -> list[str]:
+    repeats = noise(cases)
     samples = [
         sample
-        for model in told["models"].values()
+        for model in content["models"].values()
         for launch in model.get("launches", ())
         for cell in launch.get("cells", ())
         for sample in cell["samples"]
     ]
     dirty = sum(1 for sample in samples if sample["dirty"])
     lines = [f"Other programs disturbed {dirty} of {len(samples)} samples."]
-    if found is None:
+    if repeats is None:
         return [*lines, "Nothing was timed in both passes."]
     lines.append(
-        f"The same candidate at the same workload took {found.geomean:.3f} times longer in its slower pass than in its"
-        f" quicker one (geomean of {found.n}), at worst {found.worst:.3f}."
+        f"The same candidate at the same workload took {repeats.geomean:.3f} times longer in its slower pass than in"
+        f" its quicker one (geomean of {repeats.n}), at worst {repeats.worst:.3f}."
     )
     return [
         *lines,
@@ -121,34 +121,34 @@ def _noise(cases: Iterable[Case], told: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def _gaps(told: Mapping[str, Any]) -> list[str]:
+def _gaps(content: Mapping[str, Any]) -> list[str]:
     lines = []
-    for model, its in told["models"].items():
-        for workload, factors in its.get("left_out", {}).items():
+    for model, model_content in content["models"].items():
+        for workload, factors in model_content.get("left_out", {}).items():
             if factors:
-                whom = ", ".join(f"{label} {factor:.1f}" for label, factor in factors.items())
+                factors_text = ", ".join(f"{label} {factor:.1f}" for label, factor in factors.items())
                 lines.append(
-                    f"- {model} {workload}: left out, predicted times slower than the best of the class: {whom}"
+                    f"- {model} {workload}: left out, predicted times slower than the best of the class: {factors_text}"
                 )
-        if unknown := its.get("not_measured_by_the_calibration"):
+        if unknown := model_content.get("not_measured_by_the_calibration"):
             lines.append(f"- {model}: legal here, but without a measurement in the calibration: {', '.join(unknown)}")
         lines += [
             f"- {model}: {launch['candidate']['backend']}:{launch['candidate']['variant']} {launch['kind']} in pass"
             f" {launch['round']} ({launch['stage']}): {launch['message'].splitlines()[0]}"
-            for launch in its.get("launches", ())
+            for launch in model_content.get("launches", ())
             if launch["record"] == "failure"
         ]
-    lines += [f"- {line}" for line in told["missing"]]
+    lines += [f"- {line}" for line in content["missing"]]
     return lines or ["Nothing: every candidate was timed at every workload."]
 
 
-def _versions(told: Mapping[str, Any]) -> list[str]:
-    seen: dict[str, str] = {}
-    for its in told["models"].values():
-        for label, environment in its.get("environments", {}).items():
+def _versions(content: Mapping[str, Any]) -> list[str]:
+    shown: dict[str, str] = {}
+    for model_content in content["models"].values():
+        for label, environment in model_content.get("environments", {}).items():
             versions = ", ".join(f"{name} {version}" for name, version in environment.items())
-            seen.setdefault(label.partition(":")[0], versions)
-    return _table(("backend", "environment"), sorted(seen.items()))
+            shown.setdefault(label.partition(":")[0], versions)
+    return _table(("backend", "environment"), sorted(shown.items()))
 
 
 def _always_row(row: Always) -> tuple[str, ...]:
