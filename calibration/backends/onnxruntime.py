@@ -5,10 +5,11 @@ import shlex
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from calibration.backend import Backend, Engine, Facts, Generation, Job, Rows, Variant
+from calibration.backend import Backend, Deployment, Engine, Facts, Generation, Job, Rows, Variant
 from calibration.workload import Workload
 
 _BUILDER = "onnxruntime-genai 0.18.0 models/builder.py (create_model)"
@@ -21,6 +22,10 @@ _DECODERS = frozenset({
 """Dense text decoders that the builder exports for the CPU, each tried on a small random model against transformers
 5.23.0. Left out although the builder names them: Gemma3 (KeyError rope_type) and SmolLM3 (KeyError position_ids), which
 do not build with transformers 5, and Olmo, whose logits are off by 0.9 at a deviation of 0.8."""
+
+
+_BUILT = "onnxruntime-model"
+"""The folder, in the current one, into which `command` builds."""
 
 
 class OnnxRuntimeBackend(Backend):
@@ -64,12 +69,10 @@ class OnnxRuntimeBackend(Backend):
         """Build the graph; the builder talks on stdout, which is the worker's log."""
         from onnxruntime_genai.models.builder import create_model, parse_extra_options
 
-        # By default the head runs over the whole prompt: [batch, prompt, vocab] scores of which the last row is used.
-        wishes = ["prune_lm_head=true", "hf_token=false", f"hf_remote={str(job.trust_remote_code).lower()}"]
         say(f"onnxruntime: building {job.variant.precision} from {job.model_dir}")
         with tempfile.TemporaryDirectory(prefix="onnxruntime-") as scratch:
             place = ("", str(job.model_dir), str(destination), job.variant.precision, "cpu", scratch)
-            create_model(*place, **parse_extra_options(*place, wishes))
+            create_model(*place, **parse_extra_options(*place, _wishes(trust_remote_code=job.trust_remote_code)))
 
     def load(self, job: Job) -> Engine:
         """Load the built graph."""
@@ -86,12 +89,16 @@ class OnnxRuntimeBackend(Backend):
         """What to lay over genai_config.json by Config.overlay: room for the workload's longest sequence."""
         return {"search": {"max_length": workload.context_tokens}}
 
-    def command(self, variant: Variant, model: str, artifact_dir: str | None) -> str:
-        """ONNX Runtime GenAI has no server: build where nothing is built yet, else answer one line of text."""
+    def command(self, variant: Variant, deployment: Deployment) -> str:
+        """ONNX Runtime GenAI has no server: answer one line of text, after building the graph where there is none."""
+        place, artifact_dir, demand = deployment.place, deployment.artifact_dir, deployment.demand
         if artifact_dir is None:
-            builder = ["python", "-m", "onnxruntime_genai.models.builder", "--execution_provider", "cpu"]
-            builder += ["--input", model, "--output", "onnxruntime-model", "--precision", variant.precision]
-            return shlex.join([*builder, "--extra_options", "prune_lm_head=true"])
+            # A folder is read with --input, and --model_name is for hub ids; the folder's own name is of no use to it.
+            source = ["--input", place] if Path(place).is_dir() else ["--model_name", place]
+            builder = ["python", "-m", "onnxruntime_genai.models.builder", *source, "--output", _BUILT]
+            builder += ["--precision", variant.precision, "--execution_provider", "cpu", "--extra_options"]
+            builder += _wishes(trust_remote_code=demand.trust_remote_code)
+            return f"{shlex.join(builder)} && {self.command(variant, replace(deployment, artifact_dir=_BUILT))}"
         program = (
             "import onnxruntime_genai as og; "
             f"model = og.Model({artifact_dir!r}); "
@@ -181,6 +188,15 @@ class _Generator(Engine):
             batch_size=batch, max_length=capacity, min_length=capacity if forbid_end else 0, do_sample=False
         )
         return onnxruntime_genai.Generator(self._model, wanted)
+
+
+def _wishes(*, trust_remote_code: bool) -> list[str]:
+    """The builder's extra options.
+
+    By default the head runs over the whole prompt, [batch, prompt, vocab] scores of which the last row is used; and the
+    hub is asked with a token that not every user has.
+    """
+    return ["prune_lm_head=true", "hf_token=false", f"hf_remote={str(trust_remote_code).lower()}"]
 
 
 def _overlay(job: Job, end: int) -> dict[str, Any]:

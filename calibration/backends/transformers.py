@@ -4,9 +4,22 @@ import shlex
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain, islice
+from pathlib import Path
 from typing import Any
 
-from calibration.backend import Backend, Engine, Facts, Generation, Job, QuantFact, Rows, Variant
+from calibration.backend import (
+    Backend,
+    Deployment,
+    Device,
+    Engine,
+    Facts,
+    Generation,
+    Job,
+    Model,
+    QuantFact,
+    Rows,
+    Variant,
+)
 from calibration.workload import Workload
 
 _QUANTIZERS = "transformers 5.23.0 quantizers/quantizer_{}.py, validate_environment"
@@ -125,7 +138,7 @@ class TransformersBackend(Backend):
         ),
     )
 
-    def fits(self, model: Any, variant: Variant, device: Any = None) -> list[str]:
+    def fits(self, model: Model, variant: Variant, device: Device | None = None) -> list[str]:
         """Also: an fp32 variant of an fp32 model is the variant in the model's dtype again."""
         reasons = []
         causal = model.architecture.endswith(_CAUSAL_SUFFIXES) and model.architecture not in _NOT_DECODERS
@@ -167,24 +180,38 @@ class TransformersBackend(Backend):
         """Keyword arguments for AutoModelForCausalLM.from_pretrained."""
         return {**variant.options, **_rounded(variant)}
 
-    def command(self, variant: Variant, model: str, artifact_dir: str | None) -> str:
-        """Serve by transformers' own OpenAI-compatible server; it has no int8 of torchao's, which answers one line."""
-        options = variant.options
-        if variant.precision == "int8":
-            program = (
-                "import transformers as t; from torchao.quantization import Int8WeightOnlyConfig; "
-                f"words = t.AutoTokenizer.from_pretrained({model!r}); "
-                f"model = t.AutoModelForCausalLM.from_pretrained({model!r}, dtype='auto', "
-                "quantization_config=t.TorchAoConfig(Int8WeightOnlyConfig())); "
-                "prompt = words(input('prompt: '), return_tensors='pt'); "
-                "print(words.decode(model.generate(**prompt, max_new_tokens=128)[0]))"
-            )
-            return shlex.join(["python", "-c", program])
-        words = ["transformers", "serve", model, "--attn-implementation", str(options["attn_implementation"])]
-        words += ["--dtype", str(options["dtype"])]
-        if variant.name == "compile":
-            words.append("--compile")
+    def command(self, variant: Variant, deployment: Deployment) -> str:
+        """Serve by transformers' own OpenAI-compatible server; answer one line of text where that loads no such model.
+
+        The server has no int8 of torchao's, and it stumbles over the config of a .gguf file, which names no class
+        (5.23.0, cli/serving/model_manager.py).
+        """
+        place, demand = deployment.place, deployment.demand
+        if variant.precision == "int8" or place.endswith(".gguf"):
+            return shlex.join(["python", "-c", _one_answer(variant, deployment)])
+        words = ["transformers", "serve", place]
+        words += ["--attn-implementation", str(variant.options["attn_implementation"])]
+        words += ["--dtype", str(variant.options["dtype"])]
+        words += ["--compile"] if variant.name == "compile" else []
+        words += ["--trust-remote-code"] if demand.trust_remote_code else []
         return shlex.join(words)
+
+
+def _one_answer(variant: Variant, deployment: Deployment) -> str:
+    """A program that reads a line and writes what the model makes of it."""
+    path = Path(deployment.place)
+    source = repr(str(path.parent)) + f", gguf_file={path.name!r}" if path.suffix == ".gguf" else repr(deployment.place)
+    source += ", trust_remote_code=True" if deployment.demand.trust_remote_code else ""
+    options = "".join(f", {name}={value!r}" for name, value in variant.options.items())
+    if variant.precision == "int8":
+        options += ", quantization_config=t.TorchAoConfig(torchao.quantization.Int8WeightOnlyConfig())"
+    return (
+        f"import transformers as t{', torchao.quantization' if variant.precision == 'int8' else ''}; "
+        f"words = t.AutoTokenizer.from_pretrained({source}); "
+        f"model = t.AutoModelForCausalLM.from_pretrained({source}{options}); "
+        "prompt = words(input('prompt: '), return_tensors='pt'); "
+        "print(words.decode(model.generate(**prompt, max_new_tokens=128)[0]))"
+    )
 
 
 def _rounded(variant: Variant) -> dict[str, Any]:

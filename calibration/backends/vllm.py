@@ -9,7 +9,20 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from calibration.backend import Backend, Engine, Facts, Generation, Job, QuantFact, Rows, Variant
+from calibration.backend import (
+    Backend,
+    Deployment,
+    Device,
+    Engine,
+    Facts,
+    Generation,
+    Job,
+    Model,
+    Quant,
+    QuantFact,
+    Rows,
+    Variant,
+)
 from calibration.workload import Workload
 
 _QUANTIZERS = "vllm 0.32.0 model_executor/layers/quantization/{}.py (get_min_capability)"
@@ -103,12 +116,12 @@ class VllmBackend(Backend):
         ),
     )
 
-    def fits(self, model: Any, variant: Variant, device: Any = None) -> list[str]:
+    def fits(self, model: Model, variant: Variant, device: Device | None = None) -> list[str]:
         """Also: the head sizes and quant formats for which the CPU has kernels."""
-        if getattr(device, "kind", "") != "cpu":
+        if device is None or device.kind != "cpu":
             return []
         reasons = []
-        if model.heads and model.head_dim not in _CPU_HEAD_DIMS:
+        if model.heads and "head_dim" not in model.unknown and model.head_dim not in _CPU_HEAD_DIMS:
             wanted = ", ".join(map(str, sorted(_CPU_HEAD_DIMS)))
             reasons.append(f"needs head_dim {wanted} on a CPU; found {model.head_dim}")
         if model.quant.method != "none" and not all(map(_on_cpus, model.quant.groups or (model.quant,))):
@@ -163,9 +176,29 @@ class VllmBackend(Backend):
             **variant.options,
         )
 
-    def command(self, variant: Variant, model: str, artifact_dir: str | None) -> str:
-        """vLLM's own OpenAI-compatible server."""
-        return shlex.join(["vllm", "serve", model, *(["--enforce-eager"] if variant.options["enforce_eager"] else [])])
+    def command(self, variant: Variant, deployment: Deployment) -> str:
+        """vLLM's own OpenAI-compatible server, as a module.
+
+        `vllm serve` asks for the version of a distribution named vllm, which on a CPU has another name. By itself the
+        server would compute float32 in bfloat16.
+        """
+        place, demand = deployment.place, deployment.demand
+        words = [
+            "python",
+            "-m",
+            "vllm.entrypoints.openai.api_server",
+            "--model",
+            place,
+            "--dtype",
+            deployment.model.dtype,
+        ]
+        words += ["--tensor-parallel-size", str(demand.tensor_parallel)]
+        if deployment.device.kind == "cpu":
+            # By itself it wants 92 % of the memory, and does not start where a part of that is taken.
+            words += ["--kv-cache-memory-bytes", str(_kv_cache_bytes(deployment)), "--max-model-len", "auto"]
+        words += ["--enforce-eager"] if variant.options["enforce_eager"] else []
+        words += ["--trust-remote-code"] if demand.trust_remote_code else []
+        return shlex.join(words)
 
 
 class _Stepped(Engine):
@@ -262,6 +295,13 @@ def _forcing() -> Any:
     return Forcing
 
 
+def _kv_cache_bytes(deployment: Deployment) -> int:
+    """Room for the workload twice, at least 1 GiB."""
+    workload, model = deployment.demand.workload, deployment.model
+    bits = 32 if model.dtype == "float32" else 16
+    return max(1 << 30, 2 * model.kv_bytes(workload.context_tokens, workload.batch, bits))
+
+
 def _blocks(job: Job, config: Any) -> int:
     """Blocks of the KV cache for twice the largest batch, so that nothing waits or is computed again.
 
@@ -274,10 +314,10 @@ def _blocks(job: Job, config: Any) -> int:
     return max(16, 2 * job.max_batch * pages * groups)
 
 
-def _on_cpus(quant: Any) -> bool:
+def _on_cpus(quant: Quant) -> bool:
     """There is a kernel for it (model_executor/kernels/linear, PlatformEnum.CPU); fp8's need AMX and were not tried."""
     if quant.method == "gptq":
-        return bool(quant.bits == 4)
+        return quant.bits == 4
     if quant.method == "compressed-tensors":
         return quant.kind != "float" and (quant.bits, quant.activation_bits) in {(4, None), (8, 8)}
-    return bool(quant.method == "awq")
+    return quant.method == "awq"

@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from calibration.backend import PREPARE_S_PER_GIB, Variant
+from calibration.backend import Variant
+from calibration.facts import PREPARE_S_PER_GIB
 from calibration.measurement import Candidate, Identity
 
 

@@ -3,6 +3,7 @@
 from functools import lru_cache
 from pathlib import Path
 
+from calibration.config_json import UnreadableField
 from selector.rules.combination import Combination, Finding, any_of
 
 
@@ -83,9 +84,8 @@ def own_limits(case: Combination) -> Finding:
     """What else the backend's own file knows of models that it cannot run right."""
     try:
         return case.backend.fits(case.model, case.variant, case.device)
-    except (ArithmeticError, AttributeError, LookupError, OSError, TypeError, ValueError) as error:
-        # A config.json may hold anything: what a backend's rule stumbles over is a reason, too.
-        return f"needs a config.json that its own rules can read; found {type(error).__name__}: {error}"
+    except UnreadableField as error:  # a config.json may hold anything
+        return str(error)
 
 
 def honours_window(case: Combination) -> bool:

@@ -23,6 +23,14 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
 
 
 @pytest.fixture(scope="session")
+def gguf(tiny: Callable[..., Path]) -> Path:
+    """A small Llama in a .gguf file."""
+    llamacpp = find("llamacpp")
+    tiny_models.load(llamacpp, "f32", tiny("llama")).close()
+    return tiny("llama").parent / f"{tiny('llama').name}-llamacpp-f32" / "model.gguf"
+
+
+@pytest.fixture(scope="session")
 def reference(tiny: Callable[..., Path]) -> Callable[..., Engine]:
     """reference(name, style="published"): transformers in fp32 on that checkpoint."""
 

@@ -1,7 +1,6 @@
 """The CTranslate2 backend on small converted models; and that what its rules refuse is refused for a reason."""
 
 import json
-import shlex
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -19,6 +18,7 @@ from selector.host.spec import Device, HostSpec
 from selector.model.spec import ModelSpec
 from selector.planning.plan import entry_of
 from tests.engines import tiny_models
+from tests.engines.printed_commands import printed, printed_text
 from tests.engines.tiny_models import NEW_TOKENS, asked_prompts, rows, unlike
 
 BACKEND = CTranslate2Backend()
@@ -204,11 +204,19 @@ def test_what_a_device_fits(name: str, variant: str, device: Device, reasons: li
     assert BACKEND.fits(ModelSpec.read(str(tiny(name))), BACKEND.variant(variant), device) == reasons
 
 
-def test_its_command_converts_or_answers(tiny: Folder) -> None:
-    assert BACKEND.command(BACKEND.variant("int8"), "gpt2", None) == (
-        "ct2-transformers-converter --model gpt2 --output_dir ctranslate2-model --quantization int8"
+@pytest.mark.parametrize("variant", ["float32", "int8"])
+def test_its_command_converts_and_answers(variant: str, tiny: Folder, tmp_path: Path) -> None:
+    command = printed(BACKEND, variant, tiny("llama"))
+    quantised = " --quantization int8" if variant == "int8" else ""
+    assert command.startswith(
+        f"ct2-transformers-converter --model {tiny('llama')} --output_dir ctranslate2-model --force{quantised}"
+        " && python -c"
     )
-    words = shlex.split(BACKEND.command(BACKEND.variant("float32"), "gpt2", "/a b"))
-    assert words[:2] == ["python", "-c"] and "Generator('/a b', 'auto', compute_type='float32')" in words[2]
-    compile(words[2], "command", "exec")
+    assert len(printed_text(command, tmp_path, asked="hello")) > len("prompt: ") + 8
+
+
+def test_its_command_answers_from_what_was_converted(tiny: Folder, tmp_path: Path) -> None:
+    command = printed(BACKEND, "float32", tiny("llama"), converted("float32", tiny("llama")))
+    assert command.startswith("python -c")
+    assert len(printed_text(command, tmp_path, asked="hello")) > len("prompt: ") + 8
     assert BACKEND.engine_config(BACKEND.variant("int8"), "gpt2", DEFAULT) == {"compute_type": "int8"}

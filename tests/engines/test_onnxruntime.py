@@ -1,6 +1,5 @@
 """The ONNX Runtime backend on small built graphs; and that what its facts leave out is left out for a reason."""
 
-import shlex
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from calibration.backend import Engine
 from calibration.backends.onnxruntime import OnnxRuntimeBackend
 from calibration.workload import DEFAULT
 from tests.engines import tiny_models
+from tests.engines.printed_commands import printed, printed_text
 from tests.engines.tiny_models import NEW_TOKENS, asked_prompts, rows, unlike
 
 BACKEND = OnnxRuntimeBackend()
@@ -137,12 +137,19 @@ def test_only_the_last_row_of_a_prompt_is_scored(tiny: Folder) -> None:
     assert generator.get_output("logits").shape == (1, 1, tiny_models.VOCAB)
 
 
-def test_its_command_builds_or_answers() -> None:
-    assert BACKEND.command(BACKEND.variant("int8"), "my model", None) == (
-        "python -m onnxruntime_genai.models.builder --execution_provider cpu --input 'my model'"
-        " --output onnxruntime-model --precision int8 --extra_options prune_lm_head=true"
+def test_its_command_builds_and_answers(tiny: Folder, tmp_path: Path) -> None:
+    command = printed(BACKEND, "int8", tiny("llama"))
+    assert command.startswith(
+        f"python -m onnxruntime_genai.models.builder --input {tiny('llama')} --output onnxruntime-model"
+        " --precision int8 --execution_provider cpu"
+        " --extra_options prune_lm_head=true hf_token=false hf_remote=false && python -c"
     )
-    words = shlex.split(BACKEND.command(BACKEND.variant("fp32"), "gpt2", "/a b"))
-    assert words[:2] == ["python", "-c"] and "og.Model('/a b')" in words[2]
-    compile(words[2], "command", "exec")
+    assert len(printed_text(command, tmp_path, asked="hello")) > len("prompt: ")
+
+
+def test_its_command_answers_from_what_was_built(tiny: Folder, tmp_path: Path) -> None:
+    tiny_models.load(BACKEND, "fp32", tiny("llama")).close()
+    command = printed(BACKEND, "fp32", tiny("llama"), tiny("llama").parent / f"{tiny('llama').name}-onnxruntime-fp32")
+    assert command.startswith("python -c")
+    assert len(printed_text(command, tmp_path, asked="hello")) > len("prompt: ")
     assert BACKEND.engine_config(BACKEND.variant("fp32"), "gpt2", DEFAULT) == {"search": {"max_length": 640}}

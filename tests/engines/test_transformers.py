@@ -2,8 +2,8 @@
 
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -11,8 +11,11 @@ import pytest
 from calibration.backend import Engine
 from calibration.backends.transformers import TransformersBackend
 from calibration.workload import DEFAULT
+from selector.model.quant.format import QuantFormat
 from tests.engines import tiny_models
+from tests.engines.printed_commands import DEMAND, free_port, printed, printed_text, served
 from tests.engines.tiny_models import NEW_TOKENS, asked_prompts, rows, unlike
+from tests.selector.conftest import spec
 
 BACKEND = TransformersBackend()
 pytestmark = [pytest.mark.engine, pytest.mark.filterwarnings("ignore")]
@@ -94,19 +97,11 @@ def test_int8_is_near_but_not_the_same(name: str, tiny: Folder, reference: Calla
     assert "scores" not in unlike(engine, reference(name), within=0.5)
 
 
-def test_int8_says_what_it_needs_and_what_answers() -> None:
-    import shlex
-
+def test_int8_says_what_it_needs() -> None:
     int8 = BACKEND.variant("int8")
     assert int8.packages == ("torchao>=0.15",) and int8.on_request
-    form = SimpleNamespace(method="gptq", label="gptq-4bit")
-    model = SimpleNamespace(
-        architecture="LlamaForCausalLM", dtype="float16", quant=form, remote_code=False, vision=False
-    )
+    model = spec(dtype="float16", quant=QuantFormat(method="gptq", bits=4))
     assert BACKEND.fits(model, int8) == ["needs unquantised weights to round them to int8; found gptq-4bit"]
-    words = shlex.split(BACKEND.command(int8, "my model", None))
-    assert words[:2] == ["python", "-c"]
-    compile(words[2], "command", "exec")
     assert type(BACKEND.engine_config(int8, "gpt2", DEFAULT)["quantization_config"]).__name__ == "TorchAoConfig"
 
 
@@ -118,8 +113,7 @@ def test_a_folder_without_weights_is_the_engines_own_error(tiny: Folder, tmp_pat
 
 def test_what_fits() -> None:
     def reasons(variant: str, architecture: str, dtype: str = "bfloat16", quant: str = "none") -> list[str]:
-        form = SimpleNamespace(method=quant, label=quant)
-        model = SimpleNamespace(architecture=architecture, dtype=dtype, quant=form, remote_code=False, vision=False)
+        model = spec(architecture=architecture, dtype=dtype, quant=QuantFormat(method=quant))
         return BACKEND.fits(model, BACKEND.variant(variant))
 
     assert reasons("sdpa", "LlamaForCausalLM") == []
@@ -158,16 +152,36 @@ def test_the_table_of_architectures_names_classes_in_quotes() -> None:
     assert "NoSuchForCausalLM" not in named
 
 
-def test_its_config_loads_and_its_command_is_the_engines_own(tiny: Folder) -> None:
+def test_its_config_loads(tiny: Folder) -> None:
     from transformers import AutoModelForCausalLM
 
     keywords = BACKEND.engine_config(BACKEND.variant("eager"), "llama", DEFAULT)
     assert keywords == {"attn_implementation": "eager", "dtype": "auto"}
     model = AutoModelForCausalLM.from_pretrained(tiny("llama-bf16"), **keywords)
     assert (str(model.dtype), model.config._attn_implementation) == ("torch.bfloat16", "eager")
-    assert BACKEND.command(BACKEND.variant("sdpa-fp32"), "my model", None) == (
-        "transformers serve 'my model' --attn-implementation sdpa --dtype float32"
-    )
-    assert BACKEND.command(BACKEND.variant("compile"), "gpt2", None) == (
-        "transformers serve gpt2 --attn-implementation sdpa --dtype auto --compile"
-    )
+
+
+def test_its_command_serves(tiny: Folder, tmp_path: Path) -> None:
+    command = printed(BACKEND, "eager", tiny("llama"))
+    assert command == f"transformers serve {tiny('llama')} --attn-implementation eager --dtype auto"
+    port = free_port()
+    with served(f"{command} --port {port}", port, tmp_path) as server:
+        answer = server.ask("/v1/completions", {"model": str(tiny("llama")), "prompt": "hello", "max_tokens": 4})
+    assert answer["usage"]["completion_tokens"] == 4
+
+
+def test_its_command_runs_code_of_the_repository_where_that_is_allowed(tiny: Folder, tmp_path: Path) -> None:
+    trusting = replace(DEMAND, trust_remote_code=True)
+    command = printed(BACKEND, "sdpa-fp32", tiny("llama"), demand=trusting)
+    assert command.endswith("--attn-implementation sdpa --dtype float32 --trust-remote-code")
+    port = free_port()
+    with served(f"{command} --port {port}", port, tmp_path) as server:
+        assert server.ask("/health") == {"status": "ok"}
+    compiled = printed(BACKEND, "compile", tiny("llama"))
+    assert compiled.endswith("--attn-implementation sdpa --dtype auto --compile")
+
+
+def test_its_command_answers_a_line_where_the_server_cannot(tiny: Folder, gguf: Path, tmp_path: Path) -> None:
+    """With int8 of torchao's, and from a .gguf file."""
+    for place, variant in ((tiny("llama"), "int8"), (gguf, "eager")):
+        assert len(printed_text(printed(BACKEND, variant, place), tmp_path, asked="hello").strip()) > 8

@@ -2,22 +2,25 @@
 
 import json
 import os
-import shlex
 import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 
-from calibration.backend import Engine
+from calibration.backend import Deployment, Engine
 from calibration.backends.vllm import VllmBackend
+from calibration.workload import Workload
 from selector.host.spec import Device
+from selector.model.quant.format import QuantFormat
 from tests.engines import tiny_models
+from tests.engines.printed_commands import DEMAND, free_port, printed, served
+from tests.selector.conftest import A100, CPU, spec
 
 BACKEND = VllmBackend()
 PYTHON = os.environ.get("AUTOBACKEND_VLLM_PYTHON", "")
@@ -129,41 +132,53 @@ class TestRuns:
         time.sleep(0.2)
         assert engine.family() == []
 
+    def test_its_command_serves(self, tiny: Folder, tmp_path: Path) -> None:
+        command, port = printed(BACKEND, "eager", tiny("llama-wide")), free_port()
+        with served(f"{command} --port {port}", port, tmp_path, python=Path(PYTHON)) as server:
+            name = server.ask("/v1/models")["data"][0]["id"]
+            answer = server.ask("/v1/completions", {"model": name, "prompt": [5, 6, 7], "max_tokens": 4})
+        assert answer["usage"]["completion_tokens"] == 4
+
 
 def test_what_fits_a_cpu() -> None:
     def reasons(where: str = "cpu", head_dim: int = 64, **quant: Any) -> list[str]:
-        form = {
-            "method": "none",
-            "bits": None,
-            "activation_bits": None,
-            "kind": None,
-            "groups": (),
-            "label": "X",
-            **quant,
-        }
-        model = SimpleNamespace(heads=4, head_dim=head_dim, quant=SimpleNamespace(**form))
+        model = spec(heads=4, head_dim=head_dim, quant=QuantFormat(**quant))
         device = Device(kind=where, name="it", memory_bytes=0, free_bytes=0)
         return BACKEND.fits(model, BACKEND.variant("eager"), device)
 
-    wanted = (
-        "needs gptq or awq in 4 bits, or compressed-tensors in 4 bits or in 8 with 8-bit activations, on a CPU; found X"
-    )
+    def refused(label: str) -> list[str]:
+        needs = "gptq or awq in 4 bits, or compressed-tensors in 4 bits or in 8 with 8-bit activations"
+        return [f"needs {needs}, on a CPU; found {label}"]
+
     assert reasons() == []
     assert reasons(head_dim=16) == [
         "needs head_dim 32, 64, 80, 96, 112, 128, 160, 192, 224, 256, 512 on a CPU; found 16"
     ]
     assert reasons("cuda", head_dim=16, method="fp8", bits=8) == []
     assert reasons(method="gptq", bits=4) == reasons(method="awq", bits=4) == []
-    assert reasons(method="gptq", bits=8) == reasons(method="fp8", bits=8) == [wanted]
+    assert reasons(method="gptq", bits=8) == refused("gptq-8bit")
+    assert reasons(method="fp8", bits=8) == refused("fp8-e4m3")
     assert reasons(method="compressed-tensors", bits=8, activation_bits=8, kind="int") == []
-    assert reasons(method="compressed-tensors", bits=8, kind="int") == [wanted]
-    assert reasons(method="compressed-tensors", bits=8, activation_bits=8, kind="float") == [wanted]
+    assert reasons(method="compressed-tensors", bits=8, kind="int") == refused("compressed-tensors-8bit")
+    assert reasons(method="compressed-tensors", bits=8, activation_bits=8, kind="float") == refused(
+        "compressed-tensors-fp8-a8"
+    )
 
 
-def test_its_command_serves() -> None:
-    words = shlex.split(BACKEND.command(BACKEND.variant("eager"), "my model", None))
-    assert words == ["vllm", "serve", "my model", "--enforce-eager"]
-    assert BACKEND.command(BACKEND.variant("compile"), "gpt2", None) == "vllm serve gpt2"
+def test_its_command() -> None:
+    model, gpu = spec(), A100
+    demand = replace(DEMAND, tensor_parallel=2, trust_remote_code=True)
+    there = Deployment(model=model, place="my model", artifact_dir=None, device=gpu, demand=demand)
+    assert BACKEND.command(BACKEND.variant("compile"), there) == (
+        "python -m vllm.entrypoints.openai.api_server --model 'my model' --dtype bfloat16 --tensor-parallel-size 2"
+        " --trust-remote-code"
+    )
+    large = replace(DEMAND, workloads=(Workload(prompt_tokens=3072, output_tokens=1024, batch=4),))
+    here = Deployment(model=model, place="gpt2", artifact_dir=None, device=CPU, demand=large)
+    assert BACKEND.command(BACKEND.variant("eager"), here) == (
+        "python -m vllm.entrypoints.openai.api_server --model gpt2 --dtype bfloat16 --tensor-parallel-size 1"
+        f" --kv-cache-memory-bytes {2 * 4 * 4096 * 32 * 8 * 128 * 2 * 2} --max-model-len auto --enforce-eager"
+    )
 
 
 def test_the_distribution_is_the_devices() -> None:

@@ -6,9 +6,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from calibration.backend import Backend, Job, Variant
+from calibration.backend import Backend, Deployment, Job, Variant
 from calibration.worker.opening import Opening
+from selector.demand import Demand
 from tests.lmdeploy import tiny_checkpoints
+from tests.selector.conftest import A100, spec
 
 
 def a_job(backend: Backend, folder: Path, variant: str, **changes: Any) -> Job:
@@ -33,6 +35,12 @@ def open_request(backend: Backend, folder: Path, variant: Variant, **changes: An
     """The fields of the worker's verb `open`, as the runner sends them."""
     job = replace(a_job(backend, folder, backend.variants[0].name, **changes), variant=variant)
     return Opening(backend=backend.name, job=job).request()
+
+
+def deployed(place: str, *, tensor_parallel: int, trust_remote_code: bool) -> Deployment:
+    """A model on a GPU."""
+    demand = Demand(tensor_parallel=tensor_parallel, trust_remote_code=trust_remote_code)
+    return Deployment(model=spec(), place=place, artifact_dir=None, device=A100, demand=demand)
 
 
 def lmdeploy_arguments(command: str) -> Namespace:

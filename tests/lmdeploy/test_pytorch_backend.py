@@ -16,7 +16,7 @@ from calibration.supervision.supervisor import Reply, Trouble, Worker
 from calibration.worker.prompts import prompts
 from calibration.workload import Workload
 from tests.lmdeploy.conftest import Checkpoints, Pythons
-from tests.lmdeploy.jobs import a_job, lmdeploy_arguments, open_request
+from tests.lmdeploy.jobs import a_job, deployed, lmdeploy_arguments, open_request
 
 # Warnings of an engine are not ours.
 pytestmark = [pytest.mark.lmdeploy, pytest.mark.filterwarnings("ignore")]
@@ -198,8 +198,8 @@ def test_an_unknown_architecture_is_refused_by_name(checkpoint: Checkpoints, tmp
 @pytest.mark.parametrize(
     ("variant", "eager", "command"),
     [
-        ("graph", False, "lmdeploy serve api_server 'my model' --backend pytorch"),
-        ("eager", True, "lmdeploy serve api_server 'my model' --backend pytorch --eager-mode"),
+        ("graph", False, "lmdeploy serve api_server 'my model' --backend pytorch --tp 1"),
+        ("eager", True, "lmdeploy serve api_server 'my model' --backend pytorch --tp 1 --eager-mode"),
     ],
 )
 def test_serving(variant: str, eager: bool, command: str) -> None:
@@ -209,9 +209,12 @@ def test_serving(variant: str, eager: bool, command: str) -> None:
     chosen = backend.variant(variant)
     config = backend.engine_config(chosen, "my model", Workload(prompt_tokens=8, output_tokens=8))
     assert config == PytorchEngineConfig(dtype="auto", eager_mode=eager)
-    assert backend.command(chosen, "my model", None) == command
+    assert backend.command(chosen, deployed("my model", tensor_parallel=1, trust_remote_code=False)) == command
     taken = lmdeploy_arguments(command)
     assert (taken.backend, taken.eager_mode, taken.model_path) == ("pytorch", eager, "my model")
+    assert (taken.tp, taken.trust_remote_code) == (1, False)
+    taken = lmdeploy_arguments(backend.command(chosen, deployed("m", tensor_parallel=2, trust_remote_code=True)))
+    assert (taken.eager_mode, taken.tp, taken.trust_remote_code) == (eager, 2, True)
 
 
 def test_in_a_worker(checkpoint: Checkpoints, lmdeploy_python: Pythons, tmp_path: Path) -> None:

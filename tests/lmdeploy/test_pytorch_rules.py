@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from calibration.backends.pytorch import FACTS, PyTorch
+from calibration.backends.pytorch.adapter import FACTS, PyTorch
 from calibration.worker.prompts import prompts
 from calibration.workload import Workload
 from selector.demand import Demand

@@ -12,7 +12,7 @@ from calibration.supervision.supervisor import Reply, Trouble, Worker
 from calibration.workload import Workload
 from tests.lmdeploy import tiny_checkpoints
 from tests.lmdeploy.conftest import Checkpoints, Pythons
-from tests.lmdeploy.jobs import lmdeploy_arguments, open_request
+from tests.lmdeploy.jobs import deployed, lmdeploy_arguments, open_request
 
 pytestmark = [pytest.mark.lmdeploy, pytest.mark.filterwarnings("ignore")]
 
@@ -142,7 +142,9 @@ def test_serving() -> None:
     variant = backend.variants[0]
     config = backend.engine_config(variant, "model", Workload(prompt_tokens=8, output_tokens=8))
     assert config == TurbomindEngineConfig(dtype="auto")
-    command = backend.command(variant, "my model", None)
-    assert command == "lmdeploy serve api_server 'my model' --backend turbomind"
+    command = backend.command(variant, deployed("my model", tensor_parallel=1, trust_remote_code=False))
+    assert command == "lmdeploy serve api_server 'my model' --backend turbomind --tp 1"
     taken = lmdeploy_arguments(command)
-    assert (taken.backend, taken.model_path) == ("turbomind", "my model")
+    assert (taken.backend, taken.model_path, taken.tp, taken.trust_remote_code) == ("turbomind", "my model", 1, False)
+    taken = lmdeploy_arguments(backend.command(variant, deployed("m", tensor_parallel=2, trust_remote_code=True)))
+    assert (taken.tp, taken.trust_remote_code) == (2, True)

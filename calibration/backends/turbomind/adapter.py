@@ -7,7 +7,20 @@ from array import array
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
-from calibration.backend import Backend, Engine, Facts, Generation, Job, QuantFact, Rows, StoppedEarly, Variant
+from calibration.backend import (
+    Backend,
+    Deployment,
+    Device,
+    Engine,
+    Facts,
+    Generation,
+    Job,
+    Model,
+    QuantFact,
+    Rows,
+    StoppedEarly,
+    Variant,
+)
 from calibration.backends.turbomind.limits import ARCHITECTURES, NO_INT4, limits
 from calibration.workload import Workload
 
@@ -114,9 +127,9 @@ class TurboMind(Backend):
     facts: ClassVar[Facts] = FACTS
     variants: ClassVar[tuple[Variant, ...]] = (Variant(name="default"),)
 
-    def fits(self, model: Any, variant: Variant, device: Any = None) -> list[str]:
+    def fits(self, model: Model, variant: Variant, device: Device | None = None) -> list[str]:
         """What the C++ library aborts on, or loads and then computes wrong (lmdeploy 0.18.0)."""
-        return limits(model, getattr(device, "capability", None))
+        return limits(model, device.capability if device else None)
 
     def load(self, job: Job) -> Engine:
         """Build the engine; its library's own import error is the cause when that is missing."""
@@ -150,9 +163,13 @@ class TurboMind(Backend):
 
         return TurbomindEngineConfig(dtype="auto", **variant.options)
 
-    def command(self, variant: Variant, model: str, artifact_dir: str | None) -> str:
+    def command(self, variant: Variant, deployment: Deployment) -> str:
         """The server takes `--backend turbomind` as a wish: it falls to PyTorch when it cannot load the library."""
-        return f"lmdeploy serve api_server {shlex.quote(model)} --backend turbomind"
+        place, demand = deployment.place, deployment.demand
+        words = ["lmdeploy", "serve", "api_server", place, "--backend", "turbomind"]
+        words += ["--tp", str(demand.tensor_parallel)]
+        words += ["--trust-remote-code"] if demand.trust_remote_code else []
+        return shlex.join(words)
 
 
 class _TurboMindEngine(Engine):

@@ -3,6 +3,7 @@
 import json
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -10,10 +11,14 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
+from calibration.config_json import UnreadableField
 from calibration.errors import ModelError
+from calibration.registry import all_backends
+from selector.host.spec import Device
 from selector.model import config as configs
 from selector.model.spec import ModelSpec
 from selector.model.weights import parse_object
+from tests.selector.conftest import A100, CPU
 from tests.selector.model.model_folders import GOLDEN
 
 T = TypeVar("T")
@@ -201,3 +206,71 @@ def test_any_name_of_a_model(name: str) -> None:
         return
     with pytest.raises(ModelError):
         ModelSpec.read(name if "/" not in name else f"./nowhere/{name}")
+
+
+# What the fits of the backends read of a config.json themselves; the architecture decides which of them do.
+RAW = [
+    *(
+        "alibi",
+        "attn_logit_softcapping",
+        "decoder_sparse_step",
+        "final_logit_softcapping",
+        "hidden_act",
+        "kv_lora_rank",
+    ),
+    *("layer_types", "linear_key_head_dim", "llm_config", "mlp_only_layers", "n_ctx", "norm_topk_prob", "ps_version"),
+    *("qk_rope_head_dim", "quantization_config", "query_pre_attn_scalar", "rope_parameters", "rope_scaling"),
+    *("sliding_window", "sliding_window_pattern", "text_config", "use_logn_attn", "vision_config"),
+]
+INNER = {
+    "rope_scaling": ("factor", "original_max_position_embeddings", "rope_type", "type"),
+    "rope_parameters": ("factor", "original_max_position_embeddings", "rope_type", "type"),
+    "vision_config": ("embed_dim", "hidden_size", "num_heads"),
+    "quantization_config": ("checkpoint_format", "config_groups", "fmt", "format", "quant_method"),
+    "llm_config": ("architectures", "hidden_act"),
+    "text_config": ("architectures", "hidden_act"),
+}
+OWN = st.sampled_from(RAW).flatmap(
+    lambda name: st.tuples(
+        st.just(name), JSON | st.dictionaries(st.sampled_from(INNER.get(name, (name,))), JSON, max_size=3)
+    )
+)
+ARCHITECTURES = sorted(
+    {name for backend in all_backends().values() for name in backend.facts.architectures or ()} | {"MambaForCausalLM"}
+)
+DEVICES = [
+    None,
+    CPU,
+    *(replace(A100, capability=capability) for capability in ((7, 5), (9, 0), (10, 0), (12, 0))),
+]
+
+
+@settings(max_examples=600, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    name=st.sampled_from(sorted(BASES)),
+    architecture=st.sampled_from(ARCHITECTURES) | st.none(),
+    values=st.lists(OWN, max_size=4).map(dict),
+    device=st.sampled_from(DEVICES),
+)
+@example(
+    name="none-mistral", architecture="InternVLChatModel", values={"llm_config": {"architectures": [[]]}}, device=A100
+)
+@example(name="none-mistral", architecture="Gemma2ForCausalLM", values={"query_pre_attn_scalar": []}, device=CPU)
+def test_every_backend_judges_any_config(
+    tmp_path: Path, name: str, architecture: str | None, values: dict[str, Any], device: Device | None
+) -> None:
+    """A backend's fits gives reasons, or says which field it cannot read; it never stumbles."""
+    content = BASES[name] | values
+    if architecture:
+        content["architectures"] = [architecture]
+    (tmp_path / "config.json").write_text(json.dumps(content))
+    spec = outcome(lambda: ModelSpec.read(str(tmp_path)))
+    if isinstance(spec, ModelError):
+        return
+    for backend in all_backends().values():
+        for variant in backend.variants:
+            try:
+                reasons = backend.fits(spec, variant, device)
+            except UnreadableField as error:
+                reasons = [str(error)]
+            assert all(reason.isprintable() and len(reason) < 400 for reason in reasons)

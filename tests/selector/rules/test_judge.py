@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from calibration.backend import Variant
+from calibration.config_json import UnreadableField
 from calibration.measurement import Candidate
 from calibration.registry import find
 from calibration.workload import Workload
@@ -283,14 +284,17 @@ def test_own_limits() -> None:
     ]
 
 
-def test_own_limits_that_stumble_are_a_reason() -> None:
-    assert reasons(FakeBackend(reasons=TypeError("a list is no mapping"))) == [
-        (
-            "own_limits",
-            "needs a config.json that its own rules can read; found TypeError: a list is no mapping",
-            "",
-        )
+def test_a_field_that_no_backend_can_read_is_a_reason() -> None:
+    unreadable = UnreadableField("needs a number as factor in config.json; found 'x'")
+    assert reasons(FakeBackend(reasons=unreadable)) == [
+        ("own_limits", "needs a number as factor in config.json; found 'x'", "")
     ]
+
+
+@pytest.mark.parametrize("mistake", [AttributeError, TypeError, KeyError, ZeroDivisionError, ValueError])
+def test_a_mistake_in_a_backend_is_no_reason(mistake: type[Exception]) -> None:
+    with pytest.raises(mistake, match="a typo"):
+        reasons(FakeBackend(reasons=mistake("a typo")))
 
 
 def test_left_out() -> None:

@@ -1,87 +1,30 @@
 """LMDeploy's PyTorch engine, driven through its engine API with token ids."""
 
 import itertools
-import json
 import os
 import shlex
 import time
 from array import array
-from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
-from calibration.backend import Backend, Engine, Facts, Generation, Job, QuantFact, Rows, StoppedEarly, Variant
+from calibration.backend import (
+    Backend,
+    Deployment,
+    Device,
+    Engine,
+    Facts,
+    Generation,
+    Job,
+    Model,
+    QuantFact,
+    Rows,
+    StoppedEarly,
+    Variant,
+)
+from calibration.backends.pytorch.limits import DENSE, MIXTURES, limits
 from calibration.workload import Workload
 
-Config = Mapping[str, Any]
-
-MIXTURES = frozenset(
-    {
-        "DeepseekForCausalLM",
-        "DeepseekV2ForCausalLM",
-        "DeepseekV3ForCausalLM",
-        "DeepseekV32ForCausalLM",
-        "DeepseekV4ForCausalLM",
-        "DeepseekVLV2ForCausalLM",
-        "Glm4MoeForCausalLM",
-        "Glm4MoeLiteForCausalLM",
-        "GlmMoeDsaForCausalLM",
-        "GptOssForCausalLM",
-        "HYV3ForCausalLM",
-        "InternS1ProForConditionalGeneration",
-        "InternS1_1_ForConditionalGeneration",
-        "InternS2MobiusForCausalLM",
-        "InternS2MobiusForConditionalGeneration",
-        "InternS2PreviewForCausalLM",
-        "InternS2PreviewForConditionalGeneration",
-        "KimiK25ForConditionalGeneration",
-        "Kimi_K25ForConditionalGeneration",
-        "Llama4ForConditionalGeneration",
-        "MetaMoeForConditionalGeneration",
-        "MixtralForCausalLM",
-        "PhiMoEForCausalLM",
-        "Qwen2MoeForCausalLM",
-        "Qwen3MoeForCausalLM",
-        "Qwen3NextForCausalLM",
-        "Qwen3OmniMoeForConditionalGeneration",
-        "Qwen3VLMoeForConditionalGeneration",
-        "Qwen3_5MoeForConditionalGeneration",
-        "SDARMoeForCausalLM",
-    }
-)
-DENSE = frozenset(
-    {
-        "ChatGLMForConditionalGeneration",
-        "CogVLMForCausalLM",
-        "Gemma2ForCausalLM",
-        "Gemma3ForCausalLM",
-        "Gemma3ForConditionalGeneration",
-        "GemmaForCausalLM",
-        "Glm4ForCausalLM",
-        "Glm4vForConditionalGeneration",
-        "InternLM2ForCausalLM",
-        "InternLM3ForCausalLM",
-        "InternS1ForConditionalGeneration",
-        "InternVLChatModel",
-        "InternVLForConditionalGeneration",
-        "LlamaForCausalLM",
-        "LlavaForConditionalGeneration",
-        "LlavaNextForConditionalGeneration",
-        "MiniCPM3ForCausalLM",
-        "MiniCPMV",
-        "MistralForCausalLM",
-        "Phi3ForCausalLM",
-        "Phi3VForCausalLM",
-        "Qwen2ForCausalLM",
-        "Qwen2VLForConditionalGeneration",
-        "Qwen2_5_VLForConditionalGeneration",
-        "Qwen3ForCausalLM",
-        "Qwen3VLForConditionalGeneration",
-        "Qwen3_5ForConditionalGeneration",
-        "SDARForCausalLM",
-    }
-)
-GEMMA = frozenset({"GemmaForCausalLM", "Gemma2ForCausalLM", "Gemma3ForCausalLM", "Gemma3ForConditionalGeneration"})
 KIMI = frozenset({"KimiK25ForConditionalGeneration", "Kimi_K25ForConditionalGeneration"})
 REMOVED = "was removed from LMDeploy: use an older release of lmdeploy"
 
@@ -197,10 +140,9 @@ class PyTorch(Backend):
         Variant(name="eager", options={"eager_mode": True}),
     )
 
-    def fits(self, model: Any, variant: Variant, device: Any = None) -> list[str]:
+    def fits(self, model: Model, variant: Variant, device: Device | None = None) -> list[str]:
         """What the engine loads and then computes wrong, or stops at while loading (lmdeploy 0.18.0)."""
-        config = _config(model)
-        return [reason for rule in _RULES if (reason := rule(model, config))]
+        return limits(model)
 
     def load(self, job: Job) -> Engine:
         """Build the engine, without the check of the environment that it spawns and that ends in exit(1)."""
@@ -237,10 +179,13 @@ class PyTorch(Backend):
 
         return PytorchEngineConfig(dtype="auto", **variant.options)
 
-    def command(self, variant: Variant, model: str, artifact_dir: str | None) -> str:
+    def command(self, variant: Variant, deployment: Deployment) -> str:
         """`--backend pytorch` is honoured; without CUDA graphs with `--eager-mode`."""
-        eager = " --eager-mode" if variant.options.get("eager_mode") else ""
-        return f"lmdeploy serve api_server {shlex.quote(model)} --backend pytorch{eager}"
+        place, demand = deployment.place, deployment.demand
+        words = ["lmdeploy", "serve", "api_server", place, "--backend", "pytorch", "--tp", str(demand.tensor_parallel)]
+        words += ["--eager-mode"] if variant.options["eager_mode"] else []
+        words += ["--trust-remote-code"] if demand.trust_remote_code else []
+        return shlex.join(words)
 
 
 class _PyTorchEngine(Engine):
@@ -336,61 +281,3 @@ async def _cancel_tasks() -> None:
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
-
-
-def _config(model: Any) -> dict[str, Any]:
-    """config.json with the inner language model's fields over the outer ones."""
-    path = Path(model.folder)
-    try:
-        raw = json.loads((path / "config.json" if path.is_dir() else path).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return {**raw, **(raw.get("text_config") or raw.get("llm_config") or {}), "outer": raw}
-
-
-def _tied_gemma(model: Any, config: Config) -> str | None:
-    if model.architecture in GEMMA and not model.tie_word_embeddings:
-        # models/gemma.py:596-620 drops lm_head and takes the embeddings: wrong tokens, no error.
-        return "needs Gemma with tied embeddings; found an lm_head of its own, which it drops"
-    return None
-
-
-def _awq_experts(model: Any, config: Config) -> str | None:
-    if model.quant.method == "awq" and model.experts:
-        return f"needs a dense model for awq; found {model.experts} experts"
-    return None
-
-
-def _awq_layout(model: Any, config: Config) -> str | None:
-    if model.quant.method != "awq":
-        return None
-    if (model.quant.version or "gemm").lower() != "gemm":
-        return f"needs awq weights packed for gemm; found {model.quant.version}"  # the version is never read
-    group = model.quant.group_size or 128
-    # nn/linear/awq.py:153, 355 splits outputs by whole groups, too.
-    for what, size in (
-        ("hidden size", model.hidden_size),
-        ("intermediate size", model.intermediate_size),
-        ("heads x head_dim", model.heads * model.head_dim),
-        ("kv heads x head_dim", model.kv_heads * model.head_dim),
-    ):
-        if group > 0 and size % group:
-            return f"needs {what} divisible by {group} for awq; found {size}"
-    return None
-
-
-def _compressed_tensors(model: Any, config: Config) -> str | None:
-    if model.quant.method != "compressed-tensors":
-        return None
-    quant = config.get("quantization_config") or config.get("outer", {}).get("quantization_config") or {}
-    groups = quant.get("config_groups") or {}
-    if set(groups) != {"group_0"}:
-        return f"needs config_groups.group_0 alone; found {', '.join(groups) or 'none'}"
-    if groups["group_0"].get("targets") != ["Linear"]:
-        return f"needs group_0 to target Linear; found {groups['group_0'].get('targets')}"
-    if groups["group_0"].get("input_activations") or groups["group_0"].get("output_activations"):
-        return "needs quantized weights alone; found quantized activations"
-    return None
-
-
-_RULES: tuple[Callable[[Any, Config], str | None], ...] = (_tied_gemma, _awq_experts, _awq_layout, _compressed_tensors)

