@@ -61,8 +61,8 @@ class Browser:
 
     def click(self, css: str) -> None:
         """A real click on the first element that a selector finds."""
-        found = self._in_session("POST", "/element", using="css selector", value=css)
-        self._in_session("POST", f"/element/{found[_ELEMENT]}/click")
+        element = self._in_session("POST", "/element", using="css selector", value=css)
+        self._in_session("POST", f"/element/{element[_ELEMENT]}/click")
 
     def press(self, *keys: str) -> None:
         """Press keys one after the other, wherever the focus is."""
@@ -112,8 +112,8 @@ class Browser:
     def _port(self) -> int:
         assert self._driver.stdout
         for line in self._driver.stdout:
-            if found := re.search(r"started successfully on port (\d+)", line):
-                return int(found[1])
+            if started := re.search(r"started successfully on port (\d+)", line):
+                return int(started[1])
         raise RuntimeError(f"{DRIVER} did not start: exit code {self._driver.wait()}")
 
     def _in_session(self, method: str, path: str, **body: Any) -> Any:

@@ -340,9 +340,9 @@ def test_a_refusal_and_a_failure_tell_every_reason(browser: Browser, page: Path,
             assert each.reason in browser.run(story)
     failed, square = next((row, s) for row in results.rows for s in row.squares if s.state is State.FAILED)
     browser.open(page, f"{ids[failed.identity]}/{square.label}")
-    told = browser.run(story)
-    assert square.reasons[0] in told
-    assert f" --backends {square.label}" in told
+    words = browser.run(story)
+    assert square.reasons[0] in words
+    assert f" --backends {square.label}" in words
 
 
 def test_a_stale_variant_says_what_changed(browser: Browser, tmp_path: Path) -> None:

@@ -36,13 +36,13 @@ class Reader(HTMLParser):
         self.close()
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        found = dict(attrs)
+        attributes = dict(attrs)
         self.tags.append(tag)
         if tag not in self.VOID:
             self.stack.append(tag)
-        self.ids += [str(found["id"])] if "id" in found else []
-        self.links += [str(found["href"])] if "href" in found else []
-        self.sources += [str(found["src"])] if "src" in found else []
+        self.ids += [str(attributes["id"])] if "id" in attributes else []
+        self.links += [str(attributes["href"])] if "href" in attributes else []
+        self.sources += [str(attributes["src"])] if "src" in attributes else []
 
     def handle_endtag(self, tag: str) -> None:
         assert self.stack.pop() == tag
@@ -53,9 +53,9 @@ class Reader(HTMLParser):
 
 def facts(page: str) -> Any:
     """What the script knows."""
-    found = re.search(r'<script type="application/json" id="embedded">(.*?)</script>', page)
-    assert found
-    return json.loads(found[1])
+    block = re.search(r'<script type="application/json" id="embedded">(.*?)</script>', page)
+    assert block
+    return json.loads(block[1])
 
 
 def test_the_page_is_whole_and_stands_alone() -> None:

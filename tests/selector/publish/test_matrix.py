@@ -17,13 +17,13 @@ from tests.selector.launches import DAY, LOSSY, check, failure, rounds
 from tests.selector.publish.published import CELL, CHAT, CT2, EAGER, HOST, KEY, MODEL, SDPA, published
 
 
-def the_row(found: Matrix) -> Row:
-    (row,) = found.rows
+def the_row(results: Matrix) -> Row:
+    (row,) = results.rows
     return row
 
 
-def square(found: Matrix, label: str) -> Square:
-    return the_row(found).squares[found.labels.index(label)]
+def square(results: Matrix, label: str) -> Square:
+    return the_row(results).squares[results.labels.index(label)]
 
 
 def test_every_state() -> None:
@@ -41,9 +41,9 @@ def test_every_state() -> None:
     other = replace(
         host, host="b" * 12, outcomes=tuple(rounds(EAGER, replace(KEY, host="b" * 12), HOST, (2.0,))), verdicts={}
     )
-    found = matrix([host, other], order=["turbomind:default", CT2, SDPA, EAGER, "transformers:compile"])
-    assert found.labels == ("turbomind:default", CT2, SDPA, EAGER)  # compile is left out everywhere
-    states = [[(s.state, s.reasons) for s in row.squares] for row in found.rows]
+    results = matrix([host, other], order=["turbomind:default", CT2, SDPA, EAGER, "transformers:compile"])
+    assert results.labels == ("turbomind:default", CT2, SDPA, EAGER)  # compile is left out everywhere
+    states = [[(s.state, s.reasons) for s in row.squares] for row in results.rows]
     assert states == [
         [
             (State.REFUSED, ("needs an NVIDIA GPU; this host has none",)),
@@ -53,12 +53,12 @@ def test_every_state() -> None:
         ],
         [(State.UNTESTED, ()), (State.UNTESTED, ()), (State.UNTESTED, ()), (State.MEASURED, ())],
     ]
-    assert [row.identity.host for row in found.of(found.hosts[1])] == ["b" * 12]
+    assert [row.identity.host for row in results.of(results.hosts[1])] == ["b" * 12]
 
 
 def test_models_of_one_shape_share_their_times_and_no_verdict() -> None:
     twin = replace(KEY, config="e" * 16)
-    found = matrix(
+    results = matrix(
         [
             published(
                 *rounds(SDPA, KEY, HOST, (1.0, 1.0)),
@@ -69,8 +69,8 @@ def test_models_of_one_shape_share_their_times_and_no_verdict() -> None:
         ],
         order=[CT2, SDPA],
     )
-    (ct2, sdpa), (twins_ct2, twins_sdpa) = (row.squares for row in found.rows)
-    assert [row.model for row in found.rows] == [MODEL, "twin"]
+    (ct2, sdpa), (twins_ct2, twins_sdpa) = (row.squares for row in results.rows)
+    assert [row.model for row in results.rows] == [MODEL, "twin"]
     assert (sdpa.state, twins_sdpa.state) == (State.MEASURED, State.MEASURED)
     assert sdpa.figures[View.PREFILL, CELL].median == twins_sdpa.figures[View.PREFILL, CELL].median
     verdicts = [s.measurement.agreement.verdict for s in (sdpa, ct2, twins_sdpa) if s.measurement]
@@ -90,8 +90,8 @@ def test_launches_from_before_configs_were_kept_join_their_models_later_ones() -
 
 
 def test_figures_of_each_view() -> None:
-    found = matrix([published(*rounds(SDPA, KEY, HOST, (1.0, 1.0)), *rounds(EAGER, KEY, HOST, (2.0, 2.0)))])
-    fast, slow = square(found, SDPA).figures, square(found, EAGER).figures
+    results = matrix([published(*rounds(SDPA, KEY, HOST, (1.0, 1.0)), *rounds(EAGER, KEY, HOST, (2.0, 2.0)))])
+    fast, slow = square(results, SDPA).figures, square(results, EAGER).figures
     # Prefill of 512 tokens takes 1.034 s, a step 22 ms, times 1 and 2.
     assert fast[View.PREFILL, CELL].median == pytest.approx(512 / 1.034)
     assert fast[View.DECODE, CELL].median == pytest.approx(1 / 0.022)
@@ -108,15 +108,18 @@ def test_figures_of_each_view() -> None:
 
 
 def test_beyond_the_cells_is_extrapolated() -> None:
-    found = matrix([published(*rounds(SDPA, KEY, HOST, (1.0, 1.0)))])
-    summarize = square(found, SDPA).figures[View.END_TO_END, "pp1024:tg64:b1"]
+    results = matrix([published(*rounds(SDPA, KEY, HOST, (1.0, 1.0)))])
+    summarize = square(results, SDPA).figures[View.END_TO_END, "pp1024:tg64:b1"]
     assert (summarize.estimated, summarize.extrapolated) == (True, True)
 
 
 def test_ties_are_marked() -> None:
-    found = matrix([published(*rounds(SDPA, KEY, HOST, (1.0, 1.0)), *rounds(EAGER, KEY, HOST, (1.01, 1.01)))])
+    results = matrix([published(*rounds(SDPA, KEY, HOST, (1.0, 1.0)), *rounds(EAGER, KEY, HOST, (1.01, 1.01)))])
     marks = {
-        (view, label): (square(found, label).figures[view, CELL].best, square(found, label).figures[view, CELL].tied)
+        (view, label): (
+            square(results, label).figures[view, CELL].best,
+            square(results, label).figures[view, CELL].tied,
+        )
         for view in View
         for label in (SDPA, EAGER)
     }
@@ -125,7 +128,7 @@ def test_ties_are_marked() -> None:
 
 def test_stale_lossy_and_barred_never_win() -> None:
     old = {**environment_of(all_backends()["transformers"], HOST), "torch": "2.12.0"}
-    found = matrix(
+    results = matrix(
         [
             published(
                 *rounds(SDPA, KEY, HOST, (2.0, 2.0)),
@@ -136,18 +139,18 @@ def test_stale_lossy_and_barred_never_win() -> None:
             )
         ]
     )
-    best = {s.label: s.figures[View.END_TO_END, CHAT].best for s in the_row(found).squares}
+    best = {s.label: s.figures[View.END_TO_END, CHAT].best for s in the_row(results).squares}
     assert best == {SDPA: True, EAGER: False, "ctranslate2:int8": False, "transformers:compile": False}
-    assert square(found, EAGER).differences == ("torch 2.12.0 -> 2.13.0",)
-    assert square(found, "ctranslate2:int8").lossy
-    assert [s.label for s in the_row(found).squares if s.may_win] == [SDPA]
-    assert square(found, "ctranslate2:int8").figures[View.END_TO_END, CHAT].share == 1.0
+    assert square(results, EAGER).differences == ("torch 2.12.0 -> 2.13.0",)
+    assert square(results, "ctranslate2:int8").lossy
+    assert [s.label for s in the_row(results).squares if s.may_win] == [SDPA]
+    assert square(results, "ctranslate2:int8").figures[View.END_TO_END, CHAT].share == 1.0
 
 
 def test_the_same_shapes_in_another_dtype_are_another_row() -> None:
     wide = replace(KEY, dtype="float32")
-    found = matrix([published(*rounds(SDPA, KEY, HOST, (1.0,)), *rounds(SDPA, wide, HOST, (1.0,)))])
-    assert [row.identity.dtype for row in found.rows] == ["bfloat16", "float32"]
+    results = matrix([published(*rounds(SDPA, KEY, HOST, (1.0,)), *rounds(SDPA, wide, HOST, (1.0,)))])
+    assert [row.identity.dtype for row in results.rows] == ["bfloat16", "float32"]
 
 
 def test_nothing_measured_is_an_empty_matrix() -> None:

@@ -31,11 +31,11 @@ def test_publish_writes_the_raw_launches_and_the_pages(tmp_path: Path) -> None:
         out / "hosts" / "aaaaaaaaaaaa.md",
     ]
     assert sorted(p for p in out.rglob("*") if p.is_file()) == sorted(written)
-    found = read(written[0])
-    assert found.batching["llamacpp:f16"] == "continuous"
-    assert found.batching[SDPA] == "static"
-    assert "transformers:compile" in found.on_request
-    assert replace(found, batching={}, on_request=frozenset()) == HostResults(
+    results = read(written[0])
+    assert results.batching["llamacpp:f16"] == "continuous"
+    assert results.batching[SDPA] == "static"
+    assert "transformers:compile" in results.on_request
+    assert replace(results, batching={}, on_request=frozenset()) == HostResults(
         host=HOST.identifier,
         device=HOST.device.name,
         machine="AMD EPYC 7763, 2 cores, 24.0 GiB",
@@ -82,8 +82,8 @@ def test_a_model_that_is_gone_keeps_its_measurements(tmp_path: Path) -> None:
     with Cache.open(tmp_path / "cache.db") as cache:
         cache.add(*rounds(SDPA, KEY, HOST, (1.0,), model="/no/such/folder"))
         raw, *_ = publish(cache, tmp_path, host=HOST)
-    found = read(raw)
-    assert (found.verdicts, len(found.outcomes)) == ({}, 1)
+    results = read(raw)
+    assert (results.verdicts, len(results.outcomes)) == ({}, 1)
 
 
 def test_nothing_to_publish_is_an_error(tmp_path: Path) -> None:
@@ -97,11 +97,11 @@ def test_nothing_to_publish_is_an_error(tmp_path: Path) -> None:
 
 def test_published_failures_name_no_folder_of_the_machine(tmp_path: Path) -> None:
     folder = tmp_path / "models" / "llama-gptq"
-    said = f"cannot read {folder}/model.bin in /usr/lib/python3.11/engine.py"
+    message = f"cannot read {folder}/model.bin in /usr/lib/python3.11/engine.py"
     with Cache.open(tmp_path / "cache.db") as cache:
         cache.add(
             *rounds(SDPA, KEY, HOST, (1.0,), model=str(folder)),
-            failure(CT2, KEY, HOST, message=said, model=str(folder)),
+            failure(CT2, KEY, HOST, message=message, model=str(folder)),
         )
         written = publish(cache, tmp_path / "results", host=HOST, now=DAY)
     for path in written:
@@ -117,6 +117,6 @@ def test_the_raw_file_is_plain_json(tmp_path: Path) -> None:
     with Cache.open(tmp_path / "cache.db") as cache:
         cache.add(*rounds(SDPA, KEY, HOST, (1.0,)))
         raw, *_ = publish(cache, tmp_path, host=HOST, now=DAY)
-    told = json.loads(raw.read_text())
-    assert (told["format"], told["version"], told["published_at"]) == ("autobackend-results", 2, DAY)
-    assert told["records"][0]["cells"][0]["samples"][0]["ttft_s"] == pytest.approx(0.138)
+    content = json.loads(raw.read_text())
+    assert (content["format"], content["version"], content["published_at"]) == ("autobackend-results", 2, DAY)
+    assert content["records"][0]["cells"][0]["samples"][0]["ttft_s"] == pytest.approx(0.138)
