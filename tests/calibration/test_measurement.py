@@ -10,6 +10,7 @@ from calibration.measurement import (
     Candidate,
     Cell,
     Check,
+    FailureKind,
     Identity,
     OutputVerdict,
     Sample,
@@ -66,6 +67,11 @@ def test_a_cell_has_the_medians_of_its_undisturbed_samples(
 
 def test_a_candidate_is_named_by_its_backend_and_its_variant() -> None:
     assert Candidate(backend="transformers", variant="sdpa").label == "transformers:sdpa"
+
+
+def test_verdicts_and_failures_are_kept_under_the_words_that_are_shown() -> None:
+    assert [*OutputVerdict] == ["right", "lossy", "wrong", "unchecked"]
+    assert [*FailureKind] == ["crashed", "timed out", "out of memory", "refused", "wrong output"]
 
 
 def test_times_go_by_everything_but_the_config() -> None:

@@ -46,7 +46,7 @@ def test_scores_of_padding_beyond_the_vocabulary_do_not_count() -> None:
     assert (apart.kl.tolist(), apart.same.tolist(), apart.diff.tolist()) == ([[0.0]], [[True]], [[0.0]])
 
 
-@pytest.mark.parametrize("rest", [FLOOR, -math.inf, math.nan])
+@pytest.mark.parametrize("rest", [-1e30, -1.5e30, -math.inf, math.nan])
 def test_only_the_tokens_that_both_score_are_compared(rest: float) -> None:
     expected = rows([5.0, 1.0, 2.0])
     apart = distances(expected, rows([rest, 1.0, 2.0]))
@@ -55,8 +55,16 @@ def test_only_the_tokens_that_both_score_are_compared(rest: float) -> None:
 
 
 def test_nothing_scored_is_infinitely_far() -> None:
-    apart = distances(rows([0.0, 1.0]), rows([math.nan, math.nan]))
-    assert (apart.kl.tolist(), apart.same.tolist(), apart.diff.tolist()) == ([[math.inf]], [[False]], [[math.inf]])
+    apart = distances(rows([0.0, 1.0], [0.0, 1.0]), rows([math.nan, math.nan], [0.0, 1.0]))
+    assert apart.kl.tolist() == [[math.inf, 0.0]]
+    assert apart.same.tolist() == [[False, True]]
+    assert apart.diff.tolist() == [[math.inf, 0.0]]
+
+
+def test_scores_may_be_as_far_apart_as_numbers_are() -> None:
+    certain = np.array([0.0, 1000.0])
+    assert divergence(certain, certain) == 0.0
+    assert divergence(certain, certain[::-1]) == 1000.0
 
 
 def test_strangers_are_the_rows_a_third_and_two_thirds_further_on() -> None:
@@ -70,14 +78,21 @@ def test_strangers_are_the_rows_a_third_and_two_thirds_further_on() -> None:
     assert strangers(expected, scores)[0].tolist() == pytest.approx(by_hand)
 
 
-def test_strangers_of_six_positions_are_two_and_four_on() -> None:
+@pytest.mark.parametrize(("shape", "on"), [((2, 3), (2, 4)), ((2, 2), (1, 2)), ((1, 5), (1, 3))])
+def test_strangers_are_of_other_prompts_where_there_are_any(shape: tuple[int, int], on: tuple[int, int]) -> None:
     draw = np.random.default_rng(5)
-    expected, scores = (draw.normal(size=(2, 3, 4)).astype(np.float32) for _ in range(2))
-    right, got = expected.reshape(6, 4).astype(float), scores.reshape(6, 4).astype(float)
+    expected, scores = (draw.normal(size=(*shape, 4)).astype(np.float32) for _ in range(2))
+    right, got = expected.reshape(-1, 4).astype(float), scores.reshape(-1, 4).astype(float)
     by_hand = [
-        (divergence(right[(at + 2) % 6], got[at]) + divergence(right[(at + 4) % 6], got[at])) / 2 for at in range(6)
+        sum(divergence(right[(at + further) % len(right)], got[at]) for further in on) / 2 for at in range(len(right))
     ]
     assert strangers(expected, scores).reshape(-1).tolist() == pytest.approx(by_hand)
+
+
+def test_strangers_are_compared_on_the_tokens_that_are_scored() -> None:
+    expected = rows([0.0, 1.0, 5.0], [0.0, 1.0, 7.0], [0.0, 1.0, 9.0])
+    scores = rows([0.0, 1.0, math.nan], [0.0, 1.0, math.nan], [0.0, 1.0, math.nan])
+    assert strangers(expected, scores).tolist() == [[0.0, 0.0, 0.0]]
 
 
 def test_what_scores_nothing_is_infinitely_far_from_strangers() -> None:

@@ -134,11 +134,4 @@ def test_rounding_to_16_bits_excuses_nothing_at_other_precisions(precision: str,
     ],
 )
 def test_the_class_of_a_precision(precision: str, dtype: str, facts: dict[str, bool], expected: str) -> None:
-    found = precision_class(
-        precision,
-        dtype,
-        lossy=facts.get("lossy", False),
-        quantised=facts.get("quantised", False),
-        overflows=facts.get("overflows", False),
-    )
-    assert found == expected
+    assert precision_class(precision, dtype, **{"lossy": False, **facts}) == expected

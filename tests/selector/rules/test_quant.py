@@ -1,6 +1,11 @@
 """The rule about quantised checkpoints, with its exact sentences."""
 
-from calibration.backend import QuantFact
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from calibration.backend import QuantFact, Variant
 from selector.model.quant.format import QuantFormat
 from tests.selector.conftest import FakeBackend
 from tests.selector.rules.judging import gpu, reasons, small
@@ -92,3 +97,109 @@ def test_quant_packages() -> None:
             "/venv/bin/python -m pip install gptqmodel",
         )
     ]
+
+
+def test_weights_without_quantization_are_nobodys_concern() -> None:
+    assert reasons(FakeBackend(quants=(AWQ,)), small()) == []
+    assert reasons(FakeBackend(), small()) == []
+
+
+@pytest.mark.parametrize(
+    ("fact", "quant", "needed", "found"),
+    [
+        ({"bits": {2, 3, 4}}, {}, "2, 3 or 4 bits", "unknown bits"),
+        ({"group_sizes": {-1, 128}}, {"group_size": 64}, "group size -1 (per channel) or 128", "group size 64"),
+        ({"group_sizes": {128}}, {"group_size": -1}, "group size 128", "group size -1 (per channel)"),
+        ({"group_sizes": {128}}, {"group_size": 1}, "group size 128", "group size 1"),
+        ({"group_sizes": {128}}, {}, "group size 128", "group size none"),
+        ({"symmetric": True}, {"symmetric": False}, "symmetric weights", "zero points"),
+        ({"symmetric": True}, {"symmetric": None}, "symmetric weights", "unknown symmetry"),
+        ({"desc_act": True}, {"desc_act": False}, "desc_act", "no desc_act"),
+        ({"desc_act": False}, {"desc_act": True}, "no desc_act", "desc_act"),
+        ({"versions": {"gemm", "gemv"}}, {"version": "marlin"}, "version gemm or gemv", "version marlin"),
+        ({"formats": {"a"}}, {"format": "b"}, "format a", "format b"),
+        ({"strategies": {"a"}}, {}, "strategy a", "no strategy"),
+        ({"activation_schemes": {"static"}}, {}, "activation scheme static", "no activation scheme"),
+        ({"block_shapes": {(128, 128), (1, 32)}}, {"block_shape": (64, 32)},
+         "blocks of 1x32 or 128x128", "blocks of 64x32"),
+    ],
+)  # fmt: skip
+def test_every_property_of_a_format_is_named_as_it_was_found(
+    fact: dict[str, Any], quant: dict[str, Any], needed: str, found: str
+) -> None:
+    sets: dict[str, Any] = {name: frozenset(value) if isinstance(value, set) else value for name, value in fact.items()}
+    backend = FakeBackend(quants=(QuantFact(method="awq", **sets),))
+    assert reasons(backend, small(quant=QuantFormat(method="awq", **quant))) == [
+        ("quant_format", f"needs awq with {needed}; found {found}", "")
+    ]
+
+
+def test_what_a_fact_does_not_name_may_be_anything() -> None:
+    anything = FakeBackend(quants=(QuantFact(method="awq"),))
+    quant = QuantFormat(
+        method="awq", bits=3, group_size=7, symmetric=True, desc_act=True, version="x", format="y", strategy="z",
+        activation_scheme="s", block_shape=(3, 3),
+    )  # fmt: skip
+    assert reasons(anything, small(quant=quant)) == []
+    assert reasons(anything, small(quant=replace(quant, symmetric=None, desc_act=None))) == []
+
+
+@pytest.mark.parametrize(("capability", "fits"), [((8, 0), False), ((8, 9), True), ((9, 0), True)])
+def test_the_capability_that_is_needed_is_enough(capability: tuple[int, int], fits: bool) -> None:
+    backend = FakeBackend(quants=(QuantFact(method="awq", capabilities=(8, 9)),))
+    assert (reasons(backend, small(quant=QuantFormat(method="awq", bits=4)), gpu(capability)) == []) is fits
+
+
+def test_the_packages_are_those_of_the_fact_that_fits_and_lacks_the_fewest() -> None:
+    backend = FakeBackend(
+        quants=(
+            QuantFact(method="awq", bits=frozenset({8})),  # needs nothing, but does not fit
+            QuantFact(method="gptq"),  # nor does another method
+            QuantFact(method="awq", bits=frozenset({4}), packages=("one", "two", "three")),
+            QuantFact(method="awq", bits=frozenset({4}), packages=("one", "two", "fake")),
+        )
+    )
+    assert reasons(backend, small(quant=QuantFormat(method="awq", bits=4))) == [
+        (
+            "quant_packages",
+            "needs one and two for awq; they are not installed",
+            "/venv/bin/python -m pip install one two",
+        )
+    ]
+
+
+def test_the_first_group_of_a_mixed_checkpoint_says_which_packages_load_it() -> None:
+    method = "compressed-tensors"
+    backend = FakeBackend(
+        quants=(
+            QuantFact(method=method, bits=frozenset({4}), packages=("four",)),
+            QuantFact(method=method, bits=frozenset({8}), packages=("eight",)),
+        )
+    )
+    groups = (QuantFormat(method=method, bits=4), QuantFormat(method=method, bits=8))
+    assert [text for _, text, _ in reasons(backend, small(quant=QuantFormat(method=method, groups=groups)))] == [
+        "needs four for compressed-tensors; it is not installed"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("as_is", "quantised", "text"),
+    [
+        (True, True, None),
+        (False, False, None),
+        (True, False, "needs a quantised checkpoint to load as it is; found bfloat16"),
+        (False, True, "needs an unquantised checkpoint to convert; found awq-4bit"),
+    ],
+)
+def test_a_variant_for_quantised_checkpoints_gets_one_and_the_others_do_not(
+    as_is: bool, quantised: bool, text: str | None
+) -> None:
+    variant, other = Variant(name="first", as_is=as_is), Variant(name="second", as_is=not as_is)
+    model = small(quant=QuantFormat(method="awq", bits=4)) if quantised else small()
+    backend = FakeBackend(variant, other, quants=(QuantFact(method="awq"),))
+    assert reasons(backend, model) == ([("as_is", text, "")] if text else [])
+
+
+def test_a_backend_without_such_variants_loads_either() -> None:
+    backend = FakeBackend(Variant(name="plain"), quants=(QuantFact(method="awq"),))
+    assert reasons(backend, small(quant=QuantFormat(method="awq", bits=4))) == []

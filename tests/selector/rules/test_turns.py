@@ -1,5 +1,6 @@
 """Where a rule turns, and what it says then: on the bound, one beyond it, and where a fact is not known."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -8,8 +9,9 @@ import pytest
 from calibration.backend import Variant
 from calibration.workload import Workload
 from selector.demand import Demand
+from selector.host.spec import Device
 from selector.rules.judge import Verdict, judge
-from tests.selector.conftest import FakeBackend, host, installation
+from tests.selector.conftest import A100, FakeBackend, host, installation
 from tests.selector.rules.judging import gpu, reasons, small
 
 
@@ -153,3 +155,35 @@ def test_a_config_without_architecture_is_told_so() -> None:
 def test_one_of_several_architectures_in_the_table_is_enough(tmp_path: Path) -> None:
     backend = table_of(tmp_path, '"Second"', architectures_from_auto_map=True)
     assert reasons(backend, small(architectures=("First", "Second")), with_sites(tmp_path)) == []
+
+
+@pytest.mark.parametrize(("capability", "fits"), [((7, 9), False), ((8, 0), True), ((8, 1), True)])
+def test_bfloat16_needs_the_capability_and_no_more(capability: tuple[int, int], fits: bool) -> None:
+    backend = FakeBackend(bf16_capability=(8, 0))
+    assert (reasons(backend, machine=gpu(capability)) == []) is fits
+
+
+def test_machine_code_of_another_kind_runs_nowhere() -> None:
+    assert [rule for rule, _, _ in reasons(FakeBackend(machine_code=("ptx", "8x")), machine=gpu((8, 0)))] == [
+        "machine_code"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("second", "same"),
+    [(A100, 2), (replace(A100, name="NVIDIA H100"), 1), (replace(A100, kind="rocm"), 1)],
+)
+def test_tensor_parallelism_needs_devices_of_one_product(second: Device, same: int) -> None:
+    machine = host(devices=(A100, second))
+    text = f"needs 2 devices of one product; found {same}"
+    found = reasons(FakeBackend(tensor_parallel=True), machine=machine, tensor_parallel=2)
+    assert found == ([] if same == 2 else [("tensor_parallel", text, "")])
+
+
+@pytest.mark.parametrize(
+    ("head_dim", "unknown", "fits"),
+    [(64, set(), True), (80, set(), False), (80, {"head_dim"}, True), (64, {"heads"}, True), (80, {"heads"}, False)],
+)
+def test_a_head_dim_that_the_config_does_not_tell_is_not_judged(head_dim: int, unknown: set[str], fits: bool) -> None:
+    backend = FakeBackend(head_dims=frozenset({64, 128}))
+    assert (reasons(backend, small(head_dim=head_dim, unknown=frozenset(unknown))) == []) is fits
