@@ -11,7 +11,7 @@ from selector.publish.host_file import HostResults
 from selector.publish.matrix import Matrix, Row, Square
 from selector.publish.not_launched import not_launched_of
 from selector.publish.picks import launched, shown_first
-from selector.publish.reproduce import Again, command
+from selector.publish.rerun import Rerun, command
 from selector.publish.wording import TITLES, amount, called, percent
 from selector.screens.text import day, within
 
@@ -131,5 +131,5 @@ def _in_one_unit(seconds: Sequence[float]) -> str:
 def _command(row: Row, square: Square) -> str:
     """The command that measures one variant again, with LABEL for the variant, so that variants share it."""
     cells = tuple(cell.workload for cell in square.cells) or grid()
-    again = Again(cells=cells, backends=("LABEL",), lossy=square.lossy, devices=row.identity.device_count)
-    return command(row.model, again)
+    rerun = Rerun(cells=cells, backends=("LABEL",), lossy=square.lossy, devices=row.identity.device_count)
+    return command(row.model, rerun)

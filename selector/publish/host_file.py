@@ -22,7 +22,7 @@ VERSION = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Judged:
+class KeptVerdict:
     """A verdict as a host file keeps it."""
 
     label: str
@@ -42,7 +42,7 @@ class HostResults:
     published_at: float
     environments: Mapping[str, Mapping[str, str]]
     """Backend name: its environment when this was published."""
-    verdicts: Mapping[str, tuple[Judged, ...]]
+    verdicts: Mapping[str, tuple[KeptVerdict, ...]]
     """Model, as it was named: the verdicts on every variant, in the static order."""
     outcomes: tuple[Outcome, ...]
     batching: Mapping[str, str] = field(default_factory=dict)
@@ -73,7 +73,7 @@ def read(path: Path) -> HostResults:
             machine=f"{host['cpu_model']}, {cores}, {memory}",
             published_at=float(content["published_at"]),
             environments={str(name): _texts(versions) for name, versions in content["environments"].items()},
-            verdicts={str(m["model"]): tuple(_judged(v) for v in m["verdicts"]) for m in content["models"]},
+            verdicts={str(m["model"]): tuple(_kept_verdict(v) for v in m["verdicts"]) for m in content["models"]},
             outcomes=tuple(from_json(record) for record in content["records"]),
             batching=_texts(content.get("batching", {})),
             on_request=frozenset(map(str, content.get("on_request", ()))),
@@ -114,8 +114,8 @@ def content_of(host: HostSpec, outcomes: Sequence[Outcome], now: float) -> dict[
     }
 
 
-def _judged(verdict: Mapping[str, Any]) -> Judged:
-    return Judged(
+def _kept_verdict(verdict: Mapping[str, Any]) -> KeptVerdict:
+    return KeptVerdict(
         label=f"{verdict['backend']}:{verdict['variant']}",
         reasons=tuple(str(reason["text"]) for reason in verdict["reasons"]),
         left_out=str(verdict["left_out"]),

@@ -7,7 +7,7 @@ from selector.publish.embedded import embedded
 from selector.publish.matrix import Matrix
 from selector.publish.not_launched import not_launched_on
 from selector.publish.picks import launched, shown_first
-from selector.publish.reproduce import command
+from selector.publish.rerun import command
 from selector.publish.wording import LEGEND, TITLES, called, converted, models_of, precision
 from selector.screens.text import day, output, plural, seconds, size
 
@@ -38,7 +38,7 @@ def html(matrix: Matrix) -> str:
         not_launched=not_launched_on,
         models_of=models_of,
         launches=lambda rows: sum(square.launches for row in rows for square in row.squares),
-        commands=lambda rows: list(dict.fromkeys(command(row.model, again) for row in rows for again in row.again)),
+        commands=lambda rows: list(dict.fromkeys(command(row.model, rerun) for row in rows for rerun in row.reruns)),
         quants=sorted({row.identity.quant for row in matrix.rows}),
         titles=TITLES,
         legend=LEGEND,

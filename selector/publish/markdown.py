@@ -11,7 +11,7 @@ from selector.publish.host_file import HostResults
 from selector.publish.matrix import Matrix, Row, Square, State
 from selector.publish.not_launched import not_launched_on
 from selector.publish.picks import best_of_backend, launched, most_telling, podium, shown_first
-from selector.publish.reproduce import command
+from selector.publish.rerun import command
 from selector.publish.wording import LEGEND, TITLES, called, converted, mark, models_of, precision, short, tags
 from selector.screens.text import day, listing, output, plural, seconds, size
 
@@ -56,7 +56,7 @@ def host_markdown(matrix: Matrix, host: HostResults) -> str:
         failed=lambda row: [square for square in row.squares if square.state is State.FAILED],
         groups=groups,
         models_of=lambda group: models_of(group, len(rows)),
-        commands=list(dict.fromkeys(command(row.model, again) for row in rows for again in row.again)),
+        commands=list(dict.fromkeys(command(row.model, rerun) for row in rows for rerun in row.reruns)),
         precision=precision,
         day=day,
     )  # fmt: skip

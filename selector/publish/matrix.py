@@ -8,8 +8,8 @@ from calibration.measurement import Cell, Failure, Identity, Measurement, Outcom
 from calibration.workload import STANDARD, Workload
 from selector.evidence import weigh
 from selector.publish.figures import Figure, View, figures_of
-from selector.publish.host_file import HostResults, Judged
-from selector.publish.reproduce import Again, again_of, is_lossy
+from selector.publish.host_file import HostResults, KeptVerdict
+from selector.publish.rerun import Rerun, is_lossy, reruns_of
 
 
 class State(StrEnum):
@@ -68,7 +68,7 @@ class Row:
     identity: Identity
     squares: tuple[Square, ...]
     """In the order of Matrix.labels, a square for each label."""
-    again: tuple[Again, ...] = ()
+    reruns: tuple[Rerun, ...] = ()
     """What measures it again, for each set of cells that was measured."""
 
     def of_backend(self, backend: str) -> tuple[Square, ...]:
@@ -148,7 +148,7 @@ def _models(host: HostResults) -> dict[tuple[Identity, str], list[Outcome]]:
 
 def _labels(host: HostResults, models: Mapping[tuple[Identity, str], Sequence[Outcome]]) -> Iterable[str]:
     for (_, model), outcomes in models.items():
-        yield from (judged.label for judged in host.verdicts.get(model, ()))
+        yield from (verdict.label for verdict in host.verdicts.get(model, ()))
         yield from (outcome.candidate.label for outcome in outcomes)
 
 
@@ -162,7 +162,7 @@ def _without_idle(rows: Sequence[Row], labels: Sequence[str]) -> tuple[list[Row]
 
 def _row(host: HostResults, model: str, identity: Identity, outcomes: Sequence[Outcome], labels: Sequence[str]) -> Row:
     known = weigh(outcomes, identity.config, host.environments)
-    verdicts = {judged.label: judged for judged in host.verdicts.get(model, ())}
+    verdicts = {verdict.label: verdict for verdict in host.verdicts.get(model, ())}
     # The newest launch may be of another model of this shape: what it says of the output is that model's.
     lasts = {
         label: replace(record.last, agreement=record.agreement)
@@ -182,7 +182,7 @@ def _row(host: HostResults, model: str, identity: Identity, outcomes: Sequence[O
     )
     squares = []
     for label in labels:
-        judged = verdicts.get(label)
+        verdict = verdicts.get(label)
         record = known.measured.get(label) or known.stale.get(label)
         failure = known.failed.get(label)
         if record is not None:
@@ -201,10 +201,10 @@ def _row(host: HostResults, model: str, identity: Identity, outcomes: Sequence[O
             message = f"{failure.kind} in {failure.stage}: {failure.message}"
             own = [o for o in launches[label] if o.identity.config == identity.config]
             square = Square(label=label, state=State.FAILED, reasons=(message,), last=failure, launches=len(own))
-        elif judged is not None and judged.reasons:
-            square = Square(label=label, state=State.REFUSED, reasons=judged.reasons)
-        elif judged is not None and judged.left_out:
-            square = Square(label=label, state=State.LEFT_OUT, reasons=(judged.left_out,))
+        elif verdict is not None and verdict.reasons:
+            square = Square(label=label, state=State.REFUSED, reasons=verdict.reasons)
+        elif verdict is not None and verdict.left_out:
+            square = Square(label=label, state=State.LEFT_OUT, reasons=(verdict.left_out,))
         else:
             square = Square(label=label, state=State.UNTESTED)
         squares.append(square)
@@ -212,12 +212,12 @@ def _row(host: HostResults, model: str, identity: Identity, outcomes: Sequence[O
         model=model,
         identity=identity,
         squares=tuple(squares),
-        again=again_of(identity, outcomes, verdicts, host.on_request),
+        reruns=reruns_of(identity, outcomes, verdicts, host.on_request),
     )
 
 
-def _barred(judged: Judged) -> bool:
-    return bool(judged.reasons or judged.left_out)
+def _barred(verdict: KeptVerdict) -> bool:
+    return bool(verdict.reasons or verdict.left_out)
 
 
 def _standard_and_measured(host: HostResults) -> tuple[Workload, ...]:

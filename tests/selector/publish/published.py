@@ -5,7 +5,7 @@ from dataclasses import replace
 from calibration.measurement import FailureKind, Outcome
 from calibration.registry import all_backends
 from selector.identity import environment_of
-from selector.publish.host_file import HostResults, Judged
+from selector.publish.host_file import HostResults, KeptVerdict
 from selector.publish.matrix import Matrix, matrix
 from tests.selector.launches import DAY, LOSSY, failure, model_and_host, rounds
 
@@ -16,7 +16,7 @@ CHAT = "pp512:tg128:b1"
 CELL = "pp512:tg32:b1"
 
 
-def published(*outcomes: Outcome, verdicts: tuple[Judged, ...] = (), host: str = HOST.identifier) -> HostResults:
+def published(*outcomes: Outcome, verdicts: tuple[KeptVerdict, ...] = (), host: str = HOST.identifier) -> HostResults:
     return HostResults(
         host=host,
         device=HOST.device.name,
@@ -38,11 +38,11 @@ def small(message: str = "no memory", reason: str = "needs an NVIDIA GPU; this h
         ],
         failure(CT2, KEY, HOST, kind=FailureKind.OUT_OF_MEMORY, message=message),
         verdicts=(
-            Judged(label="turbomind:default", reasons=(reason,)),
-            Judged(label=CT2),
-            Judged(label="ctranslate2:int8", left_out="lossy (--allow-lossy)"),
-            Judged(label=SDPA),
-            Judged(label=EAGER),
+            KeptVerdict(label="turbomind:default", reasons=(reason,)),
+            KeptVerdict(label=CT2),
+            KeptVerdict(label="ctranslate2:int8", left_out="lossy (--allow-lossy)"),
+            KeptVerdict(label=SDPA),
+            KeptVerdict(label=EAGER),
         ),
     )
     host = replace(host, batching={"ctranslate2:int8": "one after another", SDPA: "static"})

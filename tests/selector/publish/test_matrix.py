@@ -10,7 +10,7 @@ from calibration.registry import all_backends
 from calibration.workload import STANDARD, Workload, grid
 from selector.identity import environment_of
 from selector.publish.figures import View
-from selector.publish.host_file import Judged
+from selector.publish.host_file import KeptVerdict
 from selector.publish.matrix import Matrix, Row, Square, State, matrix
 from tests.approximate import approx
 from tests.selector.launches import DAY, LOSSY, check, failure, rounds
@@ -31,11 +31,11 @@ def test_every_state() -> None:
         *rounds(SDPA, KEY, HOST, (1.0, 1.0, 1.0)),
         failure(CT2, KEY, HOST, kind=FailureKind.WRONG_OUTPUT, stage="check", message="diverges"),
         verdicts=(
-            Judged(label="turbomind:default", reasons=("needs an NVIDIA GPU; this host has none",)),
-            Judged(label=CT2),
-            Judged(label=SDPA),
-            Judged(label=EAGER),
-            Judged(label="transformers:compile", left_out="compiling takes minutes"),
+            KeptVerdict(label="turbomind:default", reasons=("needs an NVIDIA GPU; this host has none",)),
+            KeptVerdict(label=CT2),
+            KeptVerdict(label=SDPA),
+            KeptVerdict(label=EAGER),
+            KeptVerdict(label="transformers:compile", left_out="compiling takes minutes"),
         ),
     )
     other = replace(
@@ -135,7 +135,7 @@ def test_stale_lossy_and_barred_never_win() -> None:
                 *rounds(EAGER, KEY, HOST, (1.0, 1.0), environment=old),
                 *rounds("ctranslate2:int8", KEY, HOST, (0.2, 0.2), agreement=LOSSY),
                 *rounds("transformers:compile", KEY, HOST, (0.5, 0.5)),
-                verdicts=(Judged(label="transformers:compile", left_out="compiling takes minutes"),),
+                verdicts=(KeptVerdict(label="transformers:compile", left_out="compiling takes minutes"),),
             )
         ]
     )

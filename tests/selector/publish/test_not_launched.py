@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from selector.publish.host_file import Judged
+from selector.publish.host_file import KeptVerdict
 from selector.publish.matrix import matrix
 from selector.publish.not_launched import NotLaunched, not_launched_on
 from selector.publish.wording import models_of
@@ -19,17 +19,17 @@ def test_each_reason_stands_once() -> None:
         *rounds(SDPA, replace(KEY, fingerprint="0" * 12), HOST, (1.0,), model=other),
     )
     verdicts = (
-        Judged(label="turbomind:default", reasons=(NO_GPU,)),
-        Judged(label="llamacpp:f16", reasons=("needs a 16-bit model",)),
-        Judged(label="llamacpp:bf16", reasons=("needs a 16-bit model",)),
-        Judged(label="ctranslate2:float32"),
-        Judged(label=SDPA),
+        KeptVerdict(label="turbomind:default", reasons=(NO_GPU,)),
+        KeptVerdict(label="llamacpp:f16", reasons=("needs a 16-bit model",)),
+        KeptVerdict(label="llamacpp:bf16", reasons=("needs a 16-bit model",)),
+        KeptVerdict(label="ctranslate2:float32"),
+        KeptVerdict(label=SDPA),
     )
     gpt2 = (
-        Judged(label="turbomind:default", reasons=(NO_GPU, "needs an architecture that it knows; found gpt2")),
-        Judged(label="llamacpp:f16", left_out="for an NVIDIA GPU only"),
-        Judged(label="llamacpp:bf16", reasons=("needs a 16-bit model",)),
-        Judged(label=SDPA),
+        KeptVerdict(label="turbomind:default", reasons=(NO_GPU, "needs an architecture that it knows; found gpt2")),
+        KeptVerdict(label="llamacpp:f16", left_out="for an NVIDIA GPU only"),
+        KeptVerdict(label="llamacpp:bf16", reasons=("needs a 16-bit model",)),
+        KeptVerdict(label=SDPA),
     )
     labels = [judged.label for judged in verdicts]
     rows = matrix([replace(host, verdicts={MODEL: verdicts, other: gpt2})], order=labels).rows

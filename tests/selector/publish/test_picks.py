@@ -1,7 +1,7 @@
 """Which squares of a row are shown."""
 
 from selector.publish.figures import View
-from selector.publish.host_file import Judged
+from selector.publish.host_file import KeptVerdict
 from selector.publish.matrix import Row, matrix
 from selector.publish.picks import best_of_backend, most_telling, podium, slowness
 from tests.selector.launches import LOSSY, failure, rounds
@@ -20,9 +20,9 @@ def row() -> Row:
                 *rounds(INT8, KEY, HOST, (0.5, 0.5), agreement=LOSSY),
                 failure("llamacpp:f16", KEY, HOST),
                 verdicts=(
-                    Judged(label="llamacpp:f16"),
-                    Judged(label="llamacpp:q8_0", left_out="lossy (--allow-lossy)"),
-                    Judged(label="turbomind:default", reasons=("needs an NVIDIA GPU; this host has none",)),
+                    KeptVerdict(label="llamacpp:f16"),
+                    KeptVerdict(label="llamacpp:q8_0", left_out="lossy (--allow-lossy)"),
+                    KeptVerdict(label="turbomind:default", reasons=("needs an NVIDIA GPU; this host has none",)),
                 ),
             )
         ],

@@ -12,7 +12,7 @@ from calibration.measurement import Failure
 from calibration.registry import all_backends
 from selector.explanation import explain
 from selector.identity import environment_of
-from selector.publish.host_file import HostResults, Judged, read
+from selector.publish.host_file import HostResults, KeptVerdict, read
 from selector.publish.publish import publish
 from tests.selector.launches import DAY, cpu_host, failure, rounds
 from tests.selector.publish.published import CT2, EAGER, HOST, KEY, MODEL, SDPA
@@ -43,7 +43,7 @@ def test_publish_writes_the_raw_launches_and_the_pages(tmp_path: Path) -> None:
         environments={name: environment_of(b, HOST) for name, b in all_backends().items()},
         verdicts={
             MODEL: tuple(
-                Judged(label=v.candidate.label, reasons=tuple(r.text for r in v.reasons), left_out=v.left_out)
+                KeptVerdict(label=v.candidate.label, reasons=tuple(r.text for r in v.reasons), left_out=v.left_out)
                 for v in explain(MODEL, host=HOST).verdicts
             )
         },

@@ -6,14 +6,14 @@ from dataclasses import dataclass
 
 from calibration.measurement import Identity, Measurement, Outcome, OutputVerdict
 from calibration.workload import Workload, grid
-from selector.publish.host_file import Judged
+from selector.publish.host_file import KeptVerdict
 
 LOSSY = "lossy ("
 """How rules begin to say that a variant is left out for being lossy."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Again:
+class Rerun:
     """What to ask `calibrate` for, to have launches like these."""
 
     cells: tuple[Workload, ...]
@@ -23,10 +23,10 @@ class Again:
     devices: int = 1
 
 
-def again_of(
-    identity: Identity, outcomes: Sequence[Outcome], verdicts: Mapping[str, Judged], on_request: Collection[str]
-) -> tuple[Again, ...]:
-    """What was asked for, as far as the launches of one model show it; an Again for each set of cells."""
+def reruns_of(
+    identity: Identity, outcomes: Sequence[Outcome], verdicts: Mapping[str, KeptVerdict], on_request: Collection[str]
+) -> tuple[Rerun, ...]:
+    """What was asked for, as far as the launches of one model show it; an Rerun for each set of cells."""
     cells_of = {
         o.calibration_id: tuple(dict.fromkeys(c.workload for c in o.cells))
         for o in outcomes
@@ -48,7 +48,7 @@ def again_of(
         ordinary |= held_back.difference(on_request) if lossy else set()
         every_candidate = not verdicts or ordinary == set(labels)
         requests.append(
-            Again(
+            Rerun(
                 cells=cells,
                 backends=() if every_candidate else _backends_or_labels(labels, ordinary),
                 lossy=lossy,
@@ -58,26 +58,26 @@ def again_of(
     return tuple(requests)
 
 
-def command(model: str, again: Again) -> str:
+def command(model: str, rerun: Rerun) -> str:
     """The command that measures the same cells of the same candidates."""
     words = ["autobackend", "calibrate", model]
-    if set(again.cells) not in ({*grid()}, {*grid(gpu=True)}):
+    if set(rerun.cells) not in ({*grid()}, {*grid(gpu=True)}):
         # The two corners bracket what lies between them.
         corners = [
-            Workload(prompt_tokens=pick(c.prompt_tokens for c in again.cells), output_tokens=output_tokens, batch=batch)
+            Workload(prompt_tokens=pick(c.prompt_tokens for c in rerun.cells), output_tokens=output_tokens, batch=batch)
             for pick, output_tokens, batch in (
-                (min, again.cells[0].output_tokens, min(c.batch for c in again.cells)),
-                (max, again.cells[0].output_tokens, max(c.batch for c in again.cells)),
+                (min, rerun.cells[0].output_tokens, min(c.batch for c in rerun.cells)),
+                (max, rerun.cells[0].output_tokens, max(c.batch for c in rerun.cells)),
             )
         ]
         for corner in dict.fromkeys(corners):
             words += ["--workload", corner.label]
-    if again.backends:
-        words += ["--backends", ",".join(again.backends)]
-    if again.lossy:
+    if rerun.backends:
+        words += ["--backends", ",".join(rerun.backends)]
+    if rerun.lossy:
         words.append("--allow-lossy")
-    if again.devices > 1:
-        words += ["--tensor-parallel", str(again.devices)]
+    if rerun.devices > 1:
+        words += ["--tensor-parallel", str(rerun.devices)]
     return shlex.join(words)
 
 
