@@ -1,6 +1,6 @@
 """How a square of the matrix is told in a few words, on every page alike."""
 
-from calibration.measurement import Failure, Measurement
+from calibration.measurement import Failure, OutputVerdict
 from calibration.workload import STANDARD, Workload
 from selector.publish.figures import Figure, View
 from selector.publish.matrix import Row, Square, State
@@ -19,6 +19,7 @@ LEGEND = (
     ("○", "left out unless asked for"),
     ("stale", "measured with other versions than are installed now"),
     ("lossy", "less precise than the model; never chosen unless allowed"),
+    ("unchecked", "its output was not compared with this model's"),
     ("~", "computed from the cells that were timed"),
     ("extrapolated", "beyond the cells that were timed"),
 )
@@ -63,10 +64,10 @@ def percent(figure: Figure) -> int:
 
 
 def tags(square: Square, figure: Figure | None) -> list[str]:
-    """`stale`, `lossy (KL 0.012)`, `extrapolated`: what a figure must not be read without."""
+    """`stale`, `lossy (KL 0.012)`, `unchecked`, `extrapolated`: what a figure must not be read without."""
     words = ["stale"] if square.differences else []
-    if square.lossy and isinstance(square.last, Measurement):
-        words.append(output(square.last.agreement))
+    if square.measurement and square.measurement.agreement.verdict is not OutputVerdict.RIGHT:
+        words.append(output(square.measurement.agreement))
     if figure is not None and figure.extrapolated:
         words.append("extrapolated")
     return words

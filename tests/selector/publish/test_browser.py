@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from calibration.measurement import Agreement, OutputVerdict
 from calibration.registry import all_backends
 from selector.identity import environment_of
 from selector.publish.figures import View
@@ -18,7 +19,7 @@ from selector.publish.tables import Line, anchors, backends_of, compared, host_l
 from selector.publish.wording import TITLES, called
 from tests.selector.launches import rounds
 from tests.selector.publish.chromium import CHROMIUM, DRIVER, ENTER, ESCAPE, SPACE, TAB, Browser, wait_until
-from tests.selector.publish.published import CHAT, CT2, EAGER, HOST, KEY, published
+from tests.selector.publish.published import CHAT, CT2, EAGER, HOST, KEY, SDPA, published
 
 pytestmark = [
     pytest.mark.skipif(
@@ -360,6 +361,17 @@ def test_a_stale_variant_says_what_changed(browser: Browser, tmp_path: Path) -> 
     story = browser.run("return document.querySelector('dialog[open]').textContent")
     assert "stale; since then: torch 2.12.0 -> 2.13.0" in story
     assert "torch 2.12.0" in story.partition("Versions")[2]
+
+
+def test_a_figure_says_that_its_output_is_unchecked(browser: Browser, tmp_path: Path) -> None:
+    unchecked = Agreement(verdict=OutputVerdict.UNCHECKED, detail="no reference")
+    results = matrix([published(*rounds(SDPA, KEY, HOST, (1.0, 1.0), agreement=unchecked))])
+    path = tmp_path / "matrix.html"
+    path.write_text(html(results), encoding="utf-8")
+    for scripts in (True, False):
+        browser.scripts(run=scripts)
+        browser.open(path)
+        assert browser.run("return document.querySelector('.squares .tag').textContent") == "unchecked"
 
 
 # ---- Dark, print, narrow, keyboard, no script
