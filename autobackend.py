@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     )
     from selector import (
         Calibration,
+        Context,
         Demand,
         DemandOptions,
         Explanation,
@@ -48,6 +49,7 @@ __all__ = [
     "BackendError",
     "CacheError",
     "Calibration",
+    "Context",
     "Demand",
     "DemandOptions",
     "DeviceBusy",

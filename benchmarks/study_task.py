@@ -9,8 +9,8 @@ from calibration.errors import AutobackendError, UsageError
 from calibration.measurement import Measurement, Outcome
 from calibration.supervision.launch_spec import LaunchSpec
 from calibration.workload import Workload
-from selector import context as memo
 from selector.answer import Source
+from selector.context import DEFAULT
 from selector.evidence import evidence
 from selector.planning.plan import Plan, plan
 from selector.ranking import Record, rank
@@ -78,7 +78,7 @@ def read_task(model: str, workloads: tuple[Workload, ...], cache: Cache) -> Task
         UsageError: the model was not calibrated here with today's versions, or a workload is one of its cells.
     """
     planned = plan(model, workloads=workloads, allow_lossy=True)
-    known = evidence(cache, planned.identity, memo.environments(planned.host))
+    known = evidence(cache, planned.identity, DEFAULT.environments(planned.host))
     records = {e.label: known.measured[e.label] for e in planned.entries if e.label in known.measured}
     if not records:
         raise UsageError(

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from calibration.workload import Workload
     from selector.answer import Selection, SelectionWarning
+    from selector.context import Context
     from selector.demand import Demand, DemandOptions
     from selector.explanation import Explanation, explain
     from selector.host.spec import HostSpec
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Calibration",
+    "Context",
     "Demand",
     "DemandOptions",
     "Explanation",
@@ -35,6 +37,7 @@ __all__ = [
 
 _HOMES = {
     "Calibration": "selector.planning.calibrate",
+    "Context": "selector.context",
     "Demand": "selector.demand",
     "DemandOptions": "selector.demand",
     "Explanation": "selector.explanation",

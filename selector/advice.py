@@ -1,56 +1,51 @@
-"""What is said beside an answer: warnings and notes."""
+"""What is said beside an answer: what it lacks, and what is good to know."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 
-from selector.answer import Source, Stale
-from selector.demand import Demand
-from selector.evidence import Elsewhere, Evidence
-from selector.host.spec import HostSpec
-from selector.model.spec import ModelSpec
-from selector.ranking import Ranked
+from selector.answer import Source
+from selector.context import Question
+from selector.evidence import Evidence
+from selector.pick import Pick
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Advice:
     """What a selection says beside its answer."""
 
-    spec: ModelSpec
-    host: HostSpec
-    demand: Demand
-    pick: str
-    source: Source
-    origin: Elsewhere | None
+    question: Question
     known: Evidence
-    ranking: tuple[Ranked, ...]
+    pick: Pick
 
     def warnings(self) -> Iterable[str]:
         """What the answer lacks, each with the command that mends it."""
-        again = self.demand.command("calibrate", self.spec.name)
-        failure = self.known.failed.get(self.pick)
+        name, label, known = self.question.spec.name, self.pick.label, self.known
+        failure = known.failed.get(label)
         if failure:
-            when = " with other versions" if self.pick in self.known.outdated else ""
-            yield f"{self.pick} failed here{when}: {failure.kind}, {failure.message}. Measure again: {again}"
-        elif self.source is Source.STALE:
-            changed = ", ".join(self.known.stale[self.pick].differences)
-            yield f"{self.pick} was measured with other versions ({changed}). Measure again: {again}"
-        elif self.source is Source.RULES and not self.demand.forced:
-            yield f"{self.spec.name} was never measured on this host; this is the static order. Measure it: {again}"
-        if self.source in {Source.MEASURED, Source.STALE} and (origin := self.known.unchecked.get(self.pick)):
-            unchecked = f"its output is unchecked for {self.spec.name}"
-            yield f"{self.pick} was {origin}; {unchecked}. Check it: {again}"
+            when = " with other versions" if label in known.outdated else ""
+            yield f"{label} failed here{when}: {failure.kind}, {failure.message}. Measure again: {self._calibrate}"
+        elif self.pick.source is Source.STALE:
+            changed = ", ".join(known.stale[label].differences)
+            yield f"{label} was measured with other versions ({changed}). Measure again: {self._calibrate}"
+        elif self.pick.source is Source.RULES and not self.question.demand.forced:
+            yield f"{name} was never measured on this host; this is the static order. Measure it: {self._calibrate}"
+        if self.pick.source in {Source.MEASURED, Source.STALE} and (origin := known.unchecked.get(label)):
+            yield f"{label} was {origin}; its output is unchecked for {name}. Check it: {self._calibrate}"
 
-    def notes(self, stale: Sequence[Stale]) -> Iterable[str]:
+    def notes(self) -> Iterable[str]:
         """What is good to know beside the answer."""
-        if self.origin is not None:
-            here = self.origin.identity.host == self.host.identifier
+        origin, ranked = self.pick.origin, self.pick.ranked
+        if origin is not None:
+            here = origin.identity.host == self.question.host.identifier
             where = "here" if here else "on another host with the same device"
-            yield f"{self.origin.model} was measured {where}; {self.spec.name} was not"
-        chosen = next((r for r in self.ranking if r.candidate.label == self.pick), None)
-        if self.source is Source.MEASURED and chosen:
-            for s in stale:
-                if s.e2e_s is not None and s.e2e_s < chosen.e2e_s:
-                    yield (
-                        f"{s.candidate.label} was faster before {', '.join(s.differences)}."
-                        f" Measure it again: {self.demand.command('calibrate', self.spec.name)}"
-                    )
+            yield f"{origin.model} was measured {where}; {self.question.spec.name} was not"
+        if self.pick.source is not Source.MEASURED or ranked is None:
+            return
+        for s in self.pick.stale:
+            if s.e2e_s is not None and s.e2e_s < ranked.e2e_s:
+                changed = ", ".join(s.differences)
+                yield f"{s.candidate.label} was faster before {changed}. Measure it again: {self._calibrate}"
+
+    @property
+    def _calibrate(self) -> str:
+        return self.question.demand.command("calibrate", self.question.spec.name)

@@ -1,25 +1,29 @@
-"""What `select` remembers between two calls in one process, each with what tells that it is out of date."""
+"""Context: what the calls of one program share, each part with what tells that it is out of date."""
 
 import os
 import time
+import warnings
 from collections.abc import Callable, Hashable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TypeVar
+from threading import RLock
+from typing import Self
 
-from calibration.backend import Backend
 from calibration.cache.cache import Cache
 from calibration.environments.config_file import config_path
 from calibration.environments.distributions import beside_folder
+from calibration.measurement import Identity
 from calibration.registry import all_backends
 from calibration.workload import Workload
+from selector.answer import Selection, SelectionWarning
 from selector.demand import Demand
+from selector.evidence import Elsewhere, Environments, Evidence, elsewhere, evidence
 from selector.host.spec import HostSpec
-from selector.identity import environment_of
+from selector.identity import environment_of, identity
+from selector.memo import Memo
 from selector.model.spec import ModelSpec
 from selector.rules.judge import Verdict, judge
 
-T = TypeVar("T")
 Stamp = tuple[int, int, int] | None
 
 HOST_SECONDS = 30.0
@@ -30,62 +34,212 @@ _SIDECARS = ("config.json", "hf_quant_config.json", "quant_config.json", "quanti
 
 _VISIBLE = ("CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES", "ASCEND_RT_VISIBLE_DEVICES")
 
-_KEPT = 512
+_MODELS = 512
+"""Models that are remembered."""
 
 
-class Memo:
-    """Answers by key, the oldest forgotten; an answer of other objects than those asked about is none.
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Question:
+    """A model, a host, what is wanted, and the cache that is asked."""
 
-    Objects that cannot be hashed (hosts, models, open caches) stand in the key by their id and are kept beside the
-    answer, so that no other object can have that id meanwhile.
+    spec: ModelSpec
+    host: HostSpec
+    demand: Demand
+    cache: Cache
+
+    @property
+    def identity(self) -> Identity:
+        """What its launches are kept under."""
+        return identity(self.spec, self.host, device_count=self.demand.tensor_parallel)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Known:
+    """What is known when a question is answered."""
+
+    evidence: Evidence
+    """From launches of this shape on this host."""
+    elsewhere: Callable[[], tuple[Elsewhere, ...]]
+    """From launches of other models, or on other hosts; read when it is asked for."""
+    verdicts: tuple[Verdict, ...]
+    """Of every variant of every backend."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Seen:
+    """A host as it was at a time."""
+
+    host: HostSpec
+    state: Hashable
+    at: float
+
+
+class Context:
+    """This host, the models that were read, the open caches, and the answers that were worked out from them.
+
+    Nothing of it is out of date: every call looks whether a file, a package, a variable or the cache has changed, and
+    works out anew what may have. A program has one Context that all calls share (DEFAULT); another one shares nothing
+    with it.
+
+    Threads: `select` and `explain` may be called from any number of threads at once, with one Context and one cache,
+    also while a calibration in another thread or process adds launches to that cache. Their answers are those that one
+    thread alone would get. `calibrate` may run beside them; a second calibration of the same device raises DeviceBusy.
+    `close` a Context when no thread uses it any more.
     """
 
-    def __init__(self, kept: int = _KEPT) -> None:
-        self._kept = kept
-        self._answers: dict[Hashable, tuple[tuple[object, ...], object]] = {}
+    def __init__(self) -> None:
+        self._lock = RLock()
+        """Held while a host is looked at, a cache is opened or a model is put away: each of these is done once."""
+        self._seen: _Seen | None = None
+        self._models: dict[tuple[bool, str], tuple[Hashable, str, ModelSpec]] = {}
+        self._caches: dict[tuple[int, str], Cache] = {}
+        self._answers = Memo(1024)
+        self._verdicts = Memo()
+        self._evidence = Memo(256)
+        self._elsewhere = Memo(64)
+        self._environments = Memo(8)
+        self._watched = Memo(8)
 
-    def answer(self, key: Hashable, owners: tuple[object, ...], make: Callable[[], T]) -> T:
-        """What `make` answered for this key and these very objects."""
-        whole = (key, *map(id, owners))
-        found = self._answers.get(whole)
-        if found is not None:
-            return found[1]  # type: ignore[return-value]  # of one key all answers have one type
-        answer = make()
-        while len(self._answers) >= self._kept:
-            self._answers.pop(next(iter(self._answers)), None)
-        self._answers[whole] = (owners, answer)
-        return answer
+    def question(
+        self, model: str | Path, demand: Demand, *, cache: Cache | str | Path | None, host: HostSpec | None
+    ) -> Question:
+        """Read the model, look at the host and open the cache, as far as they are not known.
+
+        Raises:
+            ModelError, CacheError: as ModelSpec.read and Cache.open.
+        """
+        spec = self.model(model)
+        return Question(spec=spec, host=host or self.host(), demand=demand, cache=self.open(cache))
+
+    def host(self) -> HostSpec:
+        """HostSpec.detect(), again when packages, configuration or visible devices changed, or after HOST_SECONDS."""
+        seen = self._seen
+        if seen is not None and time.monotonic() - seen.at < HOST_SECONDS and seen.state == self._host_state(seen.host):
+            return seen.host
+        with self._lock:
+            if self._seen is not None and self._seen is not seen:
+                return self._seen.host  # another thread has looked meanwhile
+            host = HostSpec.detect()
+            state = self._host_state(host)
+            if seen is not None and state == seen.state and _same(host, seen.host):
+                host = seen.host  # the same in all that is compared: what was worked out for it still holds
+            self._seen = _Seen(host=host, state=state, at=time.monotonic())
+            return host
+
+    def model(self, model: str | Path) -> ModelSpec:
+        """ModelSpec.read(model), again when the folder, its config.json or a file beside it changed.
+
+        Raises:
+            ModelError: as ModelSpec.read.
+        """
+        name = os.fspath(model)
+        key = isinstance(model, Path), name
+        known = self._models.get(key)
+        if known is not None and known[0] == _model_state(name, known[1]):
+            return known[2]
+        spec = ModelSpec.read(model)
+        folder = os.fspath(spec.folder)
+        with self._lock:
+            while len(self._models) >= _MODELS:
+                del self._models[next(iter(self._models))]
+            self._models[key] = _model_state(name, folder), folder, spec
+        return spec
+
+    def open(self, where: Cache | str | Path | None, notify: Callable[[str], None] | None = None) -> Cache:
+        """An open cache; one that is named is opened once.
+
+        Raises:
+            CacheError: as Cache.open.
+        """
+        if isinstance(where, Cache):
+            return where
+        name = os.fspath(where) if where else os.environ.get("AUTOBACKEND_CACHE", "")
+        if "://" not in name and not name.startswith("/"):
+            name = f"{name} in {os.getcwd()}"  # noqa: PTH109
+        key = os.getpid(), name
+        cache = self._caches.get(key)
+        if cache is None:
+            with self._lock:
+                cache = self._caches.get(key)
+                if cache is None:
+                    cache = self._caches[key] = Cache.open(where, notify=notify or _warn)
+        return cache
+
+    def answer(self, question: Question, strict: bool, make: Callable[[], Selection]) -> Selection:
+        """What `make` answered to this very question, as long as the cache is as it was."""
+        # The token before the rows: what is written meanwhile makes the answer out of date, never the other way round.
+        key = question.cache.token(), question.demand, strict
+        return self._answers.answer(key, (question.cache, question.host, question.spec), make)
+
+    def known(self, question: Question) -> Known:
+        """What launches and rules say, as far as it is not known already.
+
+        Raises:
+            CacheError: the cache cannot be read.
+        """
+        cache, key, environments = question.cache, question.identity, self.environments(question.host)
+        asked = cache.token(), key
+        here = self._evidence.answer(asked, (cache, environments), lambda: evidence(cache, key, environments))
+        return Known(
+            evidence=here,
+            elsewhere=lambda: self._elsewhere.answer(
+                asked, (cache, environments), lambda: elsewhere(cache, key, environments)
+            ),
+            verdicts=self.verdicts(question),
+        )
+
+    def verdicts(self, question: Question) -> tuple[Verdict, ...]:
+        """The verdicts of all registered backends; their needed_bytes may be those of a workload a little larger.
+
+        More tokens never make a refused variant legal. So where a workload rounded down and one rounded up to powers of
+        two get the same verdicts for the same reasons, so does every workload between them, and two judgements serve
+        them all; else it is judged exactly.
+        """
+        spec, host, demand = question.spec, question.host, question.demand
+
+        def judged(workload: Workload) -> tuple[Verdict, ...]:
+            rounded = demand.for_one(workload)
+            return self._verdicts.answer(rounded, (spec, host), lambda: judge(spec, host, rounded))
+
+        small, large = judged(_rounded(demand.workload, up=False)), judged(_rounded(demand.workload, up=True))
+        if all((a.reasons, a.left_out) == (b.reasons, b.left_out) for a, b in zip(small, large, strict=True)):
+            return large
+        return judged(demand.workload)
+
+    def environments(self, host: HostSpec) -> Environments:
+        """Backend name: the environment that it has on `host` today."""
+        return self._environments.answer((), (host,), lambda: _environments_of(host))
+
+    def close(self) -> None:
+        """Close the caches that it opened."""
+        with self._lock:
+            while self._caches:
+                self._caches.popitem()[1].close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    def _host_state(self, host: HostSpec) -> Hashable:
+        environ = os.environ.get
+        chosen = environ("AUTOBACKEND_CONFIG"), environ("XDG_CONFIG_HOME"), environ("HOME")
+        watched = self._watched.answer(chosen, (host,), lambda: _packages_and_config(host))
+        return (*map(stamp, watched), *map(environ, _VISIBLE))
 
 
-_models: dict[str, tuple[Hashable, str, ModelSpec]] = {}
-_caches: dict[tuple[int, str], Cache] = {}
-_verdicts = Memo()
-_environments = Memo(8)
-_watched = Memo(8)
-_host: tuple[Hashable, float, HostSpec] | None = None
+DEFAULT = Context()
+"""What calls share that name no other."""
 
 
 def stamp(path: str) -> Stamp:
     """Changes when the file does; None where there is none."""
     try:
-        found = os.stat(path)  # noqa: PTH116  a tenth of the time of Path.stat
+        status = os.stat(path)  # noqa: PTH116  a tenth of the time of Path.stat
     except OSError:
         return None
-    return found.st_ino, found.st_mtime_ns, found.st_size
-
-
-def this_host() -> HostSpec:
-    """HostSpec.detect(), again when packages, configuration or visible devices changed, or after HOST_SECONDS."""
-    global _host  # noqa: PLW0603  one host a process
-    now = time.monotonic()
-    if _host is not None and now - _host[1] < HOST_SECONDS and _host[0] == _host_state(_host[2]):
-        return _host[2]
-    host = HostSpec.detect()
-    state = _host_state(host)
-    if _host is not None and state == _host[0] and _same(host, _host[2]):
-        host = _host[2]  # the same in all that is compared: what was worked out for it still holds
-    _host = state, now, host
-    return host
+    return status.st_ino, status.st_mtime_ns, status.st_size
 
 
 def _same(one: HostSpec, other: HostSpec) -> bool:
@@ -100,15 +254,6 @@ def _same_devices(one: HostSpec, other: HostSpec) -> bool:
     )
 
 
-def _host_state(host: HostSpec) -> Hashable:
-    environ = os.environ.get
-    chosen = environ("AUTOBACKEND_CONFIG"), environ("XDG_CONFIG_HOME"), environ("HOME")
-    return (
-        *map(stamp, _watched.answer(chosen, (host,), lambda: _packages_and_config(host))),
-        *map(environ, _VISIBLE),
-    )
-
-
 def _packages_and_config(host: HostSpec) -> tuple[str, ...]:
     folders = {os.fspath(folder) for i in host.installations.values() for folder in i.site_packages}
     folders |= {
@@ -118,23 +263,6 @@ def _packages_and_config(host: HostSpec) -> tuple[str, ...]:
         for pin in backend.facts.beside
     }
     return os.fspath(config_path()), *sorted(folders)
-
-
-def read_model(model: str) -> ModelSpec:
-    """ModelSpec.read(model), again when the folder, its config.json or a file beside it changed.
-
-    Raises:
-        ModelError: as ModelSpec.read.
-    """
-    known = _models.get(model)
-    if known is not None and known[0] == _model_state(model, known[1]):
-        return known[2]
-    spec = ModelSpec.read(model)
-    folder = os.fspath(spec.folder)
-    while len(_models) >= _KEPT:
-        _models.pop(next(iter(_models)), None)
-    _models[model] = _model_state(model, folder), folder, spec
-    return spec
 
 
 def _model_state(model: str, folder: str) -> Hashable:
@@ -148,42 +276,7 @@ def _model_state(model: str, folder: str) -> Hashable:
     )
 
 
-def open_cache(where: Cache | str | Path | None, notify: Callable[[str], None]) -> Cache:
-    """An open cache; one that is named is opened once a process.
-
-    Raises:
-        CacheError: as Cache.open.
-    """
-    if isinstance(where, Cache):
-        return where
-    name = os.fspath(where) if where else os.environ.get("AUTOBACKEND_CACHE", "")
-    if "://" not in name and not name.startswith("/"):
-        name = f"{name} in {os.getcwd()}"  # noqa: PTH109
-    key = os.getpid(), name
-    if key not in _caches:
-        _caches[key] = Cache.open(where, notify=notify)
-    return _caches[key]
-
-
-def verdicts(spec: ModelSpec, host: HostSpec, demand: Demand) -> tuple[Verdict, ...]:
-    """The verdicts of all registered backends; their needed_bytes may be those of a workload a little larger.
-
-    More tokens never make a refused variant legal. So where a workload rounded down and one rounded up to powers of two
-    get the same verdicts for the same reasons, so does every workload between them, and two judgements serve them all;
-    else it is judged exactly.
-    """
-
-    def judged(workload: Workload) -> tuple[Verdict, ...]:
-        asked = demand.for_one(workload)
-        return _verdicts.answer(asked, (spec, host), lambda: judge(spec, host, asked))
-
-    small, large = judged(_rounded(demand.workload, 0)), judged(_rounded(demand.workload, 1))
-    if all((a.reasons, a.left_out) == (b.reasons, b.left_out) for a, b in zip(small, large, strict=True)):
-        return large
-    return judged(demand.workload)
-
-
-def _rounded(workload: Workload, up: int) -> Workload:
+def _rounded(workload: Workload, *, up: bool) -> Workload:
     def power(number: int) -> int:
         return 1 << ((number - 1).bit_length() if up else number.bit_length() - 1)
 
@@ -194,10 +287,9 @@ def _rounded(workload: Workload, up: int) -> Workload:
     )
 
 
-def environments(host: HostSpec) -> dict[str, dict[str, str]]:
-    """Backend name: the environment that it has on `host` today."""
-    return _environments.answer((), (host,), lambda: _environments_of(host, all_backends()))
+def _environments_of(host: HostSpec) -> Environments:
+    return {name: environment_of(b, host) for name, b in all_backends().items() if name in host.installations}
 
 
-def _environments_of(host: HostSpec, backends: dict[str, Backend]) -> dict[str, dict[str, str]]:
-    return {name: environment_of(b, host) for name, b in backends.items() if name in host.installations}
+def _warn(sentence: str) -> None:
+    warnings.warn(sentence, SelectionWarning, stacklevel=5)

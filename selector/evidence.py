@@ -12,9 +12,17 @@ from typing import TypeVar
 from calibration.cache.cache import Cache
 from calibration.cost import fit, points
 from calibration.environments.versions import POLICY, differences
-from calibration.measurement import Agreement, Answered, Failure, Identity, Measurement, Outcome, OutputVerdict
+from calibration.measurement import (
+    Agreement,
+    Answered,
+    Failure,
+    FailureKind,
+    Identity,
+    Measurement,
+    Outcome,
+    OutputVerdict,
+)
 from calibration.workload import Workload
-from selector.context import Memo
 from selector.ranking import Record, Timed
 
 Environments = Mapping[str, Mapping[str, str]]
@@ -44,6 +52,15 @@ class Evidence:
     """Labels in `measured` or `stale` whose output was never checked for this config with these versions, and where
     their times are from: `timed on another model of this shape`."""
 
+    def answers_wrong(self, label: str) -> bool:
+        """Whether the candidate's output is wrong with today's versions."""
+        failure = self.failed.get(label)
+        return failure is not None and failure.kind is FailureKind.WRONG_OUTPUT and label not in self.outdated
+
+    def tells_of(self, label: str) -> bool:
+        """Whether the candidate was ever launched here."""
+        return label in self.measured or label in self.stale or label in self.failed
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Elsewhere:
@@ -55,21 +72,14 @@ class Elsewhere:
     newest: float
 
 
-_evidence = Memo(256)
-_elsewhere = Memo(64)
-
-
 def evidence(cache: Cache, identity: Identity, environments: Environments) -> Evidence:
     """What the launches on this host say: those of the shape of the times, those of the config of right and failed.
 
     Raises:
         CacheError: the cache cannot be read.
     """
-    # The token is taken before the rows are read: launches that are written meanwhile make the answer out of date.
-    key = cache.token(), identity
-    return _evidence.answer(
-        key, (cache, environments), lambda: weigh(_of_this_shape(cache, identity), identity.config, environments)
-    )
+    outcomes = _of_this_shape(cache, identity)
+    return weigh(outcomes, identity.config, environments)
 
 
 def elsewhere(cache: Cache, identity: Identity, environments: Environments) -> tuple[Elsewhere, ...]:
@@ -85,8 +95,31 @@ def elsewhere(cache: Cache, identity: Identity, environments: Environments) -> t
     Raises:
         CacheError: the cache cannot be read.
     """
-    key = cache.token(), identity
-    return _elsewhere.answer(key, (cache, environments), lambda: _others(cache, identity, environments))
+    by_model: dict[Identity, list[Outcome]] = {}
+    for outcome in cache.find(architecture=identity.architecture, quant=identity.quant, device=identity.device):
+        model = outcome.identity
+        alike = (model.dtype, model.device_count) == (identity.dtype, identity.device_count)
+        if alike and model.shape != identity.shape:
+            by_model.setdefault(model, []).append(outcome)
+    elsewheres = []
+    for model, outcomes in by_model.items():
+        known = weigh(outcomes, model.config, environments)
+        records = {**known.stale, **known.measured}
+        if model.config != identity.config:
+            records = {label: replace(r, agreement=_unchecked(ELSEWHERE)) for label, r in records.items()}
+        if records:
+            newest = max(outcomes, key=lambda o: o.started_at)
+            elsewheres.append(Elsewhere(identity=model, model=newest.model, records=records, newest=newest.started_at))
+    elsewheres.sort(
+        key=lambda e: (
+            e.identity.fingerprint != identity.fingerprint,
+            e.identity.config != identity.config,
+            e.identity.host != identity.host,
+            -len(e.records),
+            -e.newest,
+        )
+    )
+    return tuple(elsewheres)
 
 
 def weigh(outcomes: Iterable[Outcome], config: str, environments: Environments) -> Evidence:
@@ -139,34 +172,6 @@ def _of_this_shape(cache: Cache, identity: Identity) -> list[Outcome]:
         fingerprint=identity.fingerprint,
     )
     return [outcome for outcome in outcomes if outcome.identity.shape == identity.shape]
-
-
-def _others(cache: Cache, identity: Identity, environments: Environments) -> tuple[Elsewhere, ...]:
-    by_model: dict[Identity, list[Outcome]] = {}
-    for outcome in cache.find(architecture=identity.architecture, quant=identity.quant, device=identity.device):
-        model = outcome.identity
-        alike = (model.dtype, model.device_count) == (identity.dtype, identity.device_count)
-        if alike and model.shape != identity.shape:
-            by_model.setdefault(model, []).append(outcome)
-    elsewheres = []
-    for model, outcomes in by_model.items():
-        known = weigh(outcomes, model.config, environments)
-        records = {**known.stale, **known.measured}
-        if model.config != identity.config:
-            records = {label: replace(r, agreement=_unchecked(ELSEWHERE)) for label, r in records.items()}
-        if records:
-            newest = max(outcomes, key=lambda o: o.started_at)
-            elsewheres.append(Elsewhere(identity=model, model=newest.model, records=records, newest=newest.started_at))
-    elsewheres.sort(
-        key=lambda e: (
-            e.identity.fingerprint != identity.fingerprint,
-            e.identity.config != identity.config,
-            e.identity.host != identity.host,
-            -len(e.records),
-            -e.newest,
-        )
-    )
-    return tuple(elsewheres)
 
 
 def _comparable(outcomes: Sequence[Kind], today: Mapping[str, str]) -> list[Kind]:

@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any, Unpack
 
 from calibration.registry import find
-from selector import context as memo
+from selector import context as contexts
+from selector.context import Context
 from selector.demand import Demand, DemandOptions
 from selector.host.spec import HostSpec
 from selector.model.spec import ModelSpec
@@ -64,20 +65,27 @@ class Explanation:
 
 
 def explain(
-    model: str | Path, demand: Demand | None = None, *, host: HostSpec | None = None, **options: Unpack[DemandOptions]
+    model: str | Path,
+    demand: Demand | None = None,
+    *,
+    host: HostSpec | None = None,
+    context: Context | None = None,
+    **options: Unpack[DemandOptions],
 ) -> Explanation:
     """Judge every backend, or those that are named, for `model` on this host.
+
+    May be called from several threads at once: see Context.
 
     Args:
         model: a folder, a hub id or `shape:NAME`.
         demand: what is wanted; or, more briefly, `options`: see DemandOptions. Memory must hold its workload.
+        context: what earlier calls have read; by default what all calls of this program share.
 
     Raises:
         ModelError, UsageError: the model or an argument cannot be used.
     """
-    wanted = Demand.of(demand, **options)
-    spec = memo.read_model(str(model))
-    here = host or memo.this_host()
+    wanted, known = Demand.of(demand, **options), context or contexts.DEFAULT
+    spec, here = known.model(model), host or known.host()
     verdicts = tuple(v for v in judge(spec, here, wanted) if wanted.names(v.candidate.label))
     return Explanation(model=spec.name, spec=spec, host=here, demand=wanted, verdicts=verdicts)
 

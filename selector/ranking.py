@@ -96,6 +96,12 @@ def rank(records: Iterable[Record], workload: Workload, objective: Objective = O
     return first, *sorted(others, key=lambda r: (not r.covered, objective.of(r)))
 
 
+def e2e_s(record: Record, workload: Workload) -> float | None:
+    """Seconds that the workload takes by these launches; None where decoding is asked for and was not measured."""
+    ranking = rank([record], workload)
+    return ranking[0].e2e_s if ranking else None
+
+
 def tied(first: Ranked, others: Iterable[Ranked], objective: Objective = Objective.LATENCY) -> tuple[str, ...]:
     """Labels of the candidates as good as `first`: within BAND of it, or with 1 inside the interval of the ratio."""
     return tuple(other.candidate.label for other in others if _same(first, other, objective))

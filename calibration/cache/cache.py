@@ -61,7 +61,7 @@ class Health:
 
 
 class Cache:
-    """One cache. A file that does not exist is an empty cache; the first `add` makes it."""
+    """One cache, used by any number of threads. A file that is not there is an empty cache; `add` makes it."""
 
     def __init__(self, url: str, file: SQLiteFile | None) -> None:
         self._file = file
@@ -207,8 +207,8 @@ class Cache:
         return Health(rows=count, unreadable=unreadable, damage=tuple(d for d in damage if d != "ok"))
 
     def token(self) -> Hashable:
-        """Changes with every commit of any process, and costs two stats; for a server's database it always changes."""
-        return (self._database.writes, self._file.token()) if self._file else object()
+        """Changes with every commit of any process, in microseconds; that of a server's database always changes."""
+        return self._file.token() if self._file else object()
 
     def close(self) -> None:
         self._database.close()

@@ -3,9 +3,11 @@
 import os
 import sqlite3
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from threading import RLock
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from calibration.cache import statements
+from calibration.cache.one_at_a_time import one_at_a_time
 from calibration.cache.sqlite_file import SQLiteFile, corrupt
 from calibration.errors import CacheError
 
@@ -16,7 +18,9 @@ Result = TypeVar("Result")
 
 
 class Database:
-    """An SQLite file, or a server's database; its tables are brought up to date before the first statement.
+    """An SQLite file, or a server's database, used by any number of threads.
+
+    Its tables are brought up to date before the first statement.
 
     Args:
         url: SQLAlchemy's, of a server's database.
@@ -29,8 +33,8 @@ class Database:
         self._engine: Engine | None = None
         self._engine_state: tuple[int, int] | None = None
         """State of the file, or process, that the engine belongs to."""
-        self.writes = 0
-        """Transactions of this object so far."""
+        self.lock = RLock()
+        """Held while an engine is made, dropped, or used to write."""
 
     @property
     def location(self) -> str:
@@ -45,6 +49,7 @@ class Database:
         """Connect to the server; raises CacheError where that fails."""
         self._server()
 
+    @one_at_a_time
     def write(self, work: Callable[["Connection"], Result], *, again: bool = True) -> Result:
         """Do `work` in one transaction; with `again`, repeat it on a new file where the old file turns out corrupt.
 
@@ -67,7 +72,6 @@ class Database:
                     f"the cache {self.location} was corrupt and was set aside", "do it once more"
                 ) from error
             return self.write(work, again=False)
-        self.writes += 1
         return result
 
     def rows(self, statement: str, values: Mapping[str, Any]) -> Iterator[Sequence[Any]]:
@@ -81,6 +85,7 @@ class Database:
         except SQLAlchemyError as error:
             raise self._problem(error) from error
 
+    @one_at_a_time
     def close(self) -> None:
         """Drop the connections; the next statement makes new ones."""
         if self._engine is not None:
@@ -111,6 +116,12 @@ class Database:
         return self._engine
 
     def _server(self) -> "Engine":
+        engine, state = self._engine, self._engine_state
+        # Whoever reads does not wait for a thread that writes.
+        return engine if engine is not None and state and state[0] == os.getpid() else self._server_of_this_process()
+
+    @one_at_a_time
+    def _server_of_this_process(self) -> "Engine":
         if self._engine is None or (self._engine_state and self._engine_state[0] != os.getpid()):
             self.close()
             from sqlalchemy import create_engine

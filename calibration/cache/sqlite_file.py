@@ -7,9 +7,11 @@ import time
 from collections.abc import Callable, Hashable, Iterator, Mapping
 from contextlib import closing, suppress
 from pathlib import Path
+from threading import RLock
 from typing import Any
 from urllib.parse import quote
 
+from calibration.cache.one_at_a_time import one_at_a_time
 from calibration.errors import CacheError
 
 Row = tuple[Any, ...]
@@ -30,14 +32,18 @@ _NETWORK = frozenset(
 
 
 class SQLiteFile:
-    """The file at `path`; a file that does not exist has no rows."""
+    """The file at `path`, used by any number of threads; a file that does not exist has no rows."""
 
     def __init__(self, path: Path, notify: Callable[[str], None]) -> None:
         self.path = path
         self._notify = notify
+        self.lock = RLock()
+        """Held while the connection is opened, used or closed: the threads of a process share it."""
         self._connection: sqlite3.Connection | None = None
         self._opened: tuple[int, int] | None = None
         """Process and inode that the connection belongs to."""
+        self._connections = 0
+        """Opened so far: each counts the commits of others by itself."""
         self.version: str | None = None
         """Newest migration that the file has seen; None where there is no table yet. Read when it is opened."""
 
@@ -52,10 +58,17 @@ class SQLiteFile:
         inode = self._inode()
         return None if inode is None else (os.getpid(), inode)
 
+    @one_at_a_time
     def token(self) -> Hashable:
-        """Changes with every commit of any process; costs two stats."""
-        return _stamp(os.fspath(self.path)), _stamp(f"{self.path}-wal")
+        """Changes with every commit of any process, once its rows can be read; costs a stat and a query.
 
+        The times of the files would not do: they change while a commit is still on its way to the disk, and its rows
+        cannot be read before it is there (https://www.sqlite.org/pragma.html#pragma_data_version).
+        """
+        version = self.lookup("PRAGMA data_version", {})
+        return self._connections, *version
+
+    @one_at_a_time
     def ready(self) -> bool:
         """Open the file, where it exists and is not open yet; is there a table to read?
 
@@ -82,8 +95,10 @@ class SQLiteFile:
                 connection.close()
                 return False
             self._connection, self._opened = connection, state
+            self._connections += 1
         return True
 
+    @one_at_a_time
     def lookup(self, statement: str, values: Mapping[str, Any]) -> list[Row]:
         """All rows at once, on the open connection. A corrupt file is set aside and has no rows.
 
@@ -102,10 +117,11 @@ class SQLiteFile:
             return []
 
     def scan(self, statement: str, values: Mapping[str, Any]) -> Iterator[Row]:
-        """Row by row, on a new connection, with stray bytes in texts replaced; raises as `lookup` does."""
-        if not self.ready():
-            return
-        opened = self._opened
+        """Row by row, on a connection of its own; stray bytes in texts are replaced. Raises as `lookup`."""
+        with self.lock:
+            if not self.ready():
+                return
+            opened = self._opened
         try:
             with closing(self._connect()) as connection:
                 connection.text_factory = lambda raw: raw.decode("utf-8", "replace")
@@ -113,6 +129,7 @@ class SQLiteFile:
         except sqlite3.Error as error:
             self.broken(error, opened)
 
+    @one_at_a_time
     def broken(self, error: BaseException, opened: tuple[int, int] | None) -> None:
         """Set a corrupt file aside and say so, unless another process has done it already.
 
@@ -167,6 +184,7 @@ class SQLiteFile:
     def read_only(self) -> CacheError:
         return CacheError(f"the cache {self.path} is read-only", f"make it and its folder writable, or {_ANOTHER}")
 
+    @one_at_a_time
     def close(self) -> None:
         # A connection inherited by a fork belongs to the parent: closing it here would touch the parent's locks.
         if self._connection is not None and self._opened and self._opened[0] == os.getpid():
@@ -175,7 +193,7 @@ class SQLiteFile:
 
     def _inode(self) -> int | None:
         try:
-            status = self.path.stat()
+            status = os.stat(self.path)  # noqa: PTH116  half the time of Path.stat, and called for every selection
         except (FileNotFoundError, NotADirectoryError):
             return None
         except OSError as error:
@@ -266,11 +284,3 @@ def on_network(path: Path, mounts: Path = Path("/proc/mounts")) -> bool:
 
 def _code(error: BaseException) -> int:
     return getattr(error, "sqlite_errorcode", 0) & 0xFF
-
-
-def _stamp(path: str) -> tuple[int, int, int] | None:
-    try:
-        status = os.stat(path)  # noqa: PTH116 - half the time of Path.stat, and this is called for every selection
-    except OSError:
-        return None
-    return status.st_mtime_ns, status.st_size, status.st_ino

@@ -9,7 +9,7 @@ from typing import Any
 from calibration.errors import AutobackendError, CacheError
 from calibration.measurement import Outcome, from_json, to_json
 from calibration.registry import all_backends
-from selector import context as memo
+from selector import context as contexts
 from selector.explanation import explain
 from selector.host.spec import HostSpec
 from selector.identity import identity
@@ -106,7 +106,7 @@ def content_of(host: HostSpec, outcomes: Sequence[Outcome], now: float) -> dict[
         "version": VERSION,
         "published_at": now,
         "host": described,
-        "environments": memo.environments(host),
+        "environments": contexts.DEFAULT.environments(host),
         "batching": _batching(host),
         "on_request": _on_request(host),
         "models": verdicts,

@@ -8,7 +8,7 @@ from calibration.cache.cache import Cache
 from calibration.errors import CacheError
 from calibration.registry import all_backends
 from calibration.whole_file import write_whole
-from selector import context as memo
+from selector import context as contexts
 from selector.host.spec import HostSpec
 from selector.publish.host_file import HostResults, content_of, read
 from selector.publish.html import html
@@ -29,7 +29,7 @@ def publish(cache: Cache, out: Path, *, host: HostSpec | None = None, now: float
     """
     import time
 
-    here = host or memo.this_host()
+    here = host or contexts.DEFAULT.host()
     outcomes = list(cache.all(host=here.identifier))
     folder = out / "hosts"
     try:

@@ -17,8 +17,8 @@ from calibration.conversion.store import ArtifactStore
 from calibration.measurement import FailureKind
 from calibration.workload import Workload
 from selector import commands
-from selector import context as memo
 from selector.cli import main
+from selector.context import DEFAULT
 from selector.host.spec import HostSpec
 from selector.identity import identity
 from selector.model.spec import ModelSpec
@@ -47,7 +47,7 @@ COMMANDS += [f"backends {name}" for name in ("list", "install", "remove", "use")
 
 @pytest.fixture(scope="module")
 def host() -> HostSpec:
-    return memo.this_host()
+    return DEFAULT.host()
 
 
 @pytest.fixture

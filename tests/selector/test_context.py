@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from calibration.cache.cache import Cache
-from selector import context as memo
 from selector.answer import Source
+from selector.context import DEFAULT
 from selector.selection import choose
 from tests.selector.answering import CT2, EAGER, HOST, KEY, MODEL, SDPA, SPEC
 from tests.selector.launches import (
@@ -35,7 +35,7 @@ def test_a_changed_model_is_read_anew(tmp_path: Path, cache: Cache) -> None:
     folder.mkdir()
     config = json.loads((SPEC.folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps(config))
-    assert memo.read_model(str(folder)) is memo.read_model(str(folder))
+    assert DEFAULT.model(folder) is DEFAULT.model(folder)
     before = choose(folder, cache=cache, host=HOST).spec.layers
     (folder / "config.json").write_text(json.dumps({**config, "num_hidden_layers": 7}))
     assert (before, choose(folder, cache=cache, host=HOST).spec.layers) == (30, 7)
@@ -53,4 +53,4 @@ def test_caches_by_path_and_by_variable(tmp_path: Path, monkeypatch: pytest.Monk
 
 
 def test_the_host_is_looked_at_once() -> None:
-    assert memo.this_host() is memo.this_host()
+    assert DEFAULT.host() is DEFAULT.host()

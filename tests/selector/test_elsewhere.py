@@ -6,7 +6,7 @@ import pytest
 
 from calibration.cache.cache import Cache
 from calibration.measurement import Identity, Measurement
-from selector.context import environments
+from selector.context import DEFAULT
 from selector.evidence import elsewhere, evidence
 from tests.selector.answering import CT2, EAGER, HOST, KEY, SDPA, with_versions
 from tests.selector.launches import DAY, failure, measurement, other_size, rounds
@@ -17,7 +17,7 @@ HOUR = 3600.0
 def models(cache: Cache, *launches: Measurement) -> list[str]:
     """Names of the models whose launches may be transferred, the nearest first."""
     cache.add(*launches)
-    return [other.model for other in elsewhere(cache, KEY, environments(HOST))]
+    return [other.model for other in elsewhere(cache, KEY, DEFAULT.environments(HOST))]
 
 
 def launches_of(model: str, identity: Identity, candidates: int = 1, at: float = DAY) -> list[Measurement]:
@@ -53,14 +53,14 @@ def test_a_model_is_named_as_its_newest_launch_named_it(cache: Cache) -> None:
         *launches_of("its new name", size, at=DAY + HOUR),
         *launches_of("its first name", size, at=DAY - HOUR),
     )
-    (other,) = elsewhere(cache, KEY, environments(HOST))
+    (other,) = elsewhere(cache, KEY, DEFAULT.environments(HOST))
     assert (other.model, other.newest, other.identity) == ("its new name", DAY + HOUR + 60, size)
     assert [len(record.launches) for record in other.records.values()] == [3]
 
 
 def test_what_only_failed_there_is_nothing_to_transfer(cache: Cache) -> None:
     cache.add(failure(SDPA, other_size(KEY), HOST))
-    assert elsewhere(cache, KEY, environments(HOST)) == ()
+    assert elsewhere(cache, KEY, DEFAULT.environments(HOST)) == ()
 
 
 def without_times(launch: Measurement) -> Measurement:
@@ -77,7 +77,7 @@ def without_times(launch: Measurement) -> Measurement:
 def test_a_launch_without_times_counts_for_nothing(cache: Cache) -> None:
     first, second, third = rounds(SDPA, KEY, HOST, (1.0, 1.1, 1.2))
     cache.add(first, without_times(second), third, without_times(measurement(CT2, KEY, HOST)))
-    measured = evidence(cache, KEY, environments(HOST)).measured
+    measured = evidence(cache, KEY, DEFAULT.environments(HOST)).measured
     assert {label: [launch.round for launch in record.launches] for label, record in measured.items()} == {SDPA: [1, 3]}
     assert measured[SDPA].last == third
 
@@ -86,7 +86,7 @@ def test_launches_are_taken_as_they_were(cache: Cache) -> None:
     first, second = rounds(SDPA, KEY, HOST, (1.0, 1.1), memory=3000)
     second = replace(second, gpu_memory_bytes=2000)
     cache.add(first, second)
-    record = evidence(cache, KEY, environments(HOST)).measured[SDPA]
+    record = evidence(cache, KEY, DEFAULT.environments(HOST)).measured[SDPA]
     assert [
         (launch.turn, launch.started_at, launch.memory_bytes, launch.cells) for launch in record.launches
     ] == [
@@ -101,7 +101,7 @@ def test_launches_are_taken_as_they_were(cache: Cache) -> None:
 def test_the_newest_launch_says_whether_a_candidate_failed(cache: Cache, newest_fails: bool) -> None:
     fails_at, runs_at = (DAY + HOUR, DAY) if newest_fails else (DAY, DAY + HOUR)
     cache.add(failure(SDPA, KEY, HOST, at=fails_at), measurement(SDPA, KEY, HOST, at=runs_at))
-    found = evidence(cache, KEY, environments(HOST))
+    found = evidence(cache, KEY, DEFAULT.environments(HOST))
     assert (set(found.failed), set(found.measured), found.outdated) == (
         ({SDPA}, set(), frozenset()) if newest_fails else (set(), {SDPA}, frozenset())
     )
@@ -113,7 +113,7 @@ def test_of_outdated_launches_those_count_that_ran_with_what_the_newest_ran_with
         *rounds(SDPA, KEY, HOST, (1.0, 1.1), environment=with_versions(torch="2.11.0"), at=DAY + HOUR),
         failure(CT2, KEY, HOST, environment={"ctranslate2": "4.0.0"}),
     )
-    found = evidence(cache, KEY, environments(HOST))
+    found = evidence(cache, KEY, DEFAULT.environments(HOST))
     assert (found.measured, found.stale[SDPA].differences) == ({}, ("torch 2.11.0 -> 2.13.0",))
     assert [launch.round for launch in found.stale[SDPA].launches] == [1, 2]
     assert (set(found.failed), found.outdated) == ({CT2}, frozenset({CT2}))

@@ -9,7 +9,7 @@ from calibration.cost import interval
 from calibration.measurement import Measurement
 from calibration.race.decisions import RATIO_CV
 from calibration.workload import Workload, grid
-from selector.context import environments
+from selector.context import DEFAULT
 from selector.evidence import evidence
 from selector.objective import Objective
 from selector.ranking import Ranked, Ratio, rank, ratio, tied
@@ -25,7 +25,7 @@ def ranked(
 ) -> tuple[Ranked, ...]:
     """The candidates as `rank` orders them; those that are named first come first in the static order."""
     cache.add(*launches)
-    records = evidence(cache, KEY, environments(HOST)).measured
+    records = evidence(cache, KEY, DEFAULT.environments(HOST)).measured
     labels = dict.fromkeys(launch.candidate.label for launch in launches)
     return rank([records[label] for label in labels], workload, objective)
 

