@@ -1,5 +1,6 @@
 """The example of docs/backends.md is a complete backend."""
 
+import inspect
 import json
 import re
 import sys
@@ -10,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from calibration.backend import Backend, Engine
 from calibration.supervision.supervisor import Reply, Worker
 from tests.documents import ROOT
 
@@ -22,13 +24,28 @@ TINY = {
 VARIANT = {"name": "sdpa", "devices": [], "only_without": []}
 
 
+def example() -> str:
+    match = EXAMPLE.search((ROOT / "docs/backends.md").read_text())
+    assert match
+    return match[1]
+
+
+def test_example_has_the_verbs_of_a_backend(tmp_path: Path) -> None:
+    names: dict[str, Any] = {}
+    exec(example(), names)
+    for ours, theirs in ((names["Generate"], Backend), (names["GenerateEngine"], Engine)):
+        for verb in set(vars(theirs)) & {name for name in vars(ours) if not name.startswith("_")}:
+            if callable(getattr(theirs, verb)):
+                assert list(inspect.signature(getattr(ours, verb)).parameters) == list(
+                    inspect.signature(getattr(theirs, verb)).parameters
+                ), verb
+
+
 @pytest.mark.engine
 def test_example_backend_runs(tmp_path: Path) -> None:
     """In a worker, from its file, as a backend of somebody else's package does."""
     source, model = tmp_path / "generate_backend.py", tmp_path / "model"
-    example = EXAMPLE.search((ROOT / "docs/backends.md").read_text())
-    assert example
-    source.write_text(example[1])
+    source.write_text(example())
     (tmp_path / "config.json").write_text(json.dumps(TINY))
     job = {
         "model_dir": str(model), "artifact_dir": None, "dtype": "float32", "vocab_size": 64, "device": "cpu",
