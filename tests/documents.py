@@ -3,15 +3,19 @@
 `make docs` (`python -m tests.documents`) writes them anew; tests/test_docs.py compares them.
 """
 
+import ast
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from click.testing import CliRunner
 
+import autobackend
+from calibration import errors
 from calibration.cache import exchange
 from calibration.workload import STANDARD
 from selector.cli import main
+from selector.objective import Objective
 
 ROOT = Path(__file__).resolve().parent.parent
 SECTION = re.compile(r"(<!-- ([a-z]+) -->\n)(.*?)(<!-- end -->)", re.DOTALL)
@@ -61,6 +65,23 @@ def exchange_format() -> str:
     return f"```\n{lines}```\n\n{notes.strip()}\n"
 
 
+def objectives_table() -> str:
+    return table(("objective", "what is best"), ((f"`{objective}`", objective.sentence) for objective in Objective))
+
+
+def names_table() -> str:
+    """The public names that are no errors, and the first sentence that each has."""
+    names = [name for name in autobackend.__all__ if name not in vars(errors) and not name.startswith("_")]
+    return table(
+        ("name", "what it is"), ((f"`{name}`", sentence(getattr(autobackend, name).__doc__)) for name in names)
+    )
+
+
+def sentence(docstring: str | None) -> str:
+    """The first paragraph of a docstring, on one line."""
+    return " ".join((docstring or "").strip().partition("\n\n")[0].split())
+
+
 def folders_table() -> str:
     return table(("folder", "what it holds"), ((f"`{name}/`", sentence) for name, sentence in folders()))
 
@@ -69,9 +90,9 @@ def folders() -> Iterator[tuple[str, str]]:
     """Every folder of the code that is a package, and the first sentence of its `__init__`."""
     for package in ("calibration", "selector", "benchmarks"):
         for file in sorted(ROOT.glob(f"{package}/**/__init__.py")):
-            docstring = re.match(r'"""(.*?)(\n\n|""")', file.read_text(), re.DOTALL)
+            docstring = ast.get_docstring(ast.parse(file.read_text()))
             assert docstring, f"{file} has no sentence"
-            yield file.parent.relative_to(ROOT).as_posix(), " ".join(docstring[1].split())
+            yield file.parent.relative_to(ROOT).as_posix(), sentence(docstring)
 
 
 def table(head: tuple[str, ...], rows: Iterator[tuple[str, ...]]) -> str:
@@ -82,6 +103,8 @@ def table(head: tuple[str, ...], rows: Iterator[tuple[str, ...]]) -> str:
 SECTIONS: dict[str, Callable[[], str]] = {
     "exchange": exchange_format,
     "folders": folders_table,
+    "names": names_table,
+    "objectives": objectives_table,
     "rules": rules_table,
     "workloads": workloads_table,
 }

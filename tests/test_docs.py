@@ -12,7 +12,7 @@ import pytest
 
 from selector.answer import SelectionWarning
 from selector.cli import main
-from tests.documents import HELP, ROOT, SECTION, documents, printed, renewed
+from tests.documents import HELP, ROOT, SECTION, SECTIONS, documents, printed, renewed
 
 README = ROOT / "README.md"
 DOCUMENTS = pytest.mark.parametrize("document", documents(), ids=lambda path: path.relative_to(ROOT).as_posix())
@@ -55,7 +55,7 @@ def test_every_command_and_table_is_shown() -> None:
     shown = {match[2].strip() for text in texts for match in HELP.finditer(text)}
     assert {"", *main.list_commands(click.Context(main)), "backends install"} - {"host", "rules", "shapes"} <= shown
     sections = {match[2] for text in texts for match in SECTION.finditer(text)}
-    assert sections == {"backend", "exchange", "folders", "rules", "workloads"}
+    assert sections == {"backend", "python", *SECTIONS}
 
 
 def test_json_keys_are_the_programs_own() -> None:
@@ -129,14 +129,13 @@ def test_every_document_is_in_the_index() -> None:
     assert {path for path in documents() if path.parent == ROOT / "docs"} - {ROOT / "docs/README.md"} <= index
 
 
-@pytest.mark.filterwarnings("default::selector.answer.SelectionWarning")
-def test_python_example_runs() -> None:
-    """All but its last line, which loads an engine."""
-    example = PYTHON.search(README.read_text())
+@pytest.mark.parametrize("name", ["README.md", "docs/python.md"])
+def test_python_examples_run(name: str) -> None:
+    """All but lines that load an engine."""
+    example = PYTHON.search((ROOT / name).read_text())
     assert example
-    lines = example[1].splitlines()
-    assert ".load()" in lines[-1]
+    lines = [line for line in example[1].splitlines() if ".load()" not in line]
     names: dict[str, object] = {}
     with pytest.warns(SelectionWarning):
-        exec("\n".join(lines[:-1]), names)
+        exec("\n".join(lines), names)
     assert "choice" in names
