@@ -81,8 +81,8 @@ class Checker:
             new_tokens=NEW_TOKENS,
             continuations=[list(reference.path(i)[:-1]) for i in range(len(prompts))],
             rows_file=str(rows_file),
-            once=list(range(SHORT, len(prompts))),
-            told_by_scores=list(range(TOLD_BY_SCORES, len(prompts))),
+            long_prompts=list(range(SHORT, len(prompts))),
+            scored_prompts=list(range(TOLD_BY_SCORES, len(prompts))),
         )
         answers = Answers.of(reply.fields["tokens"], rows_file, reply.fields["rows"])
         subject, variant = self.session.subject, spec.variant

@@ -33,83 +33,107 @@ def answer(
     new_tokens: int,
     continuations: list[list[int]] | None,
     rows_file: str,
-    once: Sequence[int] = (),
-    told_by_scores: Sequence[int] = (),
+    long_prompts: Sequence[int] = (),
+    scored_prompts: Sequence[int] = (),
 ) -> dict[str, Any]:
     """Generate for each group of prompts (given by number) as one batch; score each prompt along a continuation.
 
-    Without continuations each prompt's own tokens, where it first occurs, are its continuation. With them the
-    tokens are what the engine chooses after each prefix of them: where a batch leaves them it is asked again from
-    there on. Rows go to `rows_file` as float32 [prompt, new_tokens, vocab].
+    Without continuations the tokens that the engine generates after a prompt, where it first occurs, are the prompt's
+    continuation. With continuations the answer is the token that the engine chooses after each prefix of them. Rows go
+    to `rows_file` as float32 [prompt, new_tokens, vocab].
 
     Args:
-        once: the last prompts, that are long: their paths end where they leave the continuation, and an engine that
-            does not score long prompts does not score them.
-        told_by_scores: prompts that an engine whose scores are its steps does not generate.
+        long_prompts: the last ones. Their paths end where they leave the continuation, and an engine that does not
+            score long prompts does not score them.
+        scored_prompts: prompts for which an engine whose scores are its steps need not generate: their choices are the
+            likeliest tokens of their rows.
     """
-    along, tokens = continuations, list[list[list[int]]]()
-    if along is None:
+    if continuations is None:
         tokens = [generate([prompts[i] for i in group], new_tokens) for group in groups]
-        first = {
-            i: path
-            for group, paths in reversed(list(zip(groups, tokens, strict=True)))
-            for i, path in zip(group, paths, strict=True)
-        }
-        along = [first[i][:-1] for i in range(len(prompts))]
-    else:
-        for group in groups:
-            long = bool(set(group) & set(once))
-            told = bool(set(group) & set(told_by_scores)) and engine.scores_its_steps
-            spared = told and (engine.scores_long_prompts or not long)
-            asked, right = [prompts[i] for i in group], [along[i] for i in group]
-            tokens.append([] if spared else choices(generate, asked, right, again=not long))
-    shape: list[int] | None = None
-    best: list[list[int]] = []
-    with Path(rows_file).open("wb") as file:
-        for number, (prompt, continuation) in enumerate(zip(prompts, along, strict=True)):
-            if number in once and not engine.scores_long_prompts:
-                break
-            rows = engine.score(prompt, continuation)
-            if rows is None:
-                shape = None
-                break
-            best.append([_best(row) for row in rows])
-            shape = _write_rows(rows, len(continuation) + 1, file)
+        _, shape = _score(engine, prompts, _own_continuations(groups, tokens), rows_file, long_prompts)
+        return {"tokens": tokens, "rows": shape}
+
+    def choose(group: list[int]) -> list[list[int]]:
+        is_long = any(i in long_prompts for i in group)
+        return choices(generate, [prompts[i] for i in group], [continuations[i] for i in group], again=not is_long)
+
+    def needs_no_generating(group: list[int]) -> bool:
+        is_long = any(i in long_prompts for i in group)
+        are_scored = engine.scores_its_steps and any(i in scored_prompts for i in group)
+        return are_scored and (engine.scores_long_prompts or not is_long)
+
+    chosen = [None if needs_no_generating(group) else choose(group) for group in groups]
+    likeliest, shape = _score(engine, prompts, continuations, rows_file, long_prompts)
     for number, group in enumerate(groups):
-        if not tokens[number]:
-            asked, right = [prompts[i] for i in group], [along[i] for i in group]
-            long = bool(set(group) & set(once))
-            tokens[number] = [best[i] for i in group] if shape else choices(generate, asked, right, again=not long)
-    return {"tokens": tokens, "rows": shape}
+        if chosen[number] is None:
+            chosen[number] = [likeliest[i] for i in group] if shape else choose(group)
+    return {"tokens": chosen, "rows": shape}
 
 
-def choices(generate: Generate, group: list[list[int]], along: list[list[int]], *, again: bool) -> list[list[int]]:
+def choices(
+    generate: Generate, prompts: list[list[int]], continuations: list[list[int]], *, again: bool
+) -> list[list[int]]:
     """The token chosen after each prefix of a continuation, [prompt][step], in one batch.
 
-    A path that equals its continuation answers for all its prefixes in one call; one that leaves it does so up to
-    there, and the batch is asked anew after the continuation's own token: for as many as it has just got right and
-    one more, since one that leaves it often would compute most tokens in vain.
+    A path that equals its continuation answers for all its prefixes in one call. A path that leaves its continuation
+    answers for the prefixes up to there; the batch is then asked anew after the continuation's own token, for as many
+    tokens as it has just got right and one more: a path that leaves often would compute most tokens in vain.
 
     Args:
-        again: False: it ends where a path leaves its continuation.
+        again: False: do not ask anew; the answer ends where a path leaves its continuation.
     """
-    steps = wanted = len(along[0]) + 1
-    chosen: list[list[int]] = [[] for _ in group]
+    steps = wanted = len(continuations[0]) + 1
+    chosen: list[list[int]] = [[] for _ in prompts]
     while len(chosen[0]) < steps:
         done = len(chosen[0])
-        given = [prompt + path[:done] for prompt, path in zip(group, along, strict=True)]
-        made = generate(given, min(wanted, steps - done))
-        same = min(_shared(row, path[done:]) for row, path in zip(made, along, strict=True))
+        prefixes = [prompt + path[:done] for prompt, path in zip(prompts, continuations, strict=True)]
+        generated = generate(prefixes, min(wanted, steps - done))
+        same = min(_shared(row, path[done:]) for row, path in zip(generated, continuations, strict=True))
         wanted = same + 1
-        for path, tokens in zip(chosen, made, strict=True):
+        for path, tokens in zip(chosen, generated, strict=True):
             path.extend(tokens[: same + 1])
         if not again:
             break
     return chosen
 
 
+def _own_continuations(groups: list[list[int]], tokens: list[list[list[int]]]) -> list[list[int]]:
+    """Of each prompt the tokens generated after it where it first occurs, without the last."""
+    first: dict[int, list[int]] = {}
+    for group, paths in zip(groups, tokens, strict=True):
+        for prompt, path in zip(group, paths, strict=True):
+            first.setdefault(prompt, path[:-1])
+    return [first[prompt] for prompt in range(len(first))]
+
+
+def _score(
+    engine: "Engine",
+    prompts: list[list[int]],
+    continuations: list[list[int]],
+    rows_file: str,
+    long_prompts: Sequence[int],
+) -> tuple[list[list[int]], list[int] | None]:
+    """Write the rows of scores along the continuations.
+
+    Returns:
+        The likeliest tokens of the rows, [prompt][step], and the shape of a prompt's rows; None: there are no scores.
+    """
+    likeliest: list[list[int]] = []
+    shape: list[int] | None = None
+    with Path(rows_file).open("wb") as file:
+        for number, (prompt, continuation) in enumerate(zip(prompts, continuations, strict=True)):
+            if number in long_prompts and not engine.scores_long_prompts:
+                break
+            rows = engine.score(prompt, continuation)
+            if rows is None:
+                return likeliest, None
+            likeliest.append([_best(row) for row in rows])
+            shape = _write_rows(rows, len(continuation) + 1, file)
+    return likeliest, shape
+
+
 def _shared(path: Sequence[int], other: Sequence[int]) -> int:
-    """Tokens that both begin with."""
+    """How many tokens both begin with."""
     return next((i for i, (a, b) in enumerate(zip(path, other, strict=False)) if a != b), min(len(path), len(other)))
 
 
@@ -124,7 +148,7 @@ def _write_rows(rows: Iterable[Any], count: int, file: IO[bytes]) -> list[int]:
     """Write a prompt's rows; returns their number and width.
 
     Raises:
-        ValueError: there are not `count` of one width.
+        ValueError: there are not `count` rows of one width.
     """
     widths = [_write_row(row, file) for row in rows]
     if len(widths) != count or set(widths) != {widths[0]}:

@@ -39,7 +39,7 @@ def ask(engine: Engine, rows_file: Path, along: Answers | None = None) -> Answer
         new_tokens=NEW_TOKENS,
         continuations=[list(along.path(i)[:-1]) for i in range(len(asked))],
         rows_file=str(rows_file),
-        told_by_scores=range(TOLD_BY_SCORES, len(asked)),
+        scored_prompts=range(TOLD_BY_SCORES, len(asked)),
     )
     return Answers.of(told["tokens"], rows_file, told["rows"])
 

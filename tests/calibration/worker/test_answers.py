@@ -47,8 +47,8 @@ def test_a_long_prompt_is_generated_and_scored_only_where_both_tell_something(
         new_tokens=2,
         continuations=[path[:1] for path in paths],
         rows_file=str(rows),
-        once=[1],
-        told_by_scores=[1],
+        long_prompts=[1],
+        scored_prompts=[1],
     )
     assert told == {"tokens": [[paths[0]], [paths[1]]], "rows": [2, 64]}
     assert engine.calls == calls
