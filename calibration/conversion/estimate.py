@@ -8,21 +8,23 @@ from types import TracebackType
 from typing import Self
 
 from calibration.backend import Variant
-from calibration.conversion.store import Artifact, size_of
+from calibration.conversion.disk import size_of
+from calibration.conversion.store import Artifact
 
 START_S = 5.0
 """A converter's own start: an interpreter that imports torch and the converter, 3 to 6 s on two cores."""
 WRITE_S_PER_GIB = 20.0
 """Random weights: 16 to 20 s a GiB for 0.1 to 0.5 B parameters on two cores."""
 ROUGH_BYTES = 256 << 20
-"""As much of what was made before weighs as much as the rough rate."""
+"""What was made before counts by its size: this much of it counts as much as the rough rate."""
 EVERY_S = 0.5
 """How often a running conversion is looked at."""
 
 DTYPE_BYTES: Mapping[str, float] = {"float32": 4.0, "float16": 2.0, "bfloat16": 2.0}
 _PRECISION_BYTES = {"fp32": 4.0, "fp16": 2.0, "bf16": 2.0, "int8": 1.25, "int4": 0.75}
-"""Bytes a parameter. Quantised ones with their scales, and with embeddings and heads that stay wider: for 0.1 to 0.5 B
-parameters files were found between 1.07 (llama.cpp's q8_0) and 2.2 (ONNX Runtime's int8) and from 0.68 (q4_0)."""
+"""Bytes a parameter; quantised ones with their scales, and with embeddings and heads that stay wider. Of models of
+0.1 to 0.5 B parameters files have 1.07 (llama.cpp's q8_0) to 2.2 (ONNX Runtime's int8) in 8 bits, 0.68 (q4_0) or more in 4.
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,13 +33,13 @@ class Estimate:
 
     seconds: float
     bytes: int
-    """Of its result; 0 where the number of parameters is not known."""
+    """Of what is made; 0 where the number of parameters is not known."""
     scratch_bytes: int
-    """Besides, while it runs."""
+    """That it needs besides while it runs."""
 
     @property
     def needed_bytes(self) -> int:
-        """That must be free on the disk when it begins."""
+        """Bytes that must be free on the disk when it begins."""
         return self.bytes + self.scratch_bytes
 
 
@@ -47,8 +49,8 @@ def estimate(
     """Time and disk of a variant's conversion.
 
     Bytes: parameters x the variant's precision; quantising variants may write the model in its own dtype first.
-    Seconds: START_S and `rate` for each GiB of weights that is read, corrected by what earlier conversions of the
-    backend took for a byte of their results, those of this very kind where there are some.
+    Seconds: START_S, and `rate` for each GiB of weights that is read, corrected by what the backend's earlier
+    conversions took for a byte of their results; by those of the same variant alone where there are some.
 
     Args:
         parameters: of the model; 0: not known.
@@ -57,13 +59,13 @@ def estimate(
         known: what is in the store.
     """
     own = DTYPE_BYTES.get(dtype, 2.0)
-    made = parameters * _PRECISION_BYTES.get(variant.precision, own)
+    made_bytes = parameters * _PRECISION_BYTES.get(variant.precision, own)
     quantises = variant.precision in {"int8", "int4"}
     earlier = [a for a in known if a.kind == "converted" and a.key.get("backend") == backend and a.bytes > 0]
     alike = [a for a in earlier if a.key.get("variant") == (variant.prepared_as or variant.name)] or earlier
     return Estimate(
-        seconds=_seconds(made, rate * parameters * own / 2**30, alike),
-        bytes=int(made),
+        seconds=_seconds(made_bytes, rate * parameters * own / 2**30, alike),
+        bytes=int(made_bytes),
         scratch_bytes=int(parameters * own) if quantises else 0,
     )
 
@@ -76,10 +78,10 @@ def checkpoint_estimate(weight_bytes: int, known: Sequence[Artifact]) -> Estimat
 
 
 def _seconds(count: float, roughly: float, earlier: Sequence[Artifact]) -> float:
-    """START_S and `roughly` for so many bytes, corrected by what earlier ones took beyond START_S for theirs.
+    """START_S, and `roughly` for so many bytes, corrected by what earlier artifacts took for theirs beyond START_S.
 
-    The rough rate counts as much as ROUGH_BYTES that were made: a tiny model, which takes a start and no more, says
-    next to nothing of a large one.
+    The rough rate counts as much as ROUGH_BYTES that were made: a tiny model, which takes hardly longer than the start,
+    says next to nothing of a large one.
     """
     took = sum(max(0.0, a.seconds - START_S) for a in earlier)
     rate = (roughly / count * ROUGH_BYTES + took) / (ROUGH_BYTES + sum(a.bytes for a in earlier)) if count else 0.0
@@ -87,9 +89,9 @@ def _seconds(count: float, roughly: float, earlier: Sequence[Artifact]) -> float
 
 
 class Watch:
-    """Tells how far a running conversion is, twice a second: seconds so far and bytes in its folder.
+    """Tells twice a second how far a running conversion is: seconds so far and bytes in its folder.
 
-    A context manager; the telling is done by a thread, since the caller waits for the worker meanwhile.
+    A context manager; a thread does it, since the caller waits for the worker meanwhile.
     """
 
     def __init__(self, folder: Path, tell: Callable[[float, int], None], clock: Callable[[], float]) -> None:

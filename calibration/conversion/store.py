@@ -1,14 +1,13 @@
 """Content-addressed store of what is made once: random checkpoints, converted models, references."""
 
 import contextlib
-import errno
 import hashlib
 import json
 import os
 import shutil
 import time
 import uuid
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from typing import Any
 import filelock
 import platformdirs
 
+from calibration.conversion.disk import as_artifact_error, disk_of, existing, size_of, sync_folder
 from calibration.errors import ArtifactError
 from calibration.measurement import Candidate
 from calibration.whole_file import write_whole
@@ -24,14 +24,14 @@ MANIFEST = "artifact.json"
 """Written last, outside the content: a folder without it was never finished."""
 CONTENT = "content"
 LOG = "prepare.log"
-"""What the maker printed, beside the manifest; a build may write it beside its folder."""
+"""What the maker printed. It lies beside the manifest; a build may write it beside the folder that it fills."""
 SOON_S = 0.3
-"""Who sweeps holds a lock for a moment: that is no wait worth a word."""
+"""Sweeping holds a lock for a moment: so short a wait is not worth a word."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Artifact:
-    """Something finished."""
+    """Something that was made, whole."""
 
     path: Path
     """Folder with the content."""
@@ -49,7 +49,7 @@ class Artifact:
 
     @property
     def log(self) -> Path:
-        """What its maker printed; not there where it kept none."""
+        """The file with what its maker printed; it exists only where the maker kept one."""
         return self.path.parent / LOG
 
     def to_json(self) -> dict[str, Any]:
@@ -66,7 +66,7 @@ class Artifact:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Unfinished:
-    """What a build has written so far, or had when it was killed."""
+    """What a build has written so far, or had written when it was killed."""
 
     path: Path
     bytes: int
@@ -120,13 +120,14 @@ class ArtifactStore:
     ) -> Artifact:
         """Find the artifact, or let `build` fill an empty folder and make it appear, whole or not at all.
 
-        Who wants the same artifact meanwhile waits for it. What killed builds left, of this key or another, is swept.
+        Another process that wants the same artifact waits for it. What killed builds left, of this key or another, is
+        deleted.
 
         Args:
-            what: that is made, for the sentence about space: `the conversion`.
-            needed_bytes: that the build will write; it does not begin where the disk has less.
-            waiting: told once when another process makes the same.
-            patience_s: how long to wait for it; None: as long as it takes.
+            what: name of what is made, for the sentence about space: `the conversion`.
+            needed_bytes: what the build will write; it does not begin where the disk has less.
+            waiting: called once, when another process makes the same artifact.
+            patience_s: how long to wait for that process; None: as long as it takes.
 
         Raises:
             ArtifactError: no space or no permission. What `build` raises is passed on, and nothing is left.
@@ -134,15 +135,15 @@ class ArtifactStore:
         """
         name = _name(key)
         lock = filelock.FileLock(self._lock(name))
-        with _as_artifact_error(self.root):
+        with as_artifact_error(self.root):
             self.root.mkdir(parents=True, exist_ok=True)
             _acquire(lock, waiting, patience_s)
         try:
-            found = self.get(key)
-            if found is not None:
-                return found
-            for left in self.root.glob(f"{name}.part-*"):
-                shutil.rmtree(left, ignore_errors=True)
+            finished = self.get(key)
+            if finished is not None:
+                return finished
+            for part in self.root.glob(f"{name}.part-*"):
+                shutil.rmtree(part, ignore_errors=True)
             self._sweep(but=name)
             self._check_space(needed_bytes, what)
             return self._make(name, key, build)
@@ -150,20 +151,20 @@ class ArtifactStore:
             lock.release()
 
     def free_bytes(self) -> int:
-        """Free on the disk that keeps the artifacts.
+        """Bytes that are free on the disk that keeps the artifacts.
 
         Raises:
             ArtifactError: the disk does not say.
         """
-        with _as_artifact_error(self.root):
-            return shutil.disk_usage(_existing(self.root)).free
+        with as_artifact_error(self.root):
+            return shutil.disk_usage(existing(self.root)).free
 
     def list(self) -> Sequence[Artifact]:
         """All that is finished, newest first."""
         if not self.root.is_dir():
             return []
-        found = [_read(folder) for folder in self.root.iterdir() if folder.is_dir()]
-        return sorted((a for a in found if a is not None), key=lambda a: a.created_at, reverse=True)
+        artifacts = [_read(folder) for folder in self.root.iterdir() if folder.is_dir()]
+        return sorted((a for a in artifacts if a is not None), key=lambda a: a.created_at, reverse=True)
 
     def unfinished(self) -> Sequence[Unfinished]:
         """What is being made now, and what killed builds left."""
@@ -176,7 +177,12 @@ class ArtifactStore:
         kinds: Collection[str] = (),
         only: Callable[[Artifact], bool] = lambda _: True,
     ) -> Sequence[Artifact]:
-        """Delete artifacts (all, or only of some kinds, above an age, or as `only` says) and what killed builds left.
+        """Delete artifacts and what killed builds left.
+
+        Args:
+            older_than_days: only artifacts that are older; None: of any age.
+            kinds: only artifacts of these kinds; empty: of all.
+            only: which of them.
 
         Returns:
             What was deleted.
@@ -186,7 +192,7 @@ class ArtifactStore:
         """
         before = time.time() - (older_than_days or 0.0) * 86400
         doomed = [a for a in self.list() if a.created_at <= before and (not kinds or a.kind in kinds) and only(a)]
-        with _as_artifact_error(self.root):
+        with as_artifact_error(self.root):
             for artifact in doomed:
                 folder = artifact.path.parent
                 # The manifest goes first: a half-deleted artifact must not look finished.
@@ -201,13 +207,13 @@ class ArtifactStore:
         content = part / CONTENT
         final = self.root / name
         try:
-            with _as_artifact_error(self.root):
+            with as_artifact_error(self.root):
                 content.mkdir(parents=True)
             began = time.monotonic()
-            with _as_artifact_error(self.root, errnos=_FULL):
+            with as_artifact_error(self.root, only_when_full=True):
                 build(content)
             seconds = time.monotonic() - began
-            with _as_artifact_error(self.root):
+            with as_artifact_error(self.root):
                 manifest = {
                     "key": dict(key),
                     "bytes": size_of(content),
@@ -217,23 +223,23 @@ class ArtifactStore:
                 write_whole(part / MANIFEST, json.dumps(manifest, indent=1))
                 shutil.rmtree(final, ignore_errors=True)
                 part.rename(final)
-                _sync_folder(self.root)
+                sync_folder(self.root)
         except BaseException:
             shutil.rmtree(part, ignore_errors=True)
             raise
-        made = _read(final)
-        if made is None:
+        artifact = _read(final)
+        if artifact is None:
             raise ArtifactError(f"{final} vanished while it was made", "run the command again")
-        return made
+        return artifact
 
     def _check_space(self, needed_bytes: int, what: str) -> None:
         if needed_bytes <= 0:
             return
         free = self.free_bytes()
         if free < needed_bytes:
-            needed, there = (f"{count / 2**30:.1f} GiB" for count in (needed_bytes, free))
+            needed_gib, free_gib = (f"{count / 2**30:.1f} GiB" for count in (needed_bytes, free))
             raise ArtifactError(
-                f"needs {needed} on {disk_of(self.root)} for {what}; {there} are free",
+                f"needs {needed_gib} on {disk_of(self.root)} for {what}; {free_gib} are free",
                 "autobackend artifacts prune frees some, AUTOBACKEND_ARTIFACTS names a folder on another disk",
             )
 
@@ -241,7 +247,7 @@ class ArtifactStore:
         return self.root / f"{name}.lock"
 
     def _sweep(self, but: str = "") -> None:
-        """Delete parts that nobody is building: their lock is free.
+        """Delete the parts that nobody is building: those whose lock is free.
 
         Args:
             but: name of an artifact whose lock this process holds.
@@ -254,30 +260,8 @@ class ArtifactStore:
                     shutil.rmtree(part, ignore_errors=True)
 
 
-def size_of(folder: Path) -> int:
-    """Bytes of all files below a folder; files that come and go meanwhile may or may not count."""
-    total = 0
-    for file in folder.rglob("*"):
-        with contextlib.suppress(OSError):
-            total += file.stat().st_size if file.is_file() else 0
-    return total
-
-
-def disk_of(folder: Path) -> Path:
-    """The mount point of the disk that holds a folder, or would."""
-    place = _existing(folder).resolve()
-    while not place.is_mount():
-        place = place.parent
-    return place
-
-
-def _existing(folder: Path) -> Path:
-    """The folder, or the nearest above it that is there."""
-    return next(place for place in (folder.absolute(), *folder.absolute().parents) if place.is_dir())
-
-
 def _acquire(lock: filelock.BaseFileLock, waiting: Callable[[], None] | None, patience_s: float | None) -> None:
-    """Take a lock; say so where another process holds it. Waits in short sleeps, which Ctrl-C ends.
+    """Take a lock; call `waiting` where another process holds it. The wait is one of short sleeps, which Ctrl-C ends.
 
     Raises:
         TimeoutError: it was not free in time.
@@ -291,54 +275,22 @@ def _acquire(lock: filelock.BaseFileLock, waiting: Callable[[], None] | None, pa
 
 
 def _name(key: Mapping[str, str]) -> str:
-    told = json.dumps(dict(key), sort_keys=True)
-    return f"{key.get('kind', 'artifact')}-{hashlib.sha256(told.encode()).hexdigest()[:24]}"
+    text = json.dumps(dict(key), sort_keys=True)
+    return f"{key.get('kind', 'artifact')}-{hashlib.sha256(text.encode()).hexdigest()[:24]}"
 
 
 def _read(folder: Path) -> Artifact | None:
-    """The artifact in a folder; None where it is not finished or its manifest is no manifest."""
+    """The artifact in a folder; None where it is not finished or its manifest cannot be read."""
     try:
-        told = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
         if ".part-" in folder.name or not (folder / CONTENT).is_dir():
             return None
         return Artifact(
             path=folder / CONTENT,
-            key={str(k): str(v) for k, v in told["key"].items()},
-            bytes=int(told["bytes"]),
-            seconds=float(told["seconds"]),
-            created_at=float(told["created_at"]),
+            key={str(k): str(v) for k, v in manifest["key"].items()},
+            bytes=int(manifest["bytes"]),
+            seconds=float(manifest["seconds"]),
+            created_at=float(manifest["created_at"]),
         )
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
-
-
-def _sync_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
-
-
-@contextlib.contextmanager
-def _as_artifact_error(root: Path, errnos: Collection[int] | None = None) -> Iterator[None]:
-    """Tell what the file system refuses (only `errnos`, where given) as an ArtifactError."""
-    try:
-        yield
-    except filelock.Timeout:  # an OSError too
-        raise
-    except OSError as error:
-        if errnos is not None and error.errno not in errnos:
-            raise
-        if error.errno in _FULL:
-            raise ArtifactError(
-                f"no space left for artifacts in {root}",
-                "free some: autobackend artifacts prune, or set AUTOBACKEND_ARTIFACTS",
-            ) from error
-        raise ArtifactError(
-            f"the artifact store {root} cannot be used: {error.strerror or error}",
-            "set AUTOBACKEND_ARTIFACTS to a folder of yours",
-        ) from error

@@ -1,4 +1,4 @@
-"""Time one cell of a launch: how often, what is warmed up, what counts as disturbed."""
+"""Times one cell of a launch: how often, what is warmed up, what counts as disturbed."""
 
 from collections.abc import Sequence
 
@@ -10,21 +10,23 @@ from calibration.workload import Workload
 
 REPEATS_LEAST, REPEATS_MOST = 2, 5
 CELL_SECONDS = 1.5
-"""Repeats of a cell go on until it was timed this long, within the two bounds: they only steady a launch's median."""
+"""A cell is repeated until it was timed this long, within the two bounds: repeats only steady a launch's median."""
 LONG_CALL_S = 4.0
-"""A call this long is timed once: its length steadies it, and slow candidates would eat the budget of the others. Where
-the cells before say that a prefill will be as long, it is not warmed up for either."""
+"""A call this long is timed once: its length steadies it, and slow candidates would eat the budget of the others. It
+is not warmed up, either, where the cells before say that its prefill will be as long."""
 WARM_UP_TOKENS = 2
 DIRTY_CORES = 0.15
-"""Foreign load above this share of a core is a disturbance: one busy loop slows a spinning engine 2 to 4 times."""
+"""Other programs that keep more than this share of a core busy disturb a sample: one busy loop slows a spinning engine
+2 to 4 times."""
 DIRTY_SECONDS = 0.03
-"""... unless it is so short that the clock ticks of /proc/stat (10 ms each, a few rounded at once) explain it."""
+"""... unless they were busy for so short a time that the clock ticks of /proc/stat (10 ms each, a few rounded at once)
+explain it."""
 
 
 def time_cell(
-    worker: Worker, step: Deadline, workload: Workload, run_id: str, timeout_s: float, before: Sequence[Cell] = ()
+    worker: Worker, deadline: Deadline, workload: Workload, run_id: str, timeout_s: float, before: Sequence[Cell] = ()
 ) -> Cell:
-    """Warm up, then repeat; a disturbed sample is repeated once and marked when it stays disturbed.
+    """Warm up, then repeat; a disturbed sample is taken once more, and marked when that is disturbed, too.
 
     Args:
         run_id: of the launch; no two launches get the same prompts.
@@ -33,7 +35,7 @@ def time_cell(
     """
 
     def sample(name: str, output_tokens: int) -> tuple[Sample, float]:
-        reply = step.ask(
+        reply = deadline.ask(
             worker,
             workload.label,
             timeout_s,
@@ -45,30 +47,30 @@ def time_cell(
         )
         foreign = reply.foreign_cores
         dirty = foreign > DIRTY_CORES and foreign * reply.seconds > DIRTY_SECONDS
-        fields = reply.fields
-        taken = Sample(ttft_s=fields["ttft_s"], tpot_s=fields["tpot_s"], foreign_cores=round(foreign, 3), dirty=dirty)
+        times = reply.fields
+        taken = Sample(ttft_s=times["ttft_s"], tpot_s=times["tpot_s"], foreign_cores=round(foreign, 3), dirty=dirty)
         return taken, reply.seconds
 
-    if not _long(workload, before):
+    if not _prefill_is_long(workload, before):
         sample("warm-up", min(WARM_UP_TOKENS, workload.output_tokens))
     samples: list[Sample] = []
-    spent = 0.0
-    while len(samples) < _least(spent) or (len(samples) < REPEATS_MOST and spent < CELL_SECONDS):
+    spent_s = 0.0
+    while len(samples) < _least_repeats(spent_s) or (len(samples) < REPEATS_MOST and spent_s < CELL_SECONDS):
         taken, seconds = sample(str(len(samples)), workload.output_tokens)
         if taken.dirty:
             again, seconds = sample(f"{len(samples)}-again", workload.output_tokens)
             taken = again if not again.dirty or again.foreign_cores < taken.foreign_cores else taken
         samples.append(taken)
-        spent += seconds
+        spent_s += seconds
     return Cell(workload=workload, samples=tuple(samples))
 
 
-def _least(spent_s: float) -> int:
-    """Repeats that a cell must have, once it was timed for so long."""
+def _least_repeats(spent_s: float) -> int:
+    """How often a cell must be timed, when it was timed for so long already."""
     return 1 if spent_s >= LONG_CALL_S else REPEATS_LEAST
 
 
-def _long(workload: Workload, before: Sequence[Cell]) -> bool:
-    """Whether a prefill will take LONG_CALL_S, told by the launch's other cells."""
+def _prefill_is_long(workload: Workload, before: Sequence[Cell]) -> bool:
+    """Whether a prefill will take LONG_CALL_S, by what the launch's cells before took."""
     known = [Point(c.workload, c.ttft_s, c.tpot_s) for c in before if c.ttft_s > 0]
     return bool(known) and fit(known).ttft_s(workload) >= LONG_CALL_S

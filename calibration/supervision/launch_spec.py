@@ -24,7 +24,7 @@ class Subject:
 
     name: str
     model_dir: Path
-    """Or a .gguf file."""
+    """Its Hugging Face folder, or a .gguf file."""
     weights_identity: str
     identity: Identity
     dtype: str
@@ -60,11 +60,11 @@ class LaunchSpec:
     variables: Mapping[str, str] = field(default_factory=dict)
     """Environment variables of the worker."""
     overflows: bool = False
-    """Facts.overflows_without holds here."""
+    """The sums of products of this precision overflow on this CPU: see Facts.overflows_without."""
     device: str = ""
-    """Device kind, where it is another than the subject's."""
+    """Device kind, where the candidate runs on another than the subject's."""
     model_dir: Path | None = None
-    """Folder of the model, where it is another than the subject's."""
+    """Folder of the model, where the candidate loads another than the subject's."""
 
     @property
     def label(self) -> str:

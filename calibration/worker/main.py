@@ -1,9 +1,9 @@
 """Runs in the backend's own interpreter: one candidate, one process, JSON lines on a pipe.
 
-Started as a script by supervision/supervisor.py: `python main.py COMMANDS EVENTS LIFELINE`, three file descriptors. The
-interpreter needs nothing of ours: the folder above becomes the package `calibration`, and nothing beside it is put on
-the path. Requests are objects with a `verb`; each is answered by one event,
-`{"event": "done", ...}` or `{"event": "error", ...}`.
+supervision/supervisor.py starts it as a script, `python main.py COMMANDS EVENTS LIFELINE`, with three file descriptors.
+The interpreter needs nothing of ours installed: the folder above becomes the package `calibration`, and nothing else of
+ours is put on the path. Requests are objects with a `verb`; each is answered by one event, `{"event": "done", ...}` or
+`{"event": "error", ...}`.
 """
 
 import importlib.util
@@ -53,7 +53,7 @@ def main(argv: Sequence[str]) -> None:
             _send(events, answer)
             if verb == "close":
                 break
-    # An engine's shutdown may hang or abort after all is told; the supervisor kills the group anyway.
+    # An engine's shutdown may hang or abort, when all is answered; the supervisor kills the group anyway.
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(0)
@@ -68,7 +68,7 @@ class _Server:
         self.engine: Engine | None = None
 
     def serve(self, verb: str, request: dict[str, Any]) -> dict[str, Any]:
-        """Do what a request asks for; what it returns goes into the answer."""
+        """Do what a request asks for; the result goes into the answer."""
         return getattr(self, f"do_{verb}")(**request)  # type: ignore[no-any-return]
 
     def do_open(self, **request: Any) -> dict[str, Any]:
@@ -91,7 +91,7 @@ class _Server:
         return {}
 
     def do_dequantise(self, *, source: str, destination: str) -> dict[str, Any]:
-        """Write a quantised checkpoint as the float16 one that it stands for; needs no `open`."""
+        """Write a quantised checkpoint as the float16 checkpoint that it stands for; needs no `open`."""
         from calibration.checkpoints.dequantise import dequantise
 
         Path(destination).mkdir()
@@ -110,19 +110,19 @@ class _Server:
         self.engine = self.backend.load(self.job)
         return {"seconds": time.perf_counter() - began}
 
-    def do_refer(self, **asked: Any) -> dict[str, Any]:
-        """Answer as the reference; see answering.refer."""
-        from calibration.worker import answers as answering
+    def do_refer(self, **request: Any) -> dict[str, Any]:
+        """Answer the correctness check's prompts as the reference; see answers.refer."""
+        from calibration.worker.answers import refer
 
         assert self.engine is not None
-        return answering.refer(self.engine, **asked)
+        return refer(self.engine, **request)
 
-    def do_answer(self, **asked: Any) -> dict[str, Any]:
-        """Answer the correctness check's prompts; see answering.answer."""
-        from calibration.worker import answers as answering
+    def do_answer(self, **request: Any) -> dict[str, Any]:
+        """Answer the correctness check's prompts as a candidate; see answers.answer."""
+        from calibration.worker.answers import answer
 
         assert self.engine is not None
-        return answering.answer(self.engine, lambda group, count: self._generate(group, count)[0], **asked)
+        return answer(self.engine, lambda group, count: self._generate(group, count)[0], **request)
 
     def do_sample(self, *, seed: str, prompt_tokens: int, output_tokens: int, batch: int) -> dict[str, Any]:
         """Time one generate call on fresh prompts."""
@@ -130,8 +130,7 @@ class _Server:
         from calibration.worker.prompts import prompts
 
         assert self.job is not None
-        asked = prompts(seed, self.job.vocab_size, prompt_tokens, batch)
-        _, arrivals = self._generate(asked, output_tokens)
+        _, arrivals = self._generate(prompts(seed, self.job.vocab_size, prompt_tokens, batch), output_tokens)
         ttft_s, tpot_s = timing(arrivals)
         return {"ttft_s": ttft_s, "tpot_s": tpot_s}
 
@@ -144,11 +143,12 @@ class _Server:
         assert self.engine is not None
         from calibration.backend import StoppedEarly
 
-        made = self.engine.generate(group, new_tokens)
-        got = [len(row) for row in made.tokens]
-        if got != [new_tokens] * len(group) or [len(row) for row in made.arrivals] != got:
-            raise StoppedEarly(f"asked for {new_tokens} tokens of each of {len(group)} prompts; got {got}")
-        return [list(map(int, row)) for row in made.tokens], [list(map(float, row)) for row in made.arrivals]
+        generation = self.engine.generate(group, new_tokens)
+        lengths = [len(row) for row in generation.tokens]
+        if lengths != [new_tokens] * len(group) or [len(row) for row in generation.arrivals] != lengths:
+            raise StoppedEarly(f"asked for {new_tokens} tokens of each of {len(group)} prompts; got {lengths}")
+        tokens = [list(map(int, row)) for row in generation.tokens]
+        return tokens, [list(map(float, row)) for row in generation.arrivals]
 
 
 def _backend(name: str) -> "Backend":
@@ -162,14 +162,14 @@ def _backend_from_file(source: str) -> "Backend":
 
     spec = importlib.util.spec_from_file_location("autobackend_foreign_backend", source)
     if spec is None or spec.loader is None:
-        raise ImportError(f"{source} is no Python file")
+        raise ImportError(f"{source} is not a Python file")
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module
     spec.loader.exec_module(module)
-    mine = [
+    backends = [
         t for t in vars(module).values() if isinstance(t, type) and issubclass(t, Backend) and t.__module__ == spec.name
     ]
-    return mine[0]()
+    return backends[0]()
 
 
 def _send(events: IO[str], answer: dict[str, Any]) -> None:
@@ -197,8 +197,8 @@ def _describe(error: BaseException) -> dict[str, Any]:
 def _die_with_parent(lifeline_fd: int, others: tuple[int, ...]) -> None:
     """Fork a watchdog that kills this process group when the other end of the lifeline closes.
 
-    The supervisor holds that end and nobody else does, so it closes however the supervisor ends, kill -9 included. A
-    thread could not do it: an engine that hangs may hold the interpreter's lock.
+    Only the supervisor holds the other end, so it closes however the supervisor ends, kill -9 included. A thread could
+    not watch it: an engine that hangs may hold the interpreter's lock.
     """
     if os.fork() == 0:
         for fd in (0, 1, 2, *others):

@@ -3,7 +3,7 @@
 import random
 
 LOWEST_TOKEN = 3
-"""Prompts avoid the ids below: padding, beginning and end of text in most vocabularies."""
+"""Prompts avoid lower ids: in most vocabularies they are padding, beginning and end of text."""
 
 
 def prompts(seed: str, vocab_size: int, length: int, count: int) -> list[list[int]]:

@@ -9,8 +9,9 @@ from pathlib import Path
 
 from calibration.checkpoints.random_weights import SEED, checkpoint_key, random_weights_identity
 from calibration.conversion.convert import Original, missing
+from calibration.conversion.disk import disk_of
 from calibration.conversion.estimate import Estimate, Watch, checkpoint_estimate
-from calibration.conversion.store import LOG, ArtifactStore, disk_of
+from calibration.conversion.store import LOG, ArtifactStore
 from calibration.errors import ArtifactError
 from calibration.events import CheckpointBegan, MakingEvent, Reporter, WaitingForAnother, WritingContinues
 from calibration.supervision.launch_spec import LaunchSpec

@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from calibration.conversion.store import LOG, ArtifactStore, disk_of
+from calibration.conversion.disk import disk_of
+from calibration.conversion.store import LOG, ArtifactStore
 from calibration.errors import ArtifactError
 
 KEY = {"kind": "converted", "model": "gpt2", "variant": "int8"}
@@ -42,7 +43,7 @@ def start(tmp_path: Path) -> Callable[[str], "subprocess.Popen[str]"]:
     def begin(body: str) -> "subprocess.Popen[str]":
         program = (
             "import sys, time; from pathlib import Path\n"
-            "from calibration.conversion.store import LOG, ArtifactStore, disk_of\n"
+            "from calibration.conversion.store import LOG, ArtifactStore\n"
             f"root = Path({str(tmp_path)!r})\n"
             "def build(folder):\n"
             "    with (root / 'builds').open('a') as file: file.write('built\\n')\n"
