@@ -22,9 +22,9 @@ EVERY_S = 0.5
 
 DTYPE_BYTES: Mapping[str, float] = {"float32": 4.0, "float16": 2.0, "bfloat16": 2.0}
 _PRECISION_BYTES = {"fp32": 4.0, "fp16": 2.0, "bf16": 2.0, "int8": 1.25, "int4": 0.75}
-"""Bytes a parameter; quantised ones with their scales, and with embeddings and heads that stay wider. Of models of
-0.1 to 0.5 B parameters files have 1.07 (llama.cpp's q8_0) to 2.2 (ONNX Runtime's int8) in 8 bits, 0.68 (q4_0) or more in 4.
-"""
+"""Bytes a parameter; quantised ones with their scales, and with embeddings and heads that stay wider. Files of
+models of 0.1 to 0.5 B parameters have 1.07 (llama.cpp's q8_0) to 2.2 (ONNX Runtime's int8) in 8 bits, 0.68 (q4_0) or
+more in 4."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,23 +14,23 @@ import filelock
 from calibration.errors import DeviceBusy
 
 FOLDER = Path(tempfile.gettempdir()) / "autobackend-locks"
-"""One for all users of the machine."""
+"""The same for all users of the machine."""
 
 
 @contextlib.contextmanager
 def device_lock(device: str, *, folder: Path | None = None) -> Iterator[None]:
-    """Hold `device` for this process; the kernel lets go of it when the process ends, however it ends.
+    """Hold `device` for this process. The kernel releases it when the process ends, however it ends.
 
     Args:
         device: name of the device.
-        folder: where the locks are; by default FOLDER.
+        folder: of the locks; by default FOLDER.
 
     Raises:
         DeviceBusy: another process holds it.
     """
     root = folder or FOLDER
     root.mkdir(parents=True, exist_ok=True)
-    with contextlib.suppress(PermissionError):  # another user's folder is open to all already
+    with contextlib.suppress(PermissionError):  # another user made it, and opened it to all
         root.chmod(0o1777)
     name = re.sub(r"[^A-Za-z0-9]+", "-", device).strip("-")
     holder_file = root / f"{name}.json"
@@ -50,9 +50,9 @@ def device_lock(device: str, *, folder: Path | None = None) -> Iterator[None]:
 
 
 def _holder(file: Path) -> str:
-    """`process 4711 since 14:03:12`, as far as the holder has said."""
+    """As in: process 4711 since 14:03:12."""
     try:
-        told = json.loads(file.read_text(encoding="utf-8"))
-        return f"process {int(told['pid'])} since {time.strftime('%H:%M:%S', time.localtime(told['since']))}"
+        holder = json.loads(file.read_text(encoding="utf-8"))
+        return f"process {int(holder['pid'])} since {time.strftime('%H:%M:%S', time.localtime(holder['since']))}"
     except (OSError, ValueError, KeyError, TypeError):
         return "another process"

@@ -1,4 +1,4 @@
-"""Spawns, times out and kills a worker and all its children; no orphan on any path."""
+"""Starts a worker, waits for its answers, and kills it with all its children; no orphan is left on any path."""
 
 import contextlib
 import json
@@ -16,14 +16,16 @@ from typing import Any, Self
 import psutil
 
 from calibration.measurement import FailureKind
+from calibration.supervision.readings import busy_s, gpu_bytes, group_runs, oom_kills
 from calibration.worker import main as worker_module
 
 POLL_S = 0.1
-"""How often a waiting supervisor looks at the worker's own memory; the whole tree is looked at ten times less often."""
+"""How often a waiting supervisor looks at the worker's own memory."""
 TREE_EVERY = 10
+"""Looks at the worker's own memory for each look at its children's, which takes longer."""
 LOG_TAIL_BYTES = 4000
 GONE_S = 5.0
-"""How long a killed group may take to go; a process in an uninterruptible wait may take longer than we wait."""
+"""How long we wait for a killed group to be gone; a process in an uninterruptible wait may take longer."""
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
@@ -34,7 +36,7 @@ class Reply:
     fields: Mapping[str, Any]
     seconds: float
     foreign_cores: float
-    """Mean number of cores that were kept busy by processes outside the worker's tree while it worked."""
+    """Mean number of cores that processes outside the worker's tree kept busy while it worked."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,7 +55,7 @@ class Worker:
         python: the interpreter of the backend.
         log: file that takes everything the engine prints.
         memory_limit_bytes: above this the tree is killed as out of memory, before the kernel picks a victim of its own.
-        environment: additions to the environment variables.
+        variables: additions to our own environment variables.
         watch_gpu: also follow the tree's memory on NVIDIA GPUs.
     """
 
@@ -63,12 +65,12 @@ class Worker:
         *,
         log: Path,
         memory_limit_bytes: int,
-        environment: Mapping[str, str] | None = None,
+        variables: Mapping[str, str] | None = None,
         watch_gpu: bool = False,
     ) -> None:
         self._log = log
         self._limit = memory_limit_bytes
-        self._oom_kills = _oom_kills()
+        self._oom_kills = oom_kills()
         self._watch_gpu = watch_gpu
         self.peak_memory_bytes = 0
         self.peak_gpu_memory_bytes = 0
@@ -77,24 +79,24 @@ class Worker:
         lifeline, self._lifeline = os.pipe()
         self._buffer = b""
         self._killed = False
-        ours = (commands, events, lifeline)
+        its_ends = (commands, events, lifeline)
         try:
             with log.open("ab") as out:
                 self._process = subprocess.Popen(
-                    [str(python), str(Path(worker_module.__file__).resolve()), *map(str, ours)],
+                    [str(python), str(Path(worker_module.__file__).resolve()), *map(str, its_ends)],
                     stdin=subprocess.DEVNULL,
                     stdout=out,
                     stderr=out,
-                    pass_fds=ours,
+                    pass_fds=its_ends,
                     start_new_session=True,
-                    env={**os.environ, "PYTHONUNBUFFERED": "1", **(environment or {})},
+                    env={**os.environ, "PYTHONUNBUFFERED": "1", **(variables or {})},
                 )
         except OSError:
             for fd in (self._commands, self._events, self._lifeline):
                 os.close(fd)
             raise
         finally:
-            for fd in ours:
+            for fd in its_ends:
                 os.close(fd)
 
     def __enter__(self) -> Self:
@@ -113,7 +115,7 @@ class Worker:
 
     def ask(self, verb: str, *, timeout_s: float, **fields: Any) -> Reply | Trouble:
         """Send a request and wait for its answer, at most `timeout_s` seconds."""
-        began, busy, own = time.monotonic(), _busy_s(), self._cpu_s()
+        began, busy, own = time.monotonic(), busy_s(), self._cpu_s()
         try:
             os.write(self._commands, (json.dumps({"verb": verb, **fields}) + "\n").encode())
         except BrokenPipeError:
@@ -123,7 +125,7 @@ class Worker:
         if isinstance(line, Trouble):
             self.kill()
             return line
-        foreign = max(0.0, (_busy_s() - busy) - (self._cpu_s() - own)) / max(seconds, 1e-3)
+        foreign = max(0.0, (busy_s() - busy) - (self._cpu_s() - own)) / max(seconds, 1e-3)
         answer = _parse(line)
         if isinstance(answer, Trouble):
             self.kill()
@@ -141,7 +143,7 @@ class Worker:
 
     def kill(self) -> None:
         """End the worker, its process group and whatever left the group; wait until it is gone."""
-        if self._killed:  # the number may belong to another group by now
+        if self._killed:  # by now the number may be that of another group
             return
         self._killed = True
         strays = self._tree()
@@ -152,7 +154,7 @@ class Worker:
                 stray.kill()
         self._process.wait()
         end = time.monotonic() + GONE_S
-        while _runs(self._process.pid) and time.monotonic() < end:
+        while group_runs(self._process.pid) and time.monotonic() < end:
             time.sleep(0.002)
 
     def log_tail(self) -> str:
@@ -179,7 +181,7 @@ class Worker:
                         kind=FailureKind.CRASHED, message="the worker sent more than 64 MiB without an end of line"
                     )
                 continue
-            if self._process.poll() is not None:  # a child of the engine may hold the pipe open
+            if self._process.poll() is not None:  # it is dead, though a child of the engine may hold the pipe open
                 return self._dead()
             polls += 1
             self._look_at_memory(tree=polls % TREE_EVERY == 0)
@@ -190,7 +192,7 @@ class Worker:
         return line
 
     def _dead(self) -> Trouble:
-        """Say how the worker ended; its pipe is closed."""
+        """How the worker ended, whose pipe is closed."""
         try:
             code = self._process.wait(timeout=5)
         except subprocess.TimeoutExpired:
@@ -198,7 +200,7 @@ class Worker:
         if code >= 0:
             return Trouble(kind=FailureKind.CRASHED, message=f"the worker ended with exit code {code}")
         name = signal.Signals(-code).name
-        if name == "SIGKILL" and _oom_kills() > self._oom_kills:
+        if name == "SIGKILL" and oom_kills() > self._oom_kills:
             return Trouble(kind=FailureKind.OUT_OF_MEMORY, message="killed by the kernel when memory ran out")
         if name == "SIGKILL":
             why = "from outside, as by an out-of-memory killer: --again measures it anew"
@@ -213,7 +215,11 @@ class Worker:
             return []
 
     def _look_at_memory(self, *, tree: bool) -> None:
-        """Raise the peak; the watchdog's pages are the worker's, so only children larger than it count."""
+        """Raise the peak where the memory is above it.
+
+        Args:
+            tree: count the children too, each without what it shares: the watchdog's pages are the worker's.
+        """
         try:
             with open(f"/proc/{self._process.pid}/statm", encoding="ascii") as file:  # noqa: PTH123  ten times a second
                 size = int(file.read().split()[1]) * _PAGE
@@ -222,7 +228,7 @@ class Worker:
                     peak = next((int(line.split()[1]) << 10 for line in file if line.startswith("VmHWM")), size)
                 size = max(size, peak) + self._children_bytes()
                 if self._watch_gpu:
-                    used = _gpu_bytes({p.pid for p in self._tree()})
+                    used = gpu_bytes({p.pid for p in self._tree()})
                     self.peak_gpu_memory_bytes = max(self.peak_gpu_memory_bytes, used)
         except OSError:
             return
@@ -247,58 +253,10 @@ class Worker:
 
 
 def _parse(line: bytes) -> dict[str, Any] | Trouble:
-    """An answer of the worker, or why it is none."""
+    """The worker's answer, or the trouble where the line is not an answer."""
     with contextlib.suppress(ValueError):
         answer = json.loads(line)
         if isinstance(answer, dict) and answer.get("event") in ("done", "error"):
             return answer
     shown = line[:80].decode(errors="replace")
     return Trouble(kind=FailureKind.CRASHED, message=f"the worker sent what is no answer: {shown!r}")
-
-
-def _busy_s() -> float:
-    """CPU seconds spent on our cores so far, by everybody; time stolen by other machines on the hardware included."""
-    mine = os.sched_getaffinity(0)
-    ticks = 0
-    with open("/proc/stat", encoding="ascii") as file:  # noqa: PTH123
-        for line in file:
-            name, *values = line.split()
-            if name.startswith("cpu") and name != "cpu" and int(name[3:]) in mine:
-                user, nice, system, _idle, _iowait, irq, softirq, steal = map(int, values[:8])
-                ticks += user + nice + system + irq + softirq + steal
-    return ticks / os.sysconf("SC_CLK_TCK")
-
-
-def _runs(group: int) -> bool:
-    """Whether a process group has a member that is no zombie."""
-    for name in os.listdir("/proc"):  # noqa: PTH208  names are all that is needed
-        if name.isdigit():
-            with contextlib.suppress(OSError), open(f"/proc/{name}/stat", encoding="utf-8", errors="replace") as file:  # noqa: PTH123
-                state, _parent, its_group = file.read().rpartition(")")[2].split()[:3]
-                if int(its_group) == group and state not in "ZX":
-                    return True
-    return False
-
-
-def _gpu_bytes(pids: set[int]) -> int:
-    """Memory that these processes hold on NVIDIA GPUs; 0 where the driver does not say."""
-    import pynvml
-
-    try:
-        pynvml.nvmlInit()
-        devices = [pynvml.nvmlDeviceGetHandleByIndex(i) for i in range(pynvml.nvmlDeviceGetCount())]
-        running = [p for d in devices for p in pynvml.nvmlDeviceGetComputeRunningProcesses(d)]
-    except pynvml.NVMLError:
-        return 0
-    return sum(p.usedGpuMemory or 0 for p in running if p.pid in pids)
-
-
-def _oom_kills() -> int:
-    """How often the kernel has killed for memory, on the machine and in our cgroup."""
-    total = 0
-    for path in ("/proc/vmstat", "/sys/fs/cgroup/memory.events"):
-        with contextlib.suppress(OSError):
-            for line in Path(path).read_text(encoding="ascii").splitlines():
-                if line.startswith("oom_kill "):
-                    total += int(line.split()[1])
-    return total

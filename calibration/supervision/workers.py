@@ -37,7 +37,7 @@ class Workers:
                 log=log,
                 watch_gpu=self.subject.device == "cuda",
                 memory_limit_bytes=self.subject.memory_limit_bytes,
-                environment={**worker_variables(self.subject.threads), **spec.variables},
+                variables={**worker_variables(self.subject.threads), **spec.variables},
             )
         except OSError as error:
             trouble = Trouble(kind=FailureKind.REFUSED, message=f"{spec.python} cannot be started: {error.strerror}")

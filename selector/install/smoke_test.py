@@ -206,6 +206,6 @@ def _worker(python: Path, host: HostSpec, log: Path) -> Worker:
     """Raises InstallError where the interpreter cannot be started."""
     variables = worker_variables(host.cores)
     try:
-        return Worker(python, log=log, memory_limit_bytes=host.memory_bytes, environment=variables)
+        return Worker(python, log=log, memory_limit_bytes=host.memory_bytes, variables=variables)
     except OSError as error:
         raise InstallError(f"{python} cannot be started: {error.strerror or error}") from error

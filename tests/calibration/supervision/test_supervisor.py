@@ -20,7 +20,7 @@ ENGINE = str(Path(__file__).parents[1] / "engines" / "scripted.py")
 
 
 def a_worker(tmp_path: Path, *, limit: int = 8 << 30, **variables: str) -> Worker:
-    return Worker(Path(sys.executable), log=tmp_path / "log", memory_limit_bytes=limit, environment=variables)
+    return Worker(Path(sys.executable), log=tmp_path / "log", memory_limit_bytes=limit, variables=variables)
 
 
 def opened(worker: Worker, tmp_path: Path, **options: object) -> None:
