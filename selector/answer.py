@@ -38,6 +38,10 @@ class Stale:
     e2e_s: float | None
     """Seconds that the workload took then."""
 
+    def to_json(self) -> dict[str, Any]:
+        """As `autobackend select --json` prints it."""
+        return {"candidate": self.candidate.label, "differences": list(self.differences), "e2e_s": self.e2e_s}
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Selection:
@@ -110,21 +114,7 @@ class Selection:
             "objective": str(self.objective),
             "tie": list(self.tie),
             "extrapolated": self.extrapolated,
-            "ranking": [
-                {
-                    "candidate": r.candidate.label,
-                    "ttft_s": r.ttft_s,
-                    "tpot_s": r.tpot_s,
-                    "e2e_s": r.e2e_s,
-                    "ci95": list(r.ci95),
-                    "n": r.n,
-                    "output": str(r.agreement.verdict),
-                    "kl": r.agreement.kl,
-                    "prepare_s": r.prepare_s,
-                    "artifact_bytes": r.artifact_bytes,
-                }
-                for r in self.ranking
-            ],
+            "ranking": [ranked.to_json() for ranked in self.ranking],
             "rejected": [
                 {**asdict(v.candidate), "reasons": [r.text for r in v.reasons] or [v.left_out]}
                 for v in self.verdicts
@@ -133,10 +123,7 @@ class Selection:
             "failed": [
                 {"candidate": f.candidate.label, "kind": str(f.kind), "message": f.message} for f in self.failed
             ],
-            "stale": [
-                {"candidate": s.candidate.label, "differences": list(s.differences), "e2e_s": s.e2e_s}
-                for s in self.stale
-            ],
+            "stale": [stale.to_json() for stale in self.stale],
         }
 
     def engine_config(self) -> Any:

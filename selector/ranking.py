@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 from statistics import median
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from calibration.cost import Cost, covers, interval
 from calibration.measurement import Agreement, Candidate, Measurement
@@ -76,6 +76,21 @@ class Ranked:
     launches: tuple[Timed, ...]
     times: tuple[tuple[float, float], ...]
     """(TTFT, E2E) of each launch."""
+
+    def to_json(self) -> dict[str, Any]:
+        """As `autobackend select --json` prints it; seconds."""
+        return {
+            "candidate": self.candidate.label,
+            "ttft_s": self.ttft_s,
+            "tpot_s": self.tpot_s,
+            "e2e_s": self.e2e_s,
+            "ci95": list(self.ci95),
+            "n": self.n,
+            "output": str(self.agreement.verdict),
+            "kl": self.agreement.kl,
+            "prepare_s": self.prepare_s,
+            "artifact_bytes": self.artifact_bytes,
+        }
 
 
 def rank(records: Iterable[Record], workload: Workload, objective: Objective = Objective.LATENCY) -> tuple[Ranked, ...]:

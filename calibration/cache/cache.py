@@ -59,6 +59,10 @@ class Health:
     def healthy(self) -> bool:
         return not self.unreadable and not self.damage
 
+    def to_json(self) -> dict[str, Any]:
+        """As `autobackend cache check --json` prints it."""
+        return {"rows": self.rows, "unreadable": self.unreadable, "damage": list(self.damage)}
+
 
 class Cache:
     """One cache, used by any number of threads. A file that is not there is an empty cache; `add` makes it."""

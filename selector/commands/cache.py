@@ -2,12 +2,13 @@
 
 import time
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Any, TextIO
 
 import click
 
 from calibration import errors
-from calibration.measurement import Check, Failure, Measurement, Outcome, to_json
+from calibration.measurement import Check, Failure, Identity, Measurement, Outcome, to_json
 from selector.commands._options import cache_option, examples, json_option, model_argument
 from selector.commands._terminal import open_cache, show, show_json, warn
 from selector.screens.text import age, columns, decode, output, plural, prefill, rate, shown_cell, size
@@ -38,25 +39,19 @@ def path(cache: str | None) -> None:
 @json_option
 def list_(cache: str | None, as_json: bool) -> None:
     """List what was measured: a line for each model, device and host."""
-    groups: dict[tuple[str, ...], list[Outcome]] = {}
     with open_cache(cache) as opened:
-        for outcome in opened.all():
-            its = outcome.identity
-            key = (outcome.model, its.architecture, its.quant, its.device, its.host, its.fingerprint, its.config)
-            groups.setdefault(key, []).append(outcome)
+        listed = _listed(opened.all())
         location = opened.location
     if as_json:
-        names = ("model", "architecture", "quant", "device", "host", "fingerprint", "config")
-        show_json([{**dict(zip(names, key, strict=True)), **_counts(found)} for key, found in groups.items()])
+        show_json([line.to_json() for line in listed])
         return
-    if not groups:
+    if not listed:
         click.echo(f"nothing was measured yet; the cache is {location}", err=True)
         return
     rows = [("model", "architecture", "quant", "device", "host", "launches", "failed", "newest")]
-    for (model, architecture, quant, device, host, *_), found in groups.items():
-        told = _counts(found)
-        when = age(told["newest"])
-        rows.append((model, architecture, quant, device, host, str(told["launches"]), str(told["failures"]), when))
+    for line in listed:
+        key, counts = line.identity, (str(len(line.outcomes)), str(line.failures))
+        rows.append((line.model, key.architecture, key.quant, key.device, key.host, *counts, age(line.newest)))
     show(columns(rows, "<<<<<>>>"))
 
 
@@ -139,32 +134,69 @@ def prune(older_than: float | None, versions: tuple[str, ...], cache: str | None
 def check(cache: str | None, as_json: bool) -> None:
     """Read all of the cache and say whether it is well."""
     with open_cache(cache) as opened:
-        found = opened.check()
+        health = opened.check()
         location = opened.location
     if as_json:
-        show_json({"rows": found.rows, "unreadable": found.unreadable, "damage": list(found.damage)})
+        show_json(health.to_json())
     else:
-        click.echo(f"{location}: {plural(found.rows, 'launch')}, {'well' if found.healthy else 'not well'}")
-    if not found.healthy:
-        lines = [*found.damage, *(f"{run}: {reason}" for run, reason in found.unreadable.items())]
+        click.echo(f"{location}: {plural(health.rows, 'launch')}, {'well' if health.healthy else 'not well'}")
+    if not health.healthy:
+        lines = [*health.damage, *(f"{run}: {reason}" for run, reason in health.unreadable.items())]
         raise errors.CacheError(
             "\n  ".join([f"{location} has damage", *lines[:20]]),
             "unreadable launches count as never made: save the rest with autobackend cache export",
         )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Line:
+    """All launches of a model, under one name, on a device of a host."""
+
+    model: str
+    identity: Identity
+    outcomes: tuple[Outcome, ...]
+
+    @property
+    def failures(self) -> int:
+        return sum(isinstance(outcome, Failure) for outcome in self.outcomes)
+
+    @property
+    def newest(self) -> float:
+        """Unix time."""
+        return max(outcome.started_at for outcome in self.outcomes)
+
+    def to_json(self) -> dict[str, Any]:
+        """As `autobackend cache list --json` prints it."""
+        key = self.identity
+        return {
+            "model": self.model,
+            "architecture": key.architecture,
+            "quant": key.quant,
+            "device": key.device,
+            "host": key.host,
+            "fingerprint": key.fingerprint,
+            "config": key.config,
+            "launches": len(self.outcomes),
+            "failures": self.failures,
+            "candidates": sorted({outcome.candidate.label for outcome in self.outcomes}),
+            "newest": self.newest,
+        }
+
+
+def _listed(outcomes: Iterable[Outcome]) -> list[_Line]:
+    lines: dict[tuple[str, ...], list[Outcome]] = {}
+    for outcome in outcomes:
+        key = outcome.identity
+        shown = (outcome.model, key.architecture, key.quant, key.device, key.host, key.fingerprint, key.config)
+        lines.setdefault(shown, []).append(outcome)
+    return [
+        _Line(model=launches[0].model, identity=launches[0].identity, outcomes=tuple(launches))
+        for launches in lines.values()
+    ]
+
+
 def _given(conditions: dict[str, str | None]) -> dict[str, Any]:
     return {name: value for name, value in conditions.items() if value is not None}
-
-
-def _counts(outcomes: Iterable[Outcome]) -> dict[str, Any]:
-    found = list(outcomes)
-    return {
-        "launches": len(found),
-        "failures": sum(isinstance(o, Failure) for o in found),
-        "candidates": sorted({o.candidate.label for o in found}),
-        "newest": max(o.started_at for o in found),
-    }
 
 
 def _versions(outcome: Outcome) -> str:

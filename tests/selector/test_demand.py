@@ -1,6 +1,7 @@
 """A Demand is checked once, goes whole, and knows the command-line words that ask for it."""
 
 import shlex
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,13 +15,15 @@ from calibration.errors import NoLegalBackend, NotCalibrated, UsageError
 from calibration.measurement import FailureKind
 from calibration.workload import DEFAULT, Workload
 from selector import explain, select
-from selector.commands._options import demand_options, model_argument
+from selector.commands._options import demand_options
 from selector.demand import Demand
+from selector.host.spec import HostSpec, Installation
 from selector.objective import Objective
 from selector.planning.calibrate import calibrate
 from selector.planning.plan import plan
 from selector.selection import choose
 from tests.selector.answering import CT2, HOST, KEY, MODEL, SDPA, SPEC
+from tests.selector.conftest import A100
 from tests.selector.launches import failure, rounds
 
 LONG = Workload(prompt_tokens=1000, output_tokens=100, batch=2)
@@ -47,20 +50,25 @@ DEMANDS = [
 ]
 
 
-@pytest.mark.parametrize("demand", DEMANDS)
-def test_its_command_asks_for_exactly_it(demand: Demand) -> None:
-    """What a mend prints, typed into the command, is the same demand."""
+def demanded(*words: str) -> Demand:
+    """What a command hears whose user types these options."""
     heard: list[Demand] = []
 
     @click.command()
-    @model_argument
     @demand_options
-    def program(model: str, demand: Demand) -> None:
+    def program(demand: Demand) -> None:
         heard.append(demand)
 
-    _, _, *words = shlex.split(demand.command("calibrate", "./a model"))
     assert CliRunner().invoke(program, words).exit_code == 0
-    assert (words[0], heard) == ("./a model", [demand])
+    return heard[0]
+
+
+@pytest.mark.parametrize("demand", DEMANDS)
+def test_its_command_asks_for_exactly_it(demand: Demand) -> None:
+    """What a mend prints, typed into the command, is the same demand."""
+    program, command, model, *options = shlex.split(demand.command("calibrate", "./a model"))
+    assert (program, command, model) == ("autobackend", "calibrate", "./a model")
+    assert demanded(*options) == demand
 
 
 def test_its_words_leave_out_what_is_asked_by_default() -> None:
@@ -153,3 +161,45 @@ def test_explain_tells_of_the_backends_that_are_named() -> None:
     explanation = explain(MODEL, host=HOST, backends=["ctranslate2:float32", "transformers"])
     assert {v.candidate.backend for v in explanation.verdicts} == {"ctranslate2", "transformers"}
     assert [v.candidate.variant for v in explanation.verdicts if v.candidate.backend == "ctranslate2"] == ["float32"]
+
+
+EVEN = "shape:qwen3-0.6b"
+"""A model with heads that two devices share evenly."""
+
+
+def two_gpus() -> HostSpec:
+    """A host on whose two GPUs vllm runs."""
+    versions = {"vllm": "0.32.0", "torch": "2.13.0", "transformers": "5.16.0"}
+    installation = Installation(python=Path(sys.executable), versions=versions, site_packages=())
+    return replace(HOST, devices=(A100, A100), installations={**HOST.installations, "vllm": installation})
+
+
+def test_a_mend_can_be_satisfied(cache: Cache) -> None:
+    """The calibration that a warning names measures on as many devices, and the warning is gone."""
+    host = two_gpus()
+    unmeasured = choose(EVEN, cache=cache, host=host, tensor_parallel=2, trust_remote_code=True)
+    again = f"autobackend calibrate {EVEN} --trust-remote-code --tensor-parallel 2"
+    assert unmeasured.warnings == (
+        f"{EVEN} was never measured on this host; this is the static order. Measure it: {again}",
+    )
+    label = unmeasured.candidate.label
+    _, _, model, *options = shlex.split(again)
+    demand = demanded(*options)
+    planned = plan(model, demand, host=host)
+    assert label in {candidate.label for candidate in planned.candidates}
+    cache.add(*rounds(label, planned.identity, host, (1.0,), cells=planned.cells))
+    measured = choose(EVEN, cache=cache, host=host, tensor_parallel=2, trust_remote_code=True)
+    assert (measured.source, measured.candidate.label, measured.warnings) == ("measured", label, ())
+    # On one device nothing was measured.
+    assert choose(EVEN, cache=cache, host=host).source == "rules"
+
+
+def test_the_command_of_a_selection_is_for_what_was_asked(cache: Cache) -> None:
+    choice = choose(EVEN, cache=cache, host=two_gpus(), tensor_parallel=2, trust_remote_code=True)
+    words = shlex.split(choice.command())
+    assert choice.backend == "vllm"
+    assert words[words.index("--tensor-parallel-size") + 1] == "2"
+    assert "--trust-remote-code" in words
+    plain = shlex.split(choose(EVEN, cache=cache, host=two_gpus(), backend="vllm").command())
+    assert plain[plain.index("--tensor-parallel-size") + 1] == "1"
+    assert "--trust-remote-code" not in plain
