@@ -28,8 +28,8 @@ with the prior's spread 95 to 97 of 100 intervals hold the truth, for two launch
 """
 
 CONTEXT_SLACK = 1.25
-"""How far beyond the longest measured context an answer still counts as measured: a step's cost is linear in its
-context, and the context's share of a step is small, so a quarter more moves the sum by little."""
+"""So many times the longest measured context still count as measured. A step's cost is linear in its context, and the
+context's share of a step is small: a quarter more changes the sum by little."""
 
 _T95 = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160, 2.145, 2.131)
 """Two-sided 95 % quantiles of Student's t for 1, 2, 3 ... degrees of freedom; beyond them see `_t95`."""
@@ -37,10 +37,10 @@ _T95 = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2
 _Z95 = 1.95996
 
 _LEAST_S = 1e-12
-"""No engine is this quick: such a time is a clock's artefact, and one relative error of it would rule the fit."""
+"""No engine is this quick: the clock was at fault, and the relative error of such a time would outweigh all others."""
 
 _SINGULAR = 1e-13
-"""Least determinant of a correlation-like Gram matrix (unit diagonal) that is solved; below, columns are copies."""
+"""A Gram matrix of unit diagonal with a smaller determinant is not solved: its columns are copies of each other."""
 
 
 class Point(NamedTuple):
@@ -184,7 +184,7 @@ def _t95(freedom: int) -> float:
 def _nnls(rows: Sequence[Coefficients], first: int, second: int, third: int) -> Coefficients:
     """Least squares of rows @ x = 1 with x >= 0.
 
-    first, second, third: the columns in the order in which they are preferred where the rows cannot tell.
+    first, second, third: the columns, the one first that explains rows which cannot tell them apart.
     """
     g00 = g01 = g02 = g11 = g12 = g22 = h0 = h1 = h2 = 0.0
     for row in rows:
@@ -208,7 +208,8 @@ def _nnls(rows: Sequence[Coefficients], first: int, second: int, third: int) -> 
     h2 *= s2
     x = _three(g01, g02, g12, (h0, h1, h2))
     if x is None or x[0] < 0.0 or x[1] < 0.0 or x[2] < 0.0:
-        # The optimum lies on a face. Fit of a support: h @ x, the larger the better; ties stay with the earlier.
+        # Some coefficient is 0. Of all choices of the others the one with the largest h @ x fits best; ties stay with
+        # the earlier.
         x, best = (h0, 0.0, 0.0), h0 * h0 * (1.0 + 1e-12)
         if h1 * h1 > best:
             x, best = (0.0, h1, 0.0), h1 * h1 * (1.0 + 1e-12)
@@ -229,9 +230,9 @@ def _nnls(rows: Sequence[Coefficients], first: int, second: int, third: int) -> 
             p, q = (h1 - g12 * h2) / determinant, (h2 - g12 * h1) / determinant
             if p >= 0.0 and q >= 0.0 and h1 * p + h2 * q > best:
                 x = (0.0, p, q)
-    found = [0.0, 0.0, 0.0]
-    found[first], found[second], found[third] = x[0] * s0, x[1] * s1, x[2] * s2
-    return found[0], found[1], found[2]
+    coefficients = [0.0, 0.0, 0.0]
+    coefficients[first], coefficients[second], coefficients[third] = x[0] * s0, x[1] * s1, x[2] * s2
+    return coefficients[0], coefficients[1], coefficients[2]
 
 
 def _three(g01: float, g02: float, g12: float, h: Coefficients) -> Coefficients | None:

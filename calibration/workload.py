@@ -33,7 +33,7 @@ class Workload:
 
     @property
     def context_tokens(self) -> int:
-        """Tokens that one sequence holds at its end."""
+        """Tokens of one sequence when its last one is generated."""
         return self.prompt_tokens + self.output_tokens
 
     @classmethod
@@ -50,10 +50,10 @@ class Workload:
         """
         if text in STANDARD:
             return STANDARD[text]
-        found = _LABEL.fullmatch(text.strip())
-        if not found:
+        label = _LABEL.fullmatch(text.strip())
+        if not label:
             raise UsageError(f"unknown workload {text!r}", _MEND + ", ".join(STANDARD))
-        prompt, output, batch = found.groups()
+        prompt, output, batch = label.groups()
         return cls(prompt_tokens=int(prompt), output_tokens=int(output), batch=int(batch or 1))
 
 
@@ -82,14 +82,14 @@ def grid(workloads: Iterable[Workload] = (), *, gpu: bool = False) -> tuple[Work
     >>> [cell.label for cell in grid([Workload.parse("pp1024:tg64:b4"), Workload.parse("pp128:tg32:b1")])]
     ['pp128:tg32:b1', 'pp1056:tg32:b1', 'pp128:tg32:b4', 'pp1056:tg32:b4']
     """
-    asked = tuple(workloads)
-    if not asked:
+    uses = tuple(workloads)
+    if not uses:
         prompts, batches = ((128, 2048), (1, 16)) if gpu else ((64, 512), (1, 4))
     else:
         # A decode step's cost grows with its context, so the cells must reach the context at the end of the output.
-        longest = max(w.context_tokens for w in asked) - CELL_OUTPUT_TOKENS
-        prompts = (min(w.prompt_tokens for w in asked), max(longest, *(w.prompt_tokens for w in asked)))
-        batches = (min(w.batch for w in asked), max(w.batch for w in asked))
+        longest = max(use.context_tokens for use in uses) - CELL_OUTPUT_TOKENS
+        prompts = (min(use.prompt_tokens for use in uses), max(longest, *(use.prompt_tokens for use in uses)))
+        batches = (min(use.batch for use in uses), max(use.batch for use in uses))
         if prompts[1] < 2 * prompts[0]:
             # Two lengths this close tell a fixed cost from a cost per token badly; a short prompt is cheap to add.
             prompts = (max(1, prompts[0] // 4), prompts[1])

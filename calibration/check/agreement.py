@@ -1,4 +1,4 @@
-"""Is the output right: a candidate's tokens and scores beside the reference's; wrong, lossy or right.
+"""Is the output right: a candidate's tokens and scores are compared with the reference's; wrong, lossy or right.
 
 Random weights make greedy paths fragile: two right engines part where the two best tokens are nearly equal. So every
 choice is judged after a prefix of the reference's own path, teacher-forced, by how much worse the reference scores it;
@@ -10,7 +10,7 @@ own scores than to its scores at other positions: what computes something else i
 """
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -31,14 +31,14 @@ PROMPT_TOKENS = (24, 24, 96)
 LONG_TOKENS = 1040
 """Length of the long prompt, where the calibration itself is long enough to afford it."""
 BEYOND_WINDOW = 16
-"""A long prompt ends so many tokens beyond a sliding window: there a window off by one still weighs most."""
+"""A long prompt ends so many tokens beyond a sliding window: there one key too many or too few weighs most."""
 GROUPS: tuple[tuple[int, ...], ...] = ((0,), (1,), (1, 0), (2,))
 """The prompts that are generated together. The second comes right after the first, in a call of the same shape, so that
 a cache that was not cleared shows; then both in a batch, in the other order, so that swapped rows show."""
 LONG_GROUP = (3,)
 TOLD_BY_SCORES = 2
-"""From this prompt on an engine whose scores are the steps of `generate` is asked for scores alone: what only shows
-from one call to the next, or in a batch, shows with the prompts before it."""
+"""From this prompt on an engine whose scores are the steps of `generate` gives scores alone. What shows only from one
+call to the next, or in a batch, has shown with the prompts before."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,14 +54,14 @@ class Answers:
     row_shape: tuple[int, int] | None
     """(NEW_TOKENS, vocab)"""
     rounding: Rounding | None = None
-    """Of a reference, where it was found."""
+    """The rounding error, which a reference has where it was computed in 16 bits too."""
 
     @classmethod
     def of(cls, tokens: Iterable[Iterable[Iterable[int]]], rows_file: Path, shape: Sequence[int] | None) -> "Answers":
-        """What a worker told.
+        """From what a worker answered.
 
         Args:
-            shape: of a prompt's rows; None where there are none.
+            shape: of a prompt's rows; None where the engine gives no scores.
         """
         return cls(
             tokens=tuple(tuple(tuple(path) for path in paths) for paths in tokens),
@@ -71,7 +71,7 @@ class Answers:
 
     @classmethod
     def of_reference(cls, paths: Sequence[Sequence[int]], rows_file: Path, shape: Sequence[int] | None) -> "Answers":
-        """Of one path a prompt, which it has in every group."""
+        """From one path for each prompt, the same in every group."""
         return cls.of(
             [[paths[i] for i in group] for group in groups(len(paths) > len(PROMPT_TOKENS))], rows_file, shape
         )
@@ -118,20 +118,23 @@ def long_prompt(affordable: int, longest: int, max_position: int, window: int | 
 
 def rounding_of(reference: Answers, rounded_rows: Path, shape: tuple[int, int]) -> Rounding | None:
     """The reference's own rounding error, from its scores in 16 bits; None where those are no numbers."""
-    expected, found = rows_of(reference.rows_file, reference.row_shape), rows_of(rounded_rows, shape)
-    if expected is None or found is None:
+    expected, rounded = rows_of(reference.rows_file, reference.row_shape), rows_of(rounded_rows, shape)
+    if expected is None or rounded is None:
         return None
-    of = distances(expected[: len(found)], found)
-    best = found[..., : expected.shape[2]].argmax(axis=-1)
-    margins = [[below(expected[p, s], int(token)) for s, token in enumerate(row)] for p, row in enumerate(best)]
+    apart = distances(expected[: len(rounded)], rounded)
+    best = rounded[..., : expected.shape[2]].argmax(axis=-1)
+    margins = [
+        [below(expected[prompt, step], int(token)) for step, token in enumerate(path)]
+        for prompt, path in enumerate(best)
+    ]
     rounding = Rounding(
-        median_kl=float(_medians(of.kl).max()),
-        mean_kl=float(of.kl.mean(axis=1).max()),
-        diff=float(of.diff.max()),
+        median_kl=float(_medians(apart.kl).max()),
+        mean_kl=float(apart.kl.mean(axis=1).max()),
+        diff=float(apart.diff.max()),
         mean_margin=max(sum(row) / len(row) for row in margins),
     )
-    told = (rounding.median_kl, rounding.mean_kl, rounding.diff, rounding.mean_margin)
-    return rounding if all(map(math.isfinite, told)) else None
+    errors = (rounding.median_kl, rounding.mean_kl, rounding.diff, rounding.mean_margin)
+    return rounding if all(map(math.isfinite, errors)) else None
 
 
 def compare(reference: Answers, candidate: Answers, precision: str) -> Agreement:
@@ -144,40 +147,41 @@ def compare(reference: Answers, candidate: Answers, precision: str) -> Agreement
     expected = rows_of(reference.rows_file, reference.row_shape)
     if expected is None:
         return Agreement(verdict=OutputVerdict.UNCHECKED, detail="the reference gave no scores")
-    found = rows_of(candidate.rows_file, candidate.row_shape)
+    scores = rows_of(candidate.rows_file, candidate.row_shape)
     kl = top1 = max_diff = None
     troubles: list[str] = []
-    if found is not None:
-        if found.shape[2] < expected.shape[2]:
-            troubles.append(f"scores {found.shape[2]} tokens; the vocabulary has {expected.shape[2]}")
-            found = None
+    if scores is not None:
+        if scores.shape[2] < expected.shape[2]:
+            troubles.append(f"scores {scores.shape[2]} tokens; the vocabulary has {expected.shape[2]}")
+            scores = None
         else:
-            scored = expected[: len(found)]
-            of = distances(scored, found)
-            kl, top1, max_diff = float(of.kl.mean()), float(of.same.mean()), float(of.diff.max())
-            troubles += _far(of, scored, found, allowed)
-    told, more = _choices(reference, candidate, expected, found, allowed)
-    troubles += more
+            apart = distances(expected[: len(scores)], scores)
+            kl, top1, max_diff = float(apart.kl.mean()), float(apart.same.mean()), float(apart.diff.max())
+            troubles += _wrong_scores(apart, expected[: len(scores)], scores, allowed)
+    equal_paths, wrong_choices = _choices(reference, candidate, expected, scores, allowed)
+    troubles += wrong_choices
     if troubles:
-        verdict, detail = OutputVerdict.WRONG, f"{troubles[0]}; {told}"
+        verdict, detail = OutputVerdict.WRONG, f"{troubles[0]}; {equal_paths}"
     else:
-        verdict, detail = (OutputVerdict.LOSSY if precision in LOSSY else OutputVerdict.RIGHT), told
+        verdict, detail = (OutputVerdict.LOSSY if precision in LOSSY else OutputVerdict.RIGHT), equal_paths
     return Agreement(verdict=verdict, kl=kl, top1=top1, max_diff=max_diff, detail=detail)
 
 
-def _far(of: Distances, expected: "NDArray[np.float32]", found: "NDArray[np.float32]", allowed: Tolerance) -> list[str]:
+def _wrong_scores(
+    apart: Distances, expected: "NDArray[np.float32]", scores: "NDArray[np.float32]", allowed: Tolerance
+) -> list[str]:
     """What is wrong with the scores; the worst prompt is named."""
-    medians, means = _medians(of.kl), of.kl.mean(axis=1)
+    medians, means = _medians(apart.kl), apart.kl.mean(axis=1)
     worst = int(medians.argmax())
     if not medians[worst] <= allowed.median_kl:
-        of_all = f"after prompt {worst + 1} of {len(medians)}"
-        return [f"diverges from the reference by {medians[worst]:.2g} nats {of_all} ({allowed.median_kl:.2g} allowed)"]
+        where = f"after prompt {worst + 1} of {len(medians)}"
+        return [f"diverges from the reference by {medians[worst]:.2g} nats {where} ({allowed.median_kl:.2g} allowed)"]
     worst = int(means.argmax())
     if not means[worst] <= allowed.mean_kl:
-        of_all = f"on average after prompt {worst + 1} of {len(means)}"
-        return [f"diverges from the reference by {means[worst]:.2g} nats {of_all} ({allowed.mean_kl:.2g} allowed)"]
+        where = f"on average after prompt {worst + 1} of {len(means)}"
+        return [f"diverges from the reference by {means[worst]:.2g} nats {where} ({allowed.mean_kl:.2g} allowed)"]
     if math.isfinite(allowed.strangers):
-        shares = means / strangers(expected, found).mean(axis=1)
+        shares = means / strangers(expected, scores).mean(axis=1)
         worst = int(shares.argmax())
         if not (shares[worst] <= allowed.strangers or means[worst] <= TOLERANCES["16-bit"].mean_kl):
             sentence = (
@@ -192,47 +196,72 @@ def _choices(
     reference: Answers,
     candidate: Answers,
     expected: "NDArray[np.float32]",
-    found: "NDArray[np.float32] | None",
+    scores: "NDArray[np.float32] | None",
     allowed: Tolerance,
 ) -> tuple[str, list[str]]:
-    """What was compared, and what is wrong with the tokens that were chosen."""
-    equal, count, troubles, every = 0, 0, list[str](), list[float]()
+    """How many paths are equal, and what is wrong with the tokens that were chosen."""
+    equal, compared, troubles, all_margins = 0, 0, list[str](), list[float]()
     for group, paths in zip(groups(len(candidate.tokens) > len(GROUPS)), candidate.tokens, strict=True):
-        for prompt, got in zip(group, paths, strict=True):
-            right = reference.path(prompt)
-            mine = found[prompt] if found is not None and prompt < len(found) else None
+        for prompt, chosen in zip(group, paths, strict=True):
+            path = reference.path(prompt)
+            own_scores = scores[prompt] if scores is not None and prompt < len(scores) else None
             where = f"after prompt {prompt + 1} {'alone' if len(group) == 1 else f'in a batch of {len(group)}'}"
-            margins = [below(expected[prompt, step], token) for step, token in enumerate(got)]
-            count += 1
-            every += margins
-            equal += got == right
-            worst = margins.index(max(margins))
-            if margins[worst] > allowed.margin:
-                troubles.append(
-                    f"token {worst + 1} {where} is {got[worst]}, which the reference scores {margins[worst]:.2f}"
-                    f" deviations below its own choice, {right[worst]}"
-                )
-            elif (mine is None or math.isfinite(allowed.margin)) and sum(margins) / len(margins) > allowed.mean_margin:
-                troubles.append(
-                    f"the tokens {where} are {sum(margins) / len(margins):.2g} deviations below the reference's own"
-                    f" choices on average ({allowed.mean_margin:.2g} allowed)"
-                )
-            if mine is None:
-                continue
-            own = [below(mine[step], token) for step, token in enumerate(got)]
-            worst = own.index(max(own))
-            if not own[worst] <= allowed.own_margin:
-                troubles.append(
-                    f"token {worst + 1} {where} is {got[worst]}, which its own scores have {own[worst]:.2f} deviations"
-                    " below the best"
-                )
-    mean = sum(every) / len(every)
+            margins = [below(expected[prompt, step], token) for step, token in enumerate(chosen)]
+            compared += 1
+            equal += chosen == path
+            all_margins += margins
+            troubles += _worse_than_the_path(where, chosen, path, margins, allowed, scored=own_scores is not None)
+            if own_scores is not None:
+                troubles += _worse_than_its_scores(where, chosen, own_scores, allowed)
+    mean = sum(all_margins) / len(all_margins)
     if mean > allowed.all_margin:
         troubles.append(
             f"the tokens chosen are {mean:.2g} deviations below the reference's own choices on average"
             f" ({allowed.all_margin:.2g} allowed)"
         )
-    return f"{equal} of {count} greedy paths equal", troubles
+    return f"{equal} of {compared} greedy paths equal", troubles
+
+
+def _worse_than_the_path(
+    where: str,
+    chosen: Sequence[int],
+    path: Sequence[int],
+    margins: Sequence[float],
+    allowed: Tolerance,
+    *,
+    scored: bool,
+) -> Iterator[str]:
+    """Which choice the reference scores too far below its own, or that all together are.
+
+    Args:
+        margins: of each choice below the reference's, in deviations.
+        scored: the candidate gave its scores, which are held to the reference themselves.
+    """
+    worst = margins.index(max(margins))
+    mean = sum(margins) / len(margins)
+    if margins[worst] > allowed.margin:
+        yield (
+            f"token {worst + 1} {where} is {chosen[worst]}, which the reference scores {margins[worst]:.2f}"
+            f" deviations below its own choice, {path[worst]}"
+        )
+    elif (not scored or math.isfinite(allowed.margin)) and mean > allowed.mean_margin:
+        yield (
+            f"the tokens {where} are {mean:.2g} deviations below the reference's own"
+            f" choices on average ({allowed.mean_margin:.2g} allowed)"
+        )
+
+
+def _worse_than_its_scores(
+    where: str, chosen: Sequence[int], own_scores: "NDArray[np.float32]", allowed: Tolerance
+) -> Iterator[str]:
+    """Which choice the candidate's own scores have too far below their best."""
+    margins = [below(own_scores[step], token) for step, token in enumerate(chosen)]
+    worst = margins.index(max(margins))
+    if not margins[worst] <= allowed.own_margin:
+        yield (
+            f"token {worst + 1} {where} is {chosen[worst]}, which its own scores have {margins[worst]:.2f} deviations"
+            " below the best"
+        )
 
 
 def _medians(kl: "NDArray[np.float64]") -> "NDArray[np.float64]":

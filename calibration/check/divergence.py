@@ -1,4 +1,4 @@
-"""How far scores are from the reference's, position by position, and how far they would be if they were others'."""
+"""How far scores are from the reference's at each position, and how far from its scores at other positions."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 FLOOR = -1e30
-"""Scores at or below it mean: not among those the engine gives."""
+"""A score at or below it means that the engine does not score this token."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,7 +21,8 @@ class Distances:
     same: "NDArray[np.bool_]"
     """Both have the same best token."""
     diff: "NDArray[np.float64]"
-    """Largest difference of a score, in standard deviations of the reference's scores; a common shift is none."""
+    """Largest difference of a score, in standard deviations of the reference's scores; a shift of all of them does not
+    count."""
 
 
 def rows_of(file: Path | None, shape: tuple[int, int] | None) -> "NDArray[np.float32] | None":
@@ -33,14 +34,14 @@ def rows_of(file: Path | None, shape: tuple[int, int] | None) -> "NDArray[np.flo
     return np.memmap(file, dtype=np.float32, mode="r").reshape(-1, *shape)
 
 
-def distances(expected: "NDArray[np.float32]", found: "NDArray[np.float32]") -> Distances:
-    """Of `found` from `expected`, both [prompt, step, vocab]; `found` may score padding beyond the vocabulary."""
+def distances(expected: "NDArray[np.float32]", scores: "NDArray[np.float32]") -> Distances:
+    """Of `scores` from `expected`, both [prompt, step, vocab]; `scores` may hold padding beyond the vocabulary."""
     import numpy as np
 
     shape = expected.shape[:2]
     kl, same, diff = np.full(shape, np.inf), np.zeros(shape, dtype=bool), np.full(shape, np.inf)
     for at in np.ndindex(*shape):
-        right, got, scored = _both(expected[at], found[at])
+        right, got, scored = _both(expected[at], scores[at])
         if not scored.any():
             continue
         kl[at] = divergence(right[scored], got[scored])
@@ -50,9 +51,10 @@ def distances(expected: "NDArray[np.float32]", found: "NDArray[np.float32]") -> 
     return Distances(kl=kl, same=same, diff=diff)
 
 
-def strangers(expected: "NDArray[np.float32]", found: "NDArray[np.float32]") -> "NDArray[np.float64]":
-    """Divergence [prompt, step] of each row from the reference's rows at other positions, on average: what an engine
-    that computes something unrelated would have from its own.
+def strangers(expected: "NDArray[np.float32]", scores: "NDArray[np.float32]") -> "NDArray[np.float64]":
+    """Mean divergence [prompt, step] of each row from the reference's rows at two other positions.
+
+    An engine that computes something unrelated is as far from the reference's row at its own position.
     """
     import numpy as np
 
@@ -61,12 +63,12 @@ def strangers(expected: "NDArray[np.float32]", found: "NDArray[np.float32]") -> 
     for number, at in enumerate(places):
         # Rows a third and two thirds of the way on: of other prompts, where there are any.
         others = [places[(number + len(places) * k // 3) % len(places)] for k in (1, 2)]
-        total = []
+        divergences = []
         for other in others:
-            right, got, scored = _both(expected[other], found[at])
+            right, got, scored = _both(expected[other], scores[at])
             if scored.any():
-                total.append(divergence(right[scored], got[scored]))
-        kl[at] = np.mean(total) if total else np.inf
+                divergences.append(divergence(right[scored], got[scored]))
+        kl[at] = np.mean(divergences) if divergences else np.inf
     return kl
 
 
@@ -79,9 +81,7 @@ def divergence(right: "NDArray[np.float64]", got: "NDArray[np.float64]") -> floa
 
 
 def below(right: "NDArray[np.float32]", token: int) -> float:
-    """How far below the best score of a row a token is, in standard deviations of what the row scores; inf for a token
-    that it does not score.
-    """
+    """How far a token is below the best of a row, in standard deviations of the row's scores; inf where it has none."""
     import numpy as np
 
     row = right.astype(np.float64)
@@ -101,8 +101,8 @@ def _both(
     """
     import numpy as np
 
-    theirs = got[: len(right)].astype(np.float64)
-    return right.astype(np.float64), theirs, np.isfinite(theirs) & (theirs > FLOOR)
+    shared = got[: len(right)].astype(np.float64)
+    return right.astype(np.float64), shared, np.isfinite(shared) & (shared > FLOOR)
 
 
 def _log_softmax(row: "NDArray[np.float64]") -> "NDArray[np.float64]":

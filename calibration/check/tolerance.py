@@ -4,30 +4,31 @@ import math
 from dataclasses import dataclass, replace
 
 EIGHT_BITS, EIGHT_BITS_KL = 100.0, 0.1
-"""An engine in 8 bits stands at 8 to 13 times the divergence of bfloat16 (int8 of four engines, 3 layers). Ten times
-that, and this many nats at least, are allowed where it is known."""
+"""An engine in 8 bits diverges 8 to 13 times as far as bfloat16 does (int8 of four engines, 3 layers). Ten times that,
+and so many nats at least, are allowed where the model's rounding is known."""
 TIMES = 4.0
 """How many times the reference's own rounding error an engine of the same precision may have."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tolerance:
-    """How far an engine of one precision may be from the reference, after each prompt: a fault in one must show."""
+    """How far an engine of one precision may be from the reference; each prompt is judged alone, lest a fault drown."""
 
     median_kl: float
-    """Median over the positions of the Kullback-Leibler divergence, nats: a few positions at which rounding sends a
-    token to another expert do not move it, a wrong rotation, window, bias or weight does."""
+    """Median over the positions of the Kullback-Leibler divergence, nats. Rounding that sends a few tokens to another
+    expert does not move it; a wrong rotation, window, bias or weight does."""
     mean_kl: float
     strangers: float
     """Mean divergence, as a share of that from the reference's scores at other positions."""
     margin: float
-    """How much worse than the best, in standard deviations of the reference's scores, a chosen token may be; inf: where
-    the engine gives scores, they alone are held to the reference, and its choices to them."""
+    """How far below the best a chosen token may be, in standard deviations of the reference's scores. Where it is
+    infinite and the engine gives scores, the scores are compared with the reference and the choices with the scores."""
     mean_margin: float
+    """The same, on average over the choices after one prompt."""
     all_margin: float
-    """Mean of all choices after all prompts."""
+    """The same, on average over all choices after all prompts."""
     own_margin: float
-    """How much worse than the best of the engine's own scores a token may be that it chooses."""
+    """How far below the best of the engine's own scores a chosen token may be."""
 
 
 TOLERANCES: dict[str, Tolerance] = {
@@ -94,7 +95,7 @@ def precision_class(
     """The key of TOLERANCES for a variant's precision on a model of this dtype.
 
     Args:
-        quantised: the checkpoint itself is, and the variant loads it as it is.
+        quantised: the checkpoint is quantised, and the variant loads it as it is.
         overflows: its 8 bits lose more than their rounding: a small model's scores stand at 0.03 to 0.05 of the
             strangers' divergence, as far as those of another rotation in good 8 bits.
     """
