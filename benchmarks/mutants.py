@@ -75,7 +75,12 @@ def main() -> None:
     for name in PRELOADED:
         importlib.import_module(name)
     began = time.monotonic()
-    results = list(run({file: table.tests[file] for file in files}, options.jobs))
+    results = []
+    for result in run({file: table.tests[file] for file in files}, options.jobs):
+        results.append(result)
+        if sys.stderr.isatty():
+            passed = sum(not each.noticed for each in results)
+            print(f"\r{result.file}: {len(results)} changes, {passed} passed ", end="", file=sys.stderr, flush=True)
     lines, failed = report(results, table)
     print("\n".join(lines))
     print(f"{len(results)} changes in {time.monotonic() - began:.0f} s")

@@ -5,9 +5,16 @@ import importlib.util
 import os
 import shutil
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
 
 from calibration.supervision import device_lock as lock
+
+if TYPE_CHECKING:
+    from calibration.cache.cache import Cache
 
 HOME = Path(tempfile.mkdtemp(prefix="autobackend-tests-"))
 atexit.register(shutil.rmtree, HOME, ignore_errors=True)
@@ -28,3 +35,12 @@ lock.FOLDER = HOME / "locks"
 
 # Other versions of torch and transformers than ours: `make test` runs this folder in .venv-lmdeploy.
 collect_ignore = [] if importlib.util.find_spec("lmdeploy") else ["lmdeploy"]
+
+
+@pytest.fixture
+def cache(tmp_path: Path) -> "Iterator[Cache]":
+    """An open cache without rows."""
+    from calibration.cache.cache import Cache  # LMDeploy's tests have no SQLAlchemy
+
+    with Cache.open(tmp_path / "cache.db") as opened:
+        yield opened

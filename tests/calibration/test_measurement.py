@@ -1,7 +1,7 @@
 """What a launch leaves: times from the arrival of tokens, cells by their clean samples, records that JSON can hold."""
 
 import math
-from dataclasses import fields, replace
+from dataclasses import asdict, fields, replace
 
 import pytest
 
@@ -11,7 +11,6 @@ from calibration.measurement import (
     Cell,
     Check,
     FailureKind,
-    Identity,
     OutputVerdict,
     Sample,
     from_json,
@@ -19,7 +18,7 @@ from calibration.measurement import (
     to_json,
 )
 from calibration.workload import Workload
-from tests.calibration.launches import failed, measured
+from tests.calibration.launches import IDENTITY, failed, measured
 
 
 @pytest.mark.parametrize(
@@ -75,17 +74,8 @@ def test_verdicts_and_failures_are_kept_under_the_words_that_are_shown() -> None
 
 
 def test_times_go_by_everything_but_the_config() -> None:
-    identity = Identity(
-        architecture="LlamaForCausalLM",
-        quant="none",
-        device="a CPU",
-        fingerprint="f",
-        dtype="float32",
-        device_count=1,
-        host="h",
-        config="c",
-    )
-    assert identity.shape == ("LlamaForCausalLM", "none", "a CPU", "f", "float32", 1, "h")
+    here, there = replace(IDENTITY, config="a"), replace(IDENTITY, config="b")
+    assert here.shape == there.shape == tuple(asdict(IDENTITY).values())[:-1]
 
 
 def test_records_come_back_equal() -> None:

@@ -1,15 +1,12 @@
 """Models, hosts and backends made in code: `from tests.selector.conftest import FakeBackend, host, spec`."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from calibration import backend
 from calibration.backend import Backend, Engine, Facts, Job, Model, Variant
-from calibration.cache.cache import Cache
 from selector.host.spec import Device, HostSpec, Installation
 from selector.model.quant.format import QuantFormat
 from selector.model.spec import ModelSpec
@@ -121,9 +118,3 @@ class FakeBackend(Backend):
 
     def load(self, job: Job) -> Engine:
         raise NotImplementedError
-
-
-@pytest.fixture
-def cache(tmp_path: Path) -> Iterator[Cache]:
-    with Cache.open(tmp_path / "cache.db") as opened:
-        yield opened

@@ -18,12 +18,6 @@ from tests.calibration.launches import IDENTITY, checked, failed, measured
 HEADER = '{"format": "autobackend-cache", "version": 2}\n'
 
 
-@pytest.fixture
-def cache(tmp_path: Path) -> Iterator[Cache]:
-    with Cache.open(tmp_path / "cache.db") as cache:
-        yield cache
-
-
 def lines(*outcomes: Outcome) -> str:
     return HEADER + "".join(json.dumps(to_json(o)) + "\n" for o in outcomes)
 

@@ -1,8 +1,6 @@
 """What the launches of a calibration say: who comes next, who is out, who races with whom, where one goes on."""
 
-from collections.abc import Iterator
 from dataclasses import fields, replace
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -174,12 +172,6 @@ def test_each_kind_has_a_rematch_of_its_own() -> None:
     assert (
         rematch(candidates, {label: standing[label] for label in ("a:1", "d:1", "a:int8", "b:int8")}) == rematches[1:]
     )
-
-
-@pytest.fixture
-def cache(tmp_path: Path) -> Iterator[Cache]:
-    with Cache.open(tmp_path / "cache.db") as opened:
-        yield opened
 
 
 TODAY = {"scripted": "1"}
