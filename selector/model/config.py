@@ -5,22 +5,16 @@ from dataclasses import dataclass
 from typing import Final
 
 from selector.model.fields import Fields, Json
-from selector.model.native_types import NATIVE
+from selector.model.native_types import NATIVE, TIED
 from selector.model.parts import INNER, language_parts
 from selector.model.positions import Positions, read_positions
 from selector.model.quant.format import QuantFormat
 from selector.model.quant.readers import read_quant
+from selector.model.shape.defaults import with_defaults
 from selector.model.shape.parameters import Parameters, estimate
 from selector.model.shape.shape import Shape, read_shape
 
 _VISION: Final = ("vision_config", "visual", "vision_tower", "mm_vision_tower", "vision_encoder", "img_processor")
-
-_TIED: Final = frozenset({
-    "biogpt", "bloom", "cohere", "cohere2", "ernie4_5", "falcon", "gemma", "gemma2", "gemma3", "gemma3_text", "gemma3n",
-    "gemma3n_text", "gemma4", "gemma4_text", "gpt2", "gpt_bigcode", "gpt_neo", "lfm2", "mamba", "mpt", "opt", "smollm3",
-    "starcoder2", "xglm",
-})  # fmt: skip
-"""Model types whose class ties the embeddings where the config does not say (transformers 5.23)."""
 
 _DTYPES: Final = frozenset({"float32", "float16", "bfloat16", "float64", "float8_e4m3fn", "float8_e5m2"})
 _DTYPE_BITS: Final = {"float32": 32, "float64": 64, "float8_e4m3fn": 8, "float8_e5m2": 8}
@@ -81,17 +75,18 @@ def read(content: Json, where: str, *, beside: tuple[str, Json] | None = None) -
     Raises:
         ModelError: a field is missing, absurd, or contradicts another; with the value and the mend.
     """
-    parts = language_parts(content)
-    whole, language = Fields(where, content), Fields(where, *parts)
+    whole = Fields(where, content)
     for key in INNER:
         whole.table(key)  # refuses what is no object
+    parts = language_parts(content)
     model_type = whole.text("model_type", default="")
-    inner_type = language.text("model_type", default="")
+    inner_type = Fields(where, *parts).text("model_type", default="")
+    language = with_defaults(where, parts, inner_type)
     architectures = whole.texts("architectures")
     auto_architecture = _auto_architecture(whole)
     quant = read_quant(language.outermost(), beside=beside)
-    shape = read_shape(language, inner_type, inner=len(parts) > 1)
-    tied = language.outermost().flag("tie_word_embeddings", default=bool({model_type, inner_type} & _TIED))
+    shape = read_shape(language, inner_type)
+    tied = language.outermost().flag("tie_word_embeddings", default=inner_type in TIED)
     vision = _vision(whole, language)
     return Config(
         architecture=_architecture(whole, language, architectures, auto_architecture),

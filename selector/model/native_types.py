@@ -1,9 +1,11 @@
-"""Model types that transformers runs with code of its own, so that a repository's auto_map is not needed."""
+"""Native types: those that transformers runs with its own code, and those that tie their embeddings.
+
+Written by `python -m tests.selector.model.transformers_classes`, from transformers 5.23.
+"""
 
 from typing import Final
 
 NATIVE: Final = frozenset(
-    # transformers 5.23, models/auto/modeling_auto.py: causal, image-text-to-text and multimodal language models
     """
     afmoe apertus arcee aria aria_text axk1 axk2 aya_vision bailing_hybrid bamba bart beam bert bert-generation
     big_bird bigbird_pegasus biogpt bitnet blenderbot blenderbot-small blip blip-2 bloom blt camembert chameleon
@@ -35,3 +37,24 @@ NATIVE: Final = frozenset(
     youtu zamba zamba2 zaya
     """.split()
 )
+"""Causal, image-text-to-text and multimodal language models: a repository's auto_map is not needed for them."""
+
+TIED: Final = frozenset(
+    """
+    aya_vision bart bert bert-generation big_bird bigbird_pegasus biogpt blenderbot blenderbot-small blip
+    blip_text_model bloom camembert cohere cohere2 cohere2_moe cohere2_vision cohere_compass_text cpmant ctrl
+    data2vec-text deepseek_vl deepseek_vl_hybrid diffusion_gemma diffusion_gemma_text electra ernie ernie4_5
+    ernie4_5_moe ernie4_5_vl_moe ernie4_5_vl_moe_text falcon falcon_mamba florence2 fun_asr_nano gemma gemma2 gemma3
+    gemma3_text gemma3n gemma3n_text gemma4 gemma4_assistant gemma4_text gemma4_unified gemma4_unified_assistant
+    gemma4_unified_text glmasr got_ocr2 gpt-sw3 gpt2 gpt_bigcode gpt_neo gpt_neox_japanese granite_docling
+    granite_docling_text granite_speech granite_speech_plus granite_swa hunyuan_vl hunyuan_vl_text
+    hyperclovax_vision_v2 internvl janus jetmoe kimi_k25 kosmos-2 kosmos-2.5 kosmos_2_5_text_model
+    kosmos_2_text_model lfm2 lfm2_moe lfm2_vl lfm3 lfm3_vl lighton_ocr mamba marian mbart megatron-bert minicpm3
+    minicpm_ocr mistral3 modernbert-decoder moss_transcribe_diarize mpt mvp openai-gpt opt ovis2 paddleocr_vl
+    paddleocr_vl_text paligemma pegasus plbart pp_chart2table prophetnet qwen2_5_omni_text qwen3_asr
+    qwen3_vl_moe_text recurrent_gemma roberta roberta-prelayernorm roc_bert roformer smollm3 starcoder2 t5gemma2
+    t5gemma2_decoder trocr udop vaultgemma voxtral_realtime whisper xglm xlm xlm-roberta xlm-roberta-xl xlnet xmod
+    youtu zamba zamba2 zaya
+    """.split()
+)
+"""Types whose class ties the output embedding to the input embedding where the config does not say."""

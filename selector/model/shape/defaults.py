@@ -1,8 +1,11 @@
-"""What published configs leave out and transformers' classes fill in."""
+"""What configs leave out and transformers' classes fill in."""
 
+import json
+from functools import cache
+from pathlib import Path
 from typing import Final
 
-from selector.model.fields import Fields
+from selector.model.fields import Fields, Json
 
 _DEFAULTS: Final[dict[str, dict[str, int]]] = {
     # transformers 5.23, models/*/configuration_*.py: what published configs leave out and the class fills in
@@ -20,40 +23,26 @@ _DEFAULTS: Final[dict[str, dict[str, int]]] = {
     "qwen2_moe": {"num_experts": 60, "num_experts_per_tok": 4},
 }
 
-_INNER_DEFAULTS: Final[dict[str, dict[str, int]]] = {
-    # The same for what a text_config leaves out; at the top of a config.json these are never left out.
-    "llama": {
-        "hidden_size": 4096, "intermediate_size": 11008, "num_hidden_layers": 32, "num_attention_heads": 32,
-        "vocab_size": 32000, "max_position_embeddings": 2048,
-    },
-    "mistral": {
-        "hidden_size": 4096, "intermediate_size": 14336, "num_hidden_layers": 32, "num_attention_heads": 32,
-        "vocab_size": 32000, "max_position_embeddings": 131072,
-    },
-    "gemma": {
-        "hidden_size": 3072, "intermediate_size": 24576, "num_hidden_layers": 28, "num_attention_heads": 16,
-        "vocab_size": 256000, "max_position_embeddings": 8192,
-    },
-    "gemma2": {
-        "hidden_size": 2304, "intermediate_size": 9216, "num_hidden_layers": 26, "num_attention_heads": 8,
-        "vocab_size": 256000, "max_position_embeddings": 8192,
-    },
-    "gemma3_text": {
-        "hidden_size": 2304, "intermediate_size": 9216, "num_hidden_layers": 26, "num_attention_heads": 8,
-        "vocab_size": 262208, "max_position_embeddings": 131072,
-    },
-    "qwen2": {
-        "hidden_size": 4096, "intermediate_size": 22016, "num_hidden_layers": 32, "num_attention_heads": 32,
-        "vocab_size": 151936, "max_position_embeddings": 32768,
-    },
-    "phi3": {
-        "hidden_size": 3072, "intermediate_size": 8192, "num_hidden_layers": 32, "num_attention_heads": 32,
-        "vocab_size": 32064, "max_position_embeddings": 4096,
-    },
-}  # fmt: skip
+
+def with_defaults(where: str, parts: list[Json], model_type: str) -> Fields:
+    """The fields of a config, and between them what the class of the language model fills in.
+
+    At the top of a config.json the sizes are never left out: there, a missing one is an error.
+
+    Args:
+        where: How messages name the config.
+        parts: See language_parts.
+        model_type: Of the innermost part.
+    """
+    inner, *outer = parts
+    filled_in: Json = {}
+    if outer and "auto_map" not in inner:  # a class of the repository's own has defaults of its own
+        filled_in = {name: value for name, value in _class_defaults().get(model_type, {}).items() if name not in inner}
+    return Fields(where, inner, filled_in, *outer, _DEFAULTS.get(model_type, {}))
 
 
-def with_defaults(config: Fields, model_type: str, *, inner: bool) -> Fields:
-    """The fields of a config, and after them what the class fills in."""
-    defaults = (_INNER_DEFAULTS.get(model_type, {}) if inner else {}) | _DEFAULTS.get(model_type, {})
-    return Fields(config.where, *config.sources, defaults, mend=config.mend)
+@cache
+def _class_defaults() -> dict[str, dict[str, int]]:
+    """By model type; written by `python -m tests.selector.model.transformers_classes`."""
+    defaults: dict[str, dict[str, int]] = json.loads((Path(__file__).parent / "class_defaults.json").read_bytes())
+    return defaults

@@ -49,6 +49,8 @@ class Heads:
     """MLA: qk_rope_head_dim."""
     kv_by_layer: tuple[int, ...]
     """Empty where all layers have the same."""
+    dim_by_layer: tuple[int, ...]
+    """Empty where all layers have the same."""
 
 
 def read_heads(fields: Fields, model_type: str, hidden: int, layers: Layers) -> Heads:
@@ -59,15 +61,18 @@ def read_heads(fields: Fields, model_type: str, hidden: int, layers: Layers) -> 
     kv_lora_rank = fields.whole("kv_lora_rank", most=MOST, default=0)
     rope_dim = fields.whole("qk_rope_head_dim", least=0, most=MOST, default=0) if kv_lora_rank else 0
     dim = kv_lora_rank + rope_dim if kv_lora_rank else _dim(fields, model_type, hidden, count)
-    kv_by_layer = _kv_by_layer(fields, count, layers)
+    kv = _kv(fields, model_type, count, layers)
+    kv_by_layer = _kv_by_layer(fields, count, kv, layers)
+    dim_by_layer = tuple(own.whole(*_HEAD_DIM, most=MOST, default=dim or 0) for own in layers.overrides)
     return Heads(
         count=count,
-        kv=max(kv_by_layer) if layers.blocks and kv_by_layer else _kv(fields, model_type, count, layers),
+        kv=max(kv_by_layer, default=kv),
         dim=dim,
-        value_dim=fields.whole("v_head_dim", most=MOST, default=0 if kv_lora_rank else dim),
+        value_dim=fields.whole("v_head_dim", least=0, most=MOST, default=0) or (0 if kv_lora_rank else dim),
         kv_lora_rank=kv_lora_rank,
         rope_dim=rope_dim,
         kv_by_layer=kv_by_layer if len(set(kv_by_layer)) > 1 else (),
+        dim_by_layer=dim_by_layer if len(set(dim_by_layer)) > 1 and not kv_lora_rank else (),
     )
 
 
@@ -82,8 +87,13 @@ def _dim(fields: Fields, model_type: str, hidden: int, count: int | None) -> int
     return hidden // count
 
 
-def _kv_by_layer(fields: Fields, count: int | None, layers: Layers) -> tuple[int, ...]:
+def _kv_by_layer(fields: Fields, count: int | None, kv: int | None, layers: Layers) -> tuple[int, ...]:
     """One number for each layer; empty where the config has one for all."""
+    if layers.overrides:
+        by_layer = tuple(own.whole(*_KV_HEADS, least=0, most=MOST, default=kv or 0) for own in layers.overrides)
+        if count is not None and max(by_layer) > count and kv is not None:
+            raise fields.refuse("per_layer_config", f"at most the {count} attention heads", max(by_layer))
+        return by_layer
     if not layers.blocks:
         return fields.wholes(*_KV_HEADS, count=len(layers.mixers), most=MOST)
     attending = [block for block in layers.blocks if block.mixer == "full"]

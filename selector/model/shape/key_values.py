@@ -1,6 +1,7 @@
 """KeyValues: what the cache keeps of the tokens, by kind of layer."""
 
 from dataclasses import dataclass
+from typing import Final
 
 from selector.model.fields import Fields
 from selector.model.shape.heads import Heads
@@ -25,20 +26,24 @@ class KeyValues:
         return min(-(-tokens // self.tokens_per_entry), self.window or tokens)
 
 
-def read_key_values(fields: Fields, layers: Layers, heads: Heads) -> tuple[KeyValues, ...]:
+_ATTENTIONS: Final = {"longcat_flash": 2}
+"""How often a layer attends."""
+
+
+def read_key_values(fields: Fields, model_type: str, layers: Layers, heads: Heads) -> tuple[KeyValues, ...]:
     """What the cache keeps. Layers with a state of fixed size are not counted; nor are heads that nobody told."""
     shared = fields.whole("num_kv_shared_layers", least=0, default=0)  # Gemma 3n, 4: the last read what others keep
     keeping = max(1, len(layers.mixers) - shared)
     mixers = layers.mixers[:keeping]
     if fields.find("compress_ratios") and not heads.kv_lora_rank:
         return _compressed(fields, layers, heads.dim or 0)
-    if heads.kv_by_layer:
+    if (heads.kv_by_layer or heads.dim_by_layer) and not heads.kv_lora_rank:
         return _by_layer(layers, heads, mixers)
     window_width, full_width = _widths(fields, heads)
     full, windowed = sum(mixer in {"full", "both"} for mixer in mixers), mixers.count("window")
     kept = []
     if full and full_width:
-        kept.append(KeyValues(layers=full, width=full_width))
+        kept.append(KeyValues(layers=full * _ATTENTIONS.get(model_type, 1), width=full_width))
     if windowed and window_width:
         kept.append(KeyValues(layers=windowed, width=window_width, window=layers.window))
     return tuple(kept)
@@ -61,14 +66,17 @@ def _widths(fields: Fields, heads: Heads) -> tuple[int, int]:
 
 
 def _by_layer(layers: Layers, heads: Heads, mixers: tuple[str, ...]) -> tuple[KeyValues, ...]:
-    """Layers differ in their KV heads: those with the same number and window together."""
+    """Layers differ in their heads: those that keep the same, and as long, together."""
     counts: dict[tuple[int, int | None], int] = {}
-    for mixer, kv in zip(mixers, heads.kv_by_layer, strict=False):
-        if mixer in {"full", "both", "window"} and kv:
-            kind = kv, layers.window if mixer == "window" else None
+    for layer, mixer in enumerate(mixers):
+        kv = heads.kv_by_layer[layer] if heads.kv_by_layer else heads.kv or 0
+        width = kv * (heads.dim or 0) + kv * (heads.value_dim or 0)
+        if heads.dim_by_layer:
+            width = kv * 2 * heads.dim_by_layer[layer]
+        if mixer in {"full", "both", "window"} and width:
+            kind = width, layers.window if mixer == "window" else None
             counts[kind] = counts.get(kind, 0) + 1
-    width = (heads.dim or 0) + (heads.value_dim or 0)
-    return tuple(KeyValues(layers=n, width=kv * width, window=window) for (kv, window), n in counts.items())
+    return tuple(KeyValues(layers=count, width=width, window=window) for (width, window), count in counts.items())
 
 
 def _compressed(fields: Fields, layers: Layers, head_dim: int) -> tuple[KeyValues, ...]:

@@ -8,6 +8,7 @@ from calibration.errors import ModelError
 from selector.model.fields import Fields
 from selector.model.shape.blocks import Block, read_blocks
 from selector.model.shape.limits import MOST_LAYERS
+from selector.model.shape.overrides import read_overrides, skipped
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,6 +24,8 @@ class Layers:
     """Tokens that a `window` layer sees; None where no layer has one."""
     blocks: tuple[Block, ...] = ()
     """The layers of a model in which they all differ (block_configs)."""
+    overrides: tuple[Fields, ...] = ()
+    """The fields of each layer where some have their own (per_layer_config)."""
 
 
 _MIXERS: Final = {
@@ -48,9 +51,16 @@ _MIXERS: Final = {
 STATE_ONLY: Final = frozenset({"mamba", "mamba2", "falcon_mamba", "rwkv", "rwkv5", "rwkv6", "rwkv7", "xlstm"})
 """Model types that attend nowhere."""
 
+_ALIKE: Final = dict.fromkeys(STATE_ONLY, "mamba") | {"falcon_h1": "both"}
+"""Model types whose layers are all of one kind."""
+
 _HYBRID_LETTERS: Final = {"M": "mamba", "*": "full", "-": "none", "E": "none"}
 """hybrid_override_pattern of Nemotron-H: mamba, attention, MLP, experts; each layer is one of them."""
 
+
+_ATTENTION: Final = ("attention", "self_attn", "attn")
+_MLP: Final = ("mlp", "ffn", "feed_forward")
+"""What per_layer_config calls the parts that a layer skips."""
 
 _COUNT: Final = ("num_hidden_layers", "n_layer", "n_layers", "num_layers")
 _DECODER_COUNT: Final = ("decoder_layers", "num_decoder_layers")
@@ -79,11 +89,17 @@ def read_layers(fields: Fields, model_type: str, hidden: int, experts: int) -> L
         mixers = _named(fields, "layers_block_type", listed, _MIXERS, layers)
         own = {"moe", "mlp"} & set(listed)  # Nemotron-H; elsewhere each layer has an MLP as well
         mlps = tuple({"moe": "moe", "mlp": "dense"}.get(kind, "none") for kind in listed[:layers]) if own else ()
-        mlps = mlps or _mlps(fields, layers, experts)
+        mlps = mlps or _mlps(fields, model_type, layers, experts)
     else:
         mixers = _mixers(fields, model_type, layers, window)
-        mlps = ("none",) * layers if "mamba" in model_type else _mlps(fields, layers, experts)
-    return Layers(mixers=mixers, mlps=mlps, window=window if "window" in mixers else None)
+        mlps = ("none",) * layers if "mamba" in model_type else _mlps(fields, model_type, layers, experts)
+    overrides = read_overrides(fields, layers)
+    if overrides:
+        mixers = tuple(
+            "none" if skipped(own, *_ATTENTION) else mixer for own, mixer in zip(overrides, mixers, strict=True)
+        )
+        mlps = tuple("none" if skipped(own, *_MLP) else mlp for own, mlp in zip(overrides, mlps, strict=True))
+    return Layers(mixers=mixers, mlps=mlps, window=window if "window" in mixers else None, overrides=overrides)
 
 
 def _count(fields: Fields) -> int:
@@ -113,8 +129,8 @@ _EVERY: Final = {"gemma2": 2, "gemma3_text": 6, "gpt_oss": 2, "cohere2": 4, "exa
 
 
 def _mixers(fields: Fields, model_type: str, layers: int, window: int | None) -> tuple[str, ...]:
-    if model_type in STATE_ONLY:
-        return ("mamba",) * layers
+    if alike := _ALIKE.get(model_type):
+        return (alike,) * layers
     if (types := fields.rows("layer_types")) is not None:
         return _named(fields, "layer_types", fields.texts("layer_types") if types else (), _MIXERS, layers)
     if (types := fields.rows("hybrid_layer_pattern")) is not None:  # MiMo-V2
@@ -127,8 +143,8 @@ def _mixers(fields: Fields, model_type: str, layers: int, window: int | None) ->
     if fields.find("full_attn_idxs"):  # LFM2
         numbered = _numbers(fields, "full_attn_idxs")
         return tuple("full" if layer in numbered else "conv" for layer in range(layers))
-    if fields.find("attn_layer_indices"):  # Bamba
-        numbered = _numbers(fields, "attn_layer_indices")
+    if model_type == "bamba" or fields.find("attn_layer_indices"):
+        numbered = _numbers(fields, "attn_layer_indices") if fields.find("attn_layer_indices") else set()
         return tuple("full" if layer in numbered else "mamba" for layer in range(layers))
     if period := fields.whole("attn_layer_period", default=None):  # Jamba
         offset = fields.whole("attn_layer_offset", least=0, default=0)
@@ -159,10 +175,10 @@ def _windowed(fields: Fields, model_type: str, layers: int, window: int | None) 
     return ("window",) * layers
 
 
-def _mlps(fields: Fields, layers: int, experts: int) -> tuple[str, ...]:
+def _mlps(fields: Fields, model_type: str, layers: int, experts: int) -> tuple[str, ...]:
     if not experts:
         return ("dense",) * layers
-    if fields.flag("enable_moe_block"):  # Gemma 4 adds the experts to its MLP
+    if fields.flag("enable_moe_block") or model_type == "longcat_flash":  # Gemma 4 adds the experts to its MLP
         return ("both",) * layers
     if (types := fields.rows("mlp_layer_types")) is not None:
         kinds = {"dense": "dense", "sparse": "moe", "moe": "moe", "hash_moe": "moe"}

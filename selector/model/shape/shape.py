@@ -4,11 +4,11 @@ from dataclasses import dataclass
 from typing import Final
 
 from selector.model.fields import Fields
-from selector.model.shape.defaults import with_defaults
 from selector.model.shape.heads import read_heads
 from selector.model.shape.key_values import KeyValues, read_key_values
 from selector.model.shape.layers import Layers, read_layers
 from selector.model.shape.limits import MOST
+from selector.model.shape.overrides import in_every_layer
 from selector.model.shape.widths import read_experts, read_widths
 
 
@@ -22,6 +22,8 @@ class Shape:
     kv_heads: int
     """Of layers that differ, the most."""
     kv_heads_by_layer: tuple[int, ...]
+    """Empty where all layers have the same."""
+    head_dim_by_layer: tuple[int, ...]
     """Empty where all layers have the same."""
     head_dim: int
     """Of MLA the cached latent, kv_lora_rank + qk_rope_head_dim: the head that a decode kernel sees."""
@@ -51,21 +53,20 @@ _POSITIONS: Final = (
 )  # fmt: skip
 
 
-def read_shape(config: Fields, model_type: str, *, inner: bool) -> Shape:
+def read_shape(fields: Fields, model_type: str) -> Shape:
     """The shape of the language model.
 
     Args:
-        config: The part of the config that holds the language model, then those around it.
-        model_type: Of that part.
-        inner: The part is nested (text_config ...): the class fills in what it leaves out.
+        fields: See with_defaults.
+        model_type: Of the language model.
 
     Raises:
         ModelError: a field is missing that every config of this model has, absurd, or contradicts another.
     """
-    fields = with_defaults(config, model_type, inner=inner)
     hidden = fields.whole(*_HIDDEN, most=MOST)
     experts = read_experts(fields, model_type)
     layers = read_layers(fields, model_type, hidden, experts.count)
+    fields = Fields(fields.where, *fields.sources, in_every_layer(layers.overrides), mend=fields.mend)
     heads = read_heads(fields, model_type, hidden, layers)
     widths = read_widths(fields, model_type, hidden, experts, layers)
     told = {
@@ -82,6 +83,7 @@ def read_shape(config: Fields, model_type: str, *, inner: bool) -> Shape:
         heads=heads.count or 0,
         kv_heads=heads.kv or 0,
         kv_heads_by_layer=heads.kv_by_layer,
+        head_dim_by_layer=heads.dim_by_layer,
         head_dim=heads.dim or 0,
         value_dim=heads.value_dim or 0,
         intermediate=widths.dense or 0,
@@ -93,6 +95,6 @@ def read_shape(config: Fields, model_type: str, *, inner: bool) -> Shape:
         expert_intermediate=widths.expert or 0,
         kv_lora_rank=heads.kv_lora_rank,
         rope_dim=heads.rope_dim,
-        key_values=read_key_values(fields, layers, heads),
+        key_values=read_key_values(fields, model_type, layers, heads),
         unknown=frozenset(name for name, value in told.items() if value is None),
     )

@@ -64,8 +64,9 @@ def read_experts(fields: Fields, model_type: str) -> Experts:
 
 def read_widths(fields: Fields, model_type: str, hidden: int, experts: Experts, layers: Layers) -> Widths:
     """Raises ModelError: a number is missing from a config that always has it, or absurd."""
-    by_layer = _by_layer(fields, layers)
-    dense = max(by_layer) if layers.blocks and by_layer else _dense(fields, model_type, hidden, experts, layers)
+    dense = _dense(fields, model_type, hidden, experts, layers)
+    by_layer = _by_layer(fields, dense, layers)
+    dense = max(by_layer, default=dense)
     return Widths(
         dense=dense,
         expert=_expert(fields, model_type, dense) if experts.count else 0,
@@ -73,8 +74,10 @@ def read_widths(fields: Fields, model_type: str, hidden: int, experts: Experts, 
     )
 
 
-def _by_layer(fields: Fields, layers: Layers) -> tuple[int, ...]:
+def _by_layer(fields: Fields, dense: int | None, layers: Layers) -> tuple[int, ...]:
     """One number for each layer; empty where the config has one for all, or does not tell them all."""
+    if layers.overrides:
+        return tuple(own.whole(*_WIDTH, least=0, most=MOST, default=dense or 0) for own in layers.overrides)
     if not layers.blocks:
         return fields.wholes(*_WIDTH, count=len(layers.mixers), most=MOST)
     if any(block.mlp == "dense" and block.width is None for block in layers.blocks):

@@ -74,6 +74,7 @@ EXTRA = [
         "num_kv_shared_layers",
         "mamba_num_heads",
         "block_configs",
+        "per_layer_config",
         "num_key_value_heads_per_layer",
         "decoder_layers",
         "decoder",
@@ -139,6 +140,9 @@ def test_any_value_in_any_field(field: tuple[str, tuple[str, ...]], value: objec
 @example(name="none-mistral", values={"block_configs": [{"attention": {"n_heads_in_group": 3}, "ffn": {}}] * 32})
 @example(name="none-mistral", values={"block_configs": [{"ffn": {"ffn_mult": 1e17}}] * 32, "num_attention_heads": None})
 @example(name="none-mistral", values={"block_types": []})
+@example(name="none-mistral", values={"per_layer_config": {"0": {"num_key_value_heads": -1}}})
+@example(name="none-mistral", values={"per_layer_config": {"\u0663": {"skip": [1]}}})
+@example(name="none-mistral", values={"per_layer_config": {"0": {"head_dim": 2**70}}, "text_config": {"skip": "x"}})
 @example(name="none-mistral", values={"quantization_config": {"config_groups": {"g": {"weights": [1]}}}})
 def test_any_value_in_a_field_of_other_models(name: str, values: dict[str, Any]) -> None:
     read_or_refuse(BASES[name] | values)

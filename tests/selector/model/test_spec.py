@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from calibration.errors import ModelError
 from selector.model.spec import ModelSpec
 from tests.selector.model.model_folders import GOLDEN, folder, golden
 
@@ -172,3 +173,31 @@ def test_reading_imports_neither_engines_nor_the_hub() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
+
+
+@pytest.mark.parametrize(
+    ("inner", "expected"),
+    [
+        ({"model_type": "llama"}, (32, 4096, 32, 32, 128, 11008, 32000)),
+        ({"model_type": "qwen2", "num_hidden_layers": 24}, (24, 4096, 32, 32, 128, 22016, 151936)),
+        ({"model_type": "gemma3_text", "hidden_size": 2560}, (26, 2560, 8, 4, 256, 9216, 262208)),
+        ({"model_type": "opt", "hidden_size": 2560, "num_attention_heads": 32}, (12, 2560, 32, 32, 80, 3072, 50272)),
+    ],
+)
+def test_an_inner_config_leaves_out_what_its_class_fills_in(
+    tmp_path: Path, inner: dict[str, Any], expected: tuple[int, ...]
+) -> None:
+    outer = {"hidden_size": 99, "vocab_size": 99}  # of the whole model; the class does not look there
+    config = {"architectures": ["LlavaForConditionalGeneration"], "model_type": "llava", "text_config": inner} | outer
+    spec = ModelSpec.read(folder(tmp_path, config))
+    assert expected == (
+        *(spec.layers, spec.hidden_size, spec.heads, spec.kv_heads, spec.head_dim),
+        *(spec.intermediate_size, spec.vocab_size),
+    )
+
+
+def test_an_inner_config_with_code_of_its_own_has_no_defaults_of_transformers(tmp_path: Path) -> None:
+    inner = {"model_type": "llama", "auto_map": {"AutoConfig": "configuration_own.OwnConfig"}}
+    config = {"architectures": ["OwnForConditionalGeneration"], "model_type": "own", "text_config": inner}
+    with pytest.raises(ModelError, match="has no hidden_size"):
+        ModelSpec.read(folder(tmp_path, config))

@@ -73,6 +73,31 @@ def test_mlp_widths_of_each_layer(tmp_path: Path) -> None:
     assert alike.parameters - spec.parameters == 16 * 3 * 4096 * 7168
 
 
+def test_layers_with_numbers_of_their_own(tmp_path: Path) -> None:
+    """As transformers 5 writes models whose layers differ; what every layer says, the config need not say again."""
+    own: dict[str, dict[str, Any]] = {
+        f"{layer:02}": {"intermediate_size": 7168, "num_key_value_heads": 8} for layer in range(32)
+    }
+    own["03"] = {"intermediate_size": 14336, "num_key_value_heads": 2}
+    own["31"] = {"skip": ["attention", "mlp"]} | own["31"]
+    config = foreign(per_layer_config=own, sliding_window=None)
+    del config["intermediate_size"], config["num_key_value_heads"]
+    spec = ModelSpec.read(folder(tmp_path, config))
+    assert (spec.intermediate_size, spec.kv_heads, spec.unknown) == (14336, 8, frozenset())
+    assert spec.kv_bytes(100, 1) == (30 * 8 + 2) * 2 * 128 * 100 * 2
+    alike = ModelSpec.read(folder(tmp_path, foreign()))
+    narrower = 30 * 3 * 4096 * 7168
+    without_attention = 4096 * 128 * 2 * (32 + 8)
+    assert alike.parameters - spec.parameters == narrower + 3 * 4096 * 14336 + without_attention + 4096 * 128 * 2 * 6
+
+
+def test_heads_as_wide_as_each_layer_says(tmp_path: Path) -> None:
+    own = {"0": {"head_dim": 256}, "9": {"head_dim": 256}}
+    spec = ModelSpec.read(folder(tmp_path, foreign(per_layer_config=own, sliding_window=None)))
+    assert spec.head_dim == 128
+    assert spec.kv_bytes(100, 1) == (30 * 128 + 2 * 256) * 8 * 2 * 100 * 2
+
+
 @pytest.mark.parametrize(
     ("changes", "unknown"),
     [
@@ -123,6 +148,16 @@ def test_weight_files_tell_their_size(tmp_path: Path) -> None:
         (
             {"block_configs": [{"ffn": {"ffn_mult": -1}}] * 32},
             "block_configs: ffn: ffn_mult needs a number above 0; found -1",
+        ),
+        ({"per_layer_config": {"32": {}}}, "per_layer_config needs the number of one of the 32 layers; found '32'"),
+        ({"per_layer_config": {"1": 8}}, "per_layer_config needs an object for each layer; found 8"),
+        (
+            {"per_layer_config": {"1": {"num_key_value_heads": 64}}},
+            "per_layer_config needs at most the 32 attention heads; found 64",
+        ),
+        (
+            {"per_layer_config": {"1": {"intermediate_size": "x"}}},
+            "per_layer_config: intermediate_size needs a whole number from 0 to 16777216; found 'x'",
         ),
         ({"block_configs": [{"attention": 8}] * 32}, "block_configs: attention needs an object; found 8"),
     ],
