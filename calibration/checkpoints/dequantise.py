@@ -1,4 +1,4 @@
-"""A GPTQ or AWQ checkpoint in 4 bits as the float16 checkpoint whose weights it stands for: what engines are held to.
+"""Writes a GPTQ or AWQ checkpoint as the float16 checkpoint that it stands for, to which engines are compared.
 
 Layouts: AutoGPTQ auto_gptq/nn_modules/qlinear (QuantLinear.pack), AutoAWQ awq/modules/linear/gemm.py (WQLinear_GEMM).
 """
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 WORD_BITS = 32
 SHARD_BYTES = 2 << 30
 _AWQ_ORDER = (0, 2, 4, 6, 1, 3, 5, 7)
-"""Column of each of the eight codes of a word, from the lowest bits on."""
+"""AWQ's order of the eight codes of a word: the column of each, from the lowest bits on."""
 
 
 def knows(method: str, bits: int | None, layout: str | None) -> bool:
@@ -33,7 +33,7 @@ def dequantise(source: Path, destination: Path) -> None:
     """Write `source` with every quantised linear layer as the float16 matrix that it stands for.
 
     Raises:
-        ValueError: the checkpoint is in another layout than those known here.
+        ValueError: the checkpoint's layout is not known here.
     """
     from safetensors import safe_open
     from safetensors.torch import save_file
@@ -48,7 +48,7 @@ def dequantise(source: Path, destination: Path) -> None:
     (destination / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
 
     opened: list[Any] = [safe_open(file, framework="pt") for file in sorted(source.glob("*.safetensors"))]
-    places: dict[str, Any] = {name: shard for shard in opened for name in shard.keys()}  # noqa: SIM118  it is no dict
+    places: dict[str, Any] = {name: shard for shard in opened for name in shard.keys()}  # noqa: SIM118  it is not a dict
     shards: list[dict[str, Any]] = [{}]
     written: dict[str, str] = {}
 
@@ -102,7 +102,7 @@ def matrix(parts: "dict[str, torch.Tensor]", quant: dict[str, Any]) -> "torch.Te
     else:
         codes, zeros = _codes(parts["qweight"], bits, 0), _codes(parts["qzeros"], bits, 1)
         if layout == "gptq":
-            zeros = (zeros + 1) & ((1 << bits) - 1)  # it stores one less
+            zeros = (zeros + 1) & ((1 << bits) - 1)  # this layout stores each zero less one
     scales = parts["scales"].float()
     inner, groups = len(codes), len(scales)
     group_of = parts["g_idx"].long() if "g_idx" in parts else torch.arange(inner) // -(-inner // groups)

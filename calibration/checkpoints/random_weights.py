@@ -1,4 +1,4 @@
-"""A checkpoint with random weights and a tokenizer, from a config.json: speed does not depend on what the weights say.
+"""Writes a checkpoint with random weights and a tokenizer from a config.json: speed does not depend on the weights.
 
 `python -m calibration.checkpoints.random_weights CONFIG_DIR DESTINATION [SEED]`
 """
@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 CHECKPOINT_VERSION = "4"
-"""Part of an artifact's key: raise it when the same config would give other weights or another tokenizer."""
+"""Part of an artifact's key. Raise it when the same config gives other weights or another tokenizer than before."""
 
 SEED = 0
 """Of the weights that calibrations use."""
@@ -22,16 +22,16 @@ SHARD_SIZE = "2GB"
 """A shard is held twice while it is written."""
 
 SCORES_STD = 2.0
-"""Standard deviation of scores over the vocabulary: a trained model's, and what agreement.py's tolerances are for."""
+"""Standard deviation of the scores over the vocabulary: a trained model's, and what the tolerances are for."""
 
 BIAS = 0.1
-"""Deviation of a bias in parts of the deviation of the product that it is added to. Five times as large, those of
-values and of feed-forward layers, the same at all positions, would drown what the positions say."""
+"""Deviation of a bias, as a share of the deviation of the product that it is added to. Biases are the same at all
+positions: five times as large, those of values and of feed-forward layers would drown what differs between them."""
 
 PROBE_TOKENS = 16
 
 _GPT2 = ""
-"""ByteLevel's own expression."""
+"""Empty: ByteLevel splits by its own expression."""
 _LETTERS = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+"
 _REST = r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 _LLAMA3 = _LETTERS + r"|\p{N}{1,3}" + _REST
@@ -52,7 +52,7 @@ def checkpoint_key(config_dir: Path, model: str) -> dict[str, str]:
 
 
 def random_weights_identity(config_dir: Path) -> str:
-    """What tells these random weights from all others."""
+    """An identity that no other weights have."""
     return f"random-{_hash(config_dir)}-{SEED}-{CHECKPOINT_VERSION}"
 
 
@@ -64,8 +64,8 @@ def write_random_checkpoint(config_dir: Path, destination: Path, seed: int = 0) 
     """Write config.json, weights (safetensors, in the config's dtype) and a tokenizer into the folder `destination`.
 
     The weights are drawn by the config's own initializer; the gain of the last norm is then set so that an engine's
-    errors show (`_spread_scores`). config.json is the given one, word for word where it names its architecture:
-    transformers would rewrite it in its own style, which several engines do not read. No code of a model is run.
+    errors show (`_spread_scores`). config.json is copied word for word where it names its architecture: transformers
+    would rewrite it in its own style, which several engines do not read. No code of a model is run.
 
     Args:
         config_dir: folder with a config.json.
@@ -112,11 +112,11 @@ def write_random_checkpoint(config_dir: Path, destination: Path, seed: int = 0) 
 def write_tokenizer(
     destination: Path, *, vocab_size: int, special: dict[str, Any], pattern: str = _GPT2, max_tokens: int = 1 << 20
 ) -> None:
-    """Write a byte-level BPE tokenizer of exactly `vocab_size` tokens, each with a string of its own.
+    """Write a byte-level BPE tokenizer of exactly `vocab_size` tokens, no two with the same string.
 
     Args:
         special: role (`bos`, `eos`, `pad`): its id, a list of ids of which the first has the role, or None.
-        pattern: the family's expression that splits text before the merges; empty: GPT-2's.
+        pattern: the model family's expression that splits text before the merges; empty: GPT-2's.
     """
     from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers
 
@@ -135,8 +135,8 @@ def write_tokenizer(
     tokenizer.save(str(destination / "tokenizer.json"))
 
     roles = {f"{role}_token": names[_first(value)] for role, value in special.items() if _first(value) in names}
-    # A role without a name gets its family's default one in transformers, as a token more than the model has. "Unknown"
-    # is never met in bytes, but engines ask for its name.
+    # For a role without a token transformers adds the default of the model's family, one token more than the model has.
+    # No text of bytes has an "unknown" token, but engines ask for its name.
     for role in ("unk_token", "pad_token"):
         roles.setdefault(role, roles.get("eos_token") or next(iter(roles.values()), words[0]))
     _write(destination / "special_tokens_map.json", roles)
@@ -172,9 +172,9 @@ def _model_class(config: Any, architectures: list[str]) -> Any:
     from transformers import AutoModelForCausalLM
 
     for name in architectures:
-        found = getattr(transformers, name, None)
-        if found is not None:
-            return found
+        model_class = getattr(transformers, name, None)
+        if model_class is not None:
+            return model_class
     mapping = AutoModelForCausalLM._model_mapping  # noqa: SLF001  the public call would build the model at once
     if type(config) not in mapping:
         named = ", ".join(architectures) or "none"
@@ -186,10 +186,9 @@ def _model_class(config: Any, architectures: list[str]) -> Any:
 
 
 def _draw_biases(model: Any, seed: int) -> None:
-    """Give every bias of a matrix product, which initializers leave at 0, a part in what the product says.
+    """Draw the biases of matrix products, which initializers leave at 0: else an engine that drops one would not show.
 
-    A bias that an engine drops would not show otherwise. Its deviation is that of the product with inputs of deviation
-    1, times BIAS; weights stay as they were drawn.
+    A bias has the deviation of its product with inputs of deviation 1, times BIAS. Weights stay as they were drawn.
     """
     import torch
 
@@ -205,12 +204,12 @@ def _draw_biases(model: Any, seed: int) -> None:
 
 
 def _spread_scores(model: Any, vocab_size: int) -> None:
-    """Give the last norm a gain of random signs, of the size at which scores have a standard deviation of SCORES_STD.
+    """Give the last norm a gain of random signs, so large that scores have a standard deviation of SCORES_STD.
 
-    Drawn by its initializer alone, a small model scores almost flatly (granite-3.0-1b: a deviation of 0.1, and another
-    prompt moves the distribution by 0.004 nats), and one with tied embeddings repeats its last token for ever, since
-    that token's own embedding is the best match. Neither would show a wrong cache or a wrong position. Signs end the
-    match, the size ends the flatness, and every matrix stays as it was drawn.
+    Drawn by its initializer alone, a small model scores all tokens almost alike (granite-3.0-1b: a deviation of 0.1,
+    and another prompt moves the distribution by 0.004 nats), and a model with tied embeddings repeats its last token
+    for ever, since that token's own embedding matches best. Neither would show a wrong cache or a wrong position.
+    Random signs end the match, the size spreads the scores, and every matrix stays as it was drawn.
     """
     import torch
 
@@ -251,7 +250,7 @@ def _first(value: Any) -> Any:
 
 
 def _special_tokens(special: dict[str, Any], vocab_size: int) -> dict[int, str]:
-    """Id: name, of every special id that is inside the vocabulary."""
+    """Id: name, for every special id that is inside the vocabulary."""
     names: dict[int, str] = {}
     for role, value in special.items():
         for number, i in enumerate(value if isinstance(value, list) else [value]):
@@ -274,7 +273,7 @@ def _vocabulary(vocab_size: int, names: dict[int, str]) -> tuple[list[str], list
         string = next(strings)
         words.append("".join(string))
         if len(string) > 1:
-            # Strings come by length, so the token less its last letter is there already.
+            # Shorter strings come first, so the token without its last letter is there already.
             merges.append(("".join(string[:-1]), string[-1]))
     return words, merges
 

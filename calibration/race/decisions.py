@@ -1,8 +1,8 @@
 """Who is measured next, who is out, and when it is over: decisions on what was measured, no clock, no process.
 
 Two processes of one candidate differ more than two repeats inside one (CV 12 % against 5 % on a shared two-core host),
-so what is sampled is the launch. A round launches every candidate still standing once; candidates are compared within
-rounds, by the ratios of their times, so that a slow drift of the machine hits both sides of a ratio.
+so what is sampled is the launch. A round launches every candidate that is still in the race once; candidates are
+compared within rounds, by the ratios of their times, so that a slow drift of the machine hits both sides of a ratio.
 """
 
 import math
@@ -17,24 +17,25 @@ Times = tuple[float, float | None]
 """TTFT and TPOT of a cell, seconds."""
 
 Standing = Mapping[str, Sequence[Mapping[Workload, Times] | None]]
-"""Candidate label: one entry a round, the cells of its launch; None where it was not launched in that round."""
+"""Candidate label: one entry for each round, the cells of its launch; None where it was not launched in the round."""
 
 BAND = 0.03
-"""Times this close are as fast as each other: below it, published A/B tables of engines are mostly noise."""
+"""Candidates whose times differ by less are as fast as each other: in published A/B tables of engines smaller
+differences are mostly noise."""
 
 RATIO_CV = PRIOR_CV * math.sqrt(2)
-"""Spread of the ratio of two launches, before any was seen."""
+"""Spread of the ratio of two launches' times, before any was seen."""
 
 
 def first_order(labels: Sequence[str], bits: Mapping[str, int] | None = None) -> list[str]:
     """The order of the first round, in which nothing is known.
 
-    The first variant of each backend comes before the second of any, so that a budget that ends early has met them all.
-    Of a backend lossy ones take turns with the others, those with the fewest bits first: decoding reads all weights for
-    every token, so they are likely to win.
+    The first variant of each backend comes before the second of any, so that every backend is met before a budget
+    ends early. Within a backend lossy variants take turns with the others, those with the fewest bits first: decoding
+    reads all weights for every token, so they are likely to win.
 
     Args:
-        bits: of the weights of the lossy ones.
+        bits: label of each lossy candidate: bits of its weights.
 
     >>> first_order(["a:f32", "a:f16", "a:q4", "b:fp32"], {"a:q4": 4})
     ['a:f32', 'b:fp32', 'a:q4', 'a:f16']
@@ -42,17 +43,17 @@ def first_order(labels: Sequence[str], bits: Mapping[str, int] | None = None) ->
     bits = bits or {}
     places: dict[str, int] = {}
     for backend in dict.fromkeys(label.partition(":")[0] for label in labels):
-        mine = [label for label in labels if label.partition(":")[0] == backend]
-        lossy = sorted((label for label in mine if label in bits), key=lambda label: bits[label])
-        places |= _in_turn([label for label in mine if label not in bits], lossy)
+        variants = [label for label in labels if label.partition(":")[0] == backend]
+        lossy = sorted((label for label in variants if label in bits), key=lambda label: bits[label])
+        places |= _in_turn([label for label in variants if label not in bits], lossy)
     return sorted(labels, key=places.__getitem__)
 
 
 def order(labels: Iterable[str], history: Standing, lossy: Collection[str] = ()) -> list[str]:
-    """The order of a later round: the nearest to the leader first, a lossy candidate after each that is not.
+    """The order of a later round: the nearest to the leader first, a lossy candidate after each that is not lossy.
 
-    Rivals meet within minutes, so that a drift hits both alike, and a budget that ends early has met them again. Who
-    was given up before its last cell comes after them, who was not launched last.
+    Rivals are then launched within minutes of each other, so that a drift hits both alike, and before a budget ends
+    early. Candidates that were given up before their last cell come after the others; those never launched come last.
 
     Args:
         history: the rounds before.
@@ -62,16 +63,16 @@ def order(labels: Iterable[str], history: Standing, lossy: Collection[str] = ())
         launches = [cells for cells in history.get(label, ()) if cells]
         return (-max(map(len, launches)), _score(launches)) if launches else (0, 0.0)
 
-    standing = sorted(labels, key=behind)
-    places = _in_turn([n for n in standing if n not in lossy], [n for n in standing if n in lossy])
-    return sorted(standing, key=places.__getitem__)
+    nearest_first = sorted(labels, key=behind)
+    places = _in_turn((n for n in nearest_first if n not in lossy), (n for n in nearest_first if n in lossy))
+    return sorted(nearest_first, key=places.__getitem__)
 
 
 def ahead(cells: Mapping[Workload, Times], others: Collection[Mapping[Workload, Times]]) -> bool:
     """Whether a launch is the fastest so far at anything: end to end, in prefill or in decoding, on one of its cells.
 
     Args:
-        others: the cells of its rivals' launches; where none of them has a cell, nothing is said of it.
+        others: the cells of its rivals' launches. It is not ahead on a cell that no rival has.
     """
     for workload, times in cells.items():
         rivals = [_figures(workload, other[workload]) for other in others if workload in other]
@@ -82,11 +83,11 @@ def ahead(cells: Mapping[Workload, Times], others: Collection[Mapping[Workload, 
 
 
 def eliminate(history: Standing, band: float = BAND) -> set[str]:
-    """Candidates that are out: one other is faster, beyond doubt, on every cell.
+    """Candidates that are out: another one is faster, beyond doubt, on every cell.
 
-    Out is a candidate for which one other exists such that, on every cell, the 95 % interval of the ratio of their
-    end-to-end times lies wholly above 1, and neither its prefill nor its decoding alone is ahead by more than the band:
-    it could win neither the cells nor a workload between them nor another objective. The leader is never out.
+    A candidate is out if there is another such that, on every cell, the 95 % interval of the ratio of their end-to-end
+    times lies wholly above 1, and neither its prefill nor its decoding alone is ahead by more than the band: it could
+    win neither the cells nor a workload between them nor another objective. The leader is never out.
     """
     labels = [label for label, launches in history.items() if any(launches)]
     if len(labels) < 2:
@@ -103,9 +104,9 @@ def finished(history: Standing, rounds: int, *, band: float = BAND) -> str | Non
     """Why the race is over: `one left`, `tied`, `rounds`; None while it goes on.
 
     Args:
-        history: of the candidates still standing.
-        rounds: how many there are at most.
-        band: all are tied when every ratio of two candidates is inside it, beyond doubt, on every cell.
+        history: of the candidates that are still in the race.
+        rounds: at most.
+        band: candidates are tied when every ratio of two of them is inside it, beyond doubt, on every cell.
     """
     if len(history) < 2:
         return "one left" if history else "none left"
@@ -116,21 +117,21 @@ def finished(history: Standing, rounds: int, *, band: float = BAND) -> str | Non
 
 
 def rematch(history: Standing, *, long_load: bool, band: float = BAND) -> list[str]:
-    """Launches that decide between two overlapping leaders where a load costs minutes: A B B A; else none.
+    """Launches that decide between the leader and its closest rival where a load costs minutes: A B B A, or none.
 
-    Instead of more rounds: after one round, the leader and its closest rival are launched twice more, in an order that
-    cancels a drift, unless their times do not overlap or are tied.
+    They replace further rounds of all: after one round the two are launched twice more, in an order that cancels a
+    drift, unless one is faster beyond doubt or they are tied.
 
     Args:
         history: of one round.
-        long_load: loading takes longer than the measuring, by much.
+        long_load: loading takes much longer than measuring.
     """
     out = eliminate(history, band)
-    standing = {label: launches for label, launches in history.items() if label not in out and any(launches)}
-    if not long_load or len(standing) < 2:
+    still_in = {label: launches for label, launches in history.items() if label not in out and any(launches)}
+    if not long_load or len(still_in) < 2:
         return []
-    one, other = sorted(standing, key=lambda label: _score(standing[label]))[:2]
-    return [] if _tied(standing[one], standing[other], band) else [one, other, other, one]
+    first, second = sorted(still_in, key=lambda label: _score(still_in[label]))[:2]
+    return [] if _tied(still_in[first], still_in[second], band) else [first, second, second, first]
 
 
 def leader(history: Standing) -> str:
@@ -145,7 +146,7 @@ def leader(history: Standing) -> str:
 
 
 def _in_turn(exact: Iterable[str], lossy: Iterable[str]) -> dict[str, int]:
-    """Places of the labels: the first of one kind, the first of the other, the second of one ..."""
+    """Places of the labels: the first exact one, the first lossy one, the second exact one ..."""
     pairs = zip_longest(exact, lossy)
     return {label: place for place, label in enumerate(label for pair in pairs for label in pair if label is not None)}
 
@@ -178,7 +179,7 @@ def _inside(bounds: tuple[float, float], band: float) -> bool:
 def _ratios(
     one: Sequence[Mapping[Workload, Times] | None], other: Sequence[Mapping[Workload, Times] | None]
 ) -> Iterator[tuple[list[float], list[float], list[float]]]:
-    """For each cell that both have: ratios of E2E, TTFT and TPOT, one a round in which both were launched."""
+    """For each cell that both have: ratios of E2E, TTFT and TPOT, one for each round in which both were launched."""
     rounds = [(a, b) for a, b in zip(one, other, strict=False) if a and b]
     for workload in {w: None for a, b in rounds for w in a if w in b}:
         both = [(a[workload], b[workload]) for a, b in rounds if workload in a and workload in b]

@@ -47,7 +47,7 @@ from selector.screens.text import (
 
 
 def header(plan: Plan, *, random_weights: bool = False, across: int | None = None) -> list[str]:
-    """Host, model, workloads, candidates, and who is none."""
+    """Host, model, workloads, candidates, and the variants that are refused or left out."""
     spec = plan.spec
     quant = "not quantized" if spec.quant.method == "none" else spec.quant.label
     weights = " (random weights)" if random_weights or spec.name.startswith("shape:") else ""
@@ -59,20 +59,20 @@ def header(plan: Plan, *, random_weights: bool = False, across: int | None = Non
         ("candidates", "  ".join(c.label for c in plan.candidates) or "none"),
     ]
     lines = columns(rows, across=across)
-    refused = [*_titled("refused", reasons_of(plan.refused, plan.verdicts))]
-    left_out = [*_titled("left out", [(v.candidate.label, v.left_out) for v in plan.left_out])]
-    wide = max(len(title) for title, _ in rows)
-    told = [(title.ljust(wide), name, text) for title, name, text in (*refused, *left_out)]
-    return lines + columns(told, across=across)
+    refused = _titled("refused", reasons_of(plan.refused, plan.verdicts))
+    left_out = _titled("left out", [(v.candidate.label, v.left_out) for v in plan.left_out])
+    width = max(len(title) for title, _ in rows)
+    others = [(title.ljust(width), name, text) for title, name, text in (*refused, *left_out)]
+    return lines + columns(others, across=across)
 
 
 def prepares(made: Preparations, *, across: int | None = None) -> list[str]:
-    """What will be made before anything is measured, in time and on the disk; nothing where all is there."""
-    each = [("random weights", made.checkpoint)] if made.checkpoint else []
-    each += made.conversions
-    if not each:
+    """What will be made before anything is measured, its time and its size; nothing where all is there."""
+    estimates = [("random weights", made.checkpoint)] if made.checkpoint else []
+    estimates += made.conversions
+    if not estimates:
         return []
-    names = ", ".join(f"{label} ({takes(expected)})" for label, expected in each)
+    names = ", ".join(f"{label} ({takes(expected)})" for label, expected in estimates)
     total = f"{about(made.seconds)} and {size(made.bytes)}" if made.bytes else about(made.seconds)
     text = f"once, about {total} of the {size(made.free_bytes)} free on {made.disk}: {names}"
     rows = [("prepares".ljust(10), text)]
@@ -84,7 +84,7 @@ def prepares(made: Preparations, *, across: int | None = None) -> list[str]:
 
 
 def takes(expected: Estimate) -> str:
-    """`24 s, 0.3 GiB`, as it is estimated."""
+    """An estimate, as in: 24 s, 0.3 GiB."""
     return f"{about(expected.seconds)}, {size(expected.bytes)}" if expected.bytes else about(expected.seconds)
 
 
@@ -168,7 +168,7 @@ def given_up(event: LaunchGivenUp) -> str:
 
 
 def left(remaining_s: float | None) -> str:
-    """`about 2:10 min left`; empty while nothing is known."""
+    """As in: about 2:10 min left; empty while nothing is known."""
     return "" if remaining_s is None else f"about {about(remaining_s)} left"
 
 
@@ -182,8 +182,8 @@ def launched(outcome: Outcome) -> str:
     cell = shown_cell([c.workload for c in outcome.cells])
     ttft, tpot = prefill([outcome], cell), decode([outcome], cell)
     figures = [f"prefill {rate(ttft)}" if ttft else "", f"decode {rate(tpot)}" if tpot else ""]
-    told = [f"loaded in {seconds(outcome.load_s)}", *figures, f"output {output(outcome.agreement)}"]
-    return head + ", ".join(part for part in told if part)
+    parts = [f"loaded in {seconds(outcome.load_s)}", *figures, f"output {output(outcome.agreement)}"]
+    return head + ", ".join(part for part in parts if part)
 
 
 def table(calibration: Calibration) -> list[str]:

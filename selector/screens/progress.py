@@ -1,4 +1,4 @@
-"""Progress: a calibration's events on a terminal as one living line, elsewhere as plain lines."""
+"""Progress: shows a calibration's events, on a terminal as one line that changes, elsewhere as plain lines."""
 
 import time
 from collections.abc import Callable
@@ -11,8 +11,10 @@ from rich.text import Text
 
 from calibration.events import (
     CandidateOut,
+    CellBegan,
     LaunchBegan,
     LaunchEnded,
+    LaunchEvent,
     LaunchGivenUp,
     RaceEnded,
     ReferenceFailed,
@@ -23,15 +25,15 @@ from selector.planning.events import CalibrationEvent, Planned, PreparationsKnow
 from selector.screens.calibrate import given_up, header, launched, left, prepares, step
 
 EVERY_S = 20.0
-"""How often plain lines tell how far a conversion is."""
+"""How often plain lines show how far a conversion is."""
 
 
 class Progress:
-    """A reporter for calibrate(); a context manager, since a living line must be ended.
+    """A reporter for calibrate(); a context manager, since the line that changes must be taken away.
 
     Args:
         console: of stderr.
-        random_weights: what the user asked for, for the header.
+        random_weights: the user asked for them; the header says so.
     """
 
     def __init__(
@@ -46,7 +48,7 @@ class Progress:
         self._shown_s = 0.0
         """Seconds into what is being written at which a line last showed how far it is."""
         self._end_s: float | None = None
-        """When, on the clock, it will probably be over."""
+        """When, on the clock, the calibration will probably be over."""
 
     def __enter__(self) -> Self:
         if self._console.is_terminal:
@@ -90,13 +92,21 @@ class Progress:
                 self._line(f"no reference, outputs stay unchecked: {message}")
             case RaceEnded():
                 self._candidate = ""
-            case WritingContinues(elapsed_s=elapsed_s) if self._bar is None and elapsed_s < self._shown_s + EVERY_S:
-                pass  # lines stay: one in a while is enough
+            case _ if self._bar is not None or self._is_worth_a_line(event):
+                self._step(step(event))
+
+    def _is_worth_a_line(self, event: LaunchEvent) -> bool:
+        """Lines stay: how far something is written is worth one in a while, and of the cells the first."""
+        match event:
             case WritingContinues(elapsed_s=elapsed_s):
+                if elapsed_s < self._shown_s + EVERY_S:
+                    return False
                 self._shown_s = elapsed_s
-                self._step(step(event))
+                return True
+            case CellBegan(number=number):
+                return number == 1
             case _:
-                self._step(step(event))
+                return True
 
     @property
     def _across(self) -> int | None:
@@ -107,7 +117,7 @@ class Progress:
             self._line(text)
 
     def _line(self, text: str) -> None:
-        # Text, not str: brackets in paths and messages are no markup; and no wrapping of what others may parse.
+        # Text, not str, since brackets in paths and messages are not markup; unwrapped, since others may parse it.
         self._console.print(Text(text), soft_wrap=True, highlight=False)
 
     def _step(self, text: str) -> None:
@@ -115,5 +125,5 @@ class Progress:
         remaining = left(None if self._end_s is None else max(0.0, self._end_s - self._clock()))
         if self._bar is not None:
             self._bar.update(self._task, description=shown, left=remaining, visible=True)
-        elif not text.startswith("cell ") or text.startswith("cell 1/"):
+        else:
             self._line("  ".join(part for part in (shown, remaining) if part))
