@@ -75,10 +75,10 @@ def read(content: Json, where: str, *, beside: tuple[str, Json] | None = None) -
     Raises:
         ModelError: a field is missing, absurd, or contradicts another; with the value and the mend.
     """
+    parts = language_parts(content)
     whole = Fields(where, content)
     for key in INNER:
         whole.table(key)  # refuses what is no object
-    parts = language_parts(content)
     model_type = whole.text("model_type", default="")
     inner_type = Fields(where, *parts).text("model_type", default="")
     language = with_defaults(where, parts, inner_type)

@@ -175,8 +175,8 @@ class Fields:
         return tuple(self.sources[0])
 
     def _find_or(self, names: tuple[str, ...], default: object) -> tuple[str, Any] | None:
-        """As `find`; where nothing is found and there is no default, the error."""
-        found = self.find(*names)
-        if found is None and default is REQUIRED:
+        """As `find`; raises the error of a missing field where it has no default."""
+        name_and_value = self.find(*names)
+        if name_and_value is None and default is REQUIRED:
             raise self.missing(*names)
-        return found
+        return name_and_value

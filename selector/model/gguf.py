@@ -100,7 +100,7 @@ class _Head:
         return self.take(size).decode("utf-8", "replace")
 
     def value(self, kind: int, depth: int = 0) -> Any:
-        """A value; of an array of texts only its length is of interest, but the texts must be passed."""
+        """The value that comes next, of this kind."""
         if kind in _NUMBERS:
             return self.number(_NUMBERS[kind])
         if kind == _TEXT:
@@ -172,7 +172,7 @@ def _metadata(head: _Head) -> dict[str, Any]:
 
 
 def _tied(file: BinaryIO) -> bool:
-    """The file has no output matrix: its name does not stand in the list of tensors, which follows the metadata."""
+    """The list of tensors, which follows the metadata, names no output matrix."""
     embedding, output = (len(name).to_bytes(8, "little") + name for name in (b"token_embd.weight", b"output.weight"))
     with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as whole:
         place = whole.find(embedding, 0, HEAD_BYTES)
@@ -186,9 +186,9 @@ def split_sizes(path: Path) -> dict[str, int]:
     Raises:
         ModelError: a part is missing.
     """
-    found = re.fullmatch(r"(.*)-\d{5}-of-(\d{5})\.gguf", path.name)
-    parts = range(1, int(found[2]) + 1) if found else ()
-    names = [f"{found[1]}-{part:05d}-of-{found[2]}.gguf" for part in parts] if found else [path.name]
+    split = re.fullmatch(r"(.*)-\d{5}-of-(\d{5})\.gguf", path.name)
+    parts = range(1, int(split[2]) + 1) if split else ()
+    names = [f"{split[1]}-{part:05d}-of-{split[2]}.gguf" for part in parts] if split else [path.name]
     try:
         return {name: (path.parent / name).stat().st_size for name in names}
     except OSError as error:

@@ -1,4 +1,4 @@
-"""read_hub: config, index and file sizes of a model on the Hugging Face hub, from its cache where that has them."""
+"""read_hub: config, index and file sizes of a model on the Hugging Face hub, from its cache where they are there."""
 
 import re
 from collections.abc import Mapping
@@ -35,15 +35,15 @@ def is_hub_id(model: str) -> bool:
 
 
 def read_hub(model: str) -> Snapshot:
-    """Fetch config.json, what stands beside it and the weights index; never weights.
+    """Fetch config.json, the files beside it that declare a quant format, and the weights index; never weights.
 
-    A snapshot in huggingface_hub's cache that has config.json and tells the size of the weights is taken as it is, and
-    the network is not used; nor is it with HF_HUB_OFFLINE.
+    The network is not used where huggingface_hub's cache has config.json and tells the size of the weights, nor with
+    HF_HUB_OFFLINE.
 
     Raises:
         ModelError: no such repository, no access, or no network and nothing in the cache.
     """
-    import huggingface_hub  # a third of a second: only who gives a hub id pays for it
+    import huggingface_hub  # takes a third of a second, which only a hub id costs
     from huggingface_hub import constants, errors
 
     cached = huggingface_hub.try_to_load_from_cache(model, "config.json")
@@ -58,8 +58,8 @@ def read_hub(model: str) -> Snapshot:
             "give the folder of a model, unset HF_HUB_OFFLINE, or name a shape: shape:qwen2.5-0.5b",
         )
     try:
-        found = huggingface_hub.HfApi().model_info(model, files_metadata=True, timeout=TIMEOUT_S)
-        sizes = {file.rfilename: file.size or 0 for file in found.siblings or ()}
+        repository = huggingface_hub.HfApi().model_info(model, files_metadata=True, timeout=TIMEOUT_S)
+        sizes = {file.rfilename: file.size or 0 for file in repository.siblings or ()}
         if "config.json" not in sizes:
             raise ModelError(f"{model} on the hub has no config.json", "give a model in transformers' format")
         for name in ("config.json", *BESIDE, *INDEXES):
@@ -75,9 +75,9 @@ def read_hub(model: str) -> Snapshot:
     except (OSError, ValueError, errors.HfHubHTTPError, errors.HTTPError) as error:  # type: ignore[attr-defined]
         if folder:
             return Snapshot(folder=folder, sizes={})
-        first = str(error).strip().partition("\n")[0] or type(error).__name__
+        first_line = str(error).strip().partition("\n")[0] or type(error).__name__
         raise ModelError(
-            f"there is no folder {model!r} here, and the hub cannot be reached: {first}",
+            f"there is no folder {model!r} here, and the hub cannot be reached: {first_line}",
             "give the folder of a model, connect to the network, or name a shape: shape:qwen2.5-0.5b",
         ) from None
     assert folder is not None

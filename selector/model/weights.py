@@ -28,7 +28,7 @@ class Weights:
     """The weight files of a model."""
 
     total_bytes: int = 0
-    """0 where there are none."""
+    """0 where there are no weight files."""
     parameters: int | None = None
     """What the index says (`total_parameters`)."""
     identity: str = ""
@@ -39,7 +39,7 @@ def read_object(path: Path, most_bytes: int = CONFIG_BYTES, *, mend: str = "") -
     """A JSON object and the bytes it was read from.
 
     Raises:
-        ModelError: no such file, not a readable one, too large, not UTF-8, not JSON, not an object.
+        ModelError: the file is missing, cannot be read, is too large, not UTF-8, not JSON, or not an object.
     """
     mend = mend or f"fetch {path.name} again from where the model was published"
     try:
@@ -98,8 +98,8 @@ def find_weights(folder: Path, names: Iterable[str], *, listed: Mapping[str, int
         if index not in held:
             continue
         shards, metadata = _read_index(folder / index)
-        found = _found(folder, shards, listed or {})
-        missing = [shard for shard in shards if shard not in found]
+        files = _files(folder, shards, listed or {})
+        missing = [shard for shard in shards if shard not in files]
         if missing and listed is None:
             first = ", ".join(missing[:3]) + (" ..." if len(missing) > 3 else "")
             raise ModelError(
@@ -107,31 +107,31 @@ def find_weights(folder: Path, names: Iterable[str], *, listed: Mapping[str, int
                 f"fetch the missing files, or remove {index} to work with the shape alone",
             )
         return replace(
-            _sum(found),
-            total_bytes=_whole(metadata.get("total_size")) if missing else sum(size for size, _ in found.values()),
-            parameters=_whole(metadata.get("total_parameters")) or None,
+            _sum(files),
+            total_bytes=_count(metadata.get("total_size")) if missing else sum(size for size, _ in files.values()),
+            parameters=_count(metadata.get("total_parameters")) or None,
         )
     for single in _SINGLES:
-        if single in present and (found := _found(folder, [single], listed or {})):
-            return _sum(found)
+        if single in present and (files := _files(folder, [single], listed or {})):
+            return _sum(files)
     loose = sorted(name for name in present if is_weights(name))
     safe = [name for name in loose if name.endswith(".safetensors")]
-    return _sum(_found(folder, safe or loose, listed or {}))
+    return _sum(_files(folder, safe or loose, listed or {}))
 
 
-def _found(folder: Path, names: Iterable[str], listed: Mapping[str, int]) -> dict[str, tuple[int, int]]:
-    """Size and modification time (0 on the hub) of those files that there are."""
-    found = {}
+def _files(folder: Path, names: Iterable[str], listed: Mapping[str, int]) -> dict[str, tuple[int, int]]:
+    """Size and modification time (0 on the hub) of the files that exist."""
+    files = {}
     for name in names:
-        if (one := _stat(folder / name)) is not None:
-            found[name] = one.st_size, one.st_mtime_ns
+        if (status := _status(folder / name)) is not None:
+            files[name] = status.st_size, status.st_mtime_ns
         elif name in listed:
-            found[name] = listed[name], 0
-    return found
+            files[name] = listed[name], 0
+    return files
 
 
-def _whole(value: object) -> int:
-    """A count from an index's metadata, which some tools write as a float; 0 for what is none."""
+def _count(value: object) -> int:
+    """A count from an index's metadata, which some tools write as a float; 0 where it is not a count."""
     if type(value) is float and value.is_integer():
         value = int(value)
     return value if type(value) is int and 0 < value < 1 << 60 else 0
@@ -141,7 +141,7 @@ def _read_index(path: Path) -> tuple[list[str], Mapping[str, Any]]:
     """Names of the files, and the metadata.
 
     Raises:
-        ModelError: see read_object; the map is not one of tensors to plain file names.
+        ModelError: see read_object; the map does not lead from tensors to the names of files beside it.
     """
     content, _ = read_object(path, INDEX_BYTES)
     mend = f"fetch {path.name} again from where the model was published"
@@ -155,17 +155,18 @@ def _read_index(path: Path) -> tuple[list[str], Mapping[str, Any]]:
     return sorted(shards), metadata if type(metadata) is dict else {}
 
 
-def _stat(path: Path) -> os.stat_result | None:
+def _status(path: Path) -> os.stat_result | None:
+    """Of a regular file; None where there is none."""
     try:
-        found = path.stat()
+        status = path.stat()
     except OSError:
         return None
-    return found if stat.S_ISREG(found.st_mode) else None
+    return status if stat.S_ISREG(status.st_mode) else None
 
 
-def _sum(found: Mapping[str, tuple[int, int]]) -> Weights:
-    told = "".join(f"{name}\0{size}\0{time}\0" for name, (size, time) in sorted(found.items()))
+def _sum(files: Mapping[str, tuple[int, int]]) -> Weights:
+    listing = "".join(f"{name}\0{size}\0{time}\0" for name, (size, time) in sorted(files.items()))
     return Weights(
-        total_bytes=sum(size for size, _ in found.values()),
-        identity=hashlib.sha256(told.encode("utf-8", "surrogatepass")).hexdigest() if found else "",
+        total_bytes=sum(size for size, _ in files.values()),
+        identity=hashlib.sha256(listing.encode("utf-8", "surrogatepass")).hexdigest() if files else "",
     )

@@ -1,20 +1,18 @@
 """The fields that quantization configs share: bits, group sizes, block shapes, names, and the KV cache's format."""
 
 import re
-from typing import Any
 
 from selector.model.fields import Fields
 
 
-def bits(fields: Fields, *names: str, default: Any = None) -> int | None:
+def bits(fields: Fields, *names: str, default: int | None = None) -> int | None:
     """Bits of a number."""
-    found: int | None = fields.whole(*names, most=64, default=default)
-    return found
+    return fields.whole(*names, most=64, default=default)
 
 
 def group_size(fields: Fields, *names: str, default: int | None = None) -> int | None:
     """Weights that share a scale; -1 for a whole channel."""
-    size: int | None = fields.whole(*names, least=-1, most=1 << 20, default=default)
+    size = fields.whole(*names, least=-1, most=1 << 20, default=default)
     if size == 0:
         raise fields.refuse(names[0], "-1 or a whole number from 1", size)
     return size
@@ -22,7 +20,7 @@ def group_size(fields: Fields, *names: str, default: int | None = None) -> int |
 
 def word(fields: Fields, *names: str, default: str | None = None) -> str | None:
     """A name, in lower case."""
-    text: str | None = fields.text(*names, default=default)
+    text = fields.text(*names, default=default)
     return text.lower() if text else None
 
 
@@ -41,17 +39,18 @@ def ignored(fields: Fields) -> tuple[str, ...]:
 
 def block_shape(fields: Fields, *names: str) -> tuple[int, int] | None:
     """Rows and columns that share a scale."""
-    found = fields.find(*names)
-    match found and found[1]:
+    match fields.find(*names):
         case None:
             return None
-        case str(text) if re.fullmatch(r"[1-9]\d{0,4}x[1-9]\d{0,4}", text, re.ASCII):  # compressed-tensors' older form
+        case _, str(text) if re.fullmatch(
+            r"[1-9]\d{0,4}x[1-9]\d{0,4}", text, re.ASCII
+        ):  # compressed-tensors' older form
             height, _, width = text.partition("x")
             return int(height), int(width)
-        case [height, width] if type(height) is int and type(width) is int and 1 <= min(height, width) < 1 << 20:
+        case _, [height, width] if type(height) is int and type(width) is int and 1 <= min(height, width) < 1 << 20:
             return height, width
-        case other:
-            raise fields.refuse(names[0], "two whole numbers", other)
+        case _, value:
+            raise fields.refuse(names[0], "two whole numbers", value)
 
 
 def kv_cache(fields: Fields) -> str | None:

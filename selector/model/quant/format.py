@@ -6,7 +6,7 @@ from typing import Final
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QuantFormat:
-    """How the weights of a checkpoint are stored. None in a field: it has no such thing, or does not say."""
+    """How the weights of a checkpoint are stored. None in a field: the format has no such thing, or does not say."""
 
     method: str = "none"
     bits: int | None = None
@@ -72,7 +72,7 @@ def _parts(quant: QuantFormat) -> list[str]:
         case "mxfp4":
             return []
         case "fp8":
-            # Blocks come with dynamic activations: only what is no matter of course is said.
+            # Blocks come with dynamic activations, so the label names the scheme only where it is another.
             usual = bool(shape) and quant.activation_scheme == "dynamic"
             scheme = [quant.activation_scheme] if quant.activation_scheme and not usual else []
             return [quant.format or "e4m3", *shape, *scheme]

@@ -23,8 +23,8 @@ def compressed_tensors(fields: Fields, method: str) -> QuantFormat:
     match list(groups):
         case []:
             return QuantFormat(method=method, format=packing, kv_cache=kv_cache, ignored=parse.ignored(fields))
-        case [one]:
-            return replace(one, kv_cache=kv_cache, ignored=parse.ignored(fields))
+        case [single]:
+            return replace(single, kv_cache=kv_cache, ignored=parse.ignored(fields))
         case several:
             return QuantFormat(
                 method=method, format=packing, groups=tuple(several), kv_cache=kv_cache, ignored=parse.ignored(fields)
@@ -58,8 +58,11 @@ def _config_group(group: Fields, method: str, packing: str | None) -> QuantForma
 
 def _scheme(activations: Fields) -> str:
     """`dynamic` is true, false, or `local` (scales per group computed, one for the tensor stored)."""
-    found = activations.find("dynamic")
-    return "static" if found is None or found[1] is False else "dynamic"
+    match activations.find("dynamic"):
+        case None | (_, False):
+            return "static"
+        case _:
+            return "dynamic"
 
 
 _ALGORITHMS: Final[Mapping[str, QuantFormat]] = {
@@ -93,10 +96,10 @@ def modelopt(fields: Fields, declared: Fields) -> QuantFormat:
         return replace(_algorithm(fields, algorithm), kv_cache=kv_cache, ignored=ignored)
     groups: dict[object, QuantFormat] = {}
     for name, layer in fields.table("quantized_layers").items():
-        one = Fields(f"{fields.where}: quantized_layers: {plain(name)}", layer if type(layer) is dict else {})
-        key = one.text("quant_algo").lower(), parse.group_size(one, "group_size")
+        declaration = Fields(f"{fields.where}: quantized_layers: {plain(name)}", layer if type(layer) is dict else {})
+        key = declaration.text("quant_algo").lower(), parse.group_size(declaration, "group_size")
         if key not in groups:  # thousands of layers repeat two or three declarations
-            groups[key] = _algorithm(one, key[0])
+            groups[key] = _algorithm(declaration, key[0])
     if block_shape := parse.block_shape(declared, "weight_block_size"):
         # DeepSeek-V4 with NVFP4 experts: the rest stays as it was published, fp8 in blocks.
         groups["rest"] = QuantFormat(
@@ -166,7 +169,7 @@ def _quark_layer(layer: Fields, method: str) -> QuantFormat:
 def _quark_type(tensor: Fields) -> tuple[int, str]:
     """Bits and kind of `fp8_e4m3`, `int4`, `uint4`, `fp4`, `mx` (then of its element)."""
     name = parse.word(tensor, "mx_element_dtype", "dtype", default="") or ""
-    found = re.match(r"(u?int|fp|mxfp)(\d{1,2})", name)
-    if not found:
+    parts = re.match(r"(u?int|fp|mxfp)(\d{1,2})", name)
+    if not parts:
         raise tensor.refuse("dtype", "a type with its bits, as fp8_e4m3 or int4", name)
-    return int(found[2]), "int" if found[1].endswith("int") else "float"
+    return int(parts[2]), "int" if parts[1].endswith("int") else "float"

@@ -171,15 +171,15 @@ def _smooth_quant(fields: Fields, method: str) -> QuantFormat:
 
 def _other(fields: Fields, method: str) -> QuantFormat:
     """A method with no reader of its own: what its usual keys say."""
-    found = fields.find("bits", "nbits", "w_bits", "weight_bits")
-    fraction = found is not None and type(found[1]) is float
-    bits = fields.number(found[0]) if found and fraction else None
+    names = ("bits", "nbits", "w_bits", "weight_bits")
+    name, value = fields.find(*names) or ("", None)
+    fraction = fields.number(name) if type(value) is float else None
     return QuantFormat(
         method=method,
-        bits=min(64, max(1, round(bits))) if bits else parse.bits(fields, "bits", "nbits", "w_bits", "weight_bits"),
+        bits=min(64, max(1, round(fraction))) if fraction else parse.bits(fields, *names),
         group_size=parse.group_size(fields, "group_size"),
         symmetric=fields.flag("sym", default=None),
-        format=f"{bits:g}bpw" if bits else None,
+        format=f"{fraction:g}bpw" if fraction else None,
         ignored=parse.ignored(fields),
     )
 
