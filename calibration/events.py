@@ -111,7 +111,7 @@ class CellBegan:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LaunchEnded:
-    """Measured or failed; the outcome is in the cache."""
+    """Measured, checked or failed; the outcome is in the cache."""
 
     outcome: Outcome
 

@@ -14,10 +14,11 @@ from calibration.events import CellBegan, LoadBegan, LoadEnded
 from calibration.launch.checker import Checker
 from calibration.launch.session import Session
 from calibration.launch.timing import time_cell
-from calibration.measurement import Cell, Failure, FailureKind, Measurement, Outcome, OutputVerdict
+from calibration.measurement import Cell, Check, Failure, FailureKind, Measurement, Outcome, OutputVerdict
 from calibration.supervision.deadline import Deadline, GivenUp
 from calibration.supervision.launch_spec import LaunchSpec, Skipped
 from calibration.supervision.supervisor import Trouble, Worker
+from calibration.workload import Workload
 
 CLOSE_S = 30.0
 
@@ -61,6 +62,32 @@ class Launcher:
         Returns:
             The measurement, or the failure with its kind, its stage and the end of the log.
         """
+        return self._launch(spec, round_number, self.session.cells, share_s, promising, upcoming)
+
+    def check(
+        self,
+        spec: LaunchSpec,
+        round_number: int,
+        *,
+        share_s: float | None = None,
+        upcoming: Sequence[LaunchSpec] = (),
+    ) -> Launched:
+        """Prepare, load and check a candidate whose times are known.
+
+        Returns:
+            The check, or the failure.
+        """
+        return self._launch(spec, round_number, (), share_s, lambda _cells: False, upcoming)
+
+    def _launch(
+        self,
+        spec: LaunchSpec,
+        round_number: int,
+        cells: Sequence[Workload],
+        share_s: float | None,
+        promising: Promising,
+        upcoming: Sequence[LaunchSpec],
+    ) -> Launched:
         session, run_id = self.session, uuid.uuid4().hex
         began, once_s = session.clock(), 0.0
         log = session.folder / f"{run_id}.log"
@@ -83,7 +110,7 @@ class Launcher:
             finally:
                 once_s = session.clock() - began
             deadline = session.deadline.within(share_s)
-            outcome = self._measure(spec, artifact, log, deadline, promising, common)
+            outcome = self._answer(spec, cells, artifact, log, deadline, promising, common)
         except GivenUp as given_up:
             outcome = _given_up(given_up, log, deadline, common)
         return Launched(outcome=outcome, seconds=session.clock() - began, once_s=once_s)
@@ -97,16 +124,17 @@ class Launcher:
         self.checker.get_ready(spec)
         return artifact
 
-    def _measure(
+    def _answer(
         self,
         spec: LaunchSpec,
+        workloads: Sequence[Workload],
         artifact: Artifact | None,
         log: Path,
         deadline: Deadline,
         promising: Promising,
         common: dict[str, Any],
     ) -> Outcome | Skipped:
-        """Load, check and time, in a worker of its own."""
+        """Load and check, and time the workloads, in a worker of its own."""
         session = self.session
         if session.deadline.is_past():
             return Skipped()
@@ -117,22 +145,27 @@ class Launcher:
             agreement = self.checker.check(spec, worker, deadline)
             if agreement.verdict is OutputVerdict.WRONG:
                 raise GivenUp("check", Trouble(kind=FailureKind.WRONG_OUTPUT, message=agreement.detail))
-            cells = self._time_cells(spec, worker, deadline, promising, common["run_id"])
-            return Measurement(
-                **common,
-                cells=cells,
-                load_s=load_s,
-                peak_memory_bytes=worker.peak_memory_bytes,
-                gpu_memory_bytes=worker.peak_gpu_memory_bytes or None,
-                agreement=agreement,
-                prepare_s=artifact.seconds if artifact else None,
-                artifact_bytes=artifact.bytes if artifact else None,
-            )
+            cells = self._time(spec, workloads, worker, deadline, promising, common["run_id"])
+            answered = common | {
+                "load_s": load_s,
+                "peak_memory_bytes": worker.peak_memory_bytes,
+                "gpu_memory_bytes": worker.peak_gpu_memory_bytes or None,
+                "agreement": agreement,
+                "prepare_s": artifact.seconds if artifact else None,
+                "artifact_bytes": artifact.bytes if artifact else None,
+            }
+            return Measurement(**answered, cells=cells) if workloads else Check(**answered)
 
-    def _time_cells(
-        self, spec: LaunchSpec, worker: Worker, share: Deadline, promising: Promising, run_id: str
+    def _time(
+        self,
+        spec: LaunchSpec,
+        workloads: Sequence[Workload],
+        worker: Worker,
+        share: Deadline,
+        promising: Promising,
+        run_id: str,
     ) -> tuple[Cell, ...]:
-        """The cells, or as many as were timed before the deadline.
+        """The cells of the workloads, or as many as were timed before the deadline.
 
         Args:
             share: the deadline of a launch that is not promising; the others have the whole budget's.
@@ -140,9 +173,9 @@ class Launcher:
         session, cells = self.session, list[Cell]()
         deadline = share
         try:
-            for number, workload in enumerate(session.cells, start=1):
+            for number, workload in enumerate(workloads, start=1):
                 session.reporter.report(
-                    CellBegan(candidate=spec.label, number=number, of=len(session.cells), workload=workload)
+                    CellBegan(candidate=spec.label, number=number, of=len(workloads), workload=workload)
                 )
                 deadline = session.deadline if promising(cells) else share
                 cells.append(time_cell(worker, deadline, workload, run_id, session.limits.sample_s, cells))

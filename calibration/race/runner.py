@@ -14,9 +14,9 @@ from calibration.events import Event, LaunchBegan, LaunchEnded, LaunchGivenUp, R
 from calibration.launch.checker import Checker, MakeReference, no_reference
 from calibration.launch.launcher import Launcher
 from calibration.launch.session import Session
-from calibration.measurement import Measurement, Outcome
+from calibration.measurement import Agreement, Answered, Measurement, Outcome
 from calibration.race.budget import Budget
-from calibration.race.history import resumable
+from calibration.race.history import Known, resumable
 from calibration.race.state import Bounds, Race
 from calibration.supervision.deadline import Deadline
 from calibration.supervision.launch_spec import LaunchSpec, Limits, Skipped, Subject
@@ -29,9 +29,12 @@ class Tally:
 
     calibration_id: str
     outcomes: tuple[Outcome, ...]
-    """Everything known of this calibration, oldest first, what an earlier run had left included."""
+    """Everything known of this calibration, oldest first, what an earlier run had left included. Times may be another
+    model's of the same shape."""
     fresh: frozenset[str]
-    """run_ids measured by this run."""
+    """run_ids of this run's launches."""
+    agreements: Mapping[str, Agreement]
+    """Candidate label: the verdict on its output for this config; a candidate without one is unchecked."""
     out: Mapping[str, int]
     """Candidate label: the round after which it was out of the race."""
     ended: str
@@ -61,7 +64,8 @@ def calibrate(
     """Race the candidates in rounds; every launch is in the cache before the next one begins.
 
     A calibration that was interrupted goes on: its launches are taken from the cache, and only what is missing or stale
-    is measured. One that had ended is answered from the cache, unless `again`.
+    is measured. One that had ended is answered from the cache, unless `again`. Where another model of the same shape
+    was timed with today's versions, its times are taken, and each candidate is launched once, for its output alone.
 
     Args:
         candidates: in the static order.
@@ -71,7 +75,7 @@ def calibrate(
             conversion and the reference do not count to a launch's share: later ones need not do them again.
     """
     began, bounds = clock(), bounds or Bounds()
-    known = [] if again else resumable(candidates, subject.identity, cells, cache)
+    known = Known() if again else resumable(candidates, subject.identity, cells, cache)
     race = Race(candidates, known, cells=len(cells), bounds=bounds)
     budget = Budget(bounds, clock, partial(converting_s, original=Original.of(subject), store=store))
     with tempfile.TemporaryDirectory(prefix="autobackend-", ignore_cleanup_errors=True) as folder:
@@ -85,8 +89,7 @@ def calibrate(
             limits=limits or Limits(),
             deadline=Deadline(budget.deadline, clock),
         )
-        agreements = {o.candidate.label: o.agreement for o in known if isinstance(o, Measurement)}
-        checker = Checker(session=session, make_reference=reference, agreements=agreements)
+        checker = Checker(session=session, make_reference=reference, agreements=dict(known.agreements))
         launcher = Launcher(session=session, checker=checker)
         while not race.ended:
             race.begin_round()
@@ -98,10 +101,12 @@ def calibrate(
                 reporter.report(out)
     reporter.report(RaceEnded(why=race.ended))
     measured = {o.candidate.label for o in race.outcomes}
+    fresh = race.outcomes[len(known.launches) :]
     return Tally(
         calibration_id=race.calibration_id,
         outcomes=tuple(race.outcomes),
-        fresh=frozenset(o.run_id for o in race.outcomes[len(known) :]),
+        fresh=frozenset(o.run_id for o in fresh),
+        agreements={**known.agreements, **{o.candidate.label: o.agreement for o in fresh if isinstance(o, Answered)}},
         out=race.out,
         ended=race.ended,
         unmeasured=tuple(spec.label for spec in candidates if spec.label not in measured),
@@ -115,13 +120,12 @@ def _launch(
 ) -> None:
     """Launch a candidate, keep what comes of it, and report it."""
     reporter.report(LaunchBegan(candidate=spec.label, left_s=budget.remaining_s(spec, race)))
-    launched = launcher.launch(
-        spec,
-        race.round,
-        share_s=budget.share_s(spec, race.waiting),
-        promising=race.promising(spec),
-        upcoming=budget.reached(spec, race.waiting),
-    )
+    share_s, upcoming = budget.share_s(spec, race.waiting), budget.reached(spec, race.waiting)
+    if race.is_timed(spec):
+        launched = launcher.check(spec, race.round, share_s=share_s, upcoming=upcoming)
+    else:
+        promising = race.promising(spec)
+        launched = launcher.launch(spec, race.round, share_s=share_s, promising=promising, upcoming=upcoming)
     outcome = launched.outcome
     race.add(spec, outcome)
     if race.cut_short(outcome):

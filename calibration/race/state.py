@@ -7,7 +7,7 @@ from functools import partial
 from statistics import median
 
 from calibration.events import CandidateOut
-from calibration.measurement import Cell, Measurement, Outcome
+from calibration.measurement import Cell, Check, Measurement, Outcome
 from calibration.race import decisions, history
 from calibration.supervision.launch_spec import LaunchSpec, Skipped
 
@@ -38,15 +38,13 @@ class Race:
 
     Args:
         candidates: in the static order.
-        known: launches of the same calibration that an earlier run has left.
+        known: what earlier runs have left.
         cells: number of cells that a whole launch has.
     """
 
-    def __init__(
-        self, candidates: Sequence[LaunchSpec], known: Sequence[Outcome], *, cells: int, bounds: Bounds
-    ) -> None:
-        self.calibration_id = known[-1].calibration_id if known else uuid.uuid4().hex
-        self.outcomes = list(known)
+    def __init__(self, candidates: Sequence[LaunchSpec], known: history.Known, *, cells: int, bounds: Bounds) -> None:
+        self.calibration_id = known.launches[-1].calibration_id if known.launches else uuid.uuid4().hex
+        self.outcomes = list(known.launches)
         self.out: dict[str, int] = {}
         """Candidate label: the round after which it was out of the race."""
         self.ended = ""
@@ -56,6 +54,7 @@ class Race:
         """Labels of all who are in this round."""
         self.waiting: tuple[LaunchSpec, ...] = ()
         """Who is still to be launched in this round."""
+        self._unchecked = set(known.unchecked)
         self._candidates = candidates
         self._cells = cells
         self._bounds = bounds
@@ -69,12 +68,18 @@ class Race:
         return self._bounds.rounds - self.round
 
     def begin_round(self) -> None:
-        """Order the candidates that are still in; who was launched in this round by an earlier run is done."""
+        """Order the candidates that are still in; who was launched in this round by an earlier run is done.
+
+        In the first round, who has times and no verdict for this config is launched once more: to be checked.
+        """
         self.round += 1
         specs = {spec.label: spec for spec in self._candidates if self._is_in(spec)}
         self.order = tuple(self._order(specs))
-        done = {outcome.candidate for outcome in self.outcomes if outcome.round == self.round}
-        self.waiting = tuple(specs[label] for label in self.order if specs[label].candidate not in done)
+        self.waiting = tuple(
+            specs[label]
+            for label in self.order
+            if not self.is_timed(specs[label]) or (self.round == 1 and label in self._unchecked)
+        )
 
     def next_launch(self) -> LaunchSpec | None:
         """Who is launched next; None when the round is over."""
@@ -86,6 +91,14 @@ class Race:
         self.waiting = tuple(waiting)
         return spec
 
+    def is_timed(self, spec: LaunchSpec) -> bool:
+        """Whether a candidate's times of this round are known: it is launched to be checked alone, or not at all."""
+        return any(
+            outcome.candidate == spec.candidate and outcome.round == self.round
+            for outcome in self.outcomes
+            if not isinstance(outcome, Check)
+        )
+
     def promising(self, spec: LaunchSpec) -> Callable[[Sequence[Cell]], bool]:
         """Tells of the cells of a running launch whether it is the fastest so far at anything."""
         return partial(history.ahead, rivals=history.rivals(self._candidates, self.outcomes, spec))
@@ -96,6 +109,7 @@ class Race:
         if self.cut_short(outcome):
             self._cut_short.add(spec.label)
         if not isinstance(outcome, Skipped):
+            self._unchecked.discard(spec.label)
             self.outcomes.append(outcome)
 
     def cut_short(self, outcome: Outcome | Skipped) -> bool:

@@ -13,7 +13,7 @@ from calibration.errors import IllegalBackend, NoLegalBackend, UsageError
 from calibration.events import Reporter, Silent
 from calibration.launch.checker import MakeReference
 from calibration.launch.reference import reference_of
-from calibration.measurement import Candidate, Measurement, to_json
+from calibration.measurement import Candidate, Check, Measurement, to_json
 from calibration.race.runner import Tally
 from calibration.race.runner import calibrate as race_candidates
 from calibration.race.state import Bounds
@@ -59,13 +59,15 @@ class Calibration:
     def to_json(self) -> dict[str, Any]:
         """What `autobackend calibrate --json` prints; seconds."""
         tally = self.tally
+        checks = [o for o in tally.outcomes if isinstance(o, Check) and o.run_id in tally.fresh]
         return {
             "calibration_id": tally.calibration_id,
             "ended": tally.ended,
             "seconds": tally.seconds,
             "check_s": tally.check_s,
             "check_share": tally.check_s / tally.seconds if tally.seconds else 0.0,
-            "measured": len(tally.fresh),
+            "measured": len(tally.fresh) - len(checks),
+            "checked": len(checks),
             "reused": len(tally.outcomes) - len(tally.fresh),
             "out": dict(tally.out),
             "unmeasured": list(tally.unmeasured),
@@ -91,7 +93,9 @@ def calibrate(
     limits: Limits | None = None,
     **options: Unpack[DemandOptions],
 ) -> Calibration:
-    """Time every candidate for `model` on this host and keep the samples.
+    """Time every candidate for `model` on this host, check its output, and keep the samples.
+
+    A candidate whose times are known from another model of the same shape is checked and not timed.
 
     Args:
         model: a folder, a hub id or `shape:NAME`.

@@ -20,7 +20,7 @@ from calibration.events import (
     WaitingForAnother,
     WritingContinues,
 )
-from calibration.measurement import Check, Failure, FailureKind, Measurement, Outcome
+from calibration.measurement import Check, Failure, FailureKind, Measurement, Outcome, OutputVerdict
 from calibration.race.runner import Tally
 from selector.answer import Selection
 from selector.objective import Objective
@@ -178,7 +178,9 @@ def launched(outcome: Outcome) -> str:
     if isinstance(outcome, Failure):
         return f"{head}{outcome.kind} in {outcome.stage}: {_first_line(outcome.message)}"
     if isinstance(outcome, Check):
-        return f"{head}output {output(outcome.agreement)}, not timed again"
+        return (
+            f"{head}checked, not timed again: loaded in {seconds(outcome.load_s)}, output {output(outcome.agreement)}"
+        )
     cell = shown_cell([c.workload for c in outcome.cells])
     ttft, tpot = prefill([outcome], cell), decode([outcome], cell)
     figures = [f"prefill {rate(ttft)}" if ttft else "", f"decode {rate(tpot)}" if tpot else ""]
@@ -216,7 +218,7 @@ def table(calibration: Calibration) -> list[str]:
                 rate(tpot) if tpot else "-",
                 size(memory),
                 *([converted(launches[-1])] if made else []),
-                output(launches[-1].agreement),
+                output(tally.agreements[label]) if label in tally.agreements else str(OutputVerdict.UNCHECKED),
                 note,
             )
         )
@@ -250,6 +252,12 @@ def sentences(calibration: Calibration) -> list[str]:
     if tally.fresh and tally.seconds > 0 and tally.check_s > 0:
         share = 100 * tally.check_s / tally.seconds
         lines.append(f"Correctness checks took {share:.0f} % of {tally.seconds:.0f} s.")
+    checks = sum(isinstance(o, Check) and o.run_id in tally.fresh for o in tally.outcomes)
+    if checks:
+        lines.append(
+            f"The times of {plural(checks, 'candidate')} were known: only the output was checked"
+            " (--again times everything anew)."
+        )
     if not tally.fresh:
         lines.append("Nothing was missing or stale, so nothing was measured anew (--again measures it all).")
     return lines

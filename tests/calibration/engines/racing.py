@@ -40,8 +40,8 @@ def entry(
     )
 
 
-def subject(folder: Path) -> Subject:
-    """A model of the scripted engine: there is none, it counts."""
+def subject(folder: Path, config: str = "") -> Subject:
+    """A model of the scripted engine: there is none, it counts. Models of all configs have the same shape."""
     return Subject(
         name="counting",
         model_dir=folder,
@@ -54,6 +54,7 @@ def subject(folder: Path) -> Subject:
             dtype="float32",
             device_count=1,
             host="h",
+            config=config,
         ),
         dtype="float32",
         vocab_size=64,
@@ -75,6 +76,7 @@ def race(
     reporter: Reporter[Event] | None = None,
     limits: Limits = LIMITS,
     again: bool = False,
+    config: str = "",
     **bounds: Any,
 ) -> Tally:
     """Calibrate in `folder`, which keeps the cache and the artifacts.
@@ -87,7 +89,7 @@ def race(
         return calibrate(
             entries,
             replace(
-                subject(folder / "model"),
+                subject(folder / "model", config),
                 parameters=parameters,
                 dtype=dtype,
                 threads=cores,

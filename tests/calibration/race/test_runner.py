@@ -4,7 +4,7 @@ import json
 import re
 import threading
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import pytest
 
@@ -16,7 +16,6 @@ from calibration.events import (
     CheckBegan,
     CheckEnded,
     ConversionBegan,
-    Event,
     LaunchBegan,
     LaunchEnded,
     LaunchGivenUp,
@@ -32,8 +31,7 @@ from calibration.measurement import Failure, FailureKind, Measurement, Outcome, 
 from calibration.race.runner import Tally
 from calibration.supervision.launch_spec import Limits
 from tests.calibration.engines.racing import CELLS, entry, race
-
-Kind = TypeVar("Kind", bound=Event)
+from tests.calibration.race.recording import Recorder, Stopper
 
 
 def failures(tally: Tally) -> dict[str, tuple[FailureKind, str]]:
@@ -46,35 +44,6 @@ def launches(tally: Tally) -> dict[str, int]:
         if isinstance(outcome, Measurement):
             found[outcome.candidate.label] = found.get(outcome.candidate.label, 0) + 1
     return found
-
-
-class Recorder:
-    """A reporter that remembers."""
-
-    def __init__(self) -> None:
-        self.events: list[Event] = []
-
-    def report(self, event: Event, /) -> None:
-        self.events.append(event)
-
-    def of(self, kind: type[Kind]) -> list[Kind]:
-        return [event for event in self.events if isinstance(event, kind)]
-
-    def kinds(self) -> list[type[Event]]:
-        return [type(event) for event in self.events]
-
-
-class Stopper(Recorder):
-    """Ends a calibration as Ctrl-C does, once so many launches are over."""
-
-    def __init__(self, launches: int) -> None:
-        super().__init__()
-        self._launches = launches
-
-    def report(self, event: Event, /) -> None:
-        super().report(event)
-        if len(self.of(LaunchEnded)) == self._launches:
-            raise KeyboardInterrupt
 
 
 def test_a_race_measures_checks_and_keeps_every_sample(tmp_path: Path) -> None:

@@ -87,8 +87,8 @@ def test_it_is_one_json_object(model: Path, cache: Cache) -> None:
     calibration = calibrated(model, cache, Demand.of(workloads=["chat", LONG], backends=[SDPA, EAGER]))
     told = json.loads(json.dumps(calibration.to_json()))
     assert list(told) == [
-        "calibration_id", "ended", "seconds", "check_s", "check_share", "measured", "reused", "out", "unmeasured",
-        "cache", "selections", "unanswered", "outcomes",
+        "calibration_id", "ended", "seconds", "check_s", "check_share", "measured", "checked", "reused", "out",
+        "unmeasured", "cache", "selections", "unanswered", "outcomes",
     ]  # fmt: skip
     assert (told["measured"], told["reused"], told["cache"]) == (0, 2, str(cache.location))
     assert [s["candidate"] for s in told["selections"]] == [SDPA]

@@ -36,7 +36,7 @@ from selector.planning.preparations import Preparations
 from selector.screens.calibrate import launched, sentences, table
 from selector.screens.progress import Progress
 from selector.screens.text import listing
-from tests.selector.launches import LOSSY, model_and_host, rounds
+from tests.selector.launches import LOSSY, RIGHT, check, model_and_host, rounds
 
 MODEL = "shape:smollm2-135m"
 LONG = Estimate(seconds=125.0, bytes=2 << 30, scratch_bytes=0)
@@ -154,6 +154,7 @@ def calibration(check_s: float, seconds: float, fresh: bool = True) -> Calibrati
         calibration_id="c1",
         outcomes=(*exact, *made),
         fresh=frozenset({exact[0].run_id}) if fresh else frozenset(),
+        agreements={"transformers:sdpa": RIGHT, "ctranslate2:int8": LOSSY},
         out={},
         ended="rounds",
         unmeasured=(),
@@ -183,6 +184,31 @@ def test_the_table_shows_what_a_conversion_took() -> None:
 def test_the_share_of_the_correctness_checks_is_said_where_something_was_measured() -> None:
     assert "Correctness checks took 9 % of 240 s." in sentences(calibration(21.6, 240.0))
     assert not any("Correctness" in line for line in sentences(calibration(21.6, 240.0, fresh=False)))
+
+
+def test_a_check_is_told_from_a_measurement() -> None:
+    _, host, key = model_and_host(MODEL)
+    assert launched(check("transformers:sdpa", key, host, agreement=LOSSY)) == (
+        "transformers:sdpa, round 1: checked, not timed again: loaded in 600 ms, output lossy (KL 0.012)"
+    )
+
+
+def test_what_was_checked_alone_is_said_and_what_was_not_is_unchecked() -> None:
+    _, host, key = model_and_host(MODEL)
+    checked = check("transformers:sdpa", key, host)
+    before = calibration(0.0, 1.0)
+    tally = replace(
+        before.tally,
+        outcomes=(*before.tally.outcomes, checked),
+        fresh=frozenset({checked.run_id}),
+        agreements={"transformers:sdpa": RIGHT},
+    )
+    after = replace(before, tally=tally)
+    assert sentences(after)[-1] == (
+        "The times of 1 candidate were known: only the output was checked (--again times everything anew)."
+    )
+    assert [line.split()[-1] for line in table(after)] == ["output", "unchecked", "right"]
+    assert not any("only the output" in line for line in sentences(before))
 
 
 def test_names_are_listed_as_one_says_them() -> None:
