@@ -60,7 +60,7 @@ def rules_table() -> str:
 
 def exchange_format() -> str:
     """The example and the notes of the format's own module."""
-    example, notes = re.findall(r"\n\n((?: {4}.*\n)+)\n(.*)", exchange.__doc__ or "", re.DOTALL)[0]
+    example, notes = re.findall(r"\n\n((?: {4}[^\n]*\n)+)\n(.*)", exchange.__doc__ or "", re.DOTALL)[0]
     lines = "".join(line[4:] + "\n" for line in example.splitlines())
     return f"```\n{lines}```\n\n{notes.strip()}\n"
 

@@ -7,8 +7,19 @@ import pytest
 
 from calibration.cache.cache import Cache
 from calibration.environments.versions import POLICY
-from calibration.measurement import Candidate, Cell, Check, Failure, Measurement, Outcome, Sample
+from calibration.measurement import (
+    Agreement,
+    Candidate,
+    Cell,
+    Check,
+    Failure,
+    Measurement,
+    Outcome,
+    OutputVerdict,
+    Sample,
+)
 from calibration.race.history import (
+    Known,
     ahead,
     beaten,
     failed,
@@ -186,8 +197,8 @@ def row(number: int, label: str = "a:1", **changes: Any) -> Measurement:
     return launched(label, 1.0, **{**today, **changes})
 
 
-def numbers(outcomes: list[Any]) -> list[int]:
-    return [int(outcome.run_id, 16) for outcome in outcomes]
+def numbers(known: Known) -> list[int]:
+    return [int(outcome.run_id, 16) for outcome in known.launches]
 
 
 def test_a_calibration_goes_on_with_its_launches_that_still_hold(cache: Cache) -> None:
@@ -206,8 +217,8 @@ def test_a_calibration_goes_on_with_its_launches_that_still_hold(cache: Cache) -
         checked,
     )
     candidates = [candidate("a:1"), candidate("b:1")]
-    assert numbers(resumable(candidates, IDENTITY, CELLS, cache)) == [1, 7, 8]
-    assert numbers(resumable(candidates, IDENTITY, CELLS[:1], cache)) == [1, 4, 7, 8]
+    assert numbers(resumable(candidates, IDENTITY, CELLS, cache)) == [1, 7, 8, 9]
+    assert numbers(resumable(candidates, IDENTITY, CELLS[:1], cache)) == [1, 4, 7, 8, 9]
 
 
 def test_a_calibration_goes_on_where_the_newest_measured_one_stopped(cache: Cache) -> None:
@@ -218,4 +229,29 @@ def test_a_calibration_goes_on_where_the_newest_measured_one_stopped(cache: Cach
 
 def test_nothing_measured_is_nothing_to_go_on_with(cache: Cache) -> None:
     cache.add(failure("a:1", environment=TODAY, policy=POLICY))
-    assert resumable([candidate("a:1")], IDENTITY, CELLS, cache) == []
+    assert resumable([candidate("a:1")], IDENTITY, CELLS, cache) == Known()
+
+
+def test_times_are_any_models_of_the_shape_and_verdicts_of_this_config(cache: Cache) -> None:
+    twin = replace(IDENTITY, config="e" * 16)
+    lossy = Agreement(verdict=OutputVerdict.LOSSY, kl=0.01)
+    blind = Agreement(verdict=OutputVerdict.UNCHECKED)
+    cache.add(
+        row(1),
+        row(2, label="b:1"),
+        failure("b:1", run_id=f"{3:032x}", environment=TODAY, policy=POLICY, started_at=1_790_000_003.0),
+        row(4, identity=twin, calibration_id="own", agreement=lossy, cells=row(4).cells[:1]),
+        row(5, identity=twin, calibration_id="own", agreement=blind, cells=row(5).cells[:1]),
+    )
+    candidates = [candidate("a:1"), candidate("b:1")]
+    known = resumable(candidates, twin, CELLS, cache)
+    assert (numbers(known), known.agreements, set(known.unchecked)) == ([1, 2], {"a:1": lossy}, {"b:1"})
+    own = resumable(candidates, IDENTITY, CELLS, cache)
+    assert (numbers(own), set(own.unchecked)) == ([1, 2, 3], {"b:1"})
+
+
+def test_a_config_goes_on_with_its_own_calibration(cache: Cache) -> None:
+    cache.add(
+        row(1, calibration_id="own"), row(2, calibration_id="twin's", identity=replace(IDENTITY, config="e" * 16))
+    )
+    assert numbers(resumable([candidate("a:1")], IDENTITY, CELLS, cache)) == [1]
