@@ -25,7 +25,8 @@ from types import ModuleType
 from benchmarks.mutations import Mutant, mutants
 
 TABLE = Path("tests/mutants.toml")
-REPORT = Path("build/mutants.json")
+REPORT = Path("build/mutants.jsonl")
+"""A line for each change, as soon as its tests have ended: file, scope, before, after, line, noticed."""
 GOAL = 0.90
 """Share of the changes that the tests must notice."""
 TIMES, SPARE_S = 5.0, 10.0
@@ -74,18 +75,15 @@ def main() -> None:
     files = options.files or list(table.tests)
     for name in PRELOADED:
         importlib.import_module(name)
-    began = time.monotonic()
-    results = []
-    for result in run({file: table.tests[file] for file in files}, options.jobs):
-        results.append(result)
-        if sys.stderr.isatty():
-            passed = sum(not each.noticed for each in results)
-            print(f"\r{result.file}: {len(results)} changes, {passed} passed ", end="", file=sys.stderr, flush=True)
+    began, results = time.monotonic(), list[Result]()
+    REPORT.parent.mkdir(exist_ok=True)
+    with REPORT.open("w", encoding="utf-8") as kept:
+        for result in run({file: table.tests[file] for file in files}, options.jobs):
+            results.append(result)
+            print(json.dumps([*result.key, result.mutant.line, result.noticed]), file=kept, flush=True)
     lines, failed = report(results, table)
     print("\n".join(lines))
     print(f"{len(results)} changes in {time.monotonic() - began:.0f} s")
-    REPORT.parent.mkdir(exist_ok=True)
-    REPORT.write_text(json.dumps([[*r.key, r.mutant.line, r.noticed] for r in results], indent=0), encoding="utf-8")
     sys.exit(1 if failed else 0)
 
 

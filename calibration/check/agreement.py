@@ -108,8 +108,8 @@ def long_prompt(affordable: int, longest: int, max_position: int, window: int | 
         max_position: the model's; 0 where it names none.
     """
     room = min(affordable, (max_position or 1 << 30) - NEW_TOKENS)
-    if window is not None and window < room and longest <= window:
-        room = window - NEW_TOKENS
+    if window is not None and longest <= window:
+        room = min(room, window - NEW_TOKENS)
     length = min(LONG_TOKENS, room)
     if window is not None and PROMPT_TOKENS[-1] < window + BEYOND_WINDOW <= room:
         length = window + BEYOND_WINDOW

@@ -242,6 +242,16 @@ def test_the_fixed_prompts_are_fixed_and_fit_a_short_context() -> None:
         (1440, 512, 32768, 512, 504),  # who ignores the window is legal up to it
         (1440, 544, 32768, 4096, 1040),
         (1440, 544, 32768, 16, 1040),  # shown by the others
+        (1440, 544, 32768, 80, 1040),
+        (1440, 544, 32768, 81, 97),
+        (4112, 5000, 32768, 4096, 4112),  # no longer than it may be
+        (4111, 5000, 32768, 4096, 1040),
+        # Prompt and new tokens stay inside the window, also where the prompt alone would.
+        (512, 512, 32768, 512, 504),
+        (505, 512, 32768, 512, 504),
+        (504, 512, 32768, 512, 504),
+        (500, 512, 32768, 512, 500),
+        (97, 97, 8192, None, 97),
     ],
 )
 def test_the_length_of_the_long_prompt(
