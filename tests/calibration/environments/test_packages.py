@@ -43,9 +43,9 @@ def add(site: Path, name: str, version: str = "1") -> None:
 
 def test_ours_is_what_importlib_finds() -> None:
     expected: dict[str, str] = {}
-    for found in distributions():
+    for distribution in distributions():
         # The first on the path is the one that is imported; setuptools, once imported, has what it carries at the end.
-        expected.setdefault(normalise(found.metadata["Name"]), found.version)
+        expected.setdefault(normalise(distribution.metadata["Name"]), distribution.version)
     assert installed(Path(sys.executable)) == expected
 
 

@@ -38,11 +38,11 @@ def venvs(tmp_path: Path) -> Venvs:
     return Venvs(tmp_path / "venvs")
 
 
-def wanted(folder: Path, *lines: str) -> RequirementSet:
+def requirements(folder: Path, *lines: str) -> RequirementSet:
     (folder / "toy-cpu.txt").write_text("".join(f"{line}\n" for line in lines))
-    found = RequirementSet.find("toy", "cpu", folder)
-    assert found
-    return found
+    read = RequirementSet.find("toy", "cpu", folder)
+    assert read
+    return read
 
 
 def verified(python: Path, log: Path) -> Verified:
@@ -53,15 +53,17 @@ def verified(python: Path, log: Path) -> Verified:
 
 def make(
     venvs: Venvs,
-    given: RequirementSet,
+    listed: RequirementSet,
     verify: Callable[[Path, Path], Verified] = verified,
     beside: tuple[str, ...] = (),
 ) -> list[str]:
-    """What was said."""
-    said: list[str] = []
+    """Make the virtual environment of `toy`; returns the steps that `say` was called with."""
+    steps: list[str] = []
     with venvs.locked("toy"):
-        venvs.make(given, BASE, verify, package="toy-engine", beside=beside, say=lambda what, now="": said.append(what))
-    return said
+        venvs.make(
+            listed, BASE, verify, package="toy-engine", beside=beside, say=lambda what, now="": steps.append(what)
+        )
+    return steps
 
 
 def left(venvs: Venvs) -> list[str]:
@@ -73,8 +75,10 @@ def test_a_venv_is_made_used_replaced_and_removed(venvs: Venvs, tmp_path: Path) 
     wheel(tmp_path / "wheels", "toy-engine", "2.0", "NUMBER = 8")
     wheel(tmp_path / "wheels", "toy-other", "1.5")
     wheel(tmp_path / "wheels", "toy-converter", "0.3")
-    said = make(venvs, wanted(tmp_path, "toy-engine==1.0", "toy-other==1.5  # why"), beside=("toy-converter==0.3",))
-    assert list(dict.fromkeys(said)) == [
+    steps = make(
+        venvs, requirements(tmp_path, "toy-engine==1.0", "toy-other==1.5  # why"), beside=("toy-converter==0.3",)
+    )
+    assert list(dict.fromkeys(steps)) == [
         "making the environment", "installing 2 packages", "installing toy-converter==0.3", "verifying",
     ]  # fmt: skip
     venv = venvs.get("toy")
@@ -91,7 +95,7 @@ def test_a_venv_is_made_used_replaced_and_removed(venvs: Venvs, tmp_path: Path) 
     assert beside(venv.python, "toy-converter") == "0.3"
     assert backend_python("toy") == venv.python
 
-    make(venvs, wanted(tmp_path, "toy-engine==2.0"))
+    make(venvs, requirements(tmp_path, "toy-engine==2.0"))
     newer = venvs.get("toy")
     assert newer and (newer.version, newer.verified.tokens, newer.folder != venv.folder) == ("2.0", (8,), True)
     assert not venv.folder.exists() and backend_python("toy") == newer.python
@@ -110,24 +114,24 @@ def test_pips_own_reason_is_told_and_nothing_is_left(venvs: Venvs, tmp_path: Pat
     sdist(tmp_path / "wheels", "toy-broken", "1.0", "raise RuntimeError('toy-broken needs a Fortran compiler')")
     wheel(tmp_path / "wheels", "toy-engine", "1.0", "NUMBER = 7")
     with pytest.raises(InstallError) as missing:
-        make(venvs, wanted(tmp_path, "toy-engine==1.0", "toy-missing==9"))
+        make(venvs, requirements(tmp_path, "toy-engine==1.0", "toy-missing==9"))
     assert missing.value.message.startswith("pip could not install toy-cpu: ")
     assert missing.value.message.endswith("No matching distribution found for toy-missing==9")
     assert missing.value.mend == f"all it said: {venvs.log('toy')}"
     assert "-m venv" in venvs.log("toy").read_text().splitlines()[0]
     with pytest.raises(InstallError, match="needs a Fortran compiler"):
-        make(venvs, wanted(tmp_path, "toy-broken==1.0"))
+        make(venvs, requirements(tmp_path, "toy-broken==1.0"))
     assert left(venvs) == ["toy.lock", "toy.log"]
     assert named_interpreters() == {}
 
 
 def test_a_venv_that_does_not_verify_is_none(venvs: Venvs, tmp_path: Path) -> None:
     wheel(tmp_path / "wheels", "toy-engine", "1.0", "NUMBER = 7")
-    make(venvs, wanted(tmp_path, "toy-engine==1.0"))
+    make(venvs, requirements(tmp_path, "toy-engine==1.0"))
     good = venvs.get("toy")
     wheel(tmp_path / "wheels", "toy-engine", "2.0", "import does_not_exist")
     with pytest.raises(subprocess.CalledProcessError):
-        make(venvs, wanted(tmp_path, "toy-engine==2.0"))
+        make(venvs, requirements(tmp_path, "toy-engine==2.0"))
     assert good and venvs.get("toy") == good
     assert left(venvs) == sorted([good.folder.name, "toy.lock", "toy.log"])
     assert backend_python("toy") == good.python
@@ -140,7 +144,7 @@ def test_local_versions_come_from_the_sets_own_index_where_no_other_has_them(ven
     wheel(tmp_path / "wheels", "toy-other", "1.5")
     # The other distribution is not on that index: it would not be found if it were looked for there alone.
     head = f"# index: {(tmp_path / 'index').as_uri()}"
-    make(venvs, wanted(tmp_path, head, "toy-engine==1.0+cpu", "toy-other==1.5"))
+    make(venvs, requirements(tmp_path, head, "toy-engine==1.0+cpu", "toy-other==1.5"))
     venv = venvs.get("toy")
     assert venv and (venv.version, venv.verified.tokens) == ("1.0+cpu", (9,))
 
@@ -149,20 +153,20 @@ def test_no_network_is_told(venvs: Venvs, tmp_path: Path) -> None:
     # pip says nothing of a connection that it does not retry.
     os.environ |= {"PIP_INDEX_URL": "http://127.0.0.1:9/simple", "PIP_RETRIES": "1"}
     with pytest.raises(InstallError, match="^pip could not install toy-cpu: no package index could be reached: "):
-        make(venvs, wanted(tmp_path, "toy-engine==1.0"))
+        make(venvs, requirements(tmp_path, "toy-engine==1.0"))
 
 
 def test_a_full_disk_is_told_before_anything_is_done(venvs: Venvs, tmp_path: Path) -> None:
-    given = wanted(tmp_path, "# size: 1000000000000 MiB", "toy-engine==1.0")
+    huge = requirements(tmp_path, "# size: 1000000000000 MiB", "toy-engine==1.0")
     with pytest.raises(InstallError, match=r"^needs 1367187500\.0 GiB of free disk for toy-cpu; .* has \d+\.\d GiB\n"):
-        make(venvs, given)
+        make(venvs, huge)
     assert left(venvs) == ["toy.lock"]
 
 
 def test_a_folder_that_cannot_be_written_is_told(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(InstallError, match="cannot be used"):
-        make(Venvs(tmp_path / "file" / "venvs"), wanted(tmp_path, "toy-engine==1.0"))
+        make(Venvs(tmp_path / "file" / "venvs"), requirements(tmp_path, "toy-engine==1.0"))
 
 
 def test_a_folder_without_a_readable_manifest_is_no_venv(venvs: Venvs) -> None:
@@ -206,9 +210,9 @@ def test_interpreters_that_make_no_environments(tmp_path: Path, script: str, mes
     python = tmp_path / "python"
     python.write_text(f"#!/bin/sh\n{script}\n")
     python.chmod(0o755)
-    with pytest.raises(InstallError) as found:
+    with pytest.raises(InstallError) as refused:
         base_python(python)
-    assert found.value.message == message.format(python=python)
+    assert refused.value.message == message.format(python=python)
 
 
 def test_this_interpreter_makes_environments() -> None:
@@ -254,15 +258,15 @@ def test_a_config_file_that_is_none_is_left_alone(tmp_path: Path) -> None:
 @pytest.mark.parametrize("file", sorted(BACKENDS.rglob("requirements/*.txt")), ids=lambda f: f.stem)
 def test_shipped_sets_are_exact(file: Path) -> None:
     backend, _, device = file.stem.rpartition("-")
-    found = RequirementSet.find(backend, device, file.parent)
-    assert found
-    names = [pin.partition("==")[0].lower().replace("_", "-") for pin in found.pins]
+    listed = RequirementSet.find(backend, device, file.parent)
+    assert listed
+    names = [pin.partition("==")[0].lower().replace("_", "-") for pin in listed.pins]
     assert len(set(names)) == len(names) > 20
-    assert found.bytes > 500 << 20
-    assert bool(found.index) == bool(found.local) == (device == "cpu")
-    assert found.local in ((), ("torch==2.13.0+cpu",))
+    assert listed.bytes > 500 << 20
+    assert bool(listed.index) == bool(listed.local) == (device == "cpu")
+    assert listed.local in ((), ("torch==2.13.0+cpu",))
 
 
 def test_a_set_with_a_range_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InstallError, match=r"needs name==version in every line; found 'toy>=1'$"):
-        wanted(tmp_path, "toy>=1")
+        requirements(tmp_path, "toy>=1")

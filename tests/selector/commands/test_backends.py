@@ -43,8 +43,8 @@ class Host:
         return subprocess.CompletedProcess(started.args, started.returncode, out, err)
 
     def row(self, backend: str = "toy") -> dict[str, Any]:
-        found = json.loads(self.run("list", "--json").stdout)
-        return next(row for row in found if row["name"] == backend)
+        rows = json.loads(self.run("list", "--json").stdout)
+        return next(row for row in rows if row["name"] == backend)
 
     def folders(self) -> list[str]:
         return sorted(entry.name for entry in self.venvs.iterdir() if entry.is_dir())
@@ -119,8 +119,8 @@ def test_install_list_and_remove(host: Host) -> None:
     assert host.run("list").stdout == host.run().stdout
 
     again = host.run("install", "toy", "--json")
-    (told,) = json.loads(again.stdout)
-    assert (told["new"], told["environment"]["folder"], again.stderr) == (False, f"{host.venvs}/{folder}", "")
+    (outcome,) = json.loads(again.stdout)
+    assert (outcome["new"], outcome["environment"]["folder"], again.stderr) == (False, f"{host.venvs}/{folder}", "")
 
     gone = host.run("remove", "toy")
     assert (gone.returncode, host.folders()) == (0, [])
@@ -134,19 +134,19 @@ def test_install_list_and_remove(host: Host) -> None:
 def test_all_skips_with_a_reason_and_goes_on_after_a_failure(host: Host) -> None:
     host.toy.engine("raise RuntimeError('this engine is broken')")
     done = host.run("install", "--all", "--json")
-    told = {row["name"]: row for row in json.loads(done.stdout)}
+    outcomes = {row["name"]: row for row in json.loads(done.stdout)}
     assert done.returncode == 12
-    assert told["elsewhere"]["skipped"] == "needs a Cambricon MLU; this host has none"
-    assert told["transformers"]["skipped"] == f"it runs already, in {sys.executable}"
-    assert "needs an NVIDIA GPU" in told["turbomind"]["skipped"]
-    assert told["toy"]["failed"] == (
+    assert outcomes["elsewhere"]["skipped"] == "needs a Cambricon MLU; this host has none"
+    assert outcomes["transformers"]["skipped"] == f"it runs already, in {sys.executable}"
+    assert "needs an NVIDIA GPU" in outcomes["turbomind"]["skipped"]
+    assert outcomes["toy"]["failed"] == (
         "toy:plain was installed but does not run: crashed in answer: RuntimeError: this engine is broken"
     )
     # Engines that this machine could run and does not have are tried too; pip is offline here.
-    failed = [name for name, row in told.items() if "failed" in row]
+    failed = [name for name, row in outcomes.items() if "failed" in row]
     lines = done.stderr.splitlines()
-    assert f"error: {len(failed)} of {len(told)} could not be installed" in lines
-    assert f"  toy is not installed: {told['toy']['failed']}" in lines
+    assert f"error: {len(failed)} of {len(outcomes)} could not be installed" in lines
+    assert f"  toy is not installed: {outcomes['toy']['failed']}" in lines
     assert host.folders() == []
 
 
@@ -197,12 +197,12 @@ def test_two_at_once_wait_for_one_another(host: Host) -> None:
     assert second.stderr
     assert second.stderr.readline() == "note: toy is being installed by another process; waiting for it\n"
     go.touch()
-    made = first.communicate(timeout=PATIENCE_S)
-    found = second.communicate(timeout=PATIENCE_S)
-    assert (first.returncode, second.returncode) == (0, 0), (made, found)
+    first_output = first.communicate(timeout=PATIENCE_S)
+    second_output = second.communicate(timeout=PATIENCE_S)
+    assert (first.returncode, second.returncode) == (0, 0), (first_output, second_output)
     (folder,) = host.folders()
-    assert f"toy 1.0 is installed in {host.venvs}/{folder}: " in made[0]
-    assert f"toy 1.0 is installed already, in {host.venvs}/{folder}: " in found[0]
+    assert f"toy 1.0 is installed in {host.venvs}/{folder}: " in first_output[0]
+    assert f"toy 1.0 is installed already, in {host.venvs}/{folder}: " in second_output[0]
 
 
 def test_use_takes_an_interpreter_that_has_what_the_backend_needs(host: Host, tmp_path: Path) -> None:
