@@ -31,7 +31,9 @@ def find_candidates(question: Question, known: Known) -> Candidates:
         NoLegalBackend: nothing is legal, or all that is answered wrong here.
     """
     demand, here = question.demand, known.evidence
-    verdicts = tuple(_bounded(verdict, here, demand.max_kl) for verdict in known.verdicts)
+    verdicts = known.verdicts
+    if demand.max_kl is not None:
+        verdicts = tuple(_bounded(verdict, here, demand.max_kl) for verdict in verdicts)
     legal = {v.candidate.label: v.candidate for v in verdicts if v.legal and not v.left_out}
     allowed = {label: candidate for label, candidate in legal.items() if demand.names(label)}
     if not allowed:
@@ -41,12 +43,10 @@ def find_candidates(question: Question, known: Known) -> Candidates:
     return Candidates(verdicts=verdicts, legal=legal, allowed=allowed)
 
 
-def _bounded(verdict: Verdict, here: Evidence, max_kl: float | None) -> Verdict:
+def _bounded(verdict: Verdict, here: Evidence, max_kl: float) -> Verdict:
     """Left out where it is lossy and was not found to be near enough, here: that of another model says nothing."""
     label, candidate = verdict.candidate.label, verdict.candidate
-    if max_kl is None or not verdict.legal or verdict.left_out:
-        return verdict
-    if not find(candidate.backend).variant(candidate.variant).lossy:
+    if not verdict.legal or verdict.left_out or not find(candidate.backend).variant(candidate.variant).lossy:
         return verdict
     record = here.measured.get(label) or here.stale.get(label)
     kl = record.agreement.kl if record else None

@@ -84,7 +84,7 @@ class Demand:
             changes["backends"] = _several(changes.get("backends", ()), backend)
         if "objective" in changes:
             changes["objective"] = Objective.parse(changes["objective"])
-        made = replace(demand or _ORDINARY, **changes) if changes else demand or _ORDINARY
+        made = cls(**changes) if demand is None else replace(demand, **changes) if changes else demand
         for label in made.backends:
             _check_label(label)
         return made
@@ -147,9 +147,6 @@ class Demand:
     def command(self, name: str, model: str) -> str:
         """`autobackend calibrate MODEL --workload ...`: the command `name` for this demand, as a user types it."""
         return shlex.join(["autobackend", name, model, *self.options()])
-
-
-_ORDINARY = Demand()
 
 
 def _several(many: Sequence[T] | str, first: T | str | None) -> tuple[T | str, ...]:

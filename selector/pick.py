@@ -20,17 +20,14 @@ class Pick:
     origin: Elsewhere | None = None
     """What it was transferred from."""
     ranking: tuple[Ranked, ...] = ()
+    ranked: Ranked | None = None
+    """Its own place there; None where it was chosen by the static order."""
     tie: tuple[str, ...] = ()
     """Labels of those that cannot be told from it."""
     stale: tuple[Stale, ...] = ()
     """What was measured with other versions, whether it answers or not."""
     measured_at: float | None = None
     """Unix time of the newest launch behind the ranking."""
-
-    @property
-    def ranked(self) -> Ranked | None:
-        """Its place in the ranking; None where it was chosen by the static order."""
-        return next((r for r in self.ranking if r.candidate.label == self.label), None)
 
 
 def pick(question: Question, candidates: Candidates, known: Known) -> Pick:
@@ -50,6 +47,7 @@ def pick(question: Question, candidates: Candidates, known: Known) -> Pick:
             source=source,
             origin=origin,
             ranking=ranking,
+            ranked=best,
             tie=tied(best, (ranked for ranked in ranking if ranked is not best), demand.objective),
             measured_at=max(record.last.started_at for record in records.values()),
             stale=stale,
