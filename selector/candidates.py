@@ -44,7 +44,7 @@ def find_candidates(question: Question, known: Known) -> Candidates:
 
 
 def _bounded(verdict: Verdict, here: Evidence, max_kl: float) -> Verdict:
-    """Left out where it is lossy and was not found to be near enough, here: that of another model says nothing."""
+    """The verdict; a lossy variant is left out unless its divergence was measured here and is at most `max_kl`."""
     label, candidate = verdict.candidate.label, verdict.candidate
     if not verdict.legal or verdict.left_out or not find(candidate.backend).variant(candidate.variant).lossy:
         return verdict

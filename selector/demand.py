@@ -1,4 +1,4 @@
-"""Demand: what the user wants done with a model, checked once, and the words that ask the command for it."""
+"""Demand: what the user wants done with a model, checked in one place; and the command-line words that ask for it."""
 
 import shlex
 from collections.abc import Sequence
@@ -14,17 +14,19 @@ T = TypeVar("T")
 
 
 class DemandOptions(TypedDict, total=False):
-    """What select, explain, plan and calibrate may be asked, as keywords; all of them together are a Demand.
+    """The keywords of select, explain, plan and calibrate that say what is wanted; together they are a Demand.
 
-    workload, workloads: labels (`pp512:tg128:b1`) or standard names (`chat`); by default ordinary use. `select` and
-        `explain` answer for one.
-    objective: what the answer is to be best at, by its word or as an Objective.
-    backend, backends: only these, as `backend` or `backend:variant`; used, or refused with every reason.
+    workload, workloads: labels (`pp512:tg128:b1`) or standard names (`chat`). `select` and `explain` take one. Default:
+        ordinary use.
+    objective: what the answer should be best at: an Objective or its word.
+    backend, backends: only these backends (`transformers`) or variants (`transformers:sdpa`) may answer. If none of
+        them can run the model, the call fails with every reason.
     allow_lossy: variants less precise than the model, such as int8, may be candidates.
-    max_kl: they may, where their measured divergence from the reference is at most so many nats.
-    trust_remote_code: code of the model's own repository may run.
-    tensor_parallel: devices at once.
-    kv_cache_bits: of a number in the KV cache; for `explain` alone, since what is measured has one of 16 bits.
+    max_kl: they may be candidates if their measured divergence from the reference is at most this many nats.
+    trust_remote_code: the code in the model's repository may run.
+    tensor_parallel: how many devices run the model together.
+    kv_cache_bits: how many bits a number in the KV cache has. Only `explain` takes others than 16: all measurements
+        have 16.
     """
 
     workload: Workload | str | None
@@ -41,24 +43,25 @@ class DemandOptions(TypedDict, total=False):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Demand:
-    """What the user wants done with a model. Made by `Demand.of`, which knows which backends there are.
+    """What the user wants done with a model. `Demand.of` makes one from keywords and checks the backends' names.
 
     Raises:
         UsageError: a value that cannot be.
     """
 
     workloads: tuple[Workload, ...] = ()
-    """What the answer is for; empty: ordinary use, of which DEFAULT is answered for."""
+    """What the answer is for. Empty: ordinary use, and the answer is for DEFAULT."""
     objective: Objective = Objective.LATENCY
     backends: tuple[str, ...] = ()
-    """Labels (`transformers`, `transformers:compile`): only these. A variant's own label lifts its `on_request`."""
+    """Labels (`transformers`, `transformers:compile`): only these may answer. The label of a variant that runs only on
+    request (`Variant.on_request`) requests it."""
     allow_lossy: bool = False
     max_kl: float | None = None
-    """Largest measured divergence of a lossy candidate, nats; where given, lossy ones are allowed up to it."""
+    """Largest measured divergence of a lossy candidate, nats. If it is given, lossy candidates are allowed up to it."""
     trust_remote_code: bool = False
     tensor_parallel: int = 1
     kv_cache_bits: int = 16
-    """Read by the rules alone: what is measured has a KV cache of 16 bits."""
+    """Only the rules read it: all measurements have a KV cache of 16 bits."""
 
     def __post_init__(self) -> None:
         if self.tensor_parallel < 1:
@@ -70,7 +73,7 @@ class Demand:
 
     @classmethod
     def of(cls, demand: "Demand | None" = None, /, **options: Unpack[DemandOptions]) -> "Demand":
-        """`demand`, by default an ordinary one, changed by these options.
+        """`demand`, or else a demand for ordinary use, changed by these options.
 
         Raises:
             UsageError: an unknown workload, objective, backend or variant, or a value that cannot be.
@@ -91,49 +94,49 @@ class Demand:
 
     @property
     def workload(self) -> Workload:
-        """The one that is answered for; of several the first."""
+        """The workload that the answer is for; the first if there are several."""
         return self.workloads[0] if self.workloads else DEFAULT
 
     @property
     def lossy(self) -> bool:
-        """Lossy variants may be candidates."""
+        """Whether lossy variants may be candidates."""
         return self.allow_lossy or self.max_kl is not None
 
     @property
     def forced(self) -> bool:
-        """The user named who may answer."""
+        """Whether the user named the backends that may answer."""
         return bool(self.backends)
 
     def names(self, label: str) -> bool:
-        """Whether a candidate of this label may answer: all may where no backend is named."""
+        """Whether the candidate with this label may answer: every candidate may if the user named no backend."""
         return not self.backends or label in self.backends or label.partition(":")[0] in self.backends
 
-    def measurable(self) -> "Demand":
-        """This demand, where it is one that measurements can meet.
+    def for_one(self, workload: Workload) -> "Demand":
+        """The same demand for this workload alone."""
+        return replace(self, workloads=(workload,))
+
+    def answerable(self) -> "Demand":
+        """This demand, if one answer can meet it.
 
         Raises:
-            UsageError: it is not.
+            UsageError: it has several workloads, and each of them may have another answer.
+        """
+        if len(self.workloads) > 1:
+            raise UsageError(f"an answer is for one workload; found {', '.join(w.label for w in self.workloads)}")
+        return self
+
+    def measurable(self) -> "Demand":
+        """This demand, if measurements can meet it.
+
+        Raises:
+            UsageError: its KV cache does not have 16 bits.
         """
         if self.kv_cache_bits != 16:
             raise UsageError(f"what is measured has a KV cache of 16 bits; found {self.kv_cache_bits} asked for")
         return self
 
-    def for_an_answer(self) -> "Demand":
-        """This demand, where one answer can meet it.
-
-        Raises:
-            UsageError: it is not measurable, or asks for several workloads, which may have several answers.
-        """
-        if len(self.workloads) > 1:
-            raise UsageError(f"an answer is for one workload; found {', '.join(w.label for w in self.workloads)}")
-        return self.measurable()
-
-    def for_one(self, workload: Workload) -> "Demand":
-        """The same for this workload alone."""
-        return replace(self, workloads=(workload,))
-
     def options(self) -> list[str]:
-        """The command-line words that ask for this: none for what the commands take by default."""
+        """The command-line words for this demand; defaults need none."""
         labels = [] if self.workloads == (DEFAULT,) else [workload.label for workload in self.workloads]
         words = [word for label in labels for word in ("--workload", label)]
         words += ["--objective", str(self.objective)] if self.objective is not Objective.LATENCY else []
@@ -145,14 +148,14 @@ class Demand:
         return words
 
     def command(self, name: str, model: str) -> str:
-        """`autobackend calibrate MODEL --workload ...`: the command `name` for this demand, as a user types it."""
+        """The command `name` for this demand, as a user types it: `autobackend calibrate MODEL --max-kl 0.1`."""
         return shlex.join(["autobackend", name, model, *self.options()])
 
 
 def _several(many: Sequence[T] | str, first: T | str | None) -> tuple[T | str, ...]:
-    """Values of a plural option and of its singular; a single text stands for itself, not for its letters."""
-    given = (many,) if isinstance(many, str) else tuple(many)
-    return given if first is None else (first, *given)
+    """The values of an option's plural (`backends`) and of its singular (`backend`); a text is one value."""
+    values = (many,) if isinstance(many, str) else tuple(many)
+    return values if first is None else (first, *values)
 
 
 def _check_label(label: str) -> None:

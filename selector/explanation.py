@@ -1,4 +1,4 @@
-"""explain(model) -> Explanation: for every backend and variant, legal or every reason why not."""
+"""explain(model) -> Explanation: which variants can run the model, and every reason why the others cannot."""
 
 from dataclasses import asdict, dataclass
 from enum import StrEnum
@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, Unpack
 
 from calibration.registry import find
+from calibration.workload import Workload
 from selector import context as contexts
 from selector.context import Context
 from selector.demand import Demand, DemandOptions
@@ -35,11 +36,16 @@ class Explanation:
     verdicts: tuple[Verdict, ...]
 
     @property
+    def workload(self) -> Workload:
+        return self.demand.workload
+
+    @property
     def groups(self) -> dict[Group, tuple[Verdict, ...]]:
-        """The verdicts by what they mean, in the order of Group; groups without any are left out."""
-        found = [(group(v, self.host.device.kind), v) for v in self.verdicts]
-        grouped = {g: tuple(v for its, v in found if its is g) for g in Group}
-        return {g: verdicts for g, verdicts in grouped.items() if verdicts}
+        """The verdicts by what they mean, in the order of Group; empty groups are left out."""
+        groups: dict[Group, list[Verdict]] = {meaning: [] for meaning in Group}
+        for verdict in self.verdicts:
+            groups[group(verdict, self.host.device.kind)].append(verdict)
+        return {meaning: tuple(verdicts) for meaning, verdicts in groups.items() if verdicts}
 
     def to_json(self) -> dict[str, Any]:
         """What `autobackend explain --json` prints."""
@@ -48,7 +54,7 @@ class Explanation:
             "architecture": self.spec.architecture,
             "quant": self.spec.quant.label,
             "device": self.host.device.name,
-            "workload": self.demand.workload.label,
+            "workload": self.workload.label,
             "verdicts": [
                 {
                     **asdict(v.candidate),
@@ -84,14 +90,14 @@ def explain(
     Raises:
         ModelError, UsageError: the model or an argument cannot be used.
     """
-    wanted, known = Demand.of(demand, **options), context or contexts.DEFAULT
-    spec, here = known.model(model), host or known.host()
+    wanted, shared = Demand.of(demand, **options).answerable(), context or contexts.DEFAULT
+    spec, here = shared.model(model), host or shared.host()
     verdicts = tuple(v for v in judge(spec, here, wanted) if wanted.names(v.candidate.label))
     return Explanation(model=spec.name, spec=spec, host=here, demand=wanted, verdicts=verdicts)
 
 
 def group(verdict: Verdict, device_kind: str) -> Group:
-    """Where a verdict stands on the screen."""
+    """What a verdict means to a user of such a device."""
     candidate = verdict.candidate
     if verdict.legal:
         if not verdict.left_out:

@@ -2,6 +2,7 @@
 
 import logging
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -78,7 +79,7 @@ def load(choice: Choice, *, max_context_tokens: int | None, max_batch: int | Non
         )
     spec = ModelSpec.read(choice.model)  # anew: the identity of its weights is of now
     job = Job(
-        model_dir=_weights(spec),
+        model_dir=_weights(spec, choice.demand),
         variant=variant,
         artifact_dir=None,
         dtype=spec.dtype,
@@ -93,27 +94,29 @@ def load(choice: Choice, *, max_context_tokens: int | None, max_batch: int | Non
     try:
         if variant.prepares:
             artifact = _converted(choice, backend) or _convert(choice, backend, spec, job)
-            job = _with(job, artifact.path)
+            job = replace(job, artifact_dir=artifact.path)
         return backend.load(job)
     except AutobackendError:
         raise
     except Exception as error:  # whatever an engine raises
         raise BackendError(
             f"{choice.candidate.label} cannot load {choice.model}: {type(error).__name__}: {error}",
-            f"see its log: autobackend calibrate {choice.model} --backends {choice.candidate.label} --again",
+            f"see its log: {_calibrate(choice.model, choice.demand, choice.candidate.label)} --again",
         ) from error
 
 
-def downloaded(spec: ModelSpec) -> Path:
-    """The folder of a hub id's own weights; huggingface_hub downloads what is missing.
+def downloaded(spec: ModelSpec, demand: Demand) -> Path:
+    """The folder with the weights of a hub id; huggingface_hub downloads what is missing.
+
+    Args:
+        demand: what the model was wanted for; the mend asks for it.
 
     Raises:
-        ModelError: there are none, or they cannot be had.
+        ModelError: the model has no weights, or they cannot be downloaded.
     """
+    shape = f"{demand.command('calibrate', spec.name)} --random-weights"
     if Path(spec.name).exists() or not spec.has_weights:
-        raise ModelError(
-            f"{spec.name} has no weights", f"time its shape: autobackend calibrate {spec.name} --random-weights"
-        )
+        raise ModelError(f"{spec.name} has no weights", f"time its shape: {shape}")
     import huggingface_hub
 
     try:
@@ -121,22 +124,20 @@ def downloaded(spec: ModelSpec) -> Path:
     except (OSError, ValueError, huggingface_hub.errors.HfHubHTTPError) as error:
         raise ModelError(
             f"the weights of {spec.name} cannot be downloaded: {error}",
-            f"time its shape instead: autobackend calibrate {spec.name} --random-weights",
+            f"time its shape instead: {shape}",
         ) from error
 
 
-def _with(job: Job, artifact: Path) -> Job:
-    from dataclasses import replace
-
-    return replace(job, artifact_dir=artifact)
+def _calibrate(model: str, demand: Demand, label: str) -> str:
+    return replace(demand, backends=(label,)).command("calibrate", model)
 
 
-def _weights(spec: ModelSpec) -> Path:
-    """The folder with the weights; of a shape random ones, made where there are none."""
+def _weights(spec: ModelSpec, demand: Demand) -> Path:
+    """The folder with the weights; a shape has random weights, which are made if they are not there."""
     if folder := _weights_folder(spec):
         return folder
     if not spec.name.startswith("shape:"):
-        return downloaded(spec)
+        return downloaded(spec, demand)
     return ArtifactStore().make(checkpoint_key(spec.folder, spec.name), lambda to: _write_checkpoint(spec, to)).path
 
 
@@ -153,12 +154,12 @@ def _write_checkpoint(spec: ModelSpec, destination: Path) -> None:
 
 
 def _weights_folder(spec: ModelSpec) -> Path | None:
-    """Where the weights are now, if they are anywhere."""
+    """The folder or file with the weights; None if there are none yet."""
     if spec.name.startswith("shape:"):
         artifact = ArtifactStore().get(checkpoint_key(spec.folder, spec.name))
         return artifact.path if artifact else None
-    held = any(True for pattern in ("*.safetensors", "*.bin", "*.gguf") for _ in spec.folder.glob(pattern))
-    return spec.place if held else None
+    there = any(True for pattern in ("*.safetensors", "*.bin", "*.gguf") for _ in spec.folder.glob(pattern))
+    return spec.place if there else None
 
 
 def _convert(choice: Choice, backend: Backend, spec: ModelSpec, job: Job) -> Artifact:
@@ -182,9 +183,9 @@ def _converted(choice: Choice, backend: Backend) -> Artifact | None:
         model="",
         prepared_as=backend.variant(choice.candidate.variant).prepared_as,
     )
-    del wanted["model"]  # another name of the same weights
-    found = [a for a in ArtifactStore().list() if wanted.items() <= a.key.items()]
-    return max(found, key=lambda a: a.created_at, default=None)
+    del wanted["model"]  # another name for the same weights will do
+    converted = [artifact for artifact in ArtifactStore().list() if wanted.items() <= artifact.key.items()]
+    return max(converted, key=lambda artifact: artifact.created_at, default=None)
 
 
 def _converter(choice: Choice, backend: Backend) -> str:

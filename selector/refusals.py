@@ -12,7 +12,7 @@ from selector.rules.judge import Verdict
 
 
 def refusal(spec: ModelSpec, verdicts: Sequence[Verdict], demand: Demand) -> IllegalBackend | NoLegalBackend:
-    """The error that says why nothing, or none of the backends that the user named, can run the model; every reason."""
+    """The error that gives every reason why no backend, or no backend that the user named, can run the model."""
     see = f"see {explain_command(spec.name, demand)}"
     if not demand.forced:
         lines = [f"  {name}: {reason}" for name, reason in reasons_of(verdicts)]
@@ -25,31 +25,32 @@ def refusal(spec: ModelSpec, verdicts: Sequence[Verdict], demand: Demand) -> Ill
 
 
 def explain_command(model: str, demand: Demand) -> str:
-    """What a user types to see why, for every backend: the rules ask neither for one nor for the objective."""
+    """The command that shows the verdicts on all backends, whichever the user named."""
     return replace(demand, backends=(), objective=Objective.LATENCY).command("explain", model)
 
 
 def reasons_of(verdicts: Sequence[Verdict], everyone: Sequence[Verdict] = ()) -> list[tuple[str, str]]:
-    """(name, reason) pairs in order, each reason of a backend once, under the name of the variants that it holds for.
+    """(name, reason) pairs in order. Each reason of a backend stands once, under the variants that it holds for.
 
     Args:
-        everyone: all verdicts there are, where `verdicts` are some: a backend's own name stands for all its variants.
+        everyone: all verdicts there are, if `verdicts` are only some of them. A reason that holds for all variants of a
+            backend stands under the backend's own name.
     """
-    found: list[tuple[str, str]] = []
+    pairs: list[tuple[str, str]] = []
     for backend in dict.fromkeys(v.candidate.backend for v in verdicts):
-        of_all = {v.candidate.variant for v in (everyone or verdicts) if v.candidate.backend == backend}
-        holds: dict[str, list[str]] = {}
+        every_variant = {v.candidate.variant for v in (everyone or verdicts) if v.candidate.backend == backend}
+        variants_by_reason: dict[str, list[str]] = {}
         for verdict in verdicts:
             if verdict.candidate.backend == backend:
-                for text in [r.text for r in verdict.reasons] or [verdict.left_out]:
-                    holds.setdefault(text, []).append(verdict.candidate.variant)
-        for text, variants in holds.items():
-            found.append((backend if of_all == set(variants) else f"{backend}:{','.join(variants)}", text))
-    return found
+                for text in [reason.text for reason in verdict.reasons] or [verdict.left_out]:
+                    variants_by_reason.setdefault(text, []).append(verdict.candidate.variant)
+        for text, variants in variants_by_reason.items():
+            pairs.append((backend if every_variant == set(variants) else f"{backend}:{','.join(variants)}", text))
+    return pairs
 
 
 def all_wrong(spec: ModelSpec, verdicts: Sequence[Verdict], known: Evidence, demand: Demand) -> NoLegalBackend:
-    """The error for a model of which every legal candidate answered wrong."""
+    """The error for a model whose output is wrong by every legal candidate."""
     lines = [f"  {name}: {reason}" for name, reason in reasons_of([v for v in verdicts if v.reasons or v.left_out])]
     lines += [f"  {label}: {f.kind}, {f.message}" for label, f in known.failed.items()]
     return NoLegalBackend(

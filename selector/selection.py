@@ -63,7 +63,7 @@ def choose(
 ) -> Selection:
     """`select` for a caller who shows the answer's warnings himself."""
     shared = context or contexts.DEFAULT
-    question = shared.question(model, Demand.of(demand, **options).for_an_answer(), cache=cache, host=host)
+    question = shared.question(model, Demand.of(demand, **options).answerable().measurable(), cache=cache, host=host)
     return shared.answer(question, strict, lambda: _answer(question, shared, strict))
 
 

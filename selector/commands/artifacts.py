@@ -33,25 +33,24 @@ def list_(as_json: bool) -> None:
     from calibration.conversion.store import ArtifactStore
 
     store = ArtifactStore()
-    found = store.list()
+    listed = store.list()
     if as_json:
-        show_json([a.to_json() for a in found])
+        show_json([a.to_json() for a in listed])
         return
     unfinished = store.unfinished()
-    if not found and not unfinished:
+    if not listed and not unfinished:
         click.echo(f"no artifacts in {store.root}", err=True)
         return
     rows = [("kind", "model", "backend", "size", "made in", "made")]
     rows += [
         (a.kind, a.key.get("model", "-"), _backend(a), size(a.bytes), seconds(a.seconds), age(a.created_at))
-        for a in found
+        for a in listed
     ]
-    if found:
+    if listed:
         show(columns(rows, "<<<>>>"))
-    each = [
-        f"{size(sum(a.bytes for a in found if a.kind == kind))} {kind}" for kind in dict.fromkeys(map(_kind, found))
-    ]
-    total = f"{plural(len(found), 'artifact')}, {size(sum(a.bytes for a in found))}"
+    kinds = dict.fromkeys(a.kind for a in listed)
+    each = [f"{size(sum(a.bytes for a in listed if a.kind == kind))} {kind}" for kind in kinds]
+    total = f"{plural(len(listed), 'artifact')}, {size(sum(a.bytes for a in listed))}"
     free = f"{size(store.free_bytes())} free"
     parts = f" ({', '.join(each)})" if len(each) > 1 else ""
     click.echo(f"{total}{parts} in {store.root}; {free}", err=True)
@@ -70,10 +69,10 @@ def prune(older_than: float | None, kinds: tuple[str, ...], model: str | None, g
     """Delete artifacts that meet every condition given (all without one); what is needed again is made again."""
     from calibration.conversion.store import ArtifactStore
 
-    def meant(artifact: "Artifact") -> bool:
+    def chosen(artifact: "Artifact") -> bool:
         return (model is None or artifact.key.get("model") == model) and (not gone or _is_gone(artifact))
 
-    deleted = ArtifactStore().prune(older_than_days=older_than, kinds=kinds, only=meant)
+    deleted = ArtifactStore().prune(older_than_days=older_than, kinds=kinds, only=chosen)
     if as_json:
         show_json([a.to_json() for a in deleted])
     else:
@@ -81,9 +80,9 @@ def prune(older_than: float | None, kinds: tuple[str, ...], model: str | None, g
 
 
 def _is_gone(artifact: "Artifact") -> bool:
-    """Whether the model was a folder or a file that is not there, or a shape that the library has not.
+    """Whether the model was a folder or a file that is no longer there, or a shape that is no longer in the library.
 
-    Relative paths were of another folder, perhaps: nothing is known of them. Neither of hub ids.
+    Of a relative path, which may be of another folder, and of a hub id nobody can say.
     """
     from selector.model.spec import shape_names
 
@@ -92,10 +91,6 @@ def _is_gone(artifact: "Artifact") -> bool:
         return name.removeprefix("shape:") not in shape_names()
     path = Path(name).expanduser()
     return path.is_absolute() and not path.exists()
-
-
-def _kind(artifact: "Artifact") -> str:
-    return artifact.kind
 
 
 def _backend(artifact: "Artifact") -> str:

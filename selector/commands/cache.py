@@ -62,16 +62,16 @@ def list_(cache: str | None, as_json: bool) -> None:
 def show_(model: str, cache: str | None, as_json: bool) -> None:
     """Show every launch of MODEL, named as it was when it was measured."""
     with open_cache(cache) as opened:
-        found = list(opened.all(model=model))
-        known = sorted({o.model for o in opened.all()}) if not found else []
-    if not found:
-        mend = f"measured were: {', '.join(known)}" if known else f"measure it: autobackend calibrate {model}"
+        launches = list(opened.all(model=model))
+        names = sorted({o.model for o in opened.all()}) if not launches else []
+    if not launches:
+        mend = f"measured were: {', '.join(names)}" if names else f"measure it: autobackend calibrate {model}"
         raise errors.UsageError(f"the cache has no launch of {model}", mend)
     if as_json:
-        show_json([to_json(o) for o in found])
+        show_json([to_json(o) for o in launches])
         return
     rows = [("candidate", "round", "when", "versions", "outcome")]
-    rows += [(o.candidate.label, str(o.round), age(o.started_at), _versions(o), _told(o)) for o in found]
+    rows += [(o.candidate.label, str(o.round), age(o.started_at), _versions(o), _result(o)) for o in launches]
     show(columns(rows, "<>>"))
 
 
@@ -96,12 +96,12 @@ def import_(files: tuple[TextIO, ...], cache: str | None) -> None:
     """Take in FILES that `cache export` wrote (`-`: stdin); what is known already is left alone."""
     with open_cache(cache) as opened:
         for file in files:
-            done = opened.import_(file)
-            click.echo(f"{file.name}: {plural(done.added, 'launch')} added, {done.duplicates:,} known already")
-            for bad in done.bad[:10]:
+            imported = opened.import_(file)
+            click.echo(f"{file.name}: {plural(imported.added, 'launch')} added, {imported.duplicates:,} known already")
+            for bad in imported.bad[:10]:
                 warn(f"{file.name}, line {bad.number}, left out: {bad.reason}")
-            if len(done.bad) > 10:
-                warn(f"{file.name}: {len(done.bad) - 10:,} more lines left out")
+            if len(imported.bad) > 10:
+                warn(f"{file.name}: {len(imported.bad) - 10:,} more lines left out")
 
 
 @cache.command()
@@ -205,7 +205,7 @@ def _versions(outcome: Outcome) -> str:
     return " ".join([f"{n} {outcome.environment[n]}" for n in engines if n in outcome.environment][:2]) or "-"
 
 
-def _told(outcome: Outcome) -> str:
+def _result(outcome: Outcome) -> str:
     if isinstance(outcome, Check):
         return f"checked, not timed: {size(outcome.peak_memory_bytes)}, {output(outcome.agreement)}"
     if not isinstance(outcome, Measurement):

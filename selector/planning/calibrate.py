@@ -1,4 +1,4 @@
-"""calibrate(): from a model's name to weights, a race, and the answers that it leads to."""
+"""calibrate(): from a model's name to weights, a race of the candidates, and the answers that follow from it."""
 
 import dataclasses
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ from calibration.registry import all_backends
 from calibration.supervision.device_lock import device_lock
 from calibration.supervision.launch_spec import Limits, Subject
 from calibration.workload import Workload
-from selector.answer import Selection
+from selector.answer import Selection, Source
 from selector.demand import Demand, DemandOptions
 from selector.host.spec import HostSpec
 from selector.loading import downloaded
@@ -37,24 +37,24 @@ REFERENCE_OVERHEAD = 1.3
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Unanswered:
-    """A workload that no backend may run, longer than the model's positions perhaps, and why."""
+    """A workload that no backend can run, for instance one longer than the model's positions."""
 
     workload: Workload
-    reason: NoLegalBackend
+    reason: IllegalBackend | NoLegalBackend
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Calibration:
-    """What a calibration was to do, what it did, and the answers that it leads to."""
+    """What a calibration planned, what it did, and the answers that follow from it."""
 
     plan: Plan
     tally: Tally
     cache: str
     """Where it is kept."""
     selections: tuple[Selection, ...] = ()
-    """The fastest backend for each workload asked, of all that may be chosen; none where nothing was measured."""
+    """The best backend for each workload of the plan. Empty if nothing was measured."""
     unanswered: tuple[Unanswered, ...] = ()
-    """The workloads without one though something was measured."""
+    """The workloads that no backend can run."""
 
     def to_json(self) -> dict[str, Any]:
         """What `autobackend calibrate --json` prints; seconds."""
@@ -101,7 +101,7 @@ def calibrate(
         model: a folder, a hub id or `shape:NAME`.
         demand: what is wanted; or, more briefly, `options`: see DemandOptions. The cells bracket its workloads.
         rounds: launches of a candidate at most.
-        budget_s: seconds for all of it; what was not measured by then is named in the tally.
+        budget_s: seconds for everything; the tally names what was not measured by then.
         random_weights: time random weights of the model's shape (always so for `shape:NAME`).
         again: measure anew what is already in the cache.
         cache: an open cache, a path or a SQLAlchemy URL.
@@ -144,18 +144,29 @@ def calibrate(
 
 
 def _answered(calibration: Calibration, cache: Cache) -> Calibration:
-    """With its selections. They are not forced to the backends that were measured: other launches count, too."""
+    """The calibration with its selections."""
     if not any(isinstance(outcome, Measurement) for outcome in calibration.tally.outcomes):
         return calibration
-    planned = calibration.plan
-    selections, unanswered = [], []
-    for workload in planned.workloads:
-        demand = dataclasses.replace(planned.demand, workloads=(workload,), backends=())
+    selections, unanswered = list[Selection](), list[Unanswered]()
+    for workload in calibration.plan.workloads:
         try:
-            selections.append(choose(planned.spec.name, demand, cache=cache, host=planned.host))
-        except NoLegalBackend as reason:
+            selections.append(_selection(calibration.plan, workload, cache))
+        except (IllegalBackend, NoLegalBackend) as reason:
             unanswered.append(Unanswered(workload=workload, reason=reason))
     return dataclasses.replace(calibration, selections=tuple(selections), unanswered=tuple(unanswered))
+
+
+def _selection(planned: Plan, workload: Workload, cache: Cache) -> Selection:
+    """The best of all candidates, since launches of backends that were not named count, too.
+
+    If none of those was measured, the best of the named ones: a variant that runs only on request is a candidate only
+    where it is named.
+    """
+    named = planned.demand.for_one(workload)
+    of_all = choose(planned.spec.name, dataclasses.replace(named, backends=()), cache=cache, host=planned.host)
+    if of_all.source is Source.RULES and named.forced:
+        return choose(planned.spec.name, named, cache=cache, host=planned.host)
+    return of_all
 
 
 def _nothing_to_measure(planned: Plan) -> IllegalBackend | NoLegalBackend:
@@ -175,18 +186,18 @@ def subject_of(
     *,
     random_weights: bool = False,
 ) -> Subject:
-    """The model with weights on the disk: its own, or random ones made once.
+    """The model with weights on the disk: its own weights, or random weights, which are made once.
 
     Raises:
         ModelError: its weights cannot be had.
-        ArtifactError: random ones cannot be made.
+        ArtifactError: random weights cannot be made.
     """
     spec, host = planned.spec, planned.host
     if random_weights or spec.name.startswith("shape:"):
         folder, weights = random_checkpoint(spec, store, reporter, host)
     else:
         local = Path(spec.name).exists() and spec.has_weights
-        folder, weights = spec.place if local else downloaded(spec), spec.weights_identity
+        folder, weights = spec.place if local else downloaded(spec, planned.demand), spec.weights_identity
     free = host.device.free_bytes if host.device.kind == "cpu" else host.memory_bytes
     return Subject(
         name=spec.name,

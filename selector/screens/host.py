@@ -22,18 +22,18 @@ def host_screen(host: HostSpec) -> list[str]:
 
 
 def _device(device: Device) -> str:
-    told = [f"{device.kind} {device.name}"]
+    parts = [f"{device.kind} {device.name}"]
     if device.memory_bytes:
-        told.append(f"{size(device.free_bytes)} of {size(device.memory_bytes)} free")
+        parts.append(f"{size(device.free_bytes)} of {size(device.memory_bytes)} free")
     if device.capability:
-        told.append(f"compute capability {device.capability[0]}.{device.capability[1]}")
+        parts.append(f"compute capability {device.capability[0]}.{device.capability[1]}")
     if device.driver:
-        told.append(f"driver {device.driver}")
+        parts.append(f"driver {device.driver}")
     if device.power_limit_w:
-        told.append(f"power limit {device.power_limit_w:.0f} W")
+        parts.append(f"power limit {device.power_limit_w:.0f} W")
     if device.mig:
-        told.append(f"MIG {device.mig}")
-    return ", ".join(told)
+        parts.append(f"MIG {device.mig}")
+    return ", ".join(parts)
 
 
 def shapes_screen(specs: Sequence[ModelSpec]) -> list[str]:

@@ -19,7 +19,9 @@ def why(selection: Selection, *, now: float | None = None, across: int | None = 
     if selection.extrapolated:
         lines.append("  outside the measured cells: extrapolated")
     if selection.tie:
-        lines.append(f"  as {selection.objective.good} as {listing(selection.tie)}: chosen by {_broken(selection)}")
+        lines.append(
+            f"  as {selection.objective.good} as {listing(selection.tie)}: chosen by {_tie_broken_by(selection)}"
+        )
     judged = any(ranked.agreement.verdict is not OutputVerdict.RIGHT for ranked in selection.ranking)
     made = any(ranked.prepare_s is not None for ranked in selection.ranking)
     partly = len({ranked.covered for ranked in selection.ranking}) > 1
@@ -39,8 +41,8 @@ def why(selection: Selection, *, now: float | None = None, across: int | None = 
     notes += [("left out:", f"{v.candidate.label} ({v.left_out})") for v in selection.left_out]
     if selection.ranking and selection.unmeasured:
         notes.append(("not measured:", ", ".join(c.label for c in selection.unmeasured)))
-    told = [(title if i == 0 or notes[i - 1][0] != title else "", text) for i, (title, text) in enumerate(notes)]
-    return lines + ["  " + line for line in columns(told, across=None if across is None else across - 2)]
+    titled = [(title if i == 0 or notes[i - 1][0] != title else "", text) for i, (title, text) in enumerate(notes)]
+    return lines + ["  " + line for line in columns(titled, across=None if across is None else across - 2)]
 
 
 def _where_from(selection: Selection, now: float | None) -> str:
@@ -50,12 +52,12 @@ def _where_from(selection: Selection, now: float | None) -> str:
     word = {Source.MEASURED: "measured here", Source.STALE: "measured here with other versions"}.get(
         selection.source, str(selection.source)
     )
-    amount = f"{plural(launches, 'launch')}, {plural(len(selection.ranking), 'candidate')}"
-    return f"{word} {age(selection.measured_at, now)} ({amount})"
+    evidence = f"{plural(launches, 'launch')}, {plural(len(selection.ranking), 'candidate')}"
+    return f"{word} {age(selection.measured_at, now)} ({evidence})"
 
 
-def _broken(selection: Selection) -> str:
-    """What decided among those that cannot be told from each other."""
+def _tie_broken_by(selection: Selection) -> str:
+    """What decided between candidates that are as fast as each other."""
     if selection.source is Source.FORCED:
         return "you"
     timed = [r for r in selection.ranking if r.covered] or list(selection.ranking)
@@ -78,18 +80,18 @@ def _times(ranked: Ranked, objective: Objective) -> tuple[str, ...]:
 
 
 def _converted(ranked: Ranked) -> str:
-    """Once, before the first load: no part of the times beside it."""
+    """What the conversion took, once, before the first load; the times beside it do not contain it."""
     if ranked.prepare_s is None:
         return ""
     return f"converted once in {seconds(ranked.prepare_s)}, {size(ranked.artifact_bytes or 0)}"
 
 
 def _joined(selection: Selection) -> Iterator[tuple[str, str]]:
-    """Name and all its reasons."""
-    found: dict[str, list[str]] = {}
+    """The name of a backend or of some variants, and all their reasons in one sentence."""
+    reasons_by_name: dict[str, list[str]] = {}
     for name, reason in reasons_of(selection.rejected, selection.verdicts):
-        found.setdefault(name, []).append(reason)
-    yield from ((name, ", and ".join(reasons)) for name, reasons in found.items())
+        reasons_by_name.setdefault(name, []).append(reason)
+    yield from ((name, ", and ".join(reasons)) for name, reasons in reasons_by_name.items())
 
 
 def explained(explanation: Explanation, *, across: int | None = None) -> list[str]:

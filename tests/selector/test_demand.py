@@ -119,6 +119,8 @@ def test_a_demand_itself_is_checked() -> None:
 def test_an_answer_is_for_one_workload_and_for_what_is_measured(cache: Cache) -> None:
     with pytest.raises(UsageError, match="an answer is for one workload; found pp512:tg128:b1, pp1000:tg100:b2"):
         select(MODEL, workloads=[DEFAULT, LONG], cache=cache, host=HOST)
+    with pytest.raises(UsageError, match="an answer is for one workload; found pp512:tg128:b1, pp1000:tg100:b2"):
+        explain(MODEL, workloads=[DEFAULT, LONG], host=HOST)
     for ask in (choose, plan):
         with pytest.raises(UsageError, match="what is measured has a KV cache of 16 bits; found 8 asked for"):
             ask(MODEL, kv_cache_bits=8, host=HOST)

@@ -100,3 +100,15 @@ def test_without_a_measurement_there_is_no_answer(model: Path, cache: Cache) -> 
     calibration = calibrated(model, cache, Demand.of(workload="chat", backends=[SDPA, EAGER]), failed=True)
     assert not any(isinstance(outcome, Measurement) for outcome in calibration.tally.outcomes)
     assert (calibration.selections, calibration.unanswered) == ((), ())
+
+
+def test_a_variant_that_runs_only_on_request_answers_where_it_was_requested(model: Path, cache: Cache) -> None:
+    """Nothing else was measured: without it the answer would be the first of the static order."""
+    label = "transformers:compile"
+    demand = Demand.of(workload="chat", backend=label)
+    planned, key = plan(model, demand, host=HOST), identity(ModelSpec.read(model), HOST)
+    cache.add(*rounds(label, key, HOST, (1.0,), cells=planned.cells, model=str(model)))
+    store = ArtifactStore(model.parent / "artifacts")
+    calibration = calibrate(model, demand, rounds=1, cache=cache, host=HOST, store=store)
+    assert [(s.source, s.candidate.label) for s in calibration.selections] == [("forced", label)]
+    assert sentences(calibration)[0] == f"{label} answers pp512:tg128:b1 in 3.83 s; nothing else was measured."
