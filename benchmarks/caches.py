@@ -34,7 +34,13 @@ def stocked(plan: Plan, rows: int) -> Path:
         rows: LEAST, or a multiple of it.
     """
     contents = json.dumps(
-        [str(plan.identity), [[e.label, dict(e.environment)] for e in plan.entries], POLICY, COLUMNS, rows]
+        [
+            str(plan.identity),
+            [[spec.label, dict(spec.environment)] for spec in plan.launch_specs],
+            POLICY,
+            COLUMNS,
+            rows,
+        ]
     )
     path = FOLDER / f"cache-{rows}-{hashlib.sha256(contents.encode()).hexdigest()[:8]}.db"
     if not path.exists():
@@ -81,16 +87,16 @@ def _launches(plan: Plan) -> Iterator[Measurement]:
 def _of(plan: Plan, identity: Identity, draw: random.Random) -> Iterator[Measurement]:
     calibration = f"{draw.getrandbits(128):032x}"
     for number in range(1, ROUNDS + 1):
-        for place, entry in enumerate(plan.entries):
+        for place, spec in enumerate(plan.launch_specs):
             slow = (1 + 0.2 * place) * draw.gauss(1, 0.05)
             yield Measurement(
                 run_id=f"{draw.getrandbits(128):032x}",
                 calibration_id=calibration,
                 round=number,
-                candidate=entry.candidate,
+                candidate=spec.candidate,
                 identity=identity,
                 model="some model",
-                environment=dict(entry.environment),
+                environment=dict(spec.environment),
                 policy=POLICY,
                 started_at=1_790_000_000.0 + number * 60 + place,
                 cells=tuple(

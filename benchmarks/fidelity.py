@@ -73,37 +73,37 @@ def measure(planned: Plan, pairs: int) -> list[dict[str, Any]]:
             limits=Limits(),
             deadline=Deadline(None, time.monotonic),
         )
-        for entry in chosen(planned.entries):
-            print(f"{entry.label} ...", file=sys.stderr, flush=True)
-            rows += [{"candidate": entry.label, **row} for row in _compared(session, entry, pairs)]
+        for spec in chosen(planned.launch_specs):
+            print(f"{spec.label} ...", file=sys.stderr, flush=True)
+            rows += [{"candidate": spec.label, **row} for row in _compared(session, spec, pairs)]
     return rows
 
 
-def chosen(entries: Iterable[LaunchSpec]) -> list[LaunchSpec]:
+def chosen(candidates: Iterable[LaunchSpec]) -> list[LaunchSpec]:
     """The first exact variant of each backend, and of OpenVINO one for each of its schedulers."""
     kinds: set[tuple[str, Any]] = set()
     first: list[LaunchSpec] = []
-    for entry in entries:
-        kind = (entry.candidate.backend, entry.variant.options.get("ATTENTION_BACKEND"))
-        if entry.variant.lossy or kind in kinds or entry.candidate.backend not in SOURCES:
+    for spec in candidates:
+        kind = (spec.candidate.backend, spec.variant.options.get("ATTENTION_BACKEND"))
+        if spec.variant.lossy or kind in kinds or spec.candidate.backend not in SOURCES:
             continue
         kinds.add(kind)
-        first.append(entry)
+        first.append(spec)
     return first
 
 
-def _compared(session: Session, entry: LaunchSpec, pairs: int) -> list[dict[str, Any]]:
+def _compared(session: Session, spec: LaunchSpec, pairs: int) -> list[dict[str, Any]]:
     subject, log = session.subject, session.folder / "prepare.log"
     log.touch()
     artifact = None
-    if entry.variant.prepares:
+    if spec.variant.prepares:
         try:
-            artifact = session.converter.convert(entry, log, session.deadline)
+            artifact = session.converter.convert(spec, log, session.deadline)
         except GivenUp as given_up:
             return [{"failed": given_up.trouble.message}]
     job = Job(
         model_dir=subject.model_dir,
-        variant=entry.variant,
+        variant=spec.variant,
         artifact_dir=artifact.path if artifact else None,
         dtype=subject.dtype,
         vocab_size=subject.vocab_size,
@@ -113,10 +113,10 @@ def _compared(session: Session, entry: LaunchSpec, pairs: int) -> list[dict[str,
         max_context_tokens=CONTEXT,
         max_batch=BATCH,
     )
-    opening = json.dumps(Opening(backend=entry.candidate.backend, job=job).request())
+    opening = json.dumps(Opening(backend=spec.candidate.backend, job=job).request())
     threads = str(subject.threads)
     run = subprocess.run(
-        [str(entry.python), "-m", "benchmarks.own_figures", opening, str(pairs)],
+        [str(spec.python), "-m", "benchmarks.own_figures", opening, str(pairs)],
         cwd=ROOT,
         check=False,
         capture_output=True,

@@ -141,10 +141,10 @@ def ask(model: str, vocabulary: Any, prompt_ids: list[int], arguments: argparse.
     workload = Workload(prompt_tokens=len(prompt_ids), output_tokens=arguments.tokens)
     planned = plan(model, workloads=[workload], backends=arguments.backends, allow_lossy=True)
     replies: list[Reply] = []
-    if planned.entries:
+    if planned.launch_specs:
         with device_lock(planned.host.device.name), tempfile.TemporaryDirectory(prefix="autobackend-") as folder:
-            for launcher, entry in _launches(planned, workload, folder):
-                replies.append(_reply(entry, launcher, vocabulary, prompt_ids))
+            for launcher, spec in _launches(planned, workload, folder):
+                replies.append(_reply(spec, launcher, vocabulary, prompt_ids))
                 print(table(replies[-1:])[-1], file=sys.stderr, flush=True)
     print("\n".join(table(replies)))
     refused = [f"{v.candidate.label}: {r.text}" for v in planned.refused for r in v.reasons[:1]]
@@ -189,23 +189,23 @@ def _launches(planned: Plan, workload: Workload, folder: str) -> Iterable[tuple[
     )
     checker = Checker(session=session, make_reference=reference_for(planned))
     launcher = Launcher(session=session, checker=checker)
-    return ((launcher, entry) for entry in planned.entries)
+    return ((launcher, spec) for spec in planned.launch_specs)
 
 
-def _reply(entry: LaunchSpec, launcher: Launcher, vocabulary: Any, prompt_ids: list[int]) -> Reply:
+def _reply(spec: LaunchSpec, launcher: Launcher, vocabulary: Any, prompt_ids: list[int]) -> Reply:
     """Check and time a candidate in one worker, then ask it in another: a failure is an answer too."""
-    outcome = launcher.launch(entry, 1).outcome
+    outcome = launcher.launch(spec, 1).outcome
     if isinstance(outcome, Failure):
-        return Reply(candidate=entry.label, verdict=str(outcome.kind), answer=outcome.message.splitlines()[0])
+        return Reply(candidate=spec.label, verdict=str(outcome.kind), answer=outcome.message.splitlines()[0])
     assert isinstance(outcome, Measurement)  # without a deadline nothing is skipped
     agreement, [cell] = outcome.agreement, outcome.cells
     try:
-        tokens = _answered(entry, launcher.session, prompt_ids, cell.workload.output_tokens)
+        tokens = _answered(spec, launcher.session, prompt_ids, cell.workload.output_tokens)
         text = vocabulary.decode(until_end(tokens, [vocabulary.eos_token_id]), skip_special_tokens=True).strip()
     except GivenUp as failed:
         text = f"({failed.trouble.kind}: {failed.trouble.message.splitlines()[0]})"
     return Reply(
-        candidate=entry.label,
+        candidate=spec.label,
         verdict=str(agreement.verdict),
         kl="" if agreement.kl is None else f"{agreement.kl:.2g}",
         top1="" if agreement.top1 is None else f"{agreement.top1:.0%}",
@@ -214,12 +214,12 @@ def _reply(entry: LaunchSpec, launcher: Launcher, vocabulary: Any, prompt_ids: l
     )
 
 
-def _answered(entry: LaunchSpec, session: Session, prompt_ids: list[int], new_tokens: int) -> list[int]:
+def _answered(spec: LaunchSpec, session: Session, prompt_ids: list[int], new_tokens: int) -> list[int]:
     """Token ids that the candidate generates next. Raises GivenUp."""
     log, deadline = session.folder / "answer.log", session.deadline
     log.touch()
-    converted = session.converter.convert(entry, log, deadline).path if entry.variant.prepares else None
-    with session.workers.opened(entry, log, deadline, "load", converted) as worker:
+    converted = session.converter.convert(spec, log, deadline).path if spec.variant.prepares else None
+    with session.workers.opened(spec, log, deadline, "load", converted) as worker:
         deadline.ask(worker, "load", session.limits.load_s, "load")
         answer = deadline.ask(
             worker,

@@ -129,31 +129,31 @@ def measure(task: Task, study: Study, deadline: float | None) -> list[str]:
         agreements = {label: record.last.agreement for label, record in task.records.items()}
         checker = Checker(session=session, make_reference=no_reference, agreements=agreements)
         for number in PASSES:
-            for entry in task.entries if number == PASSES[0] else reversed(task.entries):
+            for spec in task.candidates if number == PASSES[0] else reversed(task.candidates):
                 valid = [o for o in study.outcomes(name) if _holds(o, task)]
-                cells = task.cells(entry.label) if number == PASSES[0] else task.again(entry.label, valid)
-                launched = [o for o in valid if o.candidate == entry.candidate]
+                cells = task.cells(spec.label) if number == PASSES[0] else task.again(spec.label, valid)
+                launched = [o for o in valid if o.candidate == spec.candidate]
                 failed = any(isinstance(o, Failure) for o in launched)
                 if not cells or failed or any(o.round == number for o in launched):
                     continue
                 left = None if deadline is None else deadline - time.monotonic()
                 outcome: Outcome | Skipped = Skipped()
-                if left is None or left > took.get(entry.label, 0.0):
+                if left is None or left > took.get(spec.label, 0.0):
                     began = time.monotonic()
                     launcher = Launcher(session=replace(session, cells=cells), checker=checker)
-                    outcome = launcher.launch(entry, number).outcome
-                    took[entry.label] = time.monotonic() - began
+                    outcome = launcher.launch(spec, number).outcome
+                    took[spec.label] = time.monotonic() - began
                 if isinstance(outcome, Skipped) or not _whole(outcome, cells):
-                    missing.append(f"{name} {entry.label} pass {number}: the budget was spent")
+                    missing.append(f"{name} {spec.label} pass {number}: the budget was spent")
                     continue
                 study.add(name, outcome)
-                print(f"{name} pass {number} {entry.label}: {_line(outcome)}", flush=True)
+                print(f"{name} pass {number} {spec.label}: {_line(outcome)}", flush=True)
     return missing
 
 
 def _holds(outcome: Outcome, task: Task) -> bool:
     """Whether a launch is valid today: same host, model, versions and policy; of the first pass with all its cells."""
-    environments = {entry.label: dict(entry.environment) for entry in task.entries}
+    environments = {spec.label: dict(spec.environment) for spec in task.candidates}
     label = outcome.candidate.label
     return (
         outcome.identity == task.plan.identity
@@ -181,8 +181,10 @@ def _model_json(task: Task) -> dict[str, Any]:
         "predicted_s": task.predicted,
         "left_out": task.left_out,
         "picks": task.picks,
-        "environments": {entry.label: dict(entry.environment) for entry in task.entries},
-        "not_measured_by_the_calibration": [e.label for e in task.plan.entries if e.label not in task.records],
+        "environments": {spec.label: dict(spec.environment) for spec in task.candidates},
+        "not_measured_by_the_calibration": [
+            spec.label for spec in task.plan.launch_specs if spec.label not in task.records
+        ],
     }
 
 

@@ -44,12 +44,12 @@ class Task:
         return tuple(w for w in self.plan.workloads if most == 0 or w.context_tokens <= most)
 
     @property
-    def entries(self) -> list[LaunchSpec]:
-        return [entry for entry in self.plan.entries if entry.label in self.records]
+    def candidates(self) -> list[LaunchSpec]:
+        return [spec for spec in self.plan.launch_specs if spec.label in self.records]
 
     @property
     def lossy(self) -> set[str]:
-        return {entry.label for entry in self.plan.entries if entry.variant.lossy}
+        return {spec.label for spec in self.plan.launch_specs if spec.variant.lossy}
 
     def cells(self, label: str) -> tuple[Workload, ...]:
         """The workloads at which a candidate is timed."""
@@ -79,7 +79,7 @@ def read_task(model: str, workloads: tuple[Workload, ...], cache: Cache) -> Task
     """
     planned = plan(model, workloads=workloads, allow_lossy=True)
     known = evidence(cache, planned.identity, DEFAULT.environments(planned.host))
-    records = {e.label: known.measured[e.label] for e in planned.entries if e.label in known.measured}
+    records = {spec.label: known.measured[spec.label] for spec in planned.launch_specs if spec.label in known.measured}
     if not records:
         raise UsageError(
             f"{model} was not calibrated here with today's versions",
@@ -90,7 +90,7 @@ def read_task(model: str, workloads: tuple[Workload, ...], cache: Cache) -> Task
         raise UsageError(
             f"needs workloads that were not calibrated; found {', '.join(calibrated)} among the cells of {model}"
         )
-    lossy = {e.label for e in planned.entries if e.variant.lossy}
+    lossy = {spec.label for spec in planned.launch_specs if spec.variant.lossy}
     predicted = {w.label: {r.candidate.label: r.e2e_s for r in rank(records.values(), w)} for w in workloads}
     picks: dict[str, dict[str, str | None]] = {name: {} for name in CLASSES}
     for name, allow_lossy in CLASSES.items():
@@ -113,7 +113,7 @@ def read_task(model: str, workloads: tuple[Workload, ...], cache: Cache) -> Task
 
 def cases_of(task: Task, outcomes: Sequence[Outcome], name: str, *, allow_lossy: bool) -> list[Case]:
     """A case for each workload, of the candidates that compete in this class of precision."""
-    competing = {e.label for e in task.entries} - (set() if allow_lossy else task.lossy)
+    competing = {spec.label for spec in task.candidates} - (set() if allow_lossy else task.lossy)
     cases = []
     for workload in task.workloads:
         times: dict[str, dict[int, float]] = {}

@@ -26,7 +26,7 @@ from selector.demand import Demand, DemandOptions
 from selector.host.spec import HostSpec
 from selector.loading import downloaded
 from selector.planning.events import CalibrationEvent, Planned, PreparationsKnown
-from selector.planning.plan import Plan, entry_of, plan
+from selector.planning.plan import Plan, launch_spec_of, plan
 from selector.planning.preparations import preparations, random_checkpoint
 from selector.refusals import explain_command
 from selector.selection import choose
@@ -117,16 +117,16 @@ def calibrate(
     reporter = reporter or Silent()
     planned = plan(model, demand, host=host, **options)
     reporter.report(Planned(plan=planned))
-    if not planned.entries:
+    if not planned.launch_specs:
         raise _nothing_to_measure(planned)
     artifacts = store or ArtifactStore()
-    made = preparations(planned.spec, planned.entries, artifacts, random_weights=random_weights)
+    made = preparations(planned.spec, planned.launch_specs, artifacts, random_weights=random_weights)
     reporter.report(PreparationsKnown(preparations=made))
     opened = cache if isinstance(cache, Cache) else Cache.open(cache)
     try:
         with device_lock(planned.host.device.name):
             tally = race_candidates(
-                planned.entries,
+                planned.launch_specs,
                 subject_of(planned, artifacts, reporter, random_weights=random_weights),
                 planned.cells,
                 opened,
@@ -237,7 +237,7 @@ def reference_for(planned: Plan) -> MakeReference:
     )
     return reference_of(
         dataclasses.replace(
-            entry_of(Candidate(backend="transformers", variant=plain.name), host),
+            launch_spec_of(Candidate(backend="transformers", variant=plain.name), host),
             candidate=Candidate(backend="transformers", variant=variant.name),
             variant=variant,
             device="cpu" if wide else "",

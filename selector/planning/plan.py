@@ -27,7 +27,7 @@ class Plan:
     cells: tuple[Workload, ...]
     verdicts: tuple[Verdict, ...]
     """Of every variant that the user's choice of backends names."""
-    entries: tuple[LaunchSpec, ...]
+    launch_specs: tuple[LaunchSpec, ...]
     """The candidates, in the static order."""
 
     @property
@@ -37,7 +37,7 @@ class Plan:
 
     @property
     def candidates(self) -> tuple[Candidate, ...]:
-        return tuple(e.candidate for e in self.entries)
+        return tuple(spec.candidate for spec in self.launch_specs)
 
     @property
     def refused(self) -> tuple[Verdict, ...]:
@@ -74,11 +74,11 @@ def plan(
         identity=identity(spec, here, device_count=wanted.tensor_parallel),
         cells=cells,
         verdicts=named,
-        entries=tuple(entry_of(v.candidate, here) for v in named if v.legal and not v.left_out),
+        launch_specs=tuple(launch_spec_of(v.candidate, here) for v in named if v.legal and not v.left_out),
     )
 
 
-def entry_of(candidate: Candidate, host: HostSpec) -> LaunchSpec:
+def launch_spec_of(candidate: Candidate, host: HostSpec) -> LaunchSpec:
     """A candidate with its interpreter and the versions that are installed there."""
     backend = find(candidate.backend)
     installation = host.installations[candidate.backend]

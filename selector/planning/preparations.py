@@ -51,7 +51,7 @@ class Preparations:
 
 
 def preparations(
-    spec: ModelSpec, entries: Sequence[LaunchSpec], store: ArtifactStore, *, random_weights: bool
+    spec: ModelSpec, candidates: Sequence[LaunchSpec], store: ArtifactStore, *, random_weights: bool
 ) -> Preparations:
     """What these candidates need that the store has not.
 
@@ -68,7 +68,7 @@ def preparations(
     unwritten = randomly and store.get(checkpoint_key(spec.folder, spec.name)) is None
     return Preparations(
         checkpoint=checkpoint_estimate(spec.weight_bytes, store.list()) if unwritten else None,
-        conversions=tuple(missing(entries, original, store).items()),
+        conversions=tuple(missing(candidates, original, store).items()),
         free_bytes=store.free_bytes(),
         disk=disk_of(store.root),
     )

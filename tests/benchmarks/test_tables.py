@@ -14,7 +14,7 @@ from calibration.measurement import Candidate
 from calibration.supervision.launch_spec import LaunchSpec
 
 
-def entry(backend: str, variant: Variant) -> LaunchSpec:
+def launch_spec(backend: str, variant: Variant) -> LaunchSpec:
     candidate = Candidate(backend=backend, variant=variant.name)
     return LaunchSpec(candidate=candidate, variant=variant, python=Path("python"), environment={})
 
@@ -33,15 +33,15 @@ def test_fidelity_judges_each_figure_by_three_per_cent() -> None:
 
 
 def test_fidelity_takes_the_first_exact_variant_of_a_backend_and_each_scheduler() -> None:
-    entries = [
-        entry("openvino", Variant(name="int8", lossy=True, options={"ATTENTION_BACKEND": "PA"})),
-        entry("openvino", Variant(name="fp16-pa", options={"ATTENTION_BACKEND": "PA"})),
-        entry("openvino", Variant(name="fp16-sdpa", options={"ATTENTION_BACKEND": "SDPA"})),
-        entry("transformers", Variant(name="sdpa")),
-        entry("transformers", Variant(name="eager")),
-        entry("turbomind", Variant(name="turbomind")),
+    candidates = [
+        launch_spec("openvino", Variant(name="int8", lossy=True, options={"ATTENTION_BACKEND": "PA"})),
+        launch_spec("openvino", Variant(name="fp16-pa", options={"ATTENTION_BACKEND": "PA"})),
+        launch_spec("openvino", Variant(name="fp16-sdpa", options={"ATTENTION_BACKEND": "SDPA"})),
+        launch_spec("transformers", Variant(name="sdpa")),
+        launch_spec("transformers", Variant(name="eager")),
+        launch_spec("turbomind", Variant(name="turbomind")),
     ]
-    assert [e.label for e in chosen(entries)] == ["openvino:fp16-pa", "openvino:fp16-sdpa", "transformers:sdpa"]
+    assert [e.label for e in chosen(candidates)] == ["openvino:fp16-pa", "openvino:fp16-sdpa", "transformers:sdpa"]
 
 
 def test_replies_are_aligned() -> None:

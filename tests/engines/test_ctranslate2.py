@@ -16,7 +16,7 @@ from calibration.measurement import Candidate
 from calibration.workload import DEFAULT
 from selector.host.spec import Device, HostSpec
 from selector.model.spec import ModelSpec
-from selector.planning.plan import entry_of
+from selector.planning.plan import launch_spec_of
 from tests.engines import tiny_models
 from tests.engines.printed_commands import printed, printed_text
 from tests.engines.tiny_models import NEW_TOKENS, asked_prompts, rows, unlike
@@ -82,7 +82,7 @@ def test_what_the_facts_leave_out_does_not_convert_or_run(name: str, tiny: Folde
 def test_int8_is_near_but_not_the_same(tiny: Folder, reference: Reference) -> None:
     engine = tiny_models.load(BACKEND, "int8", tiny("llama"))
     assert [finding for finding in unlike(engine, reference("llama")) if finding != "greedy tokens"] == ["scores"]
-    overflows = entry_of(Candidate(backend="ctranslate2", variant="int8"), HostSpec.detect()).overflows
+    overflows = launch_spec_of(Candidate(backend="ctranslate2", variant="int8"), HostSpec.detect()).overflows
     assert "scores" not in unlike(engine, reference("llama"), within=3.0 if overflows else 1.0)
 
 

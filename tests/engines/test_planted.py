@@ -14,7 +14,7 @@ from calibration.check.tolerance import precision_class
 from calibration.measurement import Agreement, Candidate, OutputVerdict
 from calibration.registry import find
 from selector.host.spec import HostSpec
-from selector.planning.plan import entry_of
+from selector.planning.plan import launch_spec_of
 from tests.engines import planting, tiny_models
 from tests.engines.planting import (
     Around,
@@ -77,7 +77,7 @@ def expected(checkpoint: Callable[[str], Path]) -> Callable[[str], Answers]:
 
 
 def overflows(backend: str, variant: Variant) -> bool:
-    return entry_of(Candidate(backend=backend, variant=variant.name), HostSpec.detect()).overflows
+    return launch_spec_of(Candidate(backend=backend, variant=variant.name), HostSpec.detect()).overflows
 
 
 Wrap = Callable[[Engine], Engine]

@@ -16,7 +16,7 @@ from calibration.workload import Workload
 from selector.host.spec import HostSpec
 from selector.identity import converter_of
 from selector.planning.calibrate import calibrate
-from selector.planning.plan import entry_of, plan
+from selector.planning.plan import launch_spec_of, plan
 from selector.planning.preparations import preparations
 from selector.rules.judge import judge
 from selector.screens.calibrate import prepares
@@ -50,7 +50,7 @@ def test_candidates_are_the_legal_variants_that_are_not_left_out() -> None:
     planned = plan(MODEL)
     verdicts = judge(planned.spec, planned.host)
     assert {c.label for c in planned.candidates} == {v.candidate.label for v in verdicts if v.legal and not v.left_out}
-    assert all(e.environment["python"] for e in planned.entries)
+    assert all(e.environment["python"] for e in planned.launch_specs)
 
 
 @pytest.mark.parametrize(
@@ -64,7 +64,7 @@ def test_candidates_are_the_legal_variants_that_are_not_left_out() -> None:
 )
 def test_ctranslate2s_int8_overflows_without_vnni(variant: str, features: set[str], overflows: bool) -> None:
     host = replace(cpu_host(), cpu_features=frozenset(features))
-    assert entry_of(Candidate(backend="ctranslate2", variant=variant), host).overflows is overflows
+    assert launch_spec_of(Candidate(backend="ctranslate2", variant=variant), host).overflows is overflows
 
 
 def test_a_variant_that_is_named_is_planned_alone() -> None:
@@ -104,14 +104,16 @@ def test_rounds_are_one_or_more() -> None:
 
 
 def conversions(*labels: str) -> list[LaunchSpec]:
-    return [entry_of(Candidate(backend=b, variant=v), cpu_host()) for b, _, v in (n.partition(":") for n in labels)]
+    return [
+        launch_spec_of(Candidate(backend=b, variant=v), cpu_host()) for b, _, v in (n.partition(":") for n in labels)
+    ]
 
 
 def test_what_is_to_be_made_is_said_with_time_and_disk_and_what_variants_share_once(tmp_path: Path) -> None:
     spec, _, _ = model_and_host(MODEL)
     store = ArtifactStore(tmp_path)
-    entries = conversions("transformers:sdpa", "ctranslate2:float32", "ctranslate2:int16", "onnxruntime:int8")
-    made = preparations(spec, entries, store, random_weights=False)
+    candidates = conversions("transformers:sdpa", "ctranslate2:float32", "ctranslate2:int16", "onnxruntime:int8")
+    made = preparations(spec, candidates, store, random_weights=False)
     assert [label for label, _ in made.conversions] == ["ctranslate2:float32", "onnxruntime:int8"]
     assert made.checkpoint is not None and made.checkpoint.bytes == spec.weight_bytes
     floats, ints = (expected for _, expected in made.conversions)
