@@ -1,1 +1,1 @@
-"""What an interpreter has installed, and virtual environments of the backends' own."""
+"""What an interpreter has installed, which interpreter runs a backend, and the backends' virtual environments."""

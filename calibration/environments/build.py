@@ -25,7 +25,7 @@ def base_python(python: Path) -> str:
     least = ".".join(map(str, LEAST_PYTHON))
     mend = f"name another: --python /path/to/python{least}"
     code = "import sys; print('%d.%d' % sys.version_info[:2]); import ensurepip, venv; print('whole')"
-    with Guarded([str(python), "-I", "-c", code], environment=dict(os.environ)) as running:
+    with Guarded([str(python), "-I", "-c", code], variables=dict(os.environ)) as running:
         lines = list(running.lines())
         status = running.wait()
     version = lines[0] if lines else ""
@@ -55,7 +55,7 @@ def create(base: Path, folder: Path, temporary: Path, log: IO[str]) -> None:
     """
     command = [str(base), "-I", "-m", "venv", str(folder)]
     log.write("$ " + " ".join(command) + "\n")
-    with Guarded(command, environment=variables(temporary)) as making:
+    with Guarded(command, variables=variables(temporary)) as making:
         lines = list(making.lines())
         code = making.wait()
     log.write("".join(line + "\n" for line in lines))

@@ -26,13 +26,13 @@ class Guarded:
 
     Args:
         command: program and arguments; its stdout and stderr are one stream of lines.
-        environment: all environment variables of the command.
+        variables: all environment variables of the command.
 
     Raises:
         OSError: the guard cannot be started.
     """
 
-    def __init__(self, command: Sequence[str], *, environment: Mapping[str, str]) -> None:
+    def __init__(self, command: Sequence[str], *, variables: Mapping[str, str]) -> None:
         lifeline, self._lifeline = os.pipe()
         guard = [sys.executable, "-I", "-S", str(Path(__file__).resolve()), str(lifeline)]
         try:
@@ -43,7 +43,7 @@ class Guarded:
                 stderr=subprocess.STDOUT,
                 pass_fds=(lifeline,),
                 start_new_session=True,
-                env=dict(environment),
+                env=dict(variables),
                 encoding="utf-8",
                 errors="replace",
             )

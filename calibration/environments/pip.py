@@ -86,7 +86,7 @@ def install(python: Path, arguments: Sequence[str], *, what: str, temporary: Pat
     say(what)
     lines: list[str] = []
     names: set[str] = set()
-    with Guarded(command, environment=variables(temporary)) as pip:
+    with Guarded(command, variables=variables(temporary)) as pip:
         for line in pip.lines():
             log.write(line + "\n")
             log.flush()

@@ -1,1 +1,1 @@
-"""Installs backends into environments of their own, and tries each with a tiny model."""
+"""Installs backends into virtual environments of their own, and tries each with a tiny model."""

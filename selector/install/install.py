@@ -32,7 +32,7 @@ class InstallPlanned:
     root: Path
     free_bytes: int
     base: Path
-    """The interpreter that the environment is made from."""
+    """The interpreter that the virtual environment is built from."""
     version: str
     """Of that interpreter."""
 

@@ -60,7 +60,7 @@ def _check_version(python: Path) -> None:
     if not python.is_file():
         raise BackendError(f"interpreter {python} does not exist", "name one: --python /path/to/venv/bin/python")
     code = "import sys; print('%d.%d' % sys.version_info[:2])"
-    with Guarded([str(python), "-c", code], environment=dict(os.environ)) as running:
+    with Guarded([str(python), "-c", code], variables=dict(os.environ)) as running:
         lines = list(running.lines())
         status = running.wait()
     version = lines[-1] if lines else ""

@@ -157,7 +157,7 @@ def test_the_config_in_the_users_folder(tmp_path: Path, environ: None) -> None:
     assert backend_python("turbomind") == Path(sys.executable)
 
 
-def test_environment_names_what_changes_the_speed(tmp_path: Path) -> None:
+def test_comparable_versions_name_what_changes_the_speed(tmp_path: Path) -> None:
     versions = {
         "lmdeploy": "0.18.0",
         "torch": "2.13.0+cpu",
