@@ -46,7 +46,8 @@ def read_key_values(fields: Fields, model_type: str, layers: Layers, heads: Head
         kept.append(KeyValues(layers=full * _ATTENTIONS.get(model_type, 1), width=full_width))
     if windowed and window_width:
         kept.append(KeyValues(layers=windowed, width=window_width, window=layers.window))
-    return tuple(kept)
+    # No layer keeps any: that is said, since ModelSpec takes an empty tuple for all layers alike.
+    return tuple(kept) or (KeyValues(layers=len(mixers), width=0),)
 
 
 def _widths(fields: Fields, heads: Heads) -> tuple[int, int]:

@@ -27,7 +27,7 @@ _PLAIN_MLP: Final = _BERTS | _DECODERS | {
 }  # fmt: skip
 """Model types whose MLP has two matrices; all others have a gate as well (transformers 5.23)."""
 
-_HALVED_MLP: Final = frozenset({"moshi", "recurrent_gemma"})
+_HALVED_MLP: Final = frozenset({"kyutai_speech_to_text", "moshi", "recurrent_gemma"})
 """Model types whose intermediate_size counts the gate and what it is multiplied with."""
 
 _POSITIONED: Final = _BERTS | _DECODERS - {"blenderbot-small"} | {

@@ -1,5 +1,6 @@
 """What a model weighs: parameters, files, indexes, KV cache."""
 
+import json
 import os
 import subprocess
 import sys
@@ -10,7 +11,7 @@ import pytest
 
 from calibration.errors import ModelError
 from selector.model.spec import ModelSpec, shape_names
-from tests.selector.model.model_folders import folder, golden
+from tests.selector.model.model_folders import GOLDEN, folder, golden
 
 PUBLISHED = {
     # in millions: what transformers 5.23 allocates for the class, which the cards round; else from the card
@@ -182,6 +183,19 @@ def test_kv_cache(name: str, tokens: int, kilobytes: float) -> None:
     spec = ModelSpec.read(name) if name.startswith("shape:") else golden(name)
     assert spec.kv_bytes(tokens, 1) == round(kilobytes * 1000)
     assert spec.kv_bytes(tokens, 3, bits=8) == round(kilobytes * 1500)
+
+
+def test_a_model_that_attends_nowhere_caches_nothing(tmp_path: Path) -> None:
+    config = json.loads((GOLDEN / "none-qwen3_next" / "config.json").read_text())
+    spec = ModelSpec.read(folder(tmp_path, config | {"layer_types": ["linear_attention"] * 48}))
+    assert (spec.heads, spec.kv_heads, spec.kv_bytes(1000, 8)) == (16, 2, 0)
+
+
+def test_layers_that_attend_twice_cache_twice(tmp_path: Path) -> None:
+    config = json.loads((GOLDEN / "none-deepseek_v2" / "config.json").read_text())
+    once = ModelSpec.read(folder(tmp_path, config))
+    twice = ModelSpec.read(folder(tmp_path, config | {"model_type": "longcat_flash"}))
+    assert twice.kv_bytes(1000, 8) == 2 * once.kv_bytes(1000, 8)
 
 
 def test_kv_cache_of_a_spec_made_by_hand_counts_every_layer() -> None:

@@ -11,7 +11,8 @@ import textwrap
 from pathlib import Path
 from typing import Any
 
-from transformers import __version__
+from huggingface_hub.errors import StrictDataclassError
+from transformers import AutoConfig, __version__
 from transformers.models.auto import modeling_auto
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
@@ -59,11 +60,22 @@ def language_classes() -> dict[str, Any]:
     waiting = [CONFIG_MAPPING[model_type] for model_type in native()]
     while waiting:
         config = waiting.pop()
-        inner = [part for key, part in config.sub_configs.items() if key in INNER and hasattr(part, "sub_configs")]
-        waiting += [part for part in inner if part.model_type not in classes]
+        inner = [inner_class(config, key) for key in config.sub_configs if key in INNER]
+        waiting += [part for part in inner if part is not None and part.model_type not in classes]
         if not inner:
             classes.setdefault(config.model_type, config)
     return classes
+
+
+def inner_class(config: Any, key: str) -> Any:
+    """The class of an inner config; where any is taken, the one that is taken by default."""
+    part = config.sub_configs[key]
+    if part is not AutoConfig:
+        return part
+    try:
+        return type(getattr(config(), key))
+    except StrictDataclassError:  # gemma4_assistant refuses its own defaults; others have its text_config as well
+        return None
 
 
 def tied() -> list[str]:
@@ -75,10 +87,11 @@ def tied() -> list[str]:
 def class_defaults() -> dict[str, dict[str, int | bool]]:
     """By model type, the numbers and flags that the class fills in, of those that are read of a config."""
     names = {name for file in sorted((MODEL / "shape").glob("*.py")) for name in texts(file)}
-    return {
+    defaults = {
         model_type: {name: value for name in sorted(names) if type(value := default(config, name)) in {int, bool}}
         for model_type, config in sorted(language_classes().items())
     }
+    return {model_type: fields for model_type, fields in defaults.items() if fields}
 
 
 def texts(file: Path) -> set[str]:

@@ -17,6 +17,14 @@ from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 CLASSES: dict[str, Any] = {
     "causal": (modeling_auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES, transformers.AutoModelForCausalLM),
     "vision": (modeling_auto.MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES, transformers.AutoModelForImageTextToText),
+    "sound": (
+        {
+            model_type: class_name
+            for model_type, class_name in modeling_auto.MODEL_FOR_MULTIMODAL_LM_MAPPING_NAMES.items()
+            if model_type not in modeling_auto.MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
+        },
+        transformers.AutoModelForMultimodalLM,
+    ),
 }
 
 NAMES = {
