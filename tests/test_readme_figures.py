@@ -1,0 +1,59 @@
+"""The figures of the README's screens are those of a calibration in results/: nothing is retyped or invented."""
+
+import re
+
+from calibration.measurement import Measurement
+from calibration.workload import Workload
+from selector.evidence import weigh
+from selector.publish.host_file import read
+from selector.ranking import rank
+from selector.screens.text import decode, plural, prefill, rate, seconds, seconds_within, size
+from tests.documents import ROOT
+
+README = (ROOT / "README.md").read_text()
+HOST, MODEL = "ac3e84e793a4", "shape:smollm2-135m"
+SELECTED = re.compile(
+    r"^  (\S+:\S+) +(\S+ ± \S+ m?s)  TTFT (\S+ m?s)  TPOT (\S+ m?s)(?:  converted once in (.+))?$", re.MULTILINE
+)
+CALIBRATED = re.compile(
+    r"^(\S+:\S+) +(\d+) +(\S+ ± \S+ tok/s) +(\S+ ± \S+ tok/s) +(\S+ GiB) +(.+?)   right", re.MULTILINE
+)
+
+
+def test_select_shows_what_was_measured() -> None:
+    screen = README.split("--workload pp1024:tg32:b4 --why\n")[1].split("refused:")[0]
+    shown = {label: figures for label, *figures in SELECTED.findall(screen)}
+    results = read(ROOT / "results" / "hosts" / f"{HOST}.json")
+    outcomes = [outcome for outcome in results.outcomes if outcome.model == MODEL]
+    known = weigh(outcomes, outcomes[0].identity.config, results.environments)
+    ranking = [r for r in rank(known.measured.values(), Workload.parse("pp1024:tg32:b4")) if r.candidate.label in shown]
+    assert [r.candidate.label for r in ranking] == list(shown)
+    for ranked in ranking:
+        half = (ranked.ci95[1] - ranked.ci95[0]) / 2
+        made = f"{seconds(ranked.prepare_s)}, {size(ranked.artifact_bytes or 0)}" if ranked.prepare_s else ""
+        figures = [seconds_within(ranked.e2e_s, half), seconds(ranked.ttft_s), seconds(ranked.tpot_s), made]
+        assert shown[ranked.candidate.label] == figures
+    launches = sum(ranked.n for ranked in ranking)
+    assert f"({plural(launches, 'launch')}, {plural(len(ranking), 'candidate')}), for pp1024:tg32:b4" in screen
+
+
+def test_calibrate_shows_what_was_measured() -> None:
+    screen = README.split("$ autobackend calibrate")[1].split("```")[0]
+    shown = {label: figures for label, *figures in CALIBRATED.findall(screen)}
+    results = read(ROOT / "results" / "hosts" / f"{HOST}.json")
+    cell = Workload.parse("pp1024:tg32:b1")
+    assert len(shown) == 9
+    for label, figures in shown.items():
+        launches = [
+            outcome
+            for outcome in results.outcomes
+            if isinstance(outcome, Measurement) and outcome.model == MODEL and outcome.candidate.label == label
+        ]
+        last = launches[-1]
+        assert figures == [
+            str(len(launches)),
+            rate(prefill(launches, cell)),
+            rate(decode(launches, cell)),
+            size(max(launch.peak_memory_bytes for launch in launches)),
+            "-" if last.prepare_s is None else f"{seconds(last.prepare_s)}, {size(last.artifact_bytes or 0)}",
+        ], label
