@@ -13,9 +13,12 @@ from click.testing import CliRunner
 import autobackend
 from calibration import errors
 from calibration.cache import exchange
+from calibration.environments.requirement_set import RequirementSet
+from calibration.registry import all_backends, source_file
 from calibration.workload import STANDARD
 from selector.cli import main
 from selector.objective import Objective
+from selector.screens.text import size
 
 ROOT = Path(__file__).resolve().parent.parent
 SECTION = re.compile(r"(<!-- ([a-z]+) -->\n)(.*?)(<!-- end -->)", re.DOTALL)
@@ -82,6 +85,19 @@ def sentence(docstring: str | None) -> str:
     return " ".join((docstring or "").strip().partition("\n\n")[0].split())
 
 
+def sets_table() -> str:
+    """The requirement sets for CPUs that come with autobackend."""
+    rows = []
+    for name, backend in all_backends().items():
+        listed = RequirementSet.find(name, "cpu", source_file(backend).parent / "requirements")
+        if listed is not None:
+            package = backend.facts.on("cpu").package
+            rows.append(
+                (f"`{name}`", f"{package} {listed.version(package)}", str(len(listed.pins)), size(listed.bytes))
+            )
+    return table(("backend", "engine", "packages", "on the disk"), iter(rows))
+
+
 def make_table() -> str:
     """The comments at the head of the Makefile."""
     rows = re.findall(r"^# make (\S+) +(.+)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
@@ -113,6 +129,7 @@ SECTIONS: dict[str, Callable[[], str]] = {
     "names": names_table,
     "objectives": objectives_table,
     "rules": rules_table,
+    "sets": sets_table,
     "workloads": workloads_table,
 }
 
