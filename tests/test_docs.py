@@ -13,6 +13,7 @@ import pytest
 from selector.answer import SelectionWarning
 from selector.cli import main
 from tests.documents import HELP, ROOT, SECTION, SECTIONS, documents, printed, renewed
+from tests.readme_results import readme_ranking
 
 README = ROOT / "README.md"
 DOCUMENTS = pytest.mark.parametrize("document", documents(), ids=lambda path: path.relative_to(ROOT).as_posix())
@@ -59,9 +60,13 @@ def test_every_command_and_table_is_shown() -> None:
 
 
 def test_json_keys_are_the_programs_own() -> None:
-    tables = (ROOT / "docs/cli.md").read_text().split("`select --json` prints one object:")[1].split("\n\n")[1]
-    shown = [key for row in tables.splitlines()[2:] for key in re.findall(r"`(\w+)`", row.split("|")[1])]
-    assert shown == list(json.loads(printed("select", "shape:gpt2", "--json")))
+    rows = (ROOT / "docs/cli.md").read_text().split("`select --json` prints one object:")[1].split("\n\n")[1]
+    cells = [row.split("|")[1:3] for row in rows.splitlines()[2:]]
+    answer = json.loads(printed("select", "shape:gpt2", "--json"))
+    assert [key for keys, _ in cells for key in re.findall(r"`(\w+)`", keys)] == list(answer)
+    told = {keys.strip(" `"): list(dict.fromkeys(re.findall(r"`(\w+)`", meaning))) for keys, meaning in cells}
+    assert told["rejected"] == list(answer["rejected"][0])
+    assert told["ranking"] == list(readme_ranking()[0].to_json())
 
 
 @DOCUMENTS

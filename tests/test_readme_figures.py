@@ -4,14 +4,11 @@ import re
 
 from calibration.measurement import Measurement
 from calibration.workload import Workload
-from selector.evidence import weigh
-from selector.publish.host_file import read
-from selector.ranking import rank
 from selector.screens.text import decode, plural, prefill, rate, seconds, seconds_within, size
 from tests.documents import ROOT
+from tests.readme_results import readme_outcomes, readme_ranking
 
 README = (ROOT / "README.md").read_text()
-HOST, MODEL = "ac3e84e793a4", "shape:smollm2-135m"
 SELECTED = re.compile(
     r"^  (\S+:\S+) +(\S+ ± \S+ m?s)  TTFT (\S+ m?s)  TPOT (\S+ m?s)(?:  converted once in (.+))?$", re.MULTILINE
 )
@@ -23,10 +20,7 @@ CALIBRATED = re.compile(
 def test_select_shows_what_was_measured() -> None:
     screen = README.split("--workload pp1024:tg32:b4 --why\n")[1].split("refused:")[0]
     shown = {label: figures for label, *figures in SELECTED.findall(screen)}
-    results = read(ROOT / "results" / "hosts" / f"{HOST}.json")
-    outcomes = [outcome for outcome in results.outcomes if outcome.model == MODEL]
-    known = weigh(outcomes, outcomes[0].identity.config, results.environments)
-    ranking = [r for r in rank(known.measured.values(), Workload.parse("pp1024:tg32:b4")) if r.candidate.label in shown]
+    ranking = [ranked for ranked in readme_ranking() if ranked.candidate.label in shown]
     assert [r.candidate.label for r in ranking] == list(shown)
     for ranked in ranking:
         half = (ranked.ci95[1] - ranked.ci95[0]) / 2
@@ -40,14 +34,13 @@ def test_select_shows_what_was_measured() -> None:
 def test_calibrate_shows_what_was_measured() -> None:
     screen = README.split("$ autobackend calibrate")[1].split("```")[0]
     shown = {label: figures for label, *figures in CALIBRATED.findall(screen)}
-    results = read(ROOT / "results" / "hosts" / f"{HOST}.json")
     cell = Workload.parse("pp1024:tg32:b1")
     assert len(shown) == 9
     for label, figures in shown.items():
         launches = [
             outcome
-            for outcome in results.outcomes
-            if isinstance(outcome, Measurement) and outcome.model == MODEL and outcome.candidate.label == label
+            for outcome in readme_outcomes()
+            if isinstance(outcome, Measurement) and outcome.candidate.label == label
         ]
         last = launches[-1]
         assert figures == [
