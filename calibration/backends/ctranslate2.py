@@ -266,7 +266,7 @@ def _type_reasons(model: Model, variant: Variant, device: Device | None) -> list
     if name == rest and name in _LEAST_CAPABILITY and model.dtype != name:
         reasons.append(f"needs a {name} model; found {model.dtype}")
     if name != rest and model.dtype == rest:
-        reasons.append(f"needs a model that is not {rest}, or is int8 again; found {model.dtype}")
+        reasons.append(f"needs a model that is not {rest}, since int8 does the same with it; found {model.dtype}")
     least = _LEAST_CAPABILITY.get(rest)
     capability = device.capability if device else None
     if least is not None and capability is not None and capability < least:

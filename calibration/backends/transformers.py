@@ -147,7 +147,9 @@ class TransformersBackend(Backend):
         if variant.options["attn_implementation"] == "sdpa" and model.architecture in _WITHOUT_SDPA:
             reasons.append(f"needs a model written for scaled_dot_product_attention; found {model.architecture}")
         if variant.precision == "fp32" and model.dtype == "float32":
-            reasons.append(f"needs a 16-bit model, or is {variant.name.removesuffix('-fp32')} again; found float32")
+            reasons.append(
+                f"needs a 16-bit model, since {variant.name.removesuffix('-fp32')} runs others in fp32; found float32"
+            )
         if variant.precision == "fp32" and model.quant.method not in {"none", "gguf"}:
             reasons.append(f"needs unquantised weights to compute them in fp32; found {model.quant.label}")
         if variant.precision == "int8" and model.quant.method != "none":

@@ -10,7 +10,7 @@ from selector.commands._terminal import across, show, show_json
 @json_option
 def rules(as_json: bool) -> None:
     """Print the rules: what must hold for a backend to be a candidate."""
-    from selector.rules.judge import rules_table
+    from selector.rules.table import rules_table
     from selector.screens.text import columns
 
     if as_json:

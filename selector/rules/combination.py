@@ -11,9 +11,6 @@ from selector.model.spec import ModelSpec
 DTYPES = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
 """Variant.precision: the dtype it computes in; `model` is the checkpoint's, int8 and int4 are none of these."""
 
-Finding = str | tuple[str, str] | list[str] | None
-"""What a rule returns: nothing, `needs X; found Y`, that with its mend, or several."""
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Combination:

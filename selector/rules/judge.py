@@ -1,6 +1,6 @@
-"""The rules, one small function each; RULES; judge() -> Verdicts."""
+"""Judge: every rule of every variant of every backend, and the verdicts that come out."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,32 +11,16 @@ from selector.demand import Demand
 from selector.host.kinds import KINDS
 from selector.host.spec import HostSpec, Installation
 from selector.model.spec import ModelSpec
-from selector.rules.combination import Combination, Finding, any_of
-from selector.rules.device import compute_capability, device_kind, dtype, kv_cache_bits, machine_code, tensor_parallel
-from selector.rules.install import importable, installed, instruction_set, prepare_packages, variant_packages
-from selector.rules.memory import memory_fit, needed_bytes, uncounted
-from selector.rules.model import (
-    architecture,
-    context_length,
-    head_dim,
-    honours_window,
-    own_limits,
-    remote_code,
-    rope_type,
-    sliding_window,
-    vision,
-)
-from selector.rules.quant import as_is, quant_format, quant_packages
+from selector.rules.combination import Combination, any_of
+from selector.rules.memory import needed_bytes, uncounted
+from selector.rules.model import honours_window
+from selector.rules.rule import Reason
+from selector.rules.table import RULES
 
+__all__ = ["Reason", "Verdict", "judge"]
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Reason:
-    """Why not: `needs X; found Y`, and the mend where there is one."""
-
-    rule: str
-    """Name of the rule's function."""
-    text: str
-    mend: str = ""
+_BACKEND_RULES = tuple(rule for rule in RULES if rule.of_backend)
+_VARIANT_RULES = tuple(rule for rule in RULES if not rule.of_backend)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,10 +62,10 @@ def judge(
                 device=host.device,
             )
             if shared is None:
-                shared = [reason for rule in BACKEND_RULES for reason in _reasons(rule, case)]
+                shared = [reason for rule in _BACKEND_RULES for reason in rule.reasons(case)]
             # What does not exist on this device is left out, and its other shortcomings are of no interest.
-            own_rules = VARIANT_RULES if _exists(case) else ()
-            own = [reason for rule in own_rules for reason in _reasons(rule, case)]
+            own_rules = _VARIANT_RULES if _exists(case) else ()
+            own = [reason for rule in own_rules for reason in rule.reasons(case)]
             verdicts.append(
                 Verdict(
                     candidate=Candidate(backend=backend.name, variant=variant.name),
@@ -92,56 +76,6 @@ def judge(
                 )
             )
     return tuple(verdicts)
-
-
-def rules_table() -> list[tuple[str, str]]:
-    """Name and sentence of every rule, in the order in which they run."""
-    return [(rule.__name__, " ".join((rule.__doc__ or "").split())) for rule in RULES]
-
-
-BACKEND_RULES: tuple[Callable[[Combination], Finding], ...] = (
-    installed,
-    importable,
-    device_kind,
-    compute_capability,
-    machine_code,
-    architecture,
-    quant_format,
-    quant_packages,
-    head_dim,
-    rope_type,
-    sliding_window,
-    vision,
-    tensor_parallel,
-    kv_cache_bits,
-    remote_code,
-    context_length,
-)
-"""Of the backend: the same for all of its variants."""
-
-VARIANT_RULES: tuple[Callable[[Combination], Finding], ...] = (
-    instruction_set,
-    as_is,
-    variant_packages,
-    prepare_packages,
-    dtype,
-    memory_fit,
-    own_limits,
-)
-
-RULES = (*BACKEND_RULES, *VARIANT_RULES)
-
-
-def _reasons(rule: Callable[[Combination], Finding], case: Combination) -> list[Reason]:
-    match rule(case):
-        case None:
-            return []
-        case str(text):
-            return [Reason(rule=rule.__name__, text=text)]
-        case list(texts):
-            return [Reason(rule=rule.__name__, text=text) for text in texts]
-        case (text, mend):
-            return [Reason(rule=rule.__name__, text=text, mend=mend)]
 
 
 def _unknown() -> Installation:

@@ -2,13 +2,15 @@
 
 from dataclasses import replace
 
-from selector.rules.combination import DTYPES, Combination, Finding
+from selector.rules.combination import DTYPES, Combination
+from selector.rules.rule import Finding, variant_rule
 
 _BYTES = {"float32": 4.0, "float16": 2.0, "bfloat16": 2.0}
 # An int4 weight shares a 16-bit scale with 32 others.
 _PRECISION_BYTES = {"int8": 1.0, "int4": 0.5625}
 
 
+@variant_rule
 def memory_fit(case: Combination) -> Finding:
     """Weights as the variant holds them, KV cache of the workload and the backend's overhead fit into free memory."""
     device = case.device

@@ -1,20 +1,22 @@
-"""Rules about the model: its architecture, its shapes, its code and how far its positions reach."""
+"""Rules about the model: its architecture, its shapes, its code, and how far its positions reach."""
 
 from functools import lru_cache
 from pathlib import Path
 
 from calibration.config_json import UnreadableField
-from selector.rules.combination import Combination, Finding, any_of
+from selector.rules.combination import Combination, any_of
+from selector.rules.rule import Finding, backend_rule, variant_rule
 
 
+@backend_rule
 def architecture(case: Combination) -> Finding:
-    """The engine knows the model's architecture, by its own table where it is installed."""
+    """The engine knows the model's architecture; where it is installed, its own table decides."""
     model, facts = case.model, case.facts
     if facts.architectures_from_auto_map:
         names = (model.auto_architecture,) if model.auto_architecture else model.architectures
     else:
         names = (model.architecture,)
-    told = " or ".join(names) or model.architecture or "no architecture"
+    written = " or ".join(names) or model.architecture or "no architecture"
     for name in names:
         if name in facts.removed_architectures:
             return f"needs an architecture that {facts.title} still has; {name}: {facts.removed_architectures[name]}"
@@ -25,9 +27,10 @@ def architecture(case: Combination) -> Finding:
             return None
     elif facts.architectures is None or any(name in facts.architectures for name in names):
         return None
-    return f"needs an architecture that {facts.title} knows; found {told}"
+    return f"needs an architecture that {facts.title} knows; found {written}"
 
 
+@backend_rule
 def head_dim(case: Combination) -> Finding:
     """The engine has attention kernels for the model's head_dim."""
     dims = case.facts.head_dims
@@ -36,6 +39,7 @@ def head_dim(case: Combination) -> Finding:
     return f"needs head_dim {any_of(sorted(dims))}; found {case.model.head_dim}"
 
 
+@backend_rule
 def rope_type(case: Combination) -> Finding:
     """The engine computes the model's kind of rotary position embedding."""
     types = case.facts.rope_types
@@ -44,6 +48,7 @@ def rope_type(case: Combination) -> Finding:
     return f"needs rope type {any_of(sorted(types))}; found {case.model.rope_type}"
 
 
+@backend_rule
 def sliding_window(case: Combination) -> Finding:
     """Where the engine does not honour the model's sliding window, the workload stays inside it."""
     window, tokens = case.model.sliding_window, case.demand.workload.context_tokens
@@ -53,6 +58,7 @@ def sliding_window(case: Combination) -> Finding:
     return f"{text} ({case.demand.workload.label})", _shorter(window)
 
 
+@backend_rule
 def vision(case: Combination) -> Finding:
     """A model with a vision part goes only to an engine that runs vision models."""
     if not case.model.vision or case.facts.vision != "text only":
@@ -60,8 +66,9 @@ def vision(case: Combination) -> Finding:
     return f"needs a model without a vision part; found one in {case.model.architecture}"
 
 
+@backend_rule
 def context_length(case: Combination) -> Finding:
-    """Prompt and output together are not longer than the model's positions reach."""
+    """Prompt and output together are no longer than the model's positions reach."""
     tokens, most = case.demand.workload.context_tokens, case.model.max_position
     if most <= 0 or tokens <= most:
         return None
@@ -69,19 +76,21 @@ def context_length(case: Combination) -> Finding:
     return f"{text} ({case.demand.workload.label})", _shorter(most)
 
 
+@backend_rule
 def remote_code(case: Combination) -> Finding:
-    """Code of the model's repository runs only when the user said so, and only in an engine that can run it."""
+    """Code of the model's repository runs only where the user permits it, and only in an engine that can run it."""
     if not case.model.remote_code:
         return None
     if not case.facts.remote_code:
         return f"needs a model without code of its own; {case.model.architecture} is loaded by code of its repository"
     if case.demand.trust_remote_code:
         return None
-    return "needs leave to run the code of the model's repository; found none", "--trust-remote-code"
+    return "needs permission to run the repository's code; not given", "--trust-remote-code"
 
 
+@variant_rule
 def own_limits(case: Combination) -> Finding:
-    """What else the backend's own file knows of models that it cannot run right."""
+    """The backend itself knows no further reason why it cannot run the model right."""
     try:
         return case.backend.fits(case.model, case.variant, case.device)
     except UnreadableField as error:  # a config.json may hold anything

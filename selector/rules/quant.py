@@ -4,13 +4,15 @@ from collections.abc import Iterator
 
 from calibration.backend import QuantFact
 from selector.model.quant.format import QuantFormat
-from selector.rules.combination import Combination, Finding, any_of, dotted
+from selector.rules.combination import Combination, any_of, dotted
 from selector.rules.install import install_command, lacking
+from selector.rules.rule import Finding, backend_rule, variant_rule
 
 _Mismatch = tuple[str, str]
 """What is needed, what was found."""
 
 
+@backend_rule
 def quant_format(case: Combination) -> Finding:
     """The backend loads quantized weights of this method, bits, group size, symmetry and layout as they are."""
     quant = case.model.quant
@@ -30,6 +32,7 @@ def quant_format(case: Combination) -> Finding:
     return None
 
 
+@backend_rule
 def quant_packages(case: Combination) -> Finding:
     """The packages that load this quant format are installed beside the backend."""
     quant = case.model.quant
@@ -45,8 +48,9 @@ def quant_packages(case: Combination) -> Finding:
     return f"needs {' and '.join(missing)} for {quant.method}; {are} not installed", mend
 
 
+@variant_rule
 def as_is(case: Combination) -> Finding:
-    """A variant that loads quantised checkpoints as they are gets one; the backend's others get one that is none."""
+    """Variants for quantised checkpoints need one; the others need an unquantised one."""
     quantised = case.model.quant.method != "none"
     if quantised == case.variant.as_is or not any(v.as_is for v in case.backend.variants):
         return None

@@ -185,7 +185,7 @@ def test_what_fits(name: str, variant: str, reasons: list[str], tiny: Folder) ->
             "llama-bf16",
             "int8_bfloat16",
             gpu(8, 0),
-            ["needs a model that is not bfloat16, or is int8 again; found bfloat16"],
+            ["needs a model that is not bfloat16, since int8 does the same with it; found bfloat16"],
         ),
         ("llama-bf16", "int8_float16", gpu(8, 0), []),
         ("llama-bf16", "int8_float16", gpu(6, 1), ["needs compute capability 7.0 or newer for float16; found 6.1"]),

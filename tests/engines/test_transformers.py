@@ -119,7 +119,7 @@ def test_what_fits() -> None:
     assert reasons("sdpa", "LlamaForCausalLM") == []
     assert reasons("sdpa-fp32", "LlamaForCausalLM") == []
     assert reasons("sdpa-fp32", "GPT2LMHeadModel", "float32") == [
-        "needs a 16-bit model, or is sdpa again; found float32"
+        "needs a 16-bit model, since sdpa runs others in fp32; found float32"
     ]
     assert reasons("eager-fp32", "LlamaForCausalLM", quant="gptq") == [
         "needs unquantised weights to compute them in fp32; found gptq"

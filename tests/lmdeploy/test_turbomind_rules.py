@@ -223,7 +223,7 @@ ROWS = (
         quant="fp8-blocks",
         shape=shape(hidden_size=768, head_dim=64, num_attention_heads=6),
         on=(SM80, SM90),
-        refused="needs heads in fours for fp8 blocks and head_dim 64; found 6 and 2",
+        refused="needs heads divisible by 4 for fp8 blocks and head_dim 64; found 6 and 2",
     ),
     Row(
         name="fp8 uneven",

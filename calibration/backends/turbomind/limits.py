@@ -206,7 +206,7 @@ def _fp8_blocks(case: _Case) -> str | None:
             return f"needs {what} of 256 or more for fp8 on compute capability 9.0; found {size}"
     # models/utils.py reorder_rotary_emb takes the scales of narrower heads in pairs.
     if model.head_dim == 64 and (model.heads % 4 or model.kv_heads % 4):
-        return f"needs heads in fours for fp8 blocks and head_dim 64; found {model.heads} and {model.kv_heads}"
+        return f"needs heads divisible by 4 for fp8 blocks and head_dim 64; found {model.heads} and {model.kv_heads}"
     return None
 
 

@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -12,7 +13,10 @@ from calibration.registry import find
 from calibration.workload import Workload
 from selector.demand import Demand
 from selector.host.spec import Device
-from selector.rules.judge import RULES, Reason, Verdict, judge, rules_table
+from selector.rules.combination import Combination
+from selector.rules.judge import Reason, Verdict, judge
+from selector.rules.rule import rules_of
+from selector.rules.table import RULES, rules_table
 from tests.selector.conftest import A100, CPU, GIB, FakeBackend, host, installation, spec
 from tests.selector.rules.judging import gpu, reasons, small
 
@@ -191,7 +195,7 @@ def test_remote_code() -> None:
     assert reasons(FakeBackend(remote_code=True), model) == [
         (
             "remote_code",
-            "needs leave to run the code of the model's repository; found none",
+            "needs permission to run the repository's code; not given",
             "--trust-remote-code",
         )
     ]
@@ -357,8 +361,31 @@ def test_static_order_and_all_reasons_at_once() -> None:
 
 def test_table_has_one_sentence_a_rule() -> None:
     table = rules_table()
-    assert [name for name, _ in table] == [rule.__name__ for rule in RULES]
+    assert [name for name, _ in table] == [rule.name for rule in RULES]
     assert [name for name, sentence in table if not sentence.endswith(".") or len(sentence) > 130] == []
+
+
+RULE_OF_A_TEST = """
+from selector.rules.rule import variant_rule
+
+@variant_rule
+def never(case):
+    '''It can
+    never run.'''
+    return ["a", "b"]
+"""
+
+
+def test_a_rule_is_a_function_with_a_decorator() -> None:
+    module = ModuleType("rules_of_a_test")
+    exec(RULE_OF_A_TEST, vars(module))
+    [rule] = rules_of(module)
+    assert (rule.name, rule.sentence, rule.of_backend) == ("never", "It can never run.", False)
+    case = Combination(
+        model=small(), host=host(), installation=installation(), backend=FakeBackend(), variant=Variant(name="plain"),
+        demand=Demand(), device=CPU,
+    )  # fmt: skip
+    assert rule.reasons(case) == [Reason(rule="never", text="a"), Reason(rule="never", text="b")]
 
 
 def test_device_of_the_fixtures_is_the_cpu() -> None:

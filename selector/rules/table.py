@@ -1,0 +1,11 @@
+"""The table of rules: all of them, in the order in which they run and in which a verdict gives its reasons."""
+
+from selector.rules import device, install, memory, model, quant
+from selector.rules.rule import rules_of
+
+RULES = rules_of(install, device, model, quant, memory)
+
+
+def rules_table() -> list[tuple[str, str]]:
+    """Name and sentence of every rule."""
+    return [(rule.name, rule.sentence) for rule in RULES]
