@@ -5,6 +5,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from calibration.environments.distributions import normalise, requirement_name
+
 PREPARE_S_PER_GIB = 30.0
 """Of a backend that says nothing else."""
 
@@ -140,6 +142,12 @@ class Facts:
     """Place in the static order; lower is earlier."""
     sources: tuple[str, ...] = ()
     """Where the facts come from."""
+
+    @property
+    def distributions(self) -> tuple[str, ...]:
+        """The engine's distribution under each of its names, then what it requires: those that tell its version."""
+        required = map(requirement_name, self.requires)
+        return tuple(dict.fromkeys([normalise(self.package), *map(normalise, self.packages.values()), *required]))
 
     def on(self, kind: str) -> "Facts":
         """The facts on devices of this kind: the distribution's name there stands for `package` everywhere."""

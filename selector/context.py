@@ -18,6 +18,7 @@ from calibration.workload import Workload
 from selector.answer import Selection, SelectionWarning
 from selector.demand import Demand
 from selector.evidence import Elsewhere, Environments, Evidence, elsewhere, evidence
+from selector.host.kinds import HIDING_VARIABLES
 from selector.host.spec import HostSpec
 from selector.identity import environment_of, identity
 from selector.memo import Memo
@@ -32,7 +33,6 @@ HOST_SECONDS = 30.0
 _SIDECARS = ("config.json", "hf_quant_config.json", "quant_config.json", "quantize_config.json")
 """Files that ModelSpec reads and that can change without a change of their folder."""
 
-_VISIBLE = ("CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES", "ASCEND_RT_VISIBLE_DEVICES")
 
 _MODELS = 512
 """Models that are remembered."""
@@ -226,7 +226,7 @@ class Context:
         environ = os.environ.get
         chosen = environ("AUTOBACKEND_CONFIG"), environ("XDG_CONFIG_HOME"), environ("HOME")
         watched = self._watched.answer(chosen, (host,), lambda: _packages_and_config(host))
-        return (*map(stamp, watched), *map(environ, _VISIBLE))
+        return (*map(stamp, watched), *map(environ, HIDING_VARIABLES))
 
 
 DEFAULT = Context()

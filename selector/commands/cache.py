@@ -9,6 +9,7 @@ import click
 
 from calibration import errors
 from calibration.measurement import Check, Failure, Identity, Measurement, Outcome, to_json
+from calibration.registry import all_backends
 from selector.commands._options import cache_option, examples, json_option, model_argument
 from selector.commands._terminal import open_cache, show, show_json, warn
 from selector.screens.text import age, columns, decode, output, plural, prefill, rate, shown_cell, size
@@ -200,9 +201,10 @@ def _given(conditions: dict[str, str | None]) -> dict[str, Any]:
 
 
 def _versions(outcome: Outcome) -> str:
-    """The versions that name the engine, not the dozen of libraries below it."""
-    engines = ("lmdeploy", "ctranslate2", "onnxruntime-genai", "onnxruntime", "transformers", "torch")
-    return " ".join([f"{n} {outcome.environment[n]}" for n in engines if n in outcome.environment][:2]) or "-"
+    """The versions of the engine and of the first package that it requires, not of the dozen of libraries below it."""
+    backend = all_backends().get(outcome.candidate.backend)
+    names = [name for name in backend.facts.distributions if name in outcome.environment] if backend else []
+    return " ".join(f"{name} {outcome.environment[name]}" for name in names[:2]) or "-"
 
 
 def _result(outcome: Outcome) -> str:

@@ -12,8 +12,9 @@ from calibration.environments.config_file import backend_python
 from calibration.environments.packages import installed, site_packages
 from calibration.errors import BackendError
 from calibration.registry import all_backends
-from selector.host.accelerators import Device, accelerators
 from selector.host.cpu import Cpu
+from selector.host.device import Device, Machine
+from selector.host.kinds import accelerators
 
 __all__ = ["Device", "HostSpec", "Installation"]
 
@@ -107,7 +108,7 @@ class HostSpec:
             BackendError: the config file that names interpreters cannot be read.
         """
         cpu = Cpu.detect(root)
-        devices = accelerators(root, environ, nvml) or (_cpu_device(cpu),)
+        devices = accelerators(Machine(root=root, environ=environ, nvml=nvml)) or (_cpu_device(cpu),)
         pythons = {name: backend_python(name) for name in (all_backends() if backends is None else backends)}
         found = {python: Installation.detect(python) for python in set(pythons.values())}
         return cls(

@@ -15,13 +15,10 @@ from calibration.environments.venvs import Venvs
 from calibration.errors import AutobackendError, UsageError
 from calibration.events import Reporter
 from calibration.registry import all_backends, foreign_source, source_file
-from selector.host.kinds import KINDS
+from selector.host.kinds import HIDING_VARIABLES, title
 from selector.host.spec import HostSpec
 from selector.install.outcome import Failed, Installed, Outcome, Skipped
 from selector.install.smoke_test import unfit, usable, verify
-
-_VISIBLE = ("CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES", "ASCEND_RT_VISIBLE_DEVICES")
-"""Variables that hide devices where they are empty."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -161,13 +158,13 @@ def _host(device: str | None) -> HostSpec:
         UsageError: it has none.
     """
     if device == "cpu":
-        return HostSpec.detect(environ={**os.environ, **dict.fromkeys(_VISIBLE, "")})
+        return HostSpec.detect(environ={**os.environ, **dict.fromkeys(HIDING_VARIABLES, "")})
     host = HostSpec.detect()
     if device is None:
         return host
     devices = tuple(d for d in host.devices if d.kind == device)
     if not devices:
-        raise UsageError(f"needs {KINDS.get(device, device)}; this host's device is {host.device.name}")
+        raise UsageError(f"needs {title(device)}; this host's device is {host.device.name}")
     return replace(host, devices=devices)
 
 
@@ -182,5 +179,5 @@ def _sets(backend: Backend) -> Path:
 
 def _no_set(backend: Backend, kind: str) -> str:
     kinds = RequirementSet.devices(backend.name, _sets(backend))
-    existing = f"there is one for {' and '.join(KINDS.get(k, k) for k in kinds)}" if kinds else "there is none"
-    return f"needs a requirement set of {backend.name} for {KINDS.get(kind, kind)}; {existing}"
+    existing = f"there is one for {' and '.join(title(k) for k in kinds)}" if kinds else "there is none"
+    return f"needs a requirement set of {backend.name} for {title(kind)}; {existing}"

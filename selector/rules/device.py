@@ -1,6 +1,6 @@
 """Rules about the device: its kind, what its processor can do, its dtypes, how many there are."""
 
-from selector.host.kinds import KINDS
+from selector.host.kinds import title, titles
 from selector.rules.combination import Combination, any_of, dotted
 from selector.rules.rule import Finding, backend_rule, variant_rule
 
@@ -10,7 +10,7 @@ def device_kind(case: Combination) -> Finding:
     """The backend runs on this kind of device: the host's first GPU or, where there is none, its CPU."""
     if case.on_its_device:
         return None
-    wanted = any_of(name for kind, name in KINDS.items() if kind in case.facts.devices)
+    wanted = any_of(titles(case.facts.devices))
     if case.device.kind == "cpu":
         return f"needs {wanted}; this host has none"
     return f"needs {wanted}; found {case.device.name}"
@@ -58,7 +58,7 @@ def dtype(case: Combination) -> Finding:
         return None
     known = case.facts.dtypes.get(device.kind)
     if known is not None and computed not in known:
-        return f"needs {any_of(sorted(known))} on {KINDS.get(device.kind, device.kind)}; found {computed}"
+        return f"needs {any_of(sorted(known))} on {title(device.kind)}; found {computed}"
     least = case.facts.bf16_capability
     if computed == "bfloat16" and least is not None and device.capability is not None and device.capability < least:
         return (

@@ -7,22 +7,11 @@ from pathlib import Path
 
 from calibration.environments.distributions import beside_folder, normalise, requirement_name
 from calibration.environments.packages import beside
+from selector.host.kinds import KINDS
 from selector.host.shared_objects import missing_libraries
 from selector.host.spec import Installation
 from selector.rules.combination import Combination
 from selector.rules.rule import Finding, backend_rule, variant_rule
-
-_CARRIERS = {
-    "libcublas.so.12": "nvidia-cublas-cu12",
-    "libcublasLt.so.12": "nvidia-cublas-cu12",
-    "libcudart.so.12": "nvidia-cuda-runtime-cu12",
-    "libcudnn.so.9": "nvidia-cudnn-cu12",
-    "libcurand.so.10": "nvidia-curand-cu12",
-    "libnccl.so.2": "nvidia-nccl-cu12",
-}
-"""Wheels that carry a library under nvidia/*/lib, where RUNPATHs of other wheels point."""
-
-_OF_THE_DRIVER = {"libcuda.so.1": "the NVIDIA driver", "libnvidia-ml.so.1": "the NVIDIA driver"}
 
 
 @backend_rule
@@ -131,7 +120,14 @@ def _needs(requirements: Iterable[str], installation: Installation, purpose: str
 
 
 def _carriers(missing: Iterable[str], installation: Installation) -> str:
-    wheels = dict.fromkeys(_CARRIERS[m] for m in missing if m in _CARRIERS)
-    command = install_command(installation, "pip install " + " ".join(wheels)) if wheels else ""
-    others = dict.fromkeys(f"install {_OF_THE_DRIVER[m]}" for m in missing if m in _OF_THE_DRIVER)
-    return "; ".join([command, *others] if command else others)
+    """What brings these libraries: wheels by a command, drivers by their name; empty where no kind of device tells."""
+    kinds = KINDS.values()
+    wheels = dict.fromkeys(kind.wheels[soname] for soname in missing for kind in kinds if soname in kind.wheels)
+    drivers = dict.fromkeys(
+        f"install {kind.driver_libraries[soname]}"
+        for soname in missing
+        for kind in kinds
+        if soname in kind.driver_libraries
+    )
+    command = [install_command(installation, "pip install " + " ".join(wheels))] if wheels else []
+    return "; ".join([*command, *drivers])

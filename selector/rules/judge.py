@@ -8,7 +8,7 @@ from calibration.backend import Backend
 from calibration.measurement import Candidate
 from calibration.registry import all_backends
 from selector.demand import Demand
-from selector.host.kinds import KINDS
+from selector.host.kinds import titles
 from selector.host.spec import HostSpec, Installation
 from selector.model.spec import ModelSpec
 from selector.rules.combination import Combination, any_of
@@ -88,7 +88,7 @@ def _left_out(case: Combination) -> str:
     label = f"{case.backend.name}:{variant.name}"
     requested = label in case.demand.backends
     if not _exists(case):
-        return f"for {any_of(name for kind, name in KINDS.items() if kind in variant.devices)} only"
+        return f"for {any_of(titles(variant.devices))} only"
     pointless = sorted(variant.only_without & case.host.cpu_features)
     if pointless and not requested:
         return f"pointless on a CPU with {' and '.join(pointless)} (--backends {label})"

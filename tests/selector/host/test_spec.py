@@ -13,8 +13,9 @@ import archspec.cpu
 import pytest
 
 from calibration.registry import all_backends
-from selector.host.accelerators import accelerators
 from selector.host.cpu import Cpu
+from selector.host.device import Machine
+from selector.host.kinds import accelerators
 from selector.host.spec import Device, HostSpec, Installation
 from tests.selector.conftest import GIB, FakeBackend
 
@@ -270,11 +271,11 @@ GB10_DEVICE = Device(
 )
 def test_nvidia(tmp_path: Path, visible: str | None, devices: tuple[Device, ...]) -> None:
     environ = {} if visible is None else {"CUDA_VISIBLE_DEVICES": visible}
-    assert accelerators(tmp_path, environ, Nvml(H200, CUT, GB10)) == devices
+    assert accelerators(Machine(root=tmp_path, environ=environ, nvml=Nvml(H200, CUT, GB10))) == devices
 
 
 def test_nvidia_driver_that_does_not_answer(tmp_path: Path) -> None:
-    assert accelerators(tmp_path, {}, Nvml(H200, broken=True)) == ()
+    assert accelerators(Machine(root=tmp_path, environ={}, nvml=Nvml(H200, broken=True))) == ()
 
 
 def test_free_memory_is_no_part_of_the_identity() -> None:
