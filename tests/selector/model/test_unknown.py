@@ -185,10 +185,10 @@ def test_rules_do_not_refuse_for_ignorance(tmp_path: Path) -> None:
         tensor_parallel=3,
     )
     assert [reason.text for reason in known.reasons] == [
-        "needs head_dim 64; found 128",
         "needs 3 devices of one product; found 1",
         "needs heads divisible by 3; found 32",
         "needs KV heads divisible by 3; found 8",
+        "needs head_dim 64; found 128",
     ]
 
 
