@@ -7,13 +7,13 @@ from typing import Unpack
 from calibration.cache.cache import Cache
 from calibration.errors import NotCalibrated
 from selector import context as contexts
-from selector.advice import Advice
 from selector.answer import Selection, SelectionWarning, Source
-from selector.candidates import find_candidates
+from selector.choice.advice import Advice
+from selector.choice.candidates import find_candidates
+from selector.choice.pick import pick
 from selector.context import Context, Question
 from selector.demand import Demand, DemandOptions
 from selector.host.spec import HostSpec
-from selector.pick import pick
 
 
 def select(

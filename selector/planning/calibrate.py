@@ -22,13 +22,13 @@ from calibration.supervision.device_lock import device_lock
 from calibration.supervision.launch_spec import Limits, Subject
 from calibration.workload import Workload
 from selector.answer import Selection, Source
+from selector.choice.refusals import explain_command
 from selector.demand import Demand, DemandOptions
 from selector.host.spec import HostSpec
 from selector.loading import downloaded
 from selector.planning.events import CalibrationEvent, Planned, PreparationsKnown
 from selector.planning.plan import Plan, launch_spec_of, plan
 from selector.planning.preparations import preparations, random_checkpoint
-from selector.refusals import explain_command
 from selector.selection import choose
 
 REFERENCE_OVERHEAD = 1.3

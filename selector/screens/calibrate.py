@@ -23,12 +23,12 @@ from calibration.events import (
 from calibration.measurement import Check, Failure, FailureKind, Measurement, Outcome, OutputVerdict
 from calibration.race.runner import Tally
 from selector.answer import Selection
+from selector.choice.refusals import reasons_of
 from selector.objective import Objective
 from selector.planning.calibrate import Calibration
 from selector.planning.plan import Plan
 from selector.planning.preparations import Preparations
 from selector.ranking import Ranked, ratio
-from selector.refusals import reasons_of
 from selector.screens.text import (
     amount,
     columns,

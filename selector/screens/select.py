@@ -4,10 +4,10 @@ from collections.abc import Iterator
 
 from calibration.measurement import OutputVerdict
 from selector.answer import Selection, Source
+from selector.choice.refusals import reasons_of
 from selector.explanation import Explanation, Group
 from selector.objective import Objective
 from selector.ranking import Ranked
-from selector.refusals import reasons_of
 from selector.screens.text import age, amount, columns, listing, output, plural, seconds, seconds_within, size
 
 

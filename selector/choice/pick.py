@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from selector.answer import Source, Stale
-from selector.candidates import Candidates
+from selector.choice.candidates import Candidates
 from selector.context import Known, Question
 from selector.evidence import Elsewhere, Evidence
 from selector.ranking import Ranked, Record, e2e_s, rank, tied

@@ -4,9 +4,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from selector.answer import Source
+from selector.choice.pick import Pick
 from selector.context import Question
 from selector.evidence import Evidence
-from selector.pick import Pick
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,6 +1,6 @@
 """The errors that say why nothing can run a model, and the reasons that they list."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 from calibration.errors import IllegalBackend, NoLegalBackend
@@ -57,12 +57,3 @@ def all_wrong(spec: ModelSpec, verdicts: Sequence[Verdict], known: Evidence, dem
         "\n".join([f"no backend runs {spec.name} right here", *lines]),
         f"measure again with other versions: {demand.command('calibrate', spec.name)} --again",
     )
-
-
-def grouped(pairs: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
-    """(label, text) pairs with the labels of the same text together: `transformers:sdpa,eager`."""
-    texts: dict[tuple[str, str], list[str]] = {}
-    for label, text in pairs:
-        backend, _, variant = label.partition(":")
-        texts.setdefault((backend, text), []).append(variant)
-    return [(f"{backend}:{','.join(variants)}", text) for (backend, text), variants in texts.items()]

@@ -5,9 +5,9 @@ from dataclasses import dataclass, replace
 
 from calibration.measurement import Candidate
 from calibration.registry import find
+from selector.choice.refusals import all_wrong, refusal
 from selector.context import Known, Question
 from selector.evidence import Evidence
-from selector.refusals import all_wrong, refusal
 from selector.rules.judge import Verdict
 
 
