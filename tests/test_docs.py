@@ -10,7 +10,7 @@ from pathlib import Path
 import click
 import pytest
 
-from selector.answer import SelectionWarning
+from selector.answer import SelectionWarning, Source
 from selector.cli import main
 from tests.documents import HELP, ROOT, SECTION, SECTIONS, documents, printed, renewed
 from tests.readme_results import readme_ranking
@@ -67,6 +67,11 @@ def test_json_keys_are_the_programs_own() -> None:
     told = {keys.strip(" `"): list(dict.fromkeys(re.findall(r"`(\w+)`", meaning))) for keys, meaning in cells}
     assert told["rejected"] == list(answer["rejected"][0])
     assert told["ranking"] == list(readme_ranking()[0].to_json())
+
+
+def test_sources_are_the_programs_own() -> None:
+    section = README.read_text().split("## Where an answer comes from")[1].split("\n## ")[0]
+    assert set(re.findall(r"^\| `(\w+)` \|", section, re.MULTILINE)) == set(Source)
 
 
 @DOCUMENTS
