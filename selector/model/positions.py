@@ -6,11 +6,17 @@ from typing import Any, Final
 
 from selector.model.fields import Fields
 
-_UNROTATED: Final = frozenset({
-    "biogpt", "bloom", "gpt2", "gpt_bigcode", "gpt_neo", "jamba", "mamba", "mamba2", "falcon_mamba", "mpt", "opt",
-    "xglm",
-})  # fmt: skip
-"""Model types without rotary positions: learned ones, ALiBi, or none."""
+_UNROTATED: Final = frozenset(
+    """
+    bart bert bert-generation big_bird bigbird_pegasus biogpt blenderbot blenderbot-small blip_text_model bloom
+    camembert cpmant ctrl data2vec-text electra ernie falcon_mamba git gpt2 gpt_bigcode gpt_neo jamba
+    kosmos_2_5_text_model kosmos_2_text_model mamba mamba2 marian mbart megatron-bert mpt musicgen_decoder
+    musicgen_melody_decoder mvp openai-gpt opt pegasus pix2struct_text_model plbart pp_formulanet_text prophetnet
+    reformer rembert roberta roberta-prelayernorm roc_bert rwkv trocr udop whisper xglm xlm xlm-roberta
+    xlm-roberta-xl xlnet xlstm xmod zamba
+    """.split()
+)
+"""Model types without rotary positions: learned ones, ALiBi, relative ones, or none (transformers 5.23)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,7 +11,7 @@ import pytest
 
 from calibration.errors import ModelError
 from selector.model.spec import ModelSpec
-from tests.selector.model.transformers_truths import NO_CONFIG, NUMBERS, PARAMETERS
+from tests.selector.model.transformers_truths import NO_CONFIG, NUMBERS, PARAMETERS, ROTATED
 
 pytestmark = pytest.mark.engine
 
@@ -82,6 +82,15 @@ def test_numbers_are_those_of_the_class(truths: dict[str, dict[str, Any]], specs
         if getattr(specs[folder], name) != number and not (name == "head_dim" and specs[folder].kv_lora_rank)
     }
     assert wrong == {key: numbers for key, (numbers, _) in NUMBERS.items()}
+
+
+def test_positions_are_rotated_only_where_the_class_does(
+    truths: dict[str, dict[str, Any]], specs: dict[str, ModelSpec]
+) -> None:
+    unrotated = {model: truth["folders"] for model, truth in truths.items() if not truth.get("rotated", True)}
+    assert len(unrotated) > 50
+    wrong = {model for model, folders in unrotated.items() for name in folders if specs[name].rope_type != "none"}
+    assert wrong == ROTATED.keys()
 
 
 def test_parameters_are_those_that_the_class_allocates(

@@ -54,7 +54,8 @@ def write_all(folder: Path) -> dict[str, dict[str, Any]]:
                 truths[name] = {"no_config": f"{type(error).__name__}: {error}"}
                 continue
             config.architectures = [class_names if isinstance(class_names, str) else class_names[0]]
-            truths[name] = {"folders": write(config, folder, name), "numbers": numbers(config)} | make(config, auto)
+            reading = {"folders": write(config, folder, name), "numbers": numbers(config), "rotated": rotated(config)}
+            truths[name] = reading | make(config, auto)
     return truths
 
 
@@ -113,6 +114,12 @@ def numbers_of(language: Any, names: set[str]) -> dict[str, int]:
     """Those that all layers share."""
     values = {name: number(language, NAMES[name]) for name in names}
     return {name: value for name, value in values.items() if value is not None}
+
+
+def rotated(config: Any) -> bool:
+    """The class of the language model has settings of rotary positions."""
+    fields = dataclasses.fields(config.get_text_config(decoder=True))
+    return any("rope" in field.name or "rotary" in field.name for field in fields)
 
 
 def number(config: Any, name: str) -> int | None:

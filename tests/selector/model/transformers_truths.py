@@ -10,6 +10,17 @@ NUMBERS = {
     ("vision-pp_formulanet", "layers"): ((8, 12), "the class names the encoder's"),
 }
 
+ROTATED = {
+    "causal-nemotron_h": "configs have a rope_theta, which the class does not read",
+    "vision-nemotron_h_omni": "the same",
+    "sound-nemo_speechlm": "the same",
+    "causal-inkling_text": "relative positions, in a table beside attention",
+    "causal-inkling2_text": "the same",
+    "vision-inkling2": "the same",
+    "vision-inkling_mm_model": "the same",
+    "vision-pi0": "transformers does not say which inner config is the language model's",
+}
+
 PARAMETERS = {
     # (what we estimate of what the class allocates, what is not counted or counted too often)
     "causal-bigbird_pegasus": (0.79, "the class keeps an output embedding of its own, though its config ties them"),
