@@ -1,4 +1,4 @@
-"""Backend: the facts that the rules read and the verbs that the worker calls. A backend is one file in backends/."""
+"""Backend: the facts that the rules read and the verbs that the worker calls; each is a file or folder of backends/."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
@@ -166,11 +166,10 @@ class Engine(ABC):
     """A loaded model. Used by one thread."""
 
     scores_its_steps: ClassVar[bool] = False
-    """`score` takes the very steps of `generate`: of the longer prompts the correctness check then asks for scores
-    alone."""
+    """`score` takes the very steps of `generate`, so the correctness check asks for scores of longer prompts alone."""
     scores_long_prompts: ClassVar[bool] = True
-    """False: `score` holds the scores of a whole prompt at once, gigabytes of a long one, which would pass for what the
-    engine needs. Of a long prompt the correctness check then asks for choices alone."""
+    """False: `score` holds the scores of a whole prompt at once. A long prompt has gigabytes of them, which would count
+    as memory that the engine needs, so the correctness check asks for its choices alone."""
 
     @abstractmethod
     def generate(self, prompts: Sequence[Sequence[int]], new_tokens: int) -> Generation:
@@ -181,15 +180,15 @@ class Engine(ABC):
         """Next-token scores along a given continuation.
 
         Returns:
-            [len(continuation) + 1, vocab] logits or log-probabilities (they are normalised by the reader): row i is the
-            distribution of the token after prompt + continuation[:i], computed the way the engine decodes where it can.
-            Rows may be any buffers of floats (array, numpy, torch on the CPU). None where the engine gives no scores.
+            [len(continuation) + 1, vocab] logits or log-probabilities (the reader normalises them): row i is for the
+            token after prompt + continuation[:i], computed the way the engine decodes where it can. Rows may be any
+            buffers of floats (array, numpy, torch on the CPU). None where the engine gives no scores.
         """
 
     def score_greedy(self, prompt: Sequence[int], new_tokens: int) -> tuple[Sequence[int], Rows | None]:
         """The greedy path of a reference, [new_tokens], and the scores along it, as `score` gives them.
 
-        An engine that decides while it scores needs one pass for both.
+        An engine that chooses its tokens from these scores gives both in one pass.
         """
         [path] = self.generate([prompt], new_tokens).tokens
         return path, self.score(prompt, path[:-1])
@@ -210,9 +209,7 @@ class Backend(ABC):
         return {v.name: v for v in self.variants}[name]
 
     def fits(self, model: Model, variant: Variant, device: Device | None = None) -> list[str]:
-        """Reasons of this backend alone why it cannot run `model` right.
-
-        For what the shared facts cannot say; each in the form `needs X; found Y`.
+        """Why this backend cannot run `model` right, where its facts cannot say so; each reason is `needs X; found Y`.
 
         Args:
             model: what is to be run.

@@ -8,7 +8,7 @@ from typing import Any
 from calibration.environments.distributions import normalise, requirement_name
 
 PREPARE_S_PER_GIB = 30.0
-"""Of a backend that says nothing else."""
+"""Facts.prepare_s_per_gib of a backend that does not say."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,10 +38,10 @@ class Variant:
     packages: tuple[str, ...] = ()
     """Requirement strings that this variant alone needs besides, `torchao>=0.15`."""
     batching: str = ""
-    """Facts.batching where this variant does otherwise."""
+    """Facts.batching of this variant, where it batches otherwise."""
     as_is: bool = False
-    """Loads a quantised checkpoint or a .gguf file as it is. A backend that has such variants offers a quantised model
-    these alone, and any other model the others."""
+    """Loads a quantised checkpoint or a .gguf file as it is. Where a backend has such variants, they alone are for
+    quantised models, and its other variants are for all other models."""
     options: Mapping[str, Any] = field(default_factory=dict)
     """The engine's own options."""
 
@@ -92,10 +92,10 @@ class Facts:
     prepare_requires: tuple[str, ...] = ()
     """Requirement strings that variants which prepare need besides."""
     prepare_s_per_gib: float = PREPARE_S_PER_GIB
-    """Seconds that a conversion takes for each GiB of weights that it reads, roughly; said until one was made."""
+    """Seconds that a conversion takes for each GiB of weights, roughly: the estimate until a conversion was timed."""
     beside: tuple[str, ...] = ()
     """Distributions, `name==version`, that variants which prepare need in a folder of their own, since their modules
-    clash with others' (environment.beside_folder)."""
+    clash with others' (environments.distributions.beside_folder)."""
     cpu_features: frozenset[str] = frozenset()
     """On a CPU: what the wheel's machine code needs, `avx2`."""
     leaves_unused: frozenset[str] = frozenset()
@@ -104,8 +104,8 @@ class Facts:
     """What it does with several sequences: `static` (a batch in step), `continuous`, `one after another`."""
     architectures: frozenset[str] | None = None
     architectures_table: tuple[str, str] | None = None
-    """(distribution, file inside it): the engine's own table, read as text where it is installed, which then beats
-    `architectures`: a class name that stands in it quoted is known to the engine."""
+    """(distribution, file inside it): the engine's own table of architectures. Where it is installed it is read as text
+    and decides instead of `architectures`: the engine knows the class names that stand in it in quotes."""
     architectures_from_auto_map: bool = False
     """The engine asks auto_map before architectures."""
     removed_architectures: Mapping[str, str] = field(default_factory=dict)
@@ -132,10 +132,10 @@ class Facts:
     libraries: tuple[str, ...] = ()
     """Globs of shared objects, relative to site-packages, that must load."""
     widened_without: Mapping[str, frozenset[str]] = field(default_factory=dict)
-    """On a CPU: precision whose weights become float32 in memory, unless it has one of these features."""
+    """On a CPU: a precision whose weights become float32 in memory unless the CPU has one of these features."""
     overflows_without: Mapping[str, frozenset[str]] = field(default_factory=dict)
-    """On a CPU: precision whose sums of products overflow, unless it has one of these features. That loses more than
-    rounding does: such output is held to the reference as that of 4 bits is."""
+    """On a CPU: a precision whose sums of products overflow unless the CPU has one of these features. That loses more
+    than rounding does, so the correctness check allows as much as it allows 4 bits."""
     overhead_bytes: int = 512 << 20
     """Memory beside weights and KV cache: runtime, workspaces."""
     order: int = 100
@@ -151,12 +151,9 @@ class Facts:
 
     def on(self, kind: str) -> "Facts":
         """The facts on devices of this kind: the distribution's name there stands for `package` everywhere."""
-        other = self.packages.get(kind, self.package)
-        if other == self.package:
+        distribution = self.packages.get(kind, self.package)
+        if distribution == self.package:
             return self
-        renamed = re.compile(rf"(?<![\w-]){re.escape(self.package)}(?![\w-])")
-        return replace(
-            self,
-            package=other,
-            requires=tuple(renamed.sub(other, r) for r in self.requires),
-        )
+        usual_name = re.compile(rf"(?<![\w-]){re.escape(self.package)}(?![\w-])")
+        requires = tuple(usual_name.sub(distribution, requirement) for requirement in self.requires)
+        return replace(self, package=distribution, requires=requires)

@@ -1,4 +1,4 @@
-"""All backends: one for each file of backends/, and those of the entry point group `autobackend.backends`."""
+"""All backends: each file or folder of backends/, and those of the entry point group `autobackend.backends`."""
 
 import contextlib
 import importlib
@@ -23,20 +23,20 @@ def all_backends() -> dict[str, Backend]:
     Raises:
         BackendError: a file or an entry point holds no backend.
     """
-    found = [_in_module(f"{backends.__name__}.{m.name}") for m in pkgutil.iter_modules(backends.__path__)]
-    if _anything_installed():
+    known = [_in_module(f"{backends.__name__}.{m.name}") for m in pkgutil.iter_modules(backends.__path__)]
+    if _any_announced():
         from importlib.metadata import entry_points
 
         for entry in entry_points(group=GROUP):
             try:
-                loaded = entry.load()
+                backend_class = entry.load()
             except Exception as error:
                 raise BackendError(
                     f"entry point {entry.name} = {entry.value} of group {GROUP} cannot be loaded: {error}",
                     f"uninstall or upgrade {entry.dist.name if entry.dist else entry.value}",
                 ) from error
-            found.append(loaded())
-    return {b.name: b for b in sorted(found, key=lambda b: (b.facts.order, b.name))}
+            known.append(backend_class())
+    return {b.name: b for b in sorted(known, key=lambda b: (b.facts.order, b.name))}
 
 
 def find(name: str) -> Backend:
@@ -59,14 +59,14 @@ def foreign_source(backend: Backend) -> str:
 
 def _in_module(name: str) -> Backend:
     module = importlib.import_module(name)
-    for thing in vars(module).values():
-        if isinstance(thing, type) and issubclass(thing, Backend) and f"{thing.__module__}.".startswith(f"{name}."):
-            return thing()
+    for value in vars(module).values():
+        if isinstance(value, type) and issubclass(value, Backend) and f"{value.__module__}.".startswith(f"{name}."):
+            return value()
     raise BackendError(f"{name} holds no Backend")
 
 
-def _anything_installed() -> bool:
-    """Whether some distribution has our entry point group: importlib.metadata costs 25 ms, this a few."""
+def _any_announced() -> bool:
+    """Whether some distribution has our entry point group. Asking importlib.metadata takes 25 ms, this a few."""
     for folder in sys.path:
         with contextlib.suppress(OSError):
             for name in os.listdir(folder or "."):  # noqa: PTH208  names are all that is needed

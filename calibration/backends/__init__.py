@@ -1,1 +1,1 @@
-"""One file is one backend."""
+"""The backends: each is one file or one folder, and adding one touches nothing else."""

@@ -131,14 +131,15 @@ class CTranslate2Backend(Backend):
                 for name_of_cap in ("final_logit_softcapping", "attn_logit_softcapping")
                 if (cap := config.number(name_of_cap, None)) is not None
             ]
-        told = model.heads > 0 and not {"head_dim", "hidden_size"} & model.unknown
-        if name in _EVEN_HEADS and told and model.head_dim * model.heads != model.hidden_size:
+        told_by_config = model.heads > 0 and not {"head_dim", "hidden_size"} & model.unknown
+        if name in _EVEN_HEADS and told_by_config and model.head_dim * model.heads != model.hidden_size:
             even = model.hidden_size // model.heads
             reasons.append(f"needs head_dim {even} (hidden_size / heads) in {name}; found {model.head_dim}")
         theta = _ROPE_THETA.get(name)
         if theta is not None and model.rope_theta not in (None, theta):
-            found = f"{model.rope_theta:g}"
-            reasons.append(f"needs rope_theta {theta:g}, which the conversion of {name} takes; found {found}")
+            reasons.append(
+                f"needs rope_theta {theta:g}, which the conversion of {name} takes; found {model.rope_theta:g}"
+            )
         return reasons
 
     def prepare(self, job: Job, destination: Path, say: Callable[[str], None]) -> None:
@@ -224,7 +225,7 @@ class _Generator(Engine):
             arrivals[step.batch_id].append(time.perf_counter() - began)
             return False  # True would end this sequence
 
-        made = self._generator.generate_batch(
+        results = self._generator.generate_batch(
             [[self._words[token] for token in prompt] for prompt in prompts],
             min_length=new_tokens,
             max_length=new_tokens,
@@ -234,7 +235,7 @@ class _Generator(Engine):
             callback=chosen,
         )
         return Generation(
-            tokens=tuple(tuple(result.sequences_ids[0]) for result in made), arrivals=tuple(map(tuple, arrivals))
+            tokens=tuple(tuple(result.sequences_ids[0]) for result in results), arrivals=tuple(map(tuple, arrivals))
         )
 
     def score(self, prompt: Sequence[int], continuation: Sequence[int]) -> Rows:
@@ -270,8 +271,8 @@ def _type_reasons(model: Model, variant: Variant, device: Device | None) -> list
     least = _LEAST_CAPABILITY.get(rest)
     capability = device.capability if device else None
     if least is not None and capability is not None and capability < least:
-        found = ".".join(map(str, capability))
-        reasons.append(f"needs compute capability {'.'.join(map(str, least))} or newer for {rest}; found {found}")
+        needed, there = (".".join(map(str, numbers)) for numbers in (least, capability))
+        reasons.append(f"needs compute capability {needed} or newer for {rest}; found {there}")
     if name == "int16" and device is not None and device.kind == "cpu" and "Intel" not in device.name:
         reasons.append(f"needs an Intel CPU for int16, which MKL alone multiplies; found {device.name}")
     return reasons

@@ -200,12 +200,12 @@ def _wishes(*, trust_remote_code: bool) -> list[str]:
 
 
 def _overlay(job: Job, end: int) -> dict[str, Any]:
-    """Threads, and which token ends a sequence: the engine wants one, and goes on only where it is forbidden."""
+    """Threads, and the token that ends a sequence: the engine needs one, and stops there unless it is forbidden."""
     threads = {"intra_op_num_threads": job.threads}
     return {"model": {"eos_token_id": end, "decoder": {"session_options": threads}}}
 
 
 def _least_length(artifact_dir: Path) -> int:
     """A graph with a sliding window refuses less: "KV cache capacity must be at least local_window_size"."""
-    told = json.loads((artifact_dir / "genai_config.json").read_text(encoding="utf-8"))
-    return int((told["model"]["decoder"].get("sliding_window") or {}).get("window_size", 0))
+    config = json.loads((artifact_dir / "genai_config.json").read_text(encoding="utf-8"))
+    return int((config["model"]["decoder"].get("sliding_window") or {}).get("window_size", 0))

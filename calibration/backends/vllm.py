@@ -223,9 +223,9 @@ class _Stepped(Engine):
         began = time.perf_counter()
         tokens: list[list[int]] = [[] for _ in prompts]
         arrivals: list[list[float]] = [[] for _ in prompts]
-        for row, made, now in self._run(prompts, new_tokens):
-            tokens[row] += made.token_ids
-            arrivals[row] += [now - began] * len(made.token_ids)
+        for row, news, now in self._run(prompts, new_tokens):
+            tokens[row] += news.token_ids
+            arrivals[row] += [now - began] * len(news.token_ids)
         return Generation(tokens=tuple(map(tuple, tokens)), arrivals=tuple(map(tuple, arrivals)))
 
     def score(self, prompt: Sequence[int], continuation: Sequence[int]) -> Rows | None:
@@ -235,8 +235,8 @@ class _Stepped(Engine):
         forced = {"forced": [*continuation]}
         most = min(self._vocab_size, _MOST_SCORED)
         rows = []
-        for _, made, _ in self._run([prompt], len(continuation) + 1, logprobs=most, extra_args=forced):
-            for scores in made.logprobs:
+        for _, news, _ in self._run([prompt], len(continuation) + 1, logprobs=most, extra_args=forced):
+            for scores in news.logprobs:
                 row = array("f", [float("-inf")]) * self._vocab_size
                 for token, score in scores.items():
                     if token < self._vocab_size:
@@ -248,7 +248,7 @@ class _Stepped(Engine):
         self._engine.engine_core.shutdown()
 
     def _run(self, prompts: Sequence[Sequence[int]], new_tokens: int, **more: Any) -> Iterator[tuple[int, Any, float]]:
-        """Step until all is done: (row, what is new of it, the clock at the end of the step)."""
+        """Step until all is done: (row of the prompt, what is new of its answer, the clock at the end of the step)."""
         from vllm import SamplingParams
         from vllm.inputs.engine import tokens_input
         from vllm.sampling_params import RequestOutputKind
@@ -265,14 +265,14 @@ class _Stepped(Engine):
             )
             self._engine.add_request(name, tokens_input([*prompts[row]]), wanted)
         while self._engine.has_unfinished_requests():
-            told = self._engine.step()
+            outputs = self._engine.step()
             now = time.perf_counter()
-            for out in told:
+            for out in outputs:
                 yield rows[out.request_id], out.outputs[0], now
 
 
 def _forcing() -> Any:
-    """A class of logits processors that choose the tokens in a request's extra_args; told are the logits before it."""
+    """A class of logits processors that force the tokens in a request's extra_args once a step's scores are taken."""
     from vllm.v1.sample.logits_processor import AdapterLogitsProcessor
 
     class Forcing(AdapterLogitsProcessor):  # type: ignore[misc]
@@ -284,10 +284,10 @@ def _forcing() -> Any:
             if not forced:
                 return None
 
-            def force(made: list[int], logits: Any) -> Any:
-                if len(made) < len(forced):
+            def force(tokens_so_far: list[int], logits: Any) -> Any:
+                if len(tokens_so_far) < len(forced):
                     logits.fill_(float("-inf"))
-                    logits[forced[len(made)]] = 0.0
+                    logits[forced[len(tokens_so_far)]] = 0.0
                 return logits
 
             return force

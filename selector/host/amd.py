@@ -10,7 +10,7 @@ def amd_gpus(machine: Machine) -> tuple[Device, ...]:
     """AMD GPUs of the kernel's compute driver (linux: drivers/gpu/drm/amd/amdkfd/kfd_topology.c)."""
     nodes = sorted((machine.root / "sys/class/kfd/kfd/topology/nodes").glob("*"), key=lambda n: (len(n.name), n.name))
     driver = read(machine.root / "opt/rocm/.info/version") or read(machine.root / "sys/module/amdgpu/version") or None
-    found = []
+    gpus = []
     for node in nodes:
         properties = dict(re.findall(r"^(\w+) (\d+)$", read(node / "properties"), re.MULTILINE))
         if not int(properties.get("simd_count", 0)):
@@ -22,7 +22,7 @@ def amd_gpus(machine: Machine) -> tuple[Device, ...]:
         version = int(properties.get("gfx_target_version", 0))
         gfx = f"gfx{version // 10000}{version // 100 % 100:x}{version % 100:x}"
         product = read(card / "product_name")
-        found.append(
+        gpus.append(
             Device(
                 kind="rocm",
                 name=f"{product} ({gfx})" if product else f"AMD GPU ({gfx})",
@@ -31,7 +31,7 @@ def amd_gpus(machine: Machine) -> tuple[Device, ...]:
                 driver=driver,
             )
         )
-    return visible(found, machine.environ.get("HIP_VISIBLE_DEVICES", machine.environ.get("ROCR_VISIBLE_DEVICES")))
+    return visible(gpus, machine.environ.get("HIP_VISIBLE_DEVICES", machine.environ.get("ROCR_VISIBLE_DEVICES")))
 
 
 AMD = Kind(name="rocm", title="an AMD GPU", find=amd_gpus, hidden_by=("HIP_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES"))

@@ -11,7 +11,7 @@ def ascend_npus(machine: Machine) -> tuple[Device, ...]:
     products = {"0xd100": "310", "0xd500": "310P", "0xd801": "910", "0xd802": "910B", "0xd803": "910C"}
     names = [products[d] for d in pci_devices(machine.root, "0x19e5") if d in products]
     version = re.search(r"^Version=(\S+)", read(machine.root / "usr/local/Ascend/driver/version.info"), re.MULTILINE)
-    found = [
+    npus = [
         Device(
             kind="ascend",
             name=f"Ascend {names[0]}" if names else "Ascend NPU",
@@ -21,7 +21,7 @@ def ascend_npus(machine: Machine) -> tuple[Device, ...]:
         )
         for _ in nodes(machine.root, r"davinci\d+")
     ]
-    return visible(found, machine.environ.get("ASCEND_RT_VISIBLE_DEVICES"))
+    return visible(npus, machine.environ.get("ASCEND_RT_VISIBLE_DEVICES"))
 
 
 ASCEND = Kind(name="ascend", title="an Ascend NPU", find=ascend_npus, hidden_by=("ASCEND_RT_VISIBLE_DEVICES",))

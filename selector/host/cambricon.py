@@ -8,8 +8,8 @@ from selector.host.signs import nodes, read
 
 def cambricon_mlus(machine: Machine) -> tuple[Device, ...]:
     """Cambricon MLUs: /dev/cambricon_dev0 ...; the product from the driver's /proc/driver/cambricon/mlus."""
-    told = (read(f) for f in sorted((machine.root / "proc/driver/cambricon/mlus").glob("*/information")))
-    names = [m[1] for text in told if (m := re.search(r"Device name\s*:\s*(\S+)", text))]
+    texts = (read(f) for f in sorted((machine.root / "proc/driver/cambricon/mlus").glob("*/information")))
+    names = [m[1] for text in texts if (m := re.search(r"Device name\s*:\s*(\S+)", text))]
     return tuple(
         Device(kind="camb", name=names[0] if names else "Cambricon MLU", memory_bytes=0, free_bytes=0)
         for _ in nodes(machine.root, r"cambricon_dev\d+")

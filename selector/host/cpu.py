@@ -91,7 +91,7 @@ def _microarchitecture(info: dict[str, str], flags: frozenset[str]) -> str:
         return family or "unknown"
     vendor = info.get("vendor_id") or _archspec()["conversions"]["arm_vendors"].get(info["CPU implementer"], "generic")
     ancestors = {name: _ancestors(name) for name in targets}
-    found = [
+    fitting = [
         name
         for name, target in targets.items()
         if (name == family or family in ancestors[name])
@@ -103,10 +103,10 @@ def _microarchitecture(info: dict[str, str], flags: frozenset[str]) -> str:
     def depth(name: str) -> tuple[int, int]:
         return len(ancestors[name]), len(set(targets[name]["features"]))
 
-    generic = max((n for n in found if targets[n]["vendor"] == "generic"), key=depth, default=family)
+    generic = max((n for n in fitting if targets[n]["vendor"] == "generic"), key=depth, default=family)
     part = info.get("CPU part", "")
-    same_part = [n for n in found if part and targets[n].get("cpupart") == part]
-    return max((n for n in same_part or found if generic in ancestors[n]), key=depth, default=generic)
+    same_part = [n for n in fitting if part and targets[n].get("cpupart") == part]
+    return max((n for n in same_part or fitting if generic in ancestors[n]), key=depth, default=generic)
 
 
 @cache

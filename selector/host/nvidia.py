@@ -10,7 +10,7 @@ from selector.host.device import Device, Kind, Machine
 
 
 def nvidia_gpus(machine: Machine) -> tuple[Device, ...]:
-    """Those that CUDA_VISIBLE_DEVICES leaves; of a GPU in MIG mode its slices."""
+    """The GPUs that CUDA_VISIBLE_DEVICES leaves visible; of a GPU in MIG mode its slices."""
     nvml = machine.nvml
     if nvml is None:
         # nvidiactl: Linux; dxg: WSL; nvhost-gpu: Jetson. Without one of them NVML has nothing to say: import saved.
@@ -40,10 +40,10 @@ def _nvidia_devices(nvml: Any, visible: str | None) -> Iterator[Device]:
     else:
         chosen = []
         for wanted in (part.strip() for part in visible.split(",")):
-            found = _named(nvml, units, wanted)
-            if not found:
+            unit = _named(nvml, units, wanted)
+            if not unit:
                 break  # CUDA hides every device after the first name that it does not know
-            chosen += found
+            chosen += unit
     driver = nvml.nvmlSystemGetDriverVersion()
     for handle in chosen:
         yield _nvidia_device(nvml, handle, driver)
@@ -59,13 +59,13 @@ def _named(nvml: Any, units: Sequence[Sequence[Any]], wanted: str) -> Sequence[A
 
 def _slices(nvml: Any, handle: Any) -> list[Any]:
     """The MIG slices of a GPU; empty where it is not cut."""
-    found: list[Any] = []
+    slices: list[Any] = []
     with contextlib.suppress(nvml.NVMLError):
         if nvml.nvmlDeviceGetMigMode(handle)[0] == nvml.NVML_DEVICE_MIG_ENABLE:
             for i in range(nvml.nvmlDeviceGetMaxMigDeviceCount(handle)):
                 with contextlib.suppress(nvml.NVMLError):
-                    found.append(nvml.nvmlDeviceGetMigDeviceHandleByIndex(handle, i))
-    return found
+                    slices.append(nvml.nvmlDeviceGetMigDeviceHandleByIndex(handle, i))
+    return slices
 
 
 def _nvidia_device(nvml: Any, handle: Any, driver: str) -> Device:

@@ -55,11 +55,11 @@ def _missing_as_of(
             if soname in seen:
                 continue
             seen.add(soname)
-            found = _find(soname, [*runpath, *inherited, *preloaded])
-            if found is None:
+            file = _find(soname, [*runpath, *inherited, *preloaded])
+            if file is None:
                 missing[soname] = None
-            elif any(found.is_relative_to(folder) for folder in preloaded):
-                queue.append(found)
+            elif any(file.is_relative_to(folder) for folder in preloaded):
+                queue.append(file)
     return tuple(missing)
 
 
@@ -99,15 +99,15 @@ def _dynamic(library: Path) -> tuple[list[str], list[Path]]:
 @lru_cache(maxsize=1)
 def _loader_cache() -> dict[str, Path]:
     """Soname: file, of all that the loader knows without being told."""
-    found: dict[str, Path] = {}
+    files: dict[str, Path] = {}
     for folder in map(Path, _DEFAULT_FOLDERS):
         for base in (folder, *folder.glob("*-linux-gnu*")):
-            found |= {f.name: f for f in base.glob("*.so*")}
+            files |= {f.name: f for f in base.glob("*.so*")}
     command = shutil.which("ldconfig", path=os.environ.get("PATH", "") + ":/sbin:/usr/sbin")
     if command:
         try:
-            told = subprocess.run([command, "-p"], capture_output=True, text=True, timeout=10, check=False).stdout
+            listing = subprocess.run([command, "-p"], capture_output=True, text=True, timeout=10, check=False).stdout
         except (OSError, subprocess.SubprocessError):
-            told = ""
-        found |= {name: Path(path) for name, path in re.findall(r"^\s+(\S+) .*=> (\S+)$", told, re.MULTILINE)}
-    return found
+            listing = ""
+        files |= {name: Path(path) for name, path in re.findall(r"^\s+(\S+) .*=> (\S+)$", listing, re.MULTILINE)}
+    return files

@@ -110,7 +110,7 @@ class HostSpec:
         cpu = Cpu.detect(root)
         devices = accelerators(Machine(root=root, environ=environ, nvml=nvml)) or (_cpu_device(cpu),)
         pythons = {name: backend_python(name) for name in (all_backends() if backends is None else backends)}
-        found = {python: Installation.detect(python) for python in set(pythons.values())}
+        installations = {python: Installation.detect(python) for python in set(pythons.values())}
         return cls(
             identifier=_identifier(root, devices, cpu),
             cpu_name=cpu.name,
@@ -119,7 +119,7 @@ class HostSpec:
             cores=cpu.cores,
             memory_bytes=cpu.memory_bytes,
             devices=devices,
-            installations={name: found[python] for name, python in pythons.items()},
+            installations={name: installations[python] for name, python in pythons.items()},
             cpus=cpu.numbers,
         )
 

@@ -26,8 +26,8 @@ def memory_fit(case: Combination) -> Finding:
         f"needs {least}{_gib(needed)} GiB ({_gib(weight_bytes(case))} of weights, {_gib(_kv_bytes(case))} of KV cache"
         f" for {workload.label}, {_gib(case.facts.overhead_bytes)} of overhead); {_gib(free)} GiB are free"
     )
-    one = _kv_bytes(case, batch=1)
-    batch = (free - weight_bytes(case) - case.facts.overhead_bytes) // one if one > 0 else 0
+    sequence = _kv_bytes(case, batch=1)
+    batch = (free - weight_bytes(case) - case.facts.overhead_bytes) // sequence if sequence > 0 else 0
     return (text, f"--workload {replace(workload, batch=batch).label}") if 0 < batch < workload.batch else text
 
 

@@ -83,15 +83,15 @@ class LlamaCppBackend(Backend):
     def prepare(self, job: Job, destination: Path, say: Callable[[str], None]) -> None:
         """Write model.gguf; what is quantised is converted in the checkpoint's own dtype first."""
         name = job.variant.name
-        made = destination / "model.gguf"
+        file = destination / "model.gguf"
         if name in PLAIN:
-            gguf_export.convert(job.model_dir, made, name, say)
+            gguf_export.convert(job.model_dir, file, name, say)
             return
         with tempfile.TemporaryDirectory(dir=destination, prefix="unquantised-") as scratch:
             plain = Path(scratch) / "model.gguf"
             gguf_export.convert(job.model_dir, plain, {"float16": "f16", "bfloat16": "bf16"}.get(job.dtype, "f32"), say)
             say(f"llamacpp: quantising to {name}")
-            gguf_export.quantise(plain, made, name, job.threads)
+            gguf_export.quantise(plain, file, name, job.threads)
 
     def load(self, job: Job) -> Engine:
         """Start a server on the file.
@@ -285,10 +285,10 @@ class _Server(Engine):
                     "cache_prompt": cached,
                 }
             )
-            if found := answer.get("completion_probabilities"):
+            if probabilities := answer.get("completion_probabilities"):
                 self._harmless = forced
                 row = array("f", [float("-inf")]) * self._vocab_size
-                for scored in found[0]["top_logprobs"]:
+                for scored in probabilities[0]["top_logprobs"]:
                     row[scored["id"]] = scored["logprob"]
                 return row
         raise RuntimeError("llama-server gave no probabilities for any token")

@@ -28,12 +28,12 @@ def main() -> None:
             return pre_tokenizer(self.dir_model)
 
     def with_json(*arguments: Any, **more: Any) -> Any:
-        found = class_of(*arguments, **more)
-        words = found.set_vocab
+        model_class = class_of(*arguments, **more)
+        own_set_vocab = model_class.set_vocab
 
         def set_vocab(self: Any) -> None:
             try:
-                words(self)
+                own_set_vocab(self)
             except (FileNotFoundError, ValueError):
                 if (self.dir_model / "tokenizer.model").exists():
                     raise
@@ -41,8 +41,8 @@ def main() -> None:
                 # llama.cpp looks for Phi-3's own tokens in whatever has that name.
                 self.gguf_writer.kv_data[0].pop("general.name", None)
 
-        found.set_vocab = set_vocab
-        return found
+        model_class.set_vocab = set_vocab
+        return model_class
 
     base.TextModel.get_vocab_base_pre = pre
     converter.get_model_class = with_json
@@ -59,9 +59,9 @@ def pre_tokenizer(folder: Path) -> str:
     letters = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}"
     rest = r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
     known = {letters + rest: "qwen2", letters + "{1,3}" + rest: "llama-bpe"}
-    told = json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))
-    plain = (told.get("normalizer") or {"type": "NFC"}).get("type") == "NFC"
-    split = told.get("pre_tokenizer") or {}
+    tokenizer = json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))
+    plain = (tokenizer.get("normalizer") or {"type": "NFC"}).get("type") == "NFC"
+    split = tokenizer.get("pre_tokenizer") or {}
     parts = split.get("pretokenizers", [split])
     kinds = [part.get("type") for part in parts]
     spaced = parts[-1].get("add_prefix_space")

@@ -49,8 +49,8 @@ def convert(model_dir: Path, destination: Path, outtype: str, say: Callable[[str
             if line.strip():
                 last.append(line.strip())
     if process.returncode:
-        told = last[0] if last else f"exit code {process.returncode}"
-        raise RuntimeError(f"{CONVERTER} {CONVERTER_VERSION}: {told}")
+        cause = last[0] if last else f"exit code {process.returncode}"
+        raise RuntimeError(f"{CONVERTER} {CONVERTER_VERSION}: {cause}")
 
 
 def quantise(source: Path, destination: Path, name: str, threads: int) -> None:
@@ -118,14 +118,14 @@ def _quantised(tensor: Any, kind: Any, byte_shape: tuple[int, ...], pool: Execut
     chunk.argtypes = [ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p, *[ctypes.c_int64] * 3, ctypes.c_void_p]
     chunk.restype = ctypes.c_size_t
     columns = int(tensor.shape[0])
-    given = tensor.data.reshape(-1, tensor.data.shape[-1])
-    made = np.empty((len(given), byte_shape[-1]), np.uint8)
+    plain_rows = tensor.data.reshape(-1, tensor.data.shape[-1])
+    quantised_rows = np.empty((len(plain_rows), byte_shape[-1]), np.uint8)
     rows = max(1, _AT_ONCE // columns)
 
     def quantise_part(first: int) -> None:
-        part = given[first : first + rows]
+        part = plain_rows[first : first + rows]
         weights = np.ascontiguousarray(gguf.quants.dequantize(part, tensor.tensor_type), np.float32)
-        out = made[first : first + rows]
+        out = quantised_rows[first : first + rows]
         if kind == gguf.GGMLQuantizationType.F16:
             out[:] = weights.astype(np.float16).view(np.uint8)
             return
@@ -133,8 +133,8 @@ def _quantised(tensor: Any, kind: Any, byte_shape: tuple[int, ...], pool: Execut
         assert written == out.nbytes, (tensor.name, written, out.nbytes)
 
     # A list, so that what a part raises is raised here.
-    list(pool.map(quantise_part, range(0, len(given), rows)))
-    return made.reshape(byte_shape)
+    list(pool.map(quantise_part, range(0, len(plain_rows), rows)))
+    return quantised_rows.reshape(byte_shape)
 
 
 _KEPT = ("_norm.weight", "ffn_gate_inp.weight", "position_embd", "token_types", "ssm_conv1d", "shortconv.conv.weight")

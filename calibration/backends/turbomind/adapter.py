@@ -193,10 +193,10 @@ class _TurboMindEngine(Engine):
     def score(self, prompt: Sequence[int], continuation: Sequence[int]) -> Rows:
         """Log-probabilities of the best 1024 tokens, all that TurboMind gives; the rest of each row is -inf."""
         top = min(self._vocab_size, MAX_LOGPROBS)
-        asked = [[*prompt, *continuation[:i]] for i in range(len(continuation) + 1)]
+        prefixes = [[*prompt, *continuation[:i]] for i in range(len(continuation) + 1)]
         rows: list[array[float]] = []
-        for start in range(0, len(asked), self._max_batch):
-            streams = [self._stream(p, 1, 0.0, top) for p in asked[start : start + self._max_batch]]
+        for start in range(0, len(prefixes), self._max_batch):
+            streams = [self._stream(p, 1, 0.0, top) for p in prefixes[start : start + self._max_batch]]
             for _, _, scores in self._loop.run_until_complete(_gather(streams)):
                 row = array("f", [float("-inf")]) * self._vocab_size
                 for token, score in scores[0].items():

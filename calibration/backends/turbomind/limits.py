@@ -133,8 +133,8 @@ def _gated_delta_net(case: _Case) -> str | None:
     in_float16 = capability == (12, 0) and method in INT4
     in_float16 |= model.dtype == "float16" and method in ("none", *INT4)
     if in_float16 and capability in ((9, 0), (12, 0)):
-        found = "float16" if method == "none" else f"{method}, which runs in float16"
-        return f"needs bfloat16 for linear attention on compute capability {_dotted(capability)}; found {found}"
+        computed = "float16" if method == "none" else f"{method}, which runs in float16"
+        return f"needs bfloat16 for linear attention on compute capability {_dotted(capability)}; found {computed}"
     return None
 
 
