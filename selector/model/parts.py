@@ -8,7 +8,7 @@ INNER: Final = (
     "text_config", "llm_config", "language_config", "thinker_config", "language_model_config", "vlm_config", "decoder",
     "global_config",
 )  # fmt: skip
-"""Where models that see, hear or encode keep their language model; searched again inside what is found."""
+"""Where models that see, hear or encode keep their language model; these may be nested."""
 
 
 def language_parts(content: Json) -> list[Json]:

@@ -18,7 +18,7 @@ _MEND: Final = "give a folder with config.json, a hub id (owner/name), a .gguf f
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Source:
-    """What describes a model; nothing of it is judged yet."""
+    """The files that describe a model, read but not understood yet."""
 
     folder: Path
     where: str

@@ -10,7 +10,7 @@ from selector.model.shape.limits import MOST
 
 _HEADS: Final = ("num_attention_heads", "n_head", "n_heads", "num_heads", "num_query_heads")
 _DECODER_HEADS: Final = ("decoder_attention_heads", "num_decoder_attention_heads", "attention_heads")
-"""Of models with an encoder the decoder's, which the language model is; and XGLM's."""
+"""In models that have an encoder as well, the decoder is the language model; `attention_heads` is XGLM's."""
 
 _KV_HEADS: Final = (
     "num_key_value_heads", "num_kv_heads", "n_head_kv", "multi_query_group_num", "kv_n_heads",

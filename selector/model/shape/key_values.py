@@ -31,7 +31,7 @@ _ATTENTIONS: Final = {"longcat_flash": 2}
 
 
 def read_key_values(fields: Fields, model_type: str, layers: Layers, heads: Heads) -> tuple[KeyValues, ...]:
-    """What the cache keeps. Layers with a state of fixed size are not counted; nor are heads that nobody told."""
+    """What the cache keeps. Neither states of a fixed size count, nor heads that the config does not tell."""
     shared = fields.whole("num_kv_shared_layers", least=0, default=0)  # Gemma 3n, 4: the last read what others keep
     keeping = max(1, len(layers.mixers) - shared)
     mixers = layers.mixers[:keeping]
@@ -67,7 +67,7 @@ def _widths(fields: Fields, heads: Heads) -> tuple[int, int]:
 
 
 def _by_layer(layers: Layers, heads: Heads, mixers: tuple[str, ...]) -> tuple[KeyValues, ...]:
-    """Layers differ in their heads: those that keep the same, and as long, together."""
+    """Of layers whose heads differ; those that keep as much for as long are counted together."""
     counts: dict[tuple[int, int | None], int] = {}
     for layer, mixer in enumerate(mixers):
         kv = heads.kv_by_layer[layer] if heads.kv_by_layer else heads.kv or 0

@@ -64,7 +64,7 @@ _MLP: Final = ("mlp", "ffn", "feed_forward")
 
 _COUNT: Final = ("num_hidden_layers", "n_layer", "n_layers", "num_layers")
 _DECODER_COUNT: Final = ("decoder_layers", "num_decoder_layers")
-"""Of models with an encoder the decoder's, which the language model is."""
+"""In models that have an encoder as well, the decoder is the language model."""
 _RARE_COUNT: Final = ("num_transformer_layers", "layers")
 """OpenELM; Kosmos-2."""
 
@@ -125,7 +125,7 @@ _WINDOWS: Final = {"mistral": 4096, "gemma2": 4096, "gemma3_text": 4096, "gpt_os
 """What the class takes where the config says nothing (transformers 5.23, models/*/configuration_*.py)."""
 
 _EVERY: Final = {"gemma2": 2, "gemma3_text": 6, "gpt_oss": 2, "cohere2": 4, "exaone4": 4}
-"""Of so many layers the last has full attention, where the config has no layer_types (same source)."""
+"""Where the config has no layer_types, the last of every so many layers has full attention (same source)."""
 
 
 def _mixers(fields: Fields, model_type: str, layers: int, window: int | None) -> tuple[str, ...]:
@@ -159,7 +159,7 @@ def _mixers(fields: Fields, model_type: str, layers: int, window: int | None) ->
 
 
 def _windowed(fields: Fields, model_type: str, layers: int, window: int | None) -> tuple[str, ...]:
-    """Attention in all layers; which of them see the window only."""
+    """All layers attend; some of them see only the window."""
     if window is None:
         return ("full",) * layers
     name, pattern = fields.find("sliding_window_pattern", "_sliding_window_pattern") or ("", None)
@@ -196,7 +196,7 @@ def _mlps(fields: Fields, model_type: str, layers: int, experts: int) -> tuple[s
 
 
 def _step(fields: Fields) -> tuple[int, int]:
-    """Every how many layers there are experts, and by how many the count is shifted."""
+    """The number of layers from one with experts to the next, and by how many the count is shifted."""
     if period := fields.whole("expert_layer_period", default=None):  # Jamba
         return period, fields.whole("expert_layer_offset", least=0, default=0) + 1
     if every := fields.whole("decoder_sparse_step", "interleave_moe_layer_step", default=None):  # Qwen, Llama 4

@@ -1,4 +1,4 @@
-"""The parameters of what mixes tokens: attention of all kinds, and what keeps a state in its place."""
+"""The parameters of what mixes tokens: attention of all kinds, and layers that keep a state instead."""
 
 from dataclasses import replace
 from typing import Final
@@ -25,11 +25,11 @@ SHARED_BLOCKS: Final = frozenset({"zamba", "zamba2"})
 """Model types whose attending layers share the weights of attention and MLP."""
 
 _SQUARES: Final = {"rwkv": 5, "rwkv5": 5, "rwkv6": 5, "xlstm": 4}
-"""Model types whose layers keep a state by so many square matrices."""
+"""Model types whose layers keep a state; how many square matrices such a layer has."""
 
 
 def mixer_parameters(config: Fields, model_type: str, shape: Shape) -> int:
-    """Attention, and what stands in its place, of all layers."""
+    """Of all layers: their attention, or what they have in its place."""
     mixers = set(shape.layers.mixers)
     state = _state(config, model_type, shape) if {"linear", "mamba", "both", "conv"} & mixers else {}
     attention: dict[tuple[int, int, bool], int] = {}
@@ -59,7 +59,7 @@ def mixer_parameters(config: Fields, model_type: str, shape: Shape) -> int:
 
 
 def shared_blocks(config: Fields) -> int:
-    """How many blocks of attention and MLP there are for all layers that attend."""
+    """How many blocks of attention and MLP the attending layers share."""
     return config.whole("num_mem_blocks", most=MOST_LAYERS, default=1)
 
 

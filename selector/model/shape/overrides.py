@@ -25,7 +25,7 @@ def read_overrides(fields: Fields, layers: int) -> tuple[Fields, ...]:
 
 
 def in_every_layer(overrides: tuple[Fields, ...]) -> Json:
-    """Of the numbers that every layer has of its own, the largest: the config need not say them again for all."""
+    """Numbers that every layer has of its own, which the config may leave out for all: the largest of each."""
     if not overrides:
         return {}
     names = set.intersection(*(set(layer.sources[0]) for layer in overrides))

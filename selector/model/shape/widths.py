@@ -30,7 +30,7 @@ _CHOSEN_UNTOLD: Final = frozenset({"deepseek_v2"})
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Experts:
-    """How many there are; 0 of a dense model."""
+    """How many there are; 0 in a dense model."""
 
     count: int
     chosen: int | None
