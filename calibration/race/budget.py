@@ -63,7 +63,7 @@ class Budget:
             return left_s
         specs = (spec, *race.waiting)
         seconds = self._converting_s(specs) + sum(self._launch_s(s.label) for s in specs)
-        seconds += race.rounds_left * sum(self._launch_s(label) for label in race.order)
+        seconds += sum(race.launches_left(label) * self._launch_s(label) for label in race.order)
         return seconds if left_s is None else min(seconds, left_s)
 
     def count(self, spec: LaunchSpec, took_s: float | None) -> None:

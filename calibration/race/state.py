@@ -62,10 +62,10 @@ class Race:
         self._rematch: list[list[str]] = []
         """Of each pair that meets again its four launches, A B B A."""
 
-    @property
-    def rounds_left(self) -> int:
-        """After this one, at most."""
-        return self._bounds.rounds - self.round
+    def launches_left(self, label: str) -> int:
+        """Launches of a candidate after this round, at most: of the rounds whose times are not known."""
+        known = {o.round for o in self.outcomes if o.candidate.label == label and not isinstance(o, Check)}
+        return sum(number not in known for number in range(self.round + 1, self._bounds.rounds + 1))
 
     def begin_round(self) -> None:
         """Order the candidates that are still in; who was launched in this round by an earlier run is done.
