@@ -134,6 +134,14 @@ def test_variables_are_those_that_the_program_reads() -> None:
     assert told == read - OF_TESTS
 
 
+def test_every_benchmark_is_in_their_index() -> None:
+    index = (ROOT / "benchmarks/README.md").read_text()
+    names = {
+        file.name for file in (ROOT / "benchmarks").glob("[a-z]*.py") if not file.name.startswith(("test_", "conftest"))
+    }
+    assert {name for name in names if f"`{name}`" not in index} == set()
+
+
 def test_every_document_is_in_the_index() -> None:
     index = {ROOT / "docs" / target for target in LINK.findall((ROOT / "docs/README.md").read_text())}
     assert {path for path in documents() if path.parent == ROOT / "docs"} - {ROOT / "docs/README.md"} <= index
