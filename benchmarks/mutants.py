@@ -70,6 +70,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("files", nargs="*", help="files of the core; all of tests/mutants.toml where none is named")
     parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument("--every", type=int, default=1, metavar="N", help="a sample: each Nth change alone")
     options = parser.parse_args()
     table = Table.read()
     files = options.files or list(table.tests)
@@ -78,7 +79,7 @@ def main() -> None:
     began, results = time.monotonic(), list[Result]()
     REPORT.parent.mkdir(exist_ok=True)
     with REPORT.open("w", encoding="utf-8") as kept:
-        for result in run({file: table.tests[file] for file in files}, options.jobs):
+        for result in run({file: table.tests[file] for file in files}, options.jobs, options.every):
             results.append(result)
             print(json.dumps([*result.key, result.mutant.line, result.noticed]), file=kept, flush=True)
     lines, failed = report(results, table)
@@ -87,8 +88,8 @@ def main() -> None:
     sys.exit(1 if failed else 0)
 
 
-def run(tests: dict[str, Sequence[str]], jobs: int) -> Iterator[Result]:
-    """Every change of these files, each in a process of its own, `jobs` of them at a time.
+def run(tests: dict[str, Sequence[str]], jobs: int, every: int = 1) -> Iterator[Result]:
+    """Each change of these files (or each Nth), in a process of its own, `jobs` of them at a time.
 
     Raises:
         SystemExit: the tests fail on the unchanged source.
@@ -100,7 +101,7 @@ def run(tests: dict[str, Sequence[str]], jobs: int) -> Iterator[Result]:
         if os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) != 0:
             sys.exit(f"{' '.join(its_tests)} fails already without a change of {file}")
         limit_s = SPARE_S + TIMES * (time.monotonic() - began)
-        waiting += [(file, mutant, limit_s) for mutant in mutants(Path(file).read_text(encoding="utf-8"))]
+        waiting += [(file, mutant, limit_s) for mutant in mutants(Path(file).read_text(encoding="utf-8"))[::every]]
     waiting.reverse()
     running: dict[int, tuple[str, Mutant, float]] = {}
     while waiting or running:

@@ -2,8 +2,11 @@
 
 import math
 import random
+from collections import Counter
+from itertools import combinations
 from statistics import geometric_mean
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -104,6 +107,71 @@ def test_no_other_non_negative_coefficients_fit_better(points: list[Point]) -> N
         assert gradient > -1e-4
         if coefficient * length > 1e-3:
             assert abs(gradient) < 1e-4
+
+
+def best_of_all_supports(rows: "np.ndarray") -> tuple[tuple[int, ...], list[float]]:
+    """The non-negative coefficients with the least squares of relative errors, by trying every choice of columns."""
+    found: list[tuple[float, tuple[int, ...], list[float]]] = []
+    for support in (s for size in (1, 2, 3) for s in combinations(range(3), size)):
+        columns = rows[:, support]
+        lengths = np.sqrt((columns**2).sum(axis=0))
+        solution = np.linalg.lstsq(columns / lengths, np.ones(len(rows)), rcond=None)[0] / lengths
+        if (solution > 0).all():
+            coefficients = [0.0, 0.0, 0.0]
+            for place, value in zip(support, solution, strict=True):
+                coefficients[place] = float(value)
+            found.append((float(((rows @ coefficients - 1.0) ** 2).sum()), support, coefficients))
+    _, support, coefficients = min(found)
+    return support, coefficients
+
+
+@pytest.mark.parametrize("part", ["prefill", "step"])
+def test_of_all_choices_of_coefficients_the_best_one_is_found(part: str) -> None:
+    """Times that no coefficients explain: now one, now two, now three of them fit best."""
+    draw, supports = random.Random(7), Counter[tuple[int, ...]]()
+    for _ in range(400):
+        points = [
+            Point(
+                Workload(
+                    prompt_tokens=draw.randint(1, 999), output_tokens=draw.randint(2, 99), batch=draw.randint(1, 9)
+                ),
+                10 ** draw.uniform(-2, 2),
+                10 ** draw.uniform(-3, 0),
+            )
+            for _ in range(draw.randint(3, 6))
+        ]
+        if part == "prefill":
+            rows = [[1.0, w.prompt_tokens * w.batch, w.prompt_tokens**2 * w.batch, ttft] for w, ttft, _ in points]
+        else:
+            rows = [
+                [1.0, w.batch, w.batch * (w.prompt_tokens + 0.5 * w.output_tokens), tpot or 0.0]
+                for w, _, tpot in points
+            ]
+        relative = np.array([[value / row[3] for value in row[:3]] for row in rows])
+        support, coefficients = best_of_all_supports(relative)
+        supports[support] += 1
+        cost = fit(points)
+        assert (cost.prefill if part == "prefill" else cost.step) == pytest.approx(coefficients, rel=1e-5, abs=1e-12)
+    assert len(supports) == 7
+    assert min(supports.values()) >= 3, supports
+
+
+def student_below(quantile: float, freedom: int) -> float:
+    """Probability that Student's t is below a quantile, by Simpson's rule."""
+    scale = math.gamma((freedom + 1) / 2) / (math.sqrt(freedom * math.pi) * math.gamma(freedom / 2))
+    steps = 2000
+    heights = [(1 + (quantile * i / steps) ** 2 / freedom) ** (-(freedom + 1) / 2) for i in range(steps + 1)]
+    area = heights[0] + heights[-1] + 4 * sum(heights[1:-1:2]) + 2 * sum(heights[2:-1:2])
+    return float(0.5 + scale * area * quantile / steps / 3)
+
+
+@pytest.mark.parametrize("launches", [*range(3, 18), 20, 30, 60])
+def test_few_launches_have_the_quantiles_of_students_t(launches: int) -> None:
+    _, high = interval([1.0] * launches)
+    believed = math.sqrt(0.1 * 0.12**2 / (launches - 1 + 0.1))
+    quantile = math.log(high) * math.sqrt(launches) / 1.2533 / believed
+    # Beyond the table the first term of an expansion is a little short.
+    assert student_below(quantile, launches - 1) == pytest.approx(0.975, abs=5e-5 if launches < 17 else 6e-4)
 
 
 @pytest.mark.parametrize(

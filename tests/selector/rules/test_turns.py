@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from calibration.backend import Variant
+from calibration.measurement import Candidate
 from calibration.workload import Workload
 from selector.demand import Demand
 from selector.host.spec import Device
@@ -187,3 +188,13 @@ def test_tensor_parallelism_needs_devices_of_one_product(second: Device, same: i
 def test_a_head_dim_that_the_config_does_not_tell_is_not_judged(head_dim: int, unknown: set[str], fits: bool) -> None:
     backend = FakeBackend(head_dims=frozenset({64, 128}))
     assert (reasons(backend, small(head_dim=head_dim, unknown=frozenset(unknown))) == []) is fits
+
+
+def test_what_the_config_does_not_tell_is_noted_in_one_order_and_sizes_apart() -> None:
+    names = {"vocab_size", "head_dim", "experts", "heads", "layers", "parameters", "weight_bytes"}
+    assert verdict(FakeBackend(), small(unknown=frozenset(names))).notes == (
+        "not told by the config: experts, head_dim, heads, layers, vocab_size (weights and KV cache counted in part)",
+    )
+    assert verdict(FakeBackend(), small(unknown=frozenset({"heads"}))).notes == ("not told by the config: heads",)
+    assert verdict(FakeBackend(), small(unknown=frozenset({"parameters", "weight_bytes"}))).notes == ()
+    assert Verdict(candidate=Candidate(backend="a", variant="b")).needed_bytes == 0
