@@ -18,9 +18,6 @@ Measured on a shared two-core host, where repeats inside one process vary by 5 %
 and its launches then say so.
 """
 
-REPEAT_CV = 0.05
-"""Coefficient of variation between two repeats inside one process, before any spread was seen; measured likewise."""
-
 PRIOR_WEIGHT = 0.1
 """How many launches the prior variance counts as beside the observed one. So little that a steady machine is believed
 soon: launches that agree to the last digit leave 17, 8, 4 and 3 % for 2, 3, 4 and 5 of them. So much that on a host

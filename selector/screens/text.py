@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from statistics import median
 
-from calibration.cost import PRIOR_CV, REPEAT_CV, half_width
+from calibration.cost import half_width
 from calibration.measurement import Agreement, Measurement, OutputVerdict
 from calibration.workload import Workload
 from selector.objective import Objective
@@ -166,11 +166,9 @@ def shown_cell(cells: Iterable[Workload]) -> Workload:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Observed:
-    """What was measured of one figure: one value a launch, or of a single launch one a sample."""
+    """What was measured of one figure: one value for each launch."""
 
     values: tuple[float, ...]
-    prior_cv: float = PRIOR_CV
-    """How much such values vary, before any spread was seen."""
 
     def __bool__(self) -> bool:
         return bool(self.values)
@@ -181,14 +179,12 @@ class Observed:
 
     @property
     def half_width(self) -> float:
-        """Of the interval of the median."""
-        return half_width(self.values, self.prior_cv)
+        """Of the interval of the median: that of a single launch is what launches are known to vary by."""
+        return half_width(self.values)
 
 
 def rate(observed: Observed) -> str:
-    """`719 ± 86 tok/s`; one value alone is shown without an interval."""
-    if len(observed.values) == 1:
-        return f"{_digits(observed.values[0])} tok/s"
+    """`719 ± 86 tok/s`."""
     return f"{within(observed.median, observed.half_width)} tok/s"
 
 
@@ -196,21 +192,13 @@ def prefill(launches: Sequence[Measurement], workload: Workload) -> Observed:
     """Prompt tokens a second of the whole batch."""
     tokens = workload.prompt_tokens * workload.batch
     cells = [cell for launch in launches for cell in launch.cells if cell.workload == workload]
-    if len(cells) == 1:
-        return _of_one_launch(tokens / sample.ttft_s for sample in cells[0].clean if sample.ttft_s > 0)
     return Observed(values=tuple(tokens / cell.ttft_s for cell in cells if cell.ttft_s > 0))
 
 
 def decode(launches: Sequence[Measurement], workload: Workload) -> Observed:
     """New tokens a second of the whole batch."""
     cells = [cell for launch in launches for cell in launch.cells if cell.workload == workload]
-    if len(cells) == 1:
-        return _of_one_launch(workload.batch / sample.tpot_s for sample in cells[0].clean if sample.tpot_s)
     return Observed(values=tuple(workload.batch / cell.tpot_s for cell in cells if cell.tpot_s))
-
-
-def _of_one_launch(samples: Iterable[float]) -> Observed:
-    return Observed(values=tuple(samples), prior_cv=REPEAT_CV)
 
 
 def converted(measurement: Measurement) -> str:
