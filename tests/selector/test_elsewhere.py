@@ -5,11 +5,11 @@ from dataclasses import replace
 import pytest
 
 from calibration.cache.cache import Cache
-from calibration.measurement import Identity, Measurement
+from calibration.measurement import Agreement, Identity, Measurement, OutputVerdict
 from selector.context import DEFAULT
 from selector.evidence import elsewhere, evidence
 from tests.selector.answering import CT2, EAGER, HOST, KEY, SDPA, with_versions
-from tests.selector.launches import DAY, failure, measurement, other_size, rounds
+from tests.selector.launches import DAY, RIGHT, failure, measurement, other_size, rounds
 
 HOUR = 3600.0
 
@@ -117,3 +117,23 @@ def test_of_outdated_launches_those_count_that_ran_with_what_the_newest_ran_with
     assert (found.measured, found.stale[SDPA].differences) == ({}, ("torch 2.11.0 -> 2.13.0",))
     assert [launch.round for launch in found.stale[SDPA].launches] == [1, 2]
     assert (set(found.failed), found.outdated) == ({CT2}, frozenset({CT2}))
+
+
+def test_evidence_tells_of_what_was_measured_is_stale_or_failed(cache: Cache) -> None:
+    cache.add(
+        measurement(SDPA, KEY, HOST),
+        *rounds(EAGER, KEY, HOST, (1.0,), environment=with_versions(torch="2.11.0")),
+        failure(CT2, KEY, HOST),
+    )
+    found = evidence(cache, KEY, DEFAULT.environments(HOST))
+    labels = (SDPA, EAGER, CT2, "llamacpp:f16")
+    assert [found.tells_of(label) for label in labels] == [True, True, True, False]
+
+
+def test_what_was_right_for_another_model_is_unchecked_for_this_one(cache: Cache) -> None:
+    cache.add(measurement(SDPA, other_size(KEY), HOST), measurement(SDPA, replace(KEY, host="b" * 12), HOST))
+    this_model, other = elsewhere(cache, KEY, DEFAULT.environments(HOST))
+    assert this_model.records[SDPA].agreement == RIGHT
+    assert other.records[SDPA].agreement == Agreement(
+        verdict=OutputVerdict.UNCHECKED, detail="measured on another model"
+    )

@@ -12,9 +12,9 @@ from calibration.workload import Workload, grid
 from selector.context import DEFAULT
 from selector.evidence import evidence
 from selector.objective import Objective
-from selector.ranking import Ranked, Ratio, rank, ratio, tied
+from selector.ranking import Ranked, Ratio, e2e_s, rank, ratio, tied
 from tests.selector.answering import CT2, EAGER, HOST, KEY, SDPA
-from tests.selector.launches import measurement, rounds
+from tests.selector.launches import LOSSY, measurement, rounds
 
 TASK = Workload(prompt_tokens=100, output_tokens=11, batch=2)
 """A launch as slow as 1 takes 0.410 s to the first token and 0.024 s for each of ten others: 0.650 s."""
@@ -146,3 +146,29 @@ def test_launches_of_other_cells_do_not_answer_beside_those_that_bracket_the_wor
         cache, *rounds(SDPA, KEY, HOST, (1.0,), cells=near), *rounds(SDPA, KEY, HOST, (0, 2.0), cells=far)
     )
     assert (found.n, found.covered) == (2, False)
+
+
+def test_a_candidate_is_printed_with_its_times_and_what_is_known_of_its_output(cache: Cache) -> None:
+    launch = replace(measurement(SDPA, KEY, HOST, agreement=LOSSY), prepare_s=9.25, artifact_bytes=1 << 20)
+    (found,) = ranked(cache, launch)
+    assert found.to_json() == {
+        "candidate": SDPA,
+        "ttft_s": found.ttft_s,
+        "tpot_s": found.tpot_s,
+        "e2e_s": found.e2e_s,
+        "ci95": [*found.ci95],
+        "n": 1,
+        "output": "lossy",
+        "kl": 0.012,
+        "prepare_s": 9.25,
+        "artifact_bytes": 1 << 20,
+    }
+
+
+def test_the_seconds_of_a_workload_by_the_launches_of_one_candidate(cache: Cache) -> None:
+    launch = measurement(SDPA, KEY, HOST)
+    cache.add(launch)
+    (record,) = evidence(cache, KEY, DEFAULT.environments(HOST)).measured.values()
+    assert e2e_s(record, TASK) == pytest.approx(0.650)
+    prefill_alone = replace(record.launches[0], cost=replace(record.launches[0].cost, step=None))
+    assert e2e_s(replace(record, launches=(prefill_alone,)), TASK) is None

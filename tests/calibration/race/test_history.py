@@ -255,3 +255,10 @@ def test_a_config_goes_on_with_its_own_calibration(cache: Cache) -> None:
         row(1, calibration_id="own"), row(2, calibration_id="twin's", identity=replace(IDENTITY, config="e" * 16))
     )
     assert numbers(resumable([candidate("a:1")], IDENTITY, CELLS, cache)) == [1]
+
+
+def test_the_newest_verdict_that_compared_the_output_counts(cache: Cache) -> None:
+    lossy, right = Agreement(verdict=OutputVerdict.LOSSY), Agreement(verdict=OutputVerdict.RIGHT)
+    blind = Agreement(verdict=OutputVerdict.UNCHECKED)
+    cache.add(row(1, agreement=blind), row(2, agreement=lossy), row(3, agreement=right), row(4, agreement=blind))
+    assert resumable([candidate("a:1")], IDENTITY, CELLS, cache).agreements == {"a:1": right}
