@@ -9,6 +9,7 @@ import click
 from calibration import errors
 from selector.commands._options import examples, json_option
 from selector.commands._terminal import across, note, show, show_json
+from selector.host.kinds import KINDS
 
 if TYPE_CHECKING:
     from rich.status import Status
@@ -75,7 +76,7 @@ def _list(as_json: bool) -> None:
 @click.argument("names", nargs=-1)
 @click.option("--python", metavar="PATH", type=python_type, help="The interpreter to build from; default: this one.")
 @click.option("--all", "every", is_flag=True, help="Every backend that this machine can run and that runs nowhere yet.")
-@click.option("--device", type=click.Choice(["cpu", "cuda"]), help="What it is to run on; default: this host's device.")
+@click.option("--device", type=click.Choice(list(KINDS)), help="What it is to run on; default: this host's device.")
 @json_option
 def install(names: tuple[str, ...], python: Path | None, every: bool, device: str | None, as_json: bool) -> None:
     """Make an environment for each backend named.

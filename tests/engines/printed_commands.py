@@ -84,9 +84,9 @@ def served(
         yield server
         os.killpg(process.pid, signal.SIGINT)
         process.wait(STOP_S)
-        assert _family(process.pid) == [], log.read_text(errors="replace")[-3000:]
+        assert family(process.pid) == [], log.read_text(errors="replace")[-3000:]
     finally:
-        for left in _family(process.pid):
+        for left in family(process.pid):
             os.kill(left, signal.SIGKILL)
         process.wait()
 
@@ -102,6 +102,19 @@ def shell(python: Path = Path(sys.executable)) -> dict[str, str]:
     return {**os.environ, "PATH": f"{python.parent}:{os.environ['PATH']}", "PYTHONPATH": str(Path(__file__).parents[2])}
 
 
+def family(session: int) -> list[int]:
+    """The living processes of a session."""
+    living = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = stat.read_text().rpartition(")")[2].split()
+        except OSError:
+            continue
+        if int(fields[3]) == session and fields[0] != "Z":
+            living.append(int(stat.parent.name))
+    return living
+
+
 def _wait_until_well(server: Served, health: str, process: subprocess.Popen[bytes], log: Path) -> None:
     end = time.monotonic() + START_S
     while True:
@@ -113,16 +126,3 @@ def _wait_until_well(server: Served, health: str, process: subprocess.Popen[byte
             assert process.poll() is None, f"the server ended with {process.returncode}:\n{said}"
             assert time.monotonic() < end, f"the server is not well after {START_S} s:\n{said}"
             time.sleep(0.2)
-
-
-def _family(session: int) -> list[int]:
-    """The living processes of a session."""
-    living = []
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            fields = stat.read_text().rpartition(")")[2].split()
-        except OSError:
-            continue
-        if int(fields[3]) == session and fields[0] != "Z":
-            living.append(int(stat.parent.name))
-    return living

@@ -19,7 +19,7 @@ from calibration.workload import Workload
 from selector.host.spec import Device
 from selector.model.quant.format import QuantFormat
 from tests.engines import tiny_models
-from tests.engines.printed_commands import DEMAND, free_port, printed, served
+from tests.engines.printed_commands import DEMAND, family, free_port, printed, served
 from tests.selector.conftest import A100, CPU, spec
 
 BACKEND = VllmBackend()
@@ -57,18 +57,6 @@ class There:
             if line.startswith("ANSWER "):
                 return json.loads(line.removeprefix("ANSWER "))
         raise AssertionError("vllm ended without an answer")
-
-    def family(self) -> list[int]:
-        """Processes of its session, itself included."""
-        found = []
-        for stat in Path("/proc").glob("[0-9]*/stat"):
-            try:
-                fields = stat.read_text().rpartition(")")[2].split()
-            except OSError:
-                continue
-            if int(fields[3]) == self.process.pid and fields[0] != "Z":
-                found.append(int(stat.parent.name))
-        return found
 
 
 @pytest.fixture
@@ -126,11 +114,11 @@ class TestRuns:
     def test_it_is_one_process_and_a_kill_leaves_none(self, tiny: Folder, there: Callable[[Path], There]) -> None:
         engine = there(tiny("llama-wide"))
         engine.ask(verb="generate", prompts=[[5, 6, 7]], new_tokens=2)
-        assert engine.family() == [engine.process.pid]
+        assert family(engine.process.pid) == [engine.process.pid]
         os.kill(engine.process.pid, signal.SIGKILL)
         engine.process.wait()
         time.sleep(0.2)
-        assert engine.family() == []
+        assert family(engine.process.pid) == []
 
     def test_its_command_serves(self, tiny: Folder, tmp_path: Path) -> None:
         command, port = printed(BACKEND, "eager", tiny("llama-wide")), free_port()
