@@ -100,7 +100,7 @@ class Device(Protocol):
 
 
 class Demand(Protocol):
-    """What a backend must know of a demand to write a command for it."""
+    """What a backend must know of a demand to write a command or a configuration for it."""
 
     @property
     def workload(self) -> Workload: ...
@@ -137,7 +137,7 @@ class Job:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Deployment:
-    """What a printed command serves, and where."""
+    """What a printed command or an engine's configuration is for, and where."""
 
     model: Model
     place: str
@@ -229,7 +229,7 @@ class Backend(ABC):
     def load(self, job: Job) -> Engine:
         """Load the model, ready to generate."""
 
-    def engine_config(self, variant: Variant, model_dir: str, workload: Workload) -> Any:
+    def engine_config(self, variant: Variant, deployment: Deployment) -> Any:
         """The engine's own configuration object (or keyword arguments) for serving; imports the engine."""
         return dict(variant.options)
 

@@ -41,10 +41,10 @@ class Choice(Protocol):
 
 
 def engine_config(choice: Choice) -> Any:
-    """The engine's own configuration for serving the choice's workload."""
+    """The engine's own configuration for serving what was asked for."""
     backend = find(choice.candidate.backend)
     folder = _weights_folder(choice.spec) or choice.spec.folder
-    return backend.engine_config(backend.variant(choice.candidate.variant), str(folder), choice.demand.workload)
+    return backend.engine_config(backend.variant(choice.candidate.variant), _deployment(choice, str(folder), None))
 
 
 def command(choice: Choice) -> str:
@@ -52,17 +52,18 @@ def command(choice: Choice) -> str:
     backend, spec = find(choice.candidate.backend), choice.spec
     variant = backend.variant(choice.candidate.variant)
     folder = _weights_folder(spec)
-    model = str(folder) if folder and spec.name.startswith("shape:") else spec.name
+    place = str(folder) if folder and spec.name.startswith("shape:") else spec.name
     artifact = _converted(choice, backend) if variant.prepares else None
-    return backend.command(
-        variant,
-        Deployment(
-            model=spec,
-            place=model,
-            artifact_dir=str(artifact.path) if artifact else None,
-            device=choice.host.device,
-            demand=choice.demand,
-        ),
+    return backend.command(variant, _deployment(choice, place, artifact))
+
+
+def _deployment(choice: Choice, place: str, artifact: Artifact | None) -> Deployment:
+    return Deployment(
+        model=choice.spec,
+        place=place,
+        artifact_dir=str(artifact.path) if artifact else None,
+        device=choice.host.device,
+        demand=choice.demand,
     )
 
 

@@ -10,7 +10,6 @@ from typing import Any
 
 from calibration.backend import Backend, Deployment, Device, Engine, Facts, Generation, Job, Model, Rows, Variant
 from calibration.config_json import ConfigJson
-from calibration.workload import Workload
 
 _REGISTRY = "ctranslate2 4.8.5 converters/transformers.py (register_loader)"
 
@@ -183,7 +182,7 @@ class CTranslate2Backend(Backend):
         )
         return _Generator(generator, words)
 
-    def engine_config(self, variant: Variant, model_dir: str, workload: Workload) -> dict[str, Any]:
+    def engine_config(self, variant: Variant, deployment: Deployment) -> dict[str, Any]:
         """Keyword arguments for ctranslate2.Generator."""
         return dict(variant.options)
 

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from calibration.backend import Backend, Deployment, Engine, Facts, Generation, Job, Rows, Variant
-from calibration.workload import Workload
 
 _BUILDER = "onnxruntime-genai 0.18.0 models/builder.py (create_model)"
 
@@ -85,9 +84,9 @@ class OnnxRuntimeBackend(Backend):
         config.overlay(json.dumps(_overlay(job, end)))
         return _Generator(onnxruntime_genai.Model(config), end, _least_length(job.artifact_dir))
 
-    def engine_config(self, variant: Variant, model_dir: str, workload: Workload) -> dict[str, Any]:
+    def engine_config(self, variant: Variant, deployment: Deployment) -> dict[str, Any]:
         """What to lay over genai_config.json by Config.overlay: room for the workload's longest sequence."""
-        return {"search": {"max_length": workload.context_tokens}}
+        return {"search": {"max_length": deployment.demand.workload.context_tokens}}
 
     def command(self, variant: Variant, deployment: Deployment) -> str:
         """ONNX Runtime GenAI has no server: answer one line of text, after building the graph where there is none."""

@@ -20,7 +20,6 @@ from calibration.backend import (
     Rows,
     Variant,
 )
-from calibration.workload import Workload
 
 _QUANTIZERS = "transformers 5.23.0 quantizers/quantizer_{}.py, validate_environment"
 _FLOATS = frozenset({"float32", "float16", "bfloat16"})
@@ -178,9 +177,10 @@ class TransformersBackend(Backend):
             model.eval(), device, compiled=job.variant.name == "compile", max_tokens=job.max_context_tokens
         )
 
-    def engine_config(self, variant: Variant, model_dir: str, workload: Workload) -> dict[str, Any]:
+    def engine_config(self, variant: Variant, deployment: Deployment) -> dict[str, Any]:
         """Keyword arguments for AutoModelForCausalLM.from_pretrained."""
-        return {**variant.options, **_rounded(variant)}
+        trusted = {"trust_remote_code": True} if deployment.demand.trust_remote_code else {}
+        return {**variant.options, **_rounded(variant), **trusted}
 
     def command(self, variant: Variant, deployment: Deployment) -> str:
         """Serve by transformers' own OpenAI-compatible server; answer one line of text where that loads no such model.

@@ -23,7 +23,6 @@ from calibration.backend import (
     Rows,
     Variant,
 )
-from calibration.workload import Workload
 
 _QUANTIZERS = "vllm 0.32.0 model_executor/layers/quantization/{}.py (get_min_capability)"
 _FLOATS = frozenset({"float32", "float16", "bfloat16"})
@@ -165,14 +164,18 @@ class VllmBackend(Backend):
         engine = LLMEngine.from_vllm_config(config, usage_context=UsageContext.OPENAI_API_SERVER)
         return _Stepped(engine, job.vocab_size, forces=alone)
 
-    def engine_config(self, variant: Variant, model_dir: str, workload: Workload) -> Any:
+    def engine_config(self, variant: Variant, deployment: Deployment) -> Any:
         """vllm.EngineArgs with room for the workload."""
         from vllm import EngineArgs
 
+        demand = deployment.demand
         return EngineArgs(
-            model=model_dir,
-            max_model_len=workload.context_tokens,
-            max_num_seqs=workload.batch,
+            model=deployment.place,
+            dtype=deployment.model.dtype,  # `auto` makes bfloat16 of float32
+            max_model_len=demand.workload.context_tokens,
+            max_num_seqs=demand.workload.batch,
+            tensor_parallel_size=demand.tensor_parallel,
+            trust_remote_code=demand.trust_remote_code,
             **variant.options,
         )
 

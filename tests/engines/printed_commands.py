@@ -10,7 +10,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,14 +26,20 @@ START_S, ANSWER_S, STOP_S = 300.0, 120.0, 60.0
 
 def printed(backend: Backend, variant: str, place: Path, artifact: Path | None = None, demand: Demand = DEMAND) -> str:
     """The command for a folder, or for a .gguf file."""
-    deployment = Deployment(
-        model=ModelSpec.read(str(place)),
-        place=str(place),
-        artifact_dir=str(artifact) if artifact else None,
+    deployment = deployed(str(place), ModelSpec.read(str(place)), demand)
+    artifact_dir = str(artifact) if artifact else None
+    return backend.command(backend.variant(variant), replace(deployment, artifact_dir=artifact_dir))
+
+
+def deployed(place: str, model: ModelSpec | None = None, demand: Demand | None = None) -> Deployment:
+    """A model, or a shape that stands for one, on this machine's device."""
+    return Deployment(
+        model=model or ModelSpec.read("shape:gpt2"),
+        place=place,
+        artifact_dir=None,
         device=HostSpec.detect().device,
-        demand=demand,
+        demand=demand or Demand(),
     )
-    return backend.command(backend.variant(variant), deployment)
 
 
 def printed_text(command: str, folder: Path, *, asked: str = "") -> str:

@@ -13,12 +13,11 @@ import pytest
 from calibration.backend import Engine
 from calibration.backends.ctranslate2 import CTranslate2Backend
 from calibration.measurement import Candidate
-from calibration.workload import DEFAULT
 from selector.host.spec import Device, HostSpec
 from selector.model.spec import ModelSpec
 from selector.planning.plan import launch_spec_of
 from tests.engines import tiny_models
-from tests.engines.printed_commands import printed, printed_text
+from tests.engines.printed_commands import deployed, printed, printed_text
 from tests.engines.tiny_models import NEW_TOKENS, asked_prompts, rows, unlike
 
 BACKEND = CTranslate2Backend()
@@ -219,4 +218,4 @@ def test_its_command_answers_from_what_was_converted(tiny: Folder, tmp_path: Pat
     command = printed(BACKEND, "float32", tiny("llama"), converted("float32", tiny("llama")))
     assert command.startswith("python -c")
     assert len(printed_text(command, tmp_path, asked="hello")) > len("prompt: ") + 8
-    assert BACKEND.engine_config(BACKEND.variant("int8"), "gpt2", DEFAULT) == {"compute_type": "int8"}
+    assert BACKEND.engine_config(BACKEND.variant("int8"), deployed("gpt2")) == {"compute_type": "int8"}

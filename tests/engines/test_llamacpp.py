@@ -17,9 +17,10 @@ from calibration.backends.llamacpp import export as gguf_export
 from calibration.backends.llamacpp.adapter import LlamaCppBackend
 from calibration.backends.llamacpp.converter import pre_tokenizer
 from calibration.workload import DEFAULT
+from selector.demand import Demand
 from selector.model.spec import ModelSpec
 from tests.engines import tiny_models
-from tests.engines.printed_commands import DEMAND, free_port, printed, printed_text, served
+from tests.engines.printed_commands import DEMAND, deployed, free_port, printed, printed_text, served
 from tests.engines.tiny_models import NEW_TOKENS, VOCAB, asked_prompts, rows, unlike
 
 BACKEND = LlamaCppBackend()
@@ -378,6 +379,7 @@ def test_its_command_converts_by_a_calibration(tiny: Folder, tmp_path: Path) -> 
 
 
 def test_its_configuration_has_a_slot_for_each_sequence() -> None:
-    params = BACKEND.engine_config(BACKEND.variant("gguf"), "/c/d.gguf", DEFAULT)
+    params = BACKEND.engine_config(BACKEND.variant("gguf"), deployed("/c/d.gguf"))
     assert (params.model.path, params.n_parallel, params.n_ctx) == ("/c/d.gguf", 1, 768)
-    assert BACKEND.engine_config(BACKEND.variant("q8_0"), "/c", replace(DEFAULT, batch=4)).n_ctx == 4 * 768
+    four = deployed("/c", demand=Demand(workloads=(replace(DEFAULT, batch=4),)))
+    assert BACKEND.engine_config(BACKEND.variant("q8_0"), four).n_ctx == 4 * 768

@@ -8,9 +8,8 @@ import pytest
 
 from calibration.backend import Engine
 from calibration.backends.onnxruntime import OnnxRuntimeBackend
-from calibration.workload import DEFAULT
 from tests.engines import tiny_models
-from tests.engines.printed_commands import printed, printed_text
+from tests.engines.printed_commands import deployed, printed, printed_text
 from tests.engines.tiny_models import NEW_TOKENS, asked_prompts, rows, unlike
 
 BACKEND = OnnxRuntimeBackend()
@@ -152,4 +151,4 @@ def test_its_command_answers_from_what_was_built(tiny: Folder, tmp_path: Path) -
     command = printed(BACKEND, "fp32", tiny("llama"), tiny("llama").parent / f"{tiny('llama').name}-onnxruntime-fp32")
     assert command.startswith("python -c")
     assert len(printed_text(command, tmp_path, asked="hello")) > len("prompt: ")
-    assert BACKEND.engine_config(BACKEND.variant("fp32"), "gpt2", DEFAULT) == {"search": {"max_length": 640}}
+    assert BACKEND.engine_config(BACKEND.variant("fp32"), deployed("gpt2")) == {"search": {"max_length": 640}}

@@ -10,10 +10,10 @@ import pytest
 
 from calibration.backend import Engine
 from calibration.backends.transformers import TransformersBackend
-from calibration.workload import DEFAULT
+from selector.demand import Demand
 from selector.model.quant.format import QuantFormat
 from tests.engines import tiny_models
-from tests.engines.printed_commands import DEMAND, free_port, printed, printed_text, served
+from tests.engines.printed_commands import DEMAND, deployed, free_port, printed, printed_text, served
 from tests.engines.tiny_models import NEW_TOKENS, asked_prompts, rows, unlike
 from tests.selector.conftest import spec
 
@@ -102,7 +102,7 @@ def test_int8_says_what_it_needs() -> None:
     assert int8.packages == ("torchao>=0.15",) and int8.on_request
     model = spec(dtype="float16", quant=QuantFormat(method="gptq", bits=4))
     assert BACKEND.fits(model, int8) == ["needs unquantised weights to round them to int8; found gptq-4bit"]
-    assert type(BACKEND.engine_config(int8, "gpt2", DEFAULT)["quantization_config"]).__name__ == "TorchAoConfig"
+    assert type(BACKEND.engine_config(int8, deployed("gpt2"))["quantization_config"]).__name__ == "TorchAoConfig"
 
 
 def test_a_folder_without_weights_is_the_engines_own_error(tiny: Folder, tmp_path: Path) -> None:
@@ -155,8 +155,10 @@ def test_the_table_of_architectures_names_classes_in_quotes() -> None:
 def test_its_config_loads(tiny: Folder) -> None:
     from transformers import AutoModelForCausalLM
 
-    keywords = BACKEND.engine_config(BACKEND.variant("eager"), "llama", DEFAULT)
+    keywords = BACKEND.engine_config(BACKEND.variant("eager"), deployed("llama"))
     assert keywords == {"attn_implementation": "eager", "dtype": "auto"}
+    trusting = deployed("llama", demand=Demand(trust_remote_code=True))
+    assert BACKEND.engine_config(BACKEND.variant("eager"), trusting) == {**keywords, "trust_remote_code": True}
     model = AutoModelForCausalLM.from_pretrained(tiny("llama-bf16"), **keywords)
     assert (str(model.dtype), model.config._attn_implementation) == ("torch.bfloat16", "eager")
 

@@ -14,7 +14,6 @@ from calibration.backends.pytorch import PyTorch
 from calibration.measurement import FailureKind
 from calibration.supervision.supervisor import Reply, Trouble, Worker
 from calibration.worker.prompts import prompts
-from calibration.workload import Workload
 from tests.lmdeploy.conftest import Checkpoints, Pythons
 from tests.lmdeploy.jobs import a_job, deployed, lmdeploy_arguments, open_request
 
@@ -207,8 +206,10 @@ def test_serving(variant: str, eager: bool, command: str) -> None:
 
     backend = PyTorch()
     chosen = backend.variant(variant)
-    config = backend.engine_config(chosen, "my model", Workload(prompt_tokens=8, output_tokens=8))
-    assert config == PytorchEngineConfig(dtype="auto", eager_mode=eager)
+    one = deployed("my model", tensor_parallel=1, trust_remote_code=False)
+    assert backend.engine_config(chosen, one) == PytorchEngineConfig(dtype="auto", eager_mode=eager)
+    two = deployed("my model", tensor_parallel=2, trust_remote_code=False)
+    assert backend.engine_config(chosen, two) == PytorchEngineConfig(dtype="auto", eager_mode=eager, tp=2)
     assert backend.command(chosen, deployed("my model", tensor_parallel=1, trust_remote_code=False)) == command
     taken = lmdeploy_arguments(command)
     assert (taken.backend, taken.eager_mode, taken.model_path) == ("pytorch", eager, "my model")

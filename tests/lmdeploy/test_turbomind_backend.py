@@ -9,7 +9,6 @@ from calibration.backends.turbomind.adapter import TurboMind
 from calibration.check.agreement import GROUPS, NEW_TOKENS, Answers, compare, fixed_prompts
 from calibration.measurement import FailureKind, OutputVerdict
 from calibration.supervision.supervisor import Reply, Trouble, Worker
-from calibration.workload import Workload
 from tests.lmdeploy import tiny_checkpoints
 from tests.lmdeploy.conftest import Checkpoints, Pythons
 from tests.lmdeploy.jobs import deployed, lmdeploy_arguments, open_request
@@ -140,8 +139,10 @@ def test_serving() -> None:
 
     backend = TurboMind()
     variant = backend.variants[0]
-    config = backend.engine_config(variant, "model", Workload(prompt_tokens=8, output_tokens=8))
-    assert config == TurbomindEngineConfig(dtype="auto")
+    one = deployed("my model", tensor_parallel=1, trust_remote_code=False)
+    assert backend.engine_config(variant, one) == TurbomindEngineConfig(dtype="auto")
+    two = deployed("my model", tensor_parallel=2, trust_remote_code=False)
+    assert backend.engine_config(variant, two) == TurbomindEngineConfig(dtype="auto", tp=2)
     command = backend.command(variant, deployed("my model", tensor_parallel=1, trust_remote_code=False))
     assert command == "lmdeploy serve api_server 'my model' --backend turbomind --tp 1"
     taken = lmdeploy_arguments(command)

@@ -29,7 +29,6 @@ from calibration.backend import (
 from calibration.backends.llamacpp import export as gguf_export
 from calibration.backends.llamacpp.export import CONVERTER, CONVERTER_VERSION, PLAIN
 from calibration.backends.llamacpp.limits import ARCHITECTURES, FORMATS, ROPE_TYPES, WINDOWED, limits
-from calibration.workload import Workload
 
 
 class LlamaCppBackend(Backend):
@@ -120,13 +119,13 @@ class LlamaCppBackend(Backend):
                 signal.signal(number, signal.getsignal(number) or signal.SIG_DFL)
         return _Server(server, key, job.vocab_size)
 
-    def engine_config(self, variant: Variant, model_dir: str, workload: Workload) -> Any:
+    def engine_config(self, variant: Variant, deployment: Deployment) -> Any:
         """An xllamacpp.CommonParams with a slot for each sequence of the workload.
 
         Its model.path is that of a .gguf file; of another model it is for the user to fill in.
         """
-        path = model_dir if model_dir.endswith(".gguf") else ""
-        return _params(variant, path, workload.context_tokens, workload.batch)
+        path, workload = deployment.place, deployment.demand.workload
+        return _params(variant, path if path.endswith(".gguf") else "", workload.context_tokens, workload.batch)
 
     def command(self, variant: Variant, deployment: Deployment) -> str:
         """Serve with llama-server in a Python process, since xllamacpp brings no executable.

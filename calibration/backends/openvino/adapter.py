@@ -23,7 +23,6 @@ from calibration.backend import (
     Variant,
 )
 from calibration.config_json import ConfigJson
-from calibration.workload import Workload
 
 _TRIED = "a small random model of each against transformers 5.23.0, with openvino-genai 2026.4.1"
 
@@ -171,7 +170,7 @@ class OpenVinoBackend(Backend):
         plain = {name: value for name, value in properties.items() if name != "ATTENTION_BACKEND"}
         return _Pipeline(partial(openvino_genai.LLMPipeline, str(place), "CPU", **properties, **more), graph, plain)
 
-    def engine_config(self, variant: Variant, model_dir: str, workload: Workload) -> dict[str, Any]:
+    def engine_config(self, variant: Variant, deployment: Deployment) -> dict[str, Any]:
         """Properties for LLMPipeline."""
         return dict(variant.options)
 

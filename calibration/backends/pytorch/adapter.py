@@ -23,7 +23,6 @@ from calibration.backend import (
     Variant,
 )
 from calibration.backends.pytorch.limits import DENSE, MIXTURES, limits
-from calibration.workload import Workload
 
 KIMI = frozenset({"KimiK25ForConditionalGeneration", "Kimi_K25ForConditionalGeneration"})
 REMOVED = "was removed from LMDeploy: use an older release of lmdeploy"
@@ -173,11 +172,11 @@ class PyTorch(Backend):
         )
         return _PyTorchEngine(engine, job)
 
-    def engine_config(self, variant: Variant, model_dir: str, workload: Workload) -> Any:
+    def engine_config(self, variant: Variant, deployment: Deployment) -> Any:
         """lmdeploy.PytorchEngineConfig for `lmdeploy.pipeline(model, backend_config=...)`."""
         from lmdeploy import PytorchEngineConfig
 
-        return PytorchEngineConfig(dtype="auto", **variant.options)
+        return PytorchEngineConfig(dtype="auto", tp=deployment.demand.tensor_parallel, **variant.options)
 
     def command(self, variant: Variant, deployment: Deployment) -> str:
         """`--backend pytorch` is honoured; without CUDA graphs with `--eager-mode`."""

@@ -22,7 +22,6 @@ from calibration.backend import (
     Variant,
 )
 from calibration.backends.turbomind.limits import ARCHITECTURES, NO_INT4, limits
-from calibration.workload import Workload
 
 MAX_LOGPROBS = 1024
 """turbomind/turbomind.py: more are cut off with a warning."""
@@ -157,11 +156,11 @@ class TurboMind(Backend):
         )
         return _TurboMindEngine(engine, job)
 
-    def engine_config(self, variant: Variant, model_dir: str, workload: Workload) -> Any:
+    def engine_config(self, variant: Variant, deployment: Deployment) -> Any:
         """lmdeploy.TurbomindEngineConfig for `lmdeploy.pipeline(model, backend_config=...)`."""
         from lmdeploy import TurbomindEngineConfig
 
-        return TurbomindEngineConfig(dtype="auto", **variant.options)
+        return TurbomindEngineConfig(dtype="auto", tp=deployment.demand.tensor_parallel, **variant.options)
 
     def command(self, variant: Variant, deployment: Deployment) -> str:
         """The server takes `--backend turbomind` as a wish: it falls to PyTorch when it cannot load the library."""
