@@ -17,7 +17,7 @@ from calibration.errors import UsageError
 Type = TypeVar("Type")
 
 LEAST = "least"
-"""Key of a field's metadata: the least number that it takes (else 0), or the least length of its list (else 0)."""
+"""Key of a field's metadata: the least number that the field takes, or the least length of its list; 0 without it."""
 
 
 def to_plain(value: Any) -> Any:
@@ -45,10 +45,10 @@ def to_plain(value: Any) -> Any:
 
 
 def from_plain(kind: type[Type], plain: Any) -> Type:
-    """Read what `to_plain` wrote, or somebody else: every field is looked at; one that is left out has its default.
+    """Read what `to_plain` or somebody else wrote: every field is looked at; a field that is left out has its default.
 
     Args:
-        kind: a dataclass, or whatever else may annotate a field of one.
+        kind: a dataclass, or whatever else may annotate a field of a dataclass.
 
     Raises:
         ValueError: says which field, what it needs and what was found.
@@ -61,7 +61,7 @@ def _value(hint: Any, plain: Any, where: str, least: float) -> Any:
     """A value by its annotation.
 
     Args:
-        where: the field, for the error's sentence.
+        where: path of the field, for the error's sentence.
         least: LEAST of the field.
     """
     if hint is Any:

@@ -1,4 +1,4 @@
-"""What a calibration reports while it runs: one type an event, one Reporter that is told of all of them."""
+"""What a calibration reports while it runs: a type for each event, and the Reporter that gets them."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, TypeVar
@@ -23,7 +23,7 @@ class RoundBegan:
 class LaunchBegan:
     candidate: str
     left_s: float | None
-    """Seconds until the calibration will probably be over; None while nothing is known."""
+    """Seconds until the calibration will probably be over; None while no time is known."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,8 +123,9 @@ class LaunchGivenUp:
     candidate: str
     seconds: float
     cells: int
-    """That were timed and are kept."""
+    """Number of the cells that were timed and are kept."""
     of: int
+    """Number of all cells."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -155,13 +156,13 @@ EventType_contra = TypeVar("EventType_contra", contravariant=True)
 
 
 class Reporter(Protocol[EventType_contra]):
-    """Is told what happens, for a progress display.
+    """Gets the events of something that takes long, to show them.
 
-    Of a calibration's runner it is told an Event; whoever has more to tell (a plan, an installation) names the union.
+    A calibration's runner reports an Event. What reports other events besides, such as a plan, has a union of its own.
     """
 
     def report(self, event: EventType_contra, /) -> None:
-        """Show it, or keep it, or leave it."""
+        """Show the event, keep it, or ignore it."""
 
 
 class Silent:

@@ -1,4 +1,4 @@
-"""The time that a calibration may take, and what its launches will probably take of it."""
+"""The time that a calibration may take, and how much of it launches will probably take."""
 
 from collections.abc import Callable, Iterable, Sequence
 from itertools import accumulate
@@ -11,7 +11,7 @@ class Budget:
     """What is left of the time, by a clock.
 
     Args:
-        converting_s: seconds that the conversions which some candidates still lack will probably take.
+        converting_s: of candidates: seconds that the conversions which they still lack will probably take.
     """
 
     def __init__(
@@ -20,7 +20,7 @@ class Budget:
         self.deadline = None if bounds.budget_s is None else clock() + bounds.budget_s
         """On the clock; None: there is none."""
         self.spent = False
-        """It ended, or a launch did not begin since it would not have ended in time."""
+        """It is over, or a launch did not begin since it would not have ended in time."""
         self._shares = bounds.shares
         self._clock = clock
         self._converting_s = converting_s
@@ -28,7 +28,7 @@ class Budget:
         """Candidate label: seconds of its last launch, without what later launches need not do again."""
 
     def allows(self, spec: LaunchSpec) -> bool:
-        """Whether a launch will probably end in time. Before anything was measured an estimate alone ends nothing."""
+        """Whether a launch will probably end in time. Before anything was measured it may always begin."""
         left_s = self._left_s()
         enough = left_s is None or not self._took_s or left_s >= self._launch_s(spec.label) + self._converting_s([spec])
         self.spent |= not enough
@@ -44,7 +44,7 @@ class Budget:
         return None if left_s is None or spec.label in self._took_s else self._shares * left_s / (1 + len(waiting))
 
     def reached(self, spec: LaunchSpec, waiting: Sequence[LaunchSpec]) -> Sequence[LaunchSpec]:
-        """Those of the waiting whose launch will probably begin in time, after that of `spec`."""
+        """Those of the waiting whose launch will probably end in time, when `spec` is launched first."""
         left_s = self._left_s()
         if left_s is None:
             return waiting
@@ -53,7 +53,7 @@ class Budget:
         return [s for s, end_s in zip(specs, ends, strict=True) if end_s <= left_s][1:]
 
     def remaining_s(self, spec: LaunchSpec, race: Race) -> float | None:
-        """Seconds until the race is over if nobody drops out; None while nothing is known.
+        """Seconds until the race is over if no candidate drops out; None while no time is known.
 
         Args:
             spec: is launched next.
