@@ -16,8 +16,11 @@ from calibration.workload import Workload
 Times = tuple[float, float | None]
 """TTFT and TPOT of a cell, seconds."""
 
-Standing = Mapping[str, Sequence[Mapping[Workload, Times] | None]]
-"""Candidate label: one entry for each round, the cells of its launch; None where it was not launched in the round."""
+Rounds = Sequence[Mapping[Workload, Times] | None]
+"""Of one candidate, for each round: the cells of its launch; None where it was not launched."""
+
+History = Mapping[str, Rounds]
+"""Candidate label: its rounds."""
 
 BAND = 0.03
 """Candidates whose times differ by less are as fast as each other: in published A/B tables of engines smaller
@@ -49,7 +52,7 @@ def first_order(labels: Sequence[str], bits: Mapping[str, int] | None = None) ->
     return sorted(labels, key=places.__getitem__)
 
 
-def order(labels: Iterable[str], history: Standing, lossy: Collection[str] = ()) -> list[str]:
+def order(labels: Iterable[str], history: History, lossy: Collection[str] = ()) -> list[str]:
     """The order of a later round: the nearest to the leader first, a lossy candidate after each that is not lossy.
 
     Rivals are then launched within minutes of each other, so that a drift hits both alike, and before a budget ends
@@ -82,7 +85,7 @@ def ahead(cells: Mapping[Workload, Times], others: Collection[Mapping[Workload, 
     return False
 
 
-def eliminate(history: Standing, band: float = BAND) -> set[str]:
+def eliminate(history: History, band: float = BAND) -> set[str]:
     """Candidates that are out: another one is faster, beyond doubt, on every cell.
 
     A candidate is out if there is another such that, on every cell, the 95 % interval of the ratio of their end-to-end
@@ -100,7 +103,7 @@ def eliminate(history: Standing, band: float = BAND) -> set[str]:
     }
 
 
-def finished(history: Standing, rounds: int, *, band: float = BAND) -> str | None:
+def finished(history: History, rounds: int, *, band: float = BAND) -> str | None:
     """Why the race is over: `one left`, `tied`, `rounds`; None while it goes on.
 
     Args:
@@ -116,7 +119,7 @@ def finished(history: Standing, rounds: int, *, band: float = BAND) -> str | Non
     return "rounds" if max(map(len, history.values())) >= rounds else None
 
 
-def rematch(history: Standing, *, long_load: bool, band: float = BAND) -> list[str]:
+def rematch(history: History, *, long_load: bool, band: float = BAND) -> list[str]:
     """Launches that decide between the leader and its closest rival where a load costs minutes: A B B A, or none.
 
     They replace further rounds of all: after one round the two are launched twice more, in an order that cancels a
@@ -134,7 +137,7 @@ def rematch(history: Standing, *, long_load: bool, band: float = BAND) -> list[s
     return [] if _tied(still_in[first], still_in[second], band) else [first, second, second, first]
 
 
-def leader(history: Standing) -> str:
+def leader(history: History) -> str:
     """The candidate with the least end-to-end time, in the geometric mean of its cells and the median of its launches.
 
     Raises:
@@ -151,13 +154,11 @@ def _in_turn(exact: Iterable[str], lossy: Iterable[str]) -> dict[str, int]:
     return {label: place for place, label in enumerate(label for pair in pairs for label in pair if label is not None)}
 
 
-def _score(launches: Sequence[Mapping[Workload, Times] | None]) -> float:
+def _score(launches: Rounds) -> float:
     return median(sum(math.log(_e2e(w, t)) for w, t in cells.items()) / len(cells) for cells in launches if cells)
 
 
-def _beaten(
-    slow: Sequence[Mapping[Workload, Times] | None], fast: Sequence[Mapping[Workload, Times] | None], band: float
-) -> bool:
+def _beaten(slow: Rounds, fast: Rounds, band: float) -> bool:
     ratios = list(_ratios(slow, fast))
     return bool(ratios) and all(
         interval(e2e, RATIO_CV)[0] > 1.0 and all(median(alone) >= 1.0 - band for alone in (ttft, tpot) if alone)
@@ -165,9 +166,7 @@ def _beaten(
     )
 
 
-def _tied(
-    one: Sequence[Mapping[Workload, Times] | None], other: Sequence[Mapping[Workload, Times] | None], band: float
-) -> bool:
+def _tied(one: Rounds, other: Rounds, band: float) -> bool:
     ratios = list(_ratios(one, other))
     return bool(ratios) and all(_inside(interval(e2e, RATIO_CV), band) for e2e, _, _ in ratios)
 
@@ -176,9 +175,7 @@ def _inside(bounds: tuple[float, float], band: float) -> bool:
     return bounds[0] >= 1.0 / (1.0 + band) and bounds[1] <= 1.0 + band
 
 
-def _ratios(
-    one: Sequence[Mapping[Workload, Times] | None], other: Sequence[Mapping[Workload, Times] | None]
-) -> Iterator[tuple[list[float], list[float], list[float]]]:
+def _ratios(one: Rounds, other: Rounds) -> Iterator[tuple[list[float], list[float], list[float]]]:
     """For each cell that both have: ratios of E2E, TTFT and TPOT, one for each round in which both were launched."""
     rounds = [(a, b) for a, b in zip(one, other, strict=False) if a and b]
     for workload in {w: None for a, b in rounds for w in a if w in b}:

@@ -16,7 +16,7 @@ from calibration.launch.launcher import Launcher
 from calibration.launch.session import Session
 from calibration.measurement import Agreement, Answered, Measurement, Outcome
 from calibration.race.budget import Budget
-from calibration.race.history import Known, resumable
+from calibration.race.known import Known, resumable
 from calibration.race.state import Bounds, Race
 from calibration.supervision.deadline import Deadline
 from calibration.supervision.launch_spec import LaunchSpec, Limits, Skipped, Subject

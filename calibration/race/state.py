@@ -1,4 +1,4 @@
-"""Where a race stands: who is launched next, who is out, why it is over. Told by the launches; no clock, no process."""
+"""The state of a race, from its launches: who is launched next, who is out, why it is over. No clock, no process."""
 
 import uuid
 from collections.abc import Callable, Collection, Iterable, Sequence
@@ -8,14 +8,16 @@ from statistics import median
 
 from calibration.events import CandidateOut
 from calibration.measurement import Cell, Check, Measurement, Outcome
-from calibration.race import decisions, history
+from calibration.race import history
+from calibration.race.decisions import History
+from calibration.race.known import Known
 from calibration.supervision.launch_spec import LaunchSpec, Skipped
 
 LONG_LOAD_S = 60.0
 """A load this long costs more than the cells of an ordinary calibration."""
 SHARES = 3.0
-"""A first launch is given up after so many times its share of what is left of the budget: a candidate that slow hardly
-wins, and the others come to their turn. One that is the fastest so far at anything goes on."""
+"""A first launch is given up after so many times its share of the budget that is left: so slow a candidate hardly wins,
+and the others shall have their turn. A launch that is the fastest so far at anything goes on."""
 REMATCH_ROUNDS = (2, 3)
 """A rematch is A B B A: A B are launched in the first of these rounds and B A in the second."""
 
@@ -27,7 +29,7 @@ class Bounds:
     rounds: int = 3
     """Launches of a candidate at most."""
     budget_s: float | None = None
-    """No launch begins that is not expected to end within it; one that overruns it is given up."""
+    """No launch begins that is not expected to end within it; a launch that overruns it is given up."""
     shares: float = SHARES
     long_load_s: float = LONG_LOAD_S
     """Where loads take longer than this, one round is followed by a rematch of the leaders only."""
@@ -42,13 +44,13 @@ class Race:
         cells: number of cells that a whole launch has.
     """
 
-    def __init__(self, candidates: Sequence[LaunchSpec], known: history.Known, *, cells: int, bounds: Bounds) -> None:
+    def __init__(self, candidates: Sequence[LaunchSpec], known: Known, *, cells: int, bounds: Bounds) -> None:
         self.calibration_id = known.launches[-1].calibration_id if known.launches else uuid.uuid4().hex
         self.outcomes = list(known.launches)
         self.out: dict[str, int] = {}
         """Candidate label: the round after which it was out of the race."""
         self.ended = ""
-        """Why it is over, as Tally.ended; empty while it goes on."""
+        """Why the race is over, as Tally.ended; empty while it goes on."""
         self.round = 0
         self.order: tuple[str, ...] = ()
         """Labels of all who are in this round."""
@@ -60,7 +62,7 @@ class Race:
         self._bounds = bounds
         self._cut_short: set[str] = set()
         self._rematch: list[list[str]] = []
-        """Of each pair that meets again its four launches, A B B A."""
+        """The four launches, A B B A, of each pair that meets again."""
 
     def launches_left(self, label: str) -> int:
         """Launches of a candidate after this round, at most: of the rounds whose times are not known."""
@@ -68,9 +70,9 @@ class Race:
         return sum(number not in known for number in range(self.round + 1, self._bounds.rounds + 1))
 
     def begin_round(self) -> None:
-        """Order the candidates that are still in; who was launched in this round by an earlier run is done.
+        """Order the candidates that are still in; those that an earlier run launched in this round are done.
 
-        In the first round, who has times and no verdict for this config is launched once more: to be checked.
+        In the first round a candidate with times but no verdict for this config is launched again, to be checked.
         """
         self.round += 1
         specs = {spec.label: spec for spec in self._candidates if self._is_in(spec)}
@@ -92,7 +94,7 @@ class Race:
         return spec
 
     def is_timed(self, spec: LaunchSpec) -> bool:
-        """Whether a candidate's times of this round are known: it is launched to be checked alone, or not at all."""
+        """Whether a candidate's times of this round are known: it is launched only for its check, or not at all."""
         return any(
             outcome.candidate == spec.candidate and outcome.round == self.round
             for outcome in self.outcomes
@@ -100,7 +102,7 @@ class Race:
         )
 
     def promising(self, spec: LaunchSpec) -> Callable[[Sequence[Cell]], bool]:
-        """Tells of the cells of a running launch whether it is the fastest so far at anything."""
+        """A function that says of a running launch, by its cells, whether it is the fastest so far at anything."""
         return partial(history.ahead, rivals=history.rivals(self._candidates, self.outcomes, spec))
 
     def add(self, spec: LaunchSpec, outcome: Outcome | Skipped) -> None:
@@ -117,22 +119,22 @@ class Race:
         return isinstance(outcome, Skipped) or (isinstance(outcome, Measurement) and len(outcome.cells) < self._cells)
 
     def end_round(self, *, budget_spent: bool) -> list[CandidateOut]:
-        """Put out who is beaten, and end the race where all is decided or nothing more can be.
+        """Put out who is beaten; end the race where everything is decided or the budget is spent.
 
         Returns:
             Who is out now.
         """
-        standing = history.launches_by_round(self._candidates, self.outcomes, self.round)
+        launches = history.launches_by_round(self._candidates, self.outcomes, self.round)
         out: list[CandidateOut] = []
         if not self._rematch_goes_on():
-            out += self._put_out(history.beaten(self._candidates, standing), "slower on every cell")
+            out += self._put_out(history.beaten(self._candidates, launches), "slower on every cell")
         loads_are_long = self.round == 1 and self._loads_are_long()
         if loads_are_long:
-            self._rematch = history.rematch(self._candidates, standing)
+            self._rematch = history.rematch(self._candidates, launches)
         if loads_are_long and self._rematch_goes_on():
-            others = history.outside(self._rematch, self._candidates, standing)
+            others = history.outside(self._rematch, self._candidates, launches)
             out += self._put_out(others, "loading takes minutes, so only the leaders are launched again")
-        why = "load" if loads_are_long and not self._rematch else self._why_over(standing)
+        why = "load" if loads_are_long and not self._rematch else self._why_over(launches)
         if budget_spent or why:
             undecided = budget_spent or bool(self._cut_short - self.out.keys())
             self.ended = "budget" if undecided else str(why)
@@ -163,11 +165,11 @@ class Race:
         last = min(REMATCH_ROUNDS[-1], self._bounds.rounds)
         return self.round < last and any(still_in.issuperset(launches) for launches in self._rematch)
 
-    def _why_over(self, standing: decisions.Standing) -> str | None:
+    def _why_over(self, launches: History) -> str | None:
         if self._rematch_goes_on():
             return None
         return history.over(
             self._candidates,
-            {label: launches for label, launches in standing.items() if label not in self.out},
+            {label: cells for label, cells in launches.items() if label not in self.out},
             self._bounds.rounds,
         )

@@ -2,7 +2,7 @@
 
 import pytest
 
-from calibration.race.decisions import Standing, Times, eliminate, finished, leader, order, rematch
+from calibration.race.decisions import History, Times, eliminate, finished, leader, order, rematch
 from calibration.workload import Workload, grid
 
 PP64, PP512, *_ = grid()
@@ -60,7 +60,7 @@ def test_a_rival_that_does_not_decode_is_compared_without() -> None:
         ({"a": [even(9)], "b": [{PP64: even(11)[PP64]}]}, "b"),
     ],
 )
-def test_the_leader_has_the_least_end_to_end_time(history: Standing, first: str) -> None:
+def test_the_leader_has_the_least_end_to_end_time(history: History, first: str) -> None:
     assert leader(history) == first
 
 

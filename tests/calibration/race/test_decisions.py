@@ -7,7 +7,7 @@ from statistics import geometric_mean, median
 import pytest
 
 from calibration.cost import Cost, Point, fit
-from calibration.race.decisions import Standing, Times, ahead, eliminate, finished, first_order, leader, order, rematch
+from calibration.race.decisions import History, Times, ahead, eliminate, finished, first_order, leader, order, rematch
 from calibration.workload import STANDARD, Workload, grid
 
 PP64, PP512, *_ = grid()
@@ -81,7 +81,7 @@ def test_who_is_the_fastest_so_far_at_anything_is_ahead(mine: dict[Workload, Tim
         ({"a": [launch(1, 3)], "b": [launch(3, 0.5)], "c": [launch(5, 2)]}, {"c"}),
     ],
 )
-def test_out_is_who_is_slower_than_another_on_every_cell_beyond_doubt(history: Standing, out: set[str]) -> None:
+def test_out_is_who_is_slower_than_another_on_every_cell_beyond_doubt(history: History, out: set[str]) -> None:
     assert eliminate(history) == out
 
 
@@ -117,12 +117,12 @@ def test_the_leader_is_never_out() -> None:
         ({"a": [even(1)], "b": [even(1)]}, 1, "rounds"),
     ],
 )
-def test_why_a_race_is_over(history: Standing, rounds: int, why: str | None) -> None:
+def test_why_a_race_is_over(history: History, rounds: int, why: str | None) -> None:
     assert finished(history, rounds) == why
 
 
 def test_overlapping_leaders_meet_again_where_a_load_costs_minutes() -> None:
-    history: Standing = {"a": [even(1.1)], "b": [even(1)], "c": [even(1.2)], "d": [even(4)]}
+    history: History = {"a": [even(1.1)], "b": [even(1)], "c": [even(1.2)], "d": [even(4)]}
     assert rematch(history, long_load=True) == ["b", "a", "a", "b"]
     assert rematch(history, long_load=False) == []
     assert rematch({"a": [even(1)], "d": [even(4)]}, long_load=True) == []

@@ -19,7 +19,6 @@ from calibration.measurement import (
     Sample,
 )
 from calibration.race.history import (
-    Known,
     ahead,
     beaten,
     failed,
@@ -29,9 +28,9 @@ from calibration.race.history import (
     outside,
     over,
     rematch,
-    resumable,
     rivals,
 )
+from calibration.race.known import Known, resumable
 from calibration.supervision.launch_spec import LaunchSpec
 from tests.calibration import launches as numbered
 from tests.calibration.engines.racing import CELLS, entry
@@ -146,9 +145,9 @@ CANDIDATES = [candidate(label) for label in ("a:1", "b:1", "a:int8", "b:int8")]
 
 
 def test_a_lossy_candidate_is_beaten_by_any_the_others_by_their_like() -> None:
-    standing = {"a:1": [times(1.0)], "b:1": [times(1.1)], "a:int8": [times(0.1)], "b:int8": [times(3.0)]}
-    assert beaten(CANDIDATES, standing) == {"b:int8"}
-    assert beaten(CANDIDATES, standing | {"b:1": [times(3.0)]}) == {"b:1", "b:int8"}
+    rounds = {"a:1": [times(1.0)], "b:1": [times(1.1)], "a:int8": [times(0.1)], "b:int8": [times(3.0)]}
+    assert beaten(CANDIDATES, rounds) == {"b:int8"}
+    assert beaten(CANDIDATES, rounds | {"b:1": [times(3.0)]}) == {"b:1", "b:int8"}
     # By one that is not lossy, too.
     assert beaten(CANDIDATES, {"a:1": [times(1.0)], "a:int8": [times(3.0)]}) == {"a:int8"}
 
@@ -175,14 +174,12 @@ def test_each_kind_has_a_rematch_of_its_own() -> None:
     seconds = {
         "a:1": 1.2, "b:1": 1.1, "c:1": 1.3, "d:1": 9.0, "a:int8": 1.0, "b:int8": 1.15, "c:int8": 1.25,
     }  # fmt: skip
-    standing = {label: [times(value)] for label, value in seconds.items()}
-    rematches = rematch(candidates, standing)
+    rounds = {label: [times(value)] for label, value in seconds.items()}
+    rematches = rematch(candidates, rounds)
     assert rematches == [["b:1", "a:1", "a:1", "b:1"], ["a:int8", "b:int8", "b:int8", "a:int8"]]
-    assert outside(rematches, candidates, standing) == ["c:1", "d:1", "c:int8"]
-    assert outside(rematches[:1], candidates, standing) == ["c:1", "d:1"]
-    assert (
-        rematch(candidates, {label: standing[label] for label in ("a:1", "d:1", "a:int8", "b:int8")}) == rematches[1:]
-    )
+    assert outside(rematches, candidates, rounds) == ["c:1", "d:1", "c:int8"]
+    assert outside(rematches[:1], candidates, rounds) == ["c:1", "d:1"]
+    assert rematch(candidates, {label: rounds[label] for label in ("a:1", "d:1", "a:int8", "b:int8")}) == rematches[1:]
 
 
 TODAY = {"scripted": "1"}
