@@ -43,14 +43,14 @@ class Budget:
         left_s = self._left_s()
         return None if left_s is None or spec.label in self._took_s else self._shares * left_s / (1 + len(waiting))
 
-    def reached(self, spec: LaunchSpec, waiting: Sequence[LaunchSpec]) -> Sequence[LaunchSpec]:
+    def reached(self, spec: LaunchSpec, waiting: Sequence[LaunchSpec]) -> tuple[LaunchSpec, ...]:
         """Those of the waiting whose launch will probably end in time, when `spec` is launched first."""
         left_s = self._left_s()
         if left_s is None:
-            return waiting
+            return tuple(waiting)
         specs = (spec, *waiting)
         ends = accumulate(self._launch_s(s.label) + self._converting_s([s]) for s in specs)
-        return [s for s, end_s in zip(specs, ends, strict=True) if end_s <= left_s][1:]
+        return specs[1 : sum(end_s <= left_s for end_s in ends)]
 
     def remaining_s(self, spec: LaunchSpec, race: Race) -> float | None:
         """Seconds until the race is over if no candidate drops out; None while no time is known.

@@ -145,8 +145,9 @@ class Race:
 
     def _order(self, specs: dict[str, LaunchSpec]) -> Iterable[str]:
         if self._rematch and self.round in REMATCH_ROUNDS:
-            half = slice(0, 2) if self.round == REMATCH_ROUNDS[0] else slice(2, 4)
-            return [label for launches in self._rematch for label in launches[half] if label in specs]
+            first = self.round == min(REMATCH_ROUNDS)
+            halves = (launches[:2] if first else launches[2:] for launches in self._rematch)
+            return [label for half in halves for label in half if label in specs]
         return history.order(self._candidates, list(specs.values()), self.outcomes, self.round)
 
     def _put_out(self, labels: Collection[str], why: str) -> list[CandidateOut]:
@@ -162,7 +163,7 @@ class Race:
     def _rematch_goes_on(self) -> bool:
         """Whether a pair meets again: half a rematch decides nothing, since it does not cancel a drift."""
         still_in = {spec.label for spec in self._candidates if self._is_in(spec)}
-        last = min(REMATCH_ROUNDS[-1], self._bounds.rounds)
+        last = min(max(REMATCH_ROUNDS), self._bounds.rounds)
         return self.round < last and any(still_in.issuperset(launches) for launches in self._rematch)
 
     def _why_over(self, launches: History) -> str | None:

@@ -51,7 +51,7 @@ def test_without_a_budget_everything_begins_and_nothing_is_spent(clock: Clock) -
     clock.now += 1e9
     endless.count(B, 5.0)
     assert (endless.deadline, endless.spent, endless.allows(C)) == (None, False, True)
-    assert (endless.share_s(C, [A]), endless.reached(A, [B, C])) == (None, [B, C])
+    assert (endless.share_s(C, [A]), endless.reached(A, [B, C])) == (None, (B, C))
 
 
 def test_before_anything_was_measured_a_launch_may_always_begin(clock: Clock) -> None:
@@ -102,11 +102,15 @@ def test_a_first_launch_has_three_times_its_share_of_what_is_left(clock: Clock) 
 def test_the_budget_reaches_those_whose_launch_still_ends_in_time(clock: Clock) -> None:
     limited = budget(clock, 22.0)
     limited.count(A, 5.0)
-    assert limited.reached(A, [B, C]) == [B, C]
+    assert limited.reached(A, [B, C]) == (B, C)
     clock.now += 0.1
-    assert limited.reached(A, [B, C]) == [B]
+    assert limited.reached(A, [B, C]) == (B,)
     clock.now += 20.0
-    assert limited.reached(A, [B, C]) == []
+    assert limited.reached(A, [B, C]) == ()
+
+
+def test_before_anything_was_measured_only_conversions_count(clock: Clock) -> None:
+    assert budget(clock, 0.5).reached(A, [B, C]) == (B,)
 
 
 def test_the_time_that_is_left_counts_the_rest_of_the_round_and_the_rounds_to_come(clock: Clock) -> None:

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from calibration.events import CandidateOut
 from calibration.measurement import Candidate, Cell, FailureKind, Measurement, Outcome, Sample
 from calibration.race.known import Known
 from calibration.race.state import Bounds, Race
@@ -92,10 +93,13 @@ def test_a_rematch_launches_both_again_in_either_order(rounds: int) -> None:
 
 
 def test_half_a_rematch_puts_nobody_out() -> None:
-    race = new("a:1", "b:1")
-    run(race, QUICK, load_s=61.0)
-    assert run(race, {"a": 1.0, "b": 90.0}, load_s=61.0) == (["a:1", "b:1"], [])
-    assert run(race, {"a": 1.0, "b": 90.0}, load_s=61.0)[0] == ["b:1", "a:1"]
+    """Two rounds would be enough elsewhere."""
+    nearly, clearly = {"a": 1.0, "b": 1.35}, {"a": 1.0, "b": 1.5}
+    race, rematch = new("a:1", "b:1"), new("a:1", "b:1")
+    assert [run(race, nearly), run(race, clearly)] == [(["a:1", "b:1"], []), (["a:1", "b:1"], ["b:1"])]
+    run(rematch, nearly, load_s=61.0)
+    assert run(rematch, clearly, load_s=61.0) == (["a:1", "b:1"], [])
+    assert run(rematch, clearly, load_s=61.0) == (["b:1", "a:1"], ["b:1"])
 
 
 def test_a_rematch_of_which_one_failed_is_over() -> None:
@@ -114,6 +118,33 @@ def test_where_loads_take_minutes_and_one_is_clear_a_round_is_enough(load_s: flo
     race = new("a:1", "b:1")
     run(race, {"a": 1.0, "b": 9.0}, load_s=load_s)
     assert race.ended == ended
+
+
+def test_one_load_that_takes_minutes_makes_no_rematch() -> None:
+    race = new("a:1", "b:1", "c:1", rounds=2)
+    race.begin_round()
+    for label, load_s in (("a:1", 90.0), ("b:1", 1.0), ("c:1", 1.0)):
+        due = race.next_launch()
+        assert due is not None
+        race.add(due, launched(label, 1, 1.0, load_s=load_s))
+    assert race.end_round(budget_spent=False) == []
+    assert sorted(run(race, QUICK)[0]) == ["a:1", "b:1", "c:1"]
+
+
+def test_who_is_out_is_said_with_the_reason() -> None:
+    race = new("a:1", "b:1", "c:1", "d:1")
+    race.begin_round()
+    while due := race.next_launch():
+        race.add(due, launched(due.label, 1, {**QUICK, "d": 9.0}[due.candidate.backend], load_s=61.0))
+    assert race.end_round(budget_spent=False) == [
+        CandidateOut(candidate="d:1", number=1, why="slower on every cell"),
+        CandidateOut(candidate="c:1", number=1, why="loading takes minutes, so only the leaders are launched again"),
+    ]
+
+
+def test_in_a_first_round_the_variants_of_a_beaten_backend_come_last() -> None:
+    race = new("a:1", "b:1", "a:2", "b:2")
+    assert run(race, {"a": 9.0, "b": 1.0})[0] == ["a:1", "b:1", "b:2", "a:2"]
 
 
 def test_with_one_round_there_is_no_rematch_and_nobody_is_left_out_of_it() -> None:
