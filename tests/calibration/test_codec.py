@@ -39,6 +39,7 @@ class Outer:
     kinds: frozenset[str] = frozenset()
     texts: Mapping[str, str] = field(default_factory=dict)
     options: Mapping[str, Any] = field(default_factory=dict)
+    weights: Mapping[str, float] = field(default_factory=dict)
     sure: bool = False
 
 
@@ -54,6 +55,7 @@ WHOLE = Outer(
     kinds=frozenset({"y", "x"}),
     texts={"b": "c"},
     options={"d": [1, {"e": None}], "f": True},
+    weights={"g": 0.0},
     sure=True,
 )
 
@@ -91,6 +93,7 @@ def test_what_is_left_out_has_its_default() -> None:
         ({"name": "a", "share": -0.1}, "needs a finite number >= 0 in share; found -0.1"),
         ({"name": "a", "share": float("inf")}, "needs a finite number >= 0 in share; found inf"),
         ({"name": "a", "share": 2**63}, f"needs a number in share; found {2**63}"),
+        ({"name": "a", "share": float(2**63)}, f"needs a finite number >= 0 in share; found {float(2**63)}"),
         ({"name": "a", "below": -1.1}, "needs a finite number >= -1 in below; found -1.1"),
     ],
 )
@@ -98,6 +101,24 @@ def test_what_is_malformed_is_refused_with_its_field(plain: Any, sentence: str) 
     with pytest.raises(ValueError) as refused:  # noqa: PT011  the whole sentence is compared
         from_plain(Outer, plain)
     assert str(refused.value) == sentence
+
+
+def test_a_field_that_is_missing_is_named_and_not_one_that_has_a_default() -> None:
+    @dataclass(frozen=True, kw_only=True)
+    class Late:
+        first: int = 0
+        second: tuple[int, ...] = field(default_factory=tuple)
+        third: int
+        fourth: int
+
+    with pytest.raises(ValueError, match="^needs the field fourth; found none$"):
+        from_plain(Late, {"third": 1})
+
+
+def test_what_annotates_a_field_can_be_read_alone() -> None:
+    assert (from_plain(int, 0), from_plain(tuple[int, ...], [])) == (0, ())
+    with pytest.raises(ValueError, match="^needs a number; found 'a'$"):
+        from_plain(float, "a")
 
 
 def test_a_value_that_a_class_refuses_is_refused_with_its_field() -> None:

@@ -259,3 +259,10 @@ def test_the_newest_verdict_that_compared_the_output_counts(cache: Cache) -> Non
     blind = Agreement(verdict=OutputVerdict.UNCHECKED)
     cache.add(row(1, agreement=blind), row(2, agreement=lossy), row(3, agreement=right), row(4, agreement=blind))
     assert resumable([candidate("a:1")], IDENTITY, CELLS, cache).agreements == {"a:1": right}
+
+
+def test_a_check_without_a_reference_counts_until_there_is_a_verdict(cache: Cache) -> None:
+    blind = Agreement(verdict=OutputVerdict.UNCHECKED)
+    cache.add(row(1, agreement=blind))
+    known = resumable([candidate("a:1")], IDENTITY, CELLS, cache)
+    assert (known.agreements, set(known.unchecked)) == ({"a:1": blind}, set())
