@@ -325,7 +325,7 @@ def test_one_that_is_given_up_for_its_share_ends_no_race_that_the_budget_still_h
         rounds=2,
         reporter=recorder,
         checked=False,
-        budget_s=10.0,
+        budget_s=20.0,
         shares=0.5,
         limits=Limits(load_s=60.0),
     )
