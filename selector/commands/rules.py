@@ -10,10 +10,10 @@ from selector.commands._terminal import across, show, show_json
 @json_option
 def rules(as_json: bool) -> None:
     """Print the rules: what must hold for a backend to be a candidate."""
-    from selector.rules.table import rules_table
+    from selector.rules.table import RULES
     from selector.screens.text import columns
 
     if as_json:
-        show_json([{"rule": name, "sentence": sentence} for name, sentence in rules_table()])
+        show_json([rule.to_json() for rule in RULES])
     else:
-        show(columns(rules_table(), across=across()))
+        show(columns([(rule.name, rule.sentence) for rule in RULES], across=across()))

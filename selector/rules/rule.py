@@ -38,6 +38,10 @@ class Rule:
     def sentence(self) -> str:
         return " ".join((self.judging.__doc__ or "").split())
 
+    def to_json(self) -> dict[str, str]:
+        """As `autobackend rules --json` prints it."""
+        return {"rule": self.name, "sentence": self.sentence}
+
     def reasons(self, case: Combination) -> list[Reason]:
         """Why the combination is not legal; empty where this rule has nothing against it."""
         match self.judging(case):

@@ -4,8 +4,3 @@ from selector.rules import device, install, memory, model, quant
 from selector.rules.rule import rules_of
 
 RULES = rules_of(install, device, model, quant, memory)
-
-
-def rules_table() -> list[tuple[str, str]]:
-    """Name and sentence of every rule."""
-    return [(rule.name, rule.sentence) for rule in RULES]
