@@ -96,6 +96,7 @@ def test_a_failure_of_this_config_with_other_versions_counts_too(gemmas: Twins) 
     crash = failure(FAST, gemmas.second, HOST, environment=OLD)
     found = gemmas.answer(crash, *rounds(FAST, gemmas.first, HOST, (1.0,)), *rounds(SLOW, gemmas.first, HOST, (3.0,)))
     assert (found.candidate.label, labels(found), found.failed) == (SLOW, [SLOW], (crash,))
+    assert {c.label for c in found.unmeasured}.isdisjoint({FAST, SLOW})
 
 
 def test_a_check_of_this_config_makes_it_right(gemmas: Twins) -> None:
@@ -111,6 +112,8 @@ def test_a_check_of_this_config_makes_it_right(gemmas: Twins) -> None:
 def test_a_check_alone_gives_no_times(gemmas: Twins) -> None:
     found = gemmas.answer(check(FAST, gemmas.second, HOST))
     assert (found.source, found.ranking) == (Source.RULES, ())
+    found = gemmas.answer(*rounds(SLOW, gemmas.first, HOST, (1.0,)))
+    assert (labels(found), [c.label for c in found.unmeasured]) == ([SLOW], [FAST])
 
 
 def test_a_check_that_failed_after_one_that_was_right_takes_the_candidate_out(gemmas: Twins) -> None:
@@ -170,6 +173,8 @@ def test_launches_from_before_configs_were_kept_give_times_alone(gemmas: Twins) 
     assert found.failed == ()
     origin = "timed by an older autobackend, which did not keep the config it checked"
     assert found.warnings == (gemmas.unchecked(FAST, origin),)
+    found = gemmas.answer(*rounds(FAST, gemmas.first, HOST, (1.0,), calibration="c2"))
+    assert found.warnings == (gemmas.unchecked(FAST),)
 
 
 @pytest.mark.parametrize(
@@ -216,6 +221,7 @@ def test_what_was_right_elsewhere_is_unchecked_here(gemmas: Twins) -> None:
     elsewhere = replace(gemmas.first, host="b" * 12)
     found = gemmas.answer(*rounds(FAST, elsewhere, HOST, (1.0,)))
     assert (found.source, outputs(found)) == (Source.TRANSFERRED, {FAST: OutputVerdict.UNCHECKED})
+    assert found.ranking[0].agreement.detail == "measured on another model"
     own = replace(gemmas.second, host="b" * 12)
     found = gemmas.answer(*rounds(FAST, own, HOST, (1.0,)))
     assert (found.source, outputs(found)) == (Source.TRANSFERRED, {FAST: OutputVerdict.RIGHT})

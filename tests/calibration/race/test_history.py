@@ -243,6 +243,8 @@ def test_times_are_any_models_of_the_shape_and_verdicts_of_this_config(cache: Ca
     candidates = [candidate("a:1"), candidate("b:1")]
     known = resumable(candidates, twin, CELLS, cache)
     assert (numbers(known), known.agreements, set(known.unchecked)) == ([1, 2], {"a:1": lossy}, {"b:1"})
+    cache.add(row(6, label="b:1", identity=twin, calibration_id="own", agreement=blind, cells=row(6).cells[:1]))
+    assert resumable(candidates, twin, CELLS, cache).agreements == {"a:1": lossy, "b:1": blind}
     own = resumable(candidates, IDENTITY, CELLS, cache)
     assert (numbers(own), set(own.unchecked)) == ([1, 2, 3], {"b:1"})
 
