@@ -9,7 +9,7 @@ from calibration.measurement import Agreement, Identity, Measurement, OutputVerd
 from selector.context import DEFAULT
 from selector.evidence import elsewhere, evidence
 from tests.selector.answering import CT2, EAGER, HOST, KEY, SDPA, with_versions
-from tests.selector.launches import DAY, RIGHT, failure, measurement, other_size, rounds
+from tests.selector.launches import DAY, RIGHT, check, failure, measurement, other_size, rounds
 
 HOUR = 3600.0
 
@@ -137,3 +137,31 @@ def test_what_was_right_for_another_model_is_unchecked_for_this_one(cache: Cache
     assert other.records[SDPA].agreement == Agreement(
         verdict=OutputVerdict.UNCHECKED, detail="measured on another model"
     )
+
+
+def test_candidates_after_one_that_failed_and_one_that_was_only_checked_count(cache: Cache) -> None:
+    cache.add(
+        failure(SDPA, KEY, HOST, at=DAY - 2 * HOUR),
+        check(EAGER, KEY, HOST, at=DAY - HOUR),
+        measurement(CT2, KEY, HOST),
+    )
+    found = evidence(cache, KEY, DEFAULT.environments(HOST))
+    assert (set(found.failed), set(found.measured), set(found.stale)) == ({SDPA}, {CT2}, set())
+
+
+@pytest.mark.parametrize(
+    ("configs", "origin"),
+    [
+        (("e" * 16, "f" * 16), "timed on another model of this shape"),
+        (("e" * 16, ""), "timed on another model of this shape"),
+        (("", ""), "timed by an older autobackend, which did not keep the config it checked"),
+    ],
+)
+def test_times_of_other_configs_say_where_they_are_from(cache: Cache, configs: tuple[str, ...], origin: str) -> None:
+    cache.add(
+        *(
+            measurement(SDPA, replace(KEY, config=config), HOST, round_=number)
+            for number, config in enumerate(configs, start=1)
+        )
+    )
+    assert evidence(cache, KEY, DEFAULT.environments(HOST)).unchecked == {SDPA: origin}
