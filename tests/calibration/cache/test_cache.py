@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -169,6 +170,21 @@ def test_the_token_changes_with_every_commit_of_anyone(cache: Cache, path: Path)
             tokens.append(cache.token())
             assert tokens[-1] == cache.token()
     assert len(set(tokens[1:])) == 6
+
+
+def test_the_token_changes_when_a_commit_can_be_read_and_not_before(cache: Cache, path: Path) -> None:
+    """What was looked up while a commit was on its way to the disk must not pass for what comes after it."""
+    cache.add(*map(measured, range(20)))
+    log = Path(f"{path}-wal")
+    before, size = cache.token(), log.stat().st_size
+    with closing(sqlite3.connect(path, isolation_level=None)) as writer:
+        writer.execute("PRAGMA cache_size = 1")
+        writer.execute("BEGIN IMMEDIATE")
+        writer.execute("UPDATE launches SET model = hex(zeroblob(100000))")
+        assert log.stat().st_size > size
+        assert (cache.token(), len(cache.find(**KEY))) == (before, 20)
+        writer.execute("COMMIT")
+        assert cache.token() != before
 
 
 def test_threads_share_a_cache(cache: Cache) -> None:
