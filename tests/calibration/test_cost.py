@@ -202,6 +202,13 @@ def test_two_calibrations_of_different_corners_do_not_cover_what_lies_between_th
     assert not covers([], small)
 
 
+@pytest.mark.parametrize("missing", range(4))
+def test_every_corner_must_be_measured(missing: int) -> None:
+    between = Workload(prompt_tokens=100, output_tokens=32, batch=2)
+    assert covers(grid(), between)
+    assert not covers([cell for place, cell in enumerate(grid()) if place != missing], between)
+
+
 def test_every_standard_workload_is_covered_by_the_cells_made_for_it() -> None:
     assert all(covers(grid([w]), w) for w in STANDARD.values())
 
