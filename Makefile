@@ -122,8 +122,8 @@ mutants: .venv/tools
 
 bench: .venv/tools
 	@mkdir -p build
-	$(BIN)/python -m pytest benchmarks --benchmark-only --benchmark-save-data --benchmark-json=build/benchmarks.json
-	$(BIN)/python -m benchmarks.figures build/benchmarks.json build/figures.json
+	$(BIN)/python -m pytest benchmarks/speed --benchmark-only --benchmark-save-data --benchmark-json=build/benchmarks.json
+	$(BIN)/python -m benchmarks.speed.figures build/benchmarks.json build/figures.json
 
 fidelity: install
 	$(BIN)/python -m benchmarks.fidelity

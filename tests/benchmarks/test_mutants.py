@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.mutants import Result, Table, report, run
-from benchmarks.mutations import Mutant, mutants
+from benchmarks.mutants.mutants import Result, Table, report, run
+from benchmarks.mutants.mutations import Mutant, mutants
 
 HALF = textwrap.dedent('''
     """A module."""
@@ -81,8 +81,8 @@ def test_a_change_is_noticed_where_the_tests_fail_or_do_not_end(
     )
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setattr("benchmarks.mutants.SPARE_S", 2.0)
-    monkeypatch.setattr("benchmarks.mutants.TIMES", 2.0)
+    monkeypatch.setattr("benchmarks.mutants.mutants.SPARE_S", 2.0)
+    monkeypatch.setattr("benchmarks.mutants.mutants.TIMES", 2.0)
     found = {result.mutant.after: result.noticed for result in run({"counting.py": ["test_counting.py"]}, jobs=2)}
     assert found == {
         "while n >= 0:": True,

@@ -2,7 +2,7 @@
 
 import pytest
 
-from benchmarks.regret import (
+from benchmarks.study.regret import (
     Always,
     Case,
     Summary,

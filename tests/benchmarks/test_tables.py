@@ -3,12 +3,12 @@
 from pathlib import Path
 from typing import Any
 
-from benchmarks.fidelity import chosen
-from benchmarks.fidelity import table as fidelity_table
-from benchmarks.real_model import Reply, until_end
-from benchmarks.real_model import table as reply_table
-from benchmarks.regret import Case
-from benchmarks.study_report import report
+from benchmarks.fidelity.fidelity import chosen
+from benchmarks.fidelity.fidelity import table as fidelity_table
+from benchmarks.real_model.real_model import Reply, until_end
+from benchmarks.real_model.real_model import table as reply_table
+from benchmarks.study.regret import Case
+from benchmarks.study.report import report
 from calibration.backend import Variant
 from calibration.measurement import Candidate
 from calibration.supervision.launch_spec import LaunchSpec

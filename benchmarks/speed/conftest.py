@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.caches import stocked
+from benchmarks.speed.caches import stocked
 from selector.model.spec import ModelSpec
 from selector.planning.plan import Plan, plan
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -1,6 +1,6 @@
 """A .gguf file dequantised into a Hugging Face folder, for the engines that take no .gguf file.
 
-`python -m benchmarks.gguf_folder FILE.gguf FOLDER`
+`python -m benchmarks.real_model.gguf_folder FILE.gguf FOLDER`
 """
 
 import sys

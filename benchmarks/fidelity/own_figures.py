@@ -1,6 +1,7 @@
 """One engine's TTFT and TPOT by our worker's verbs beside others' figures of it; prints a JSON array.
 
-`python -m benchmarks.own_figures OPEN PAIRS`, in the engine's interpreter; OPEN is the worker's `open` request as JSON.
+`python -m benchmarks.fidelity.own_figures OPEN PAIRS`, in the engine's interpreter; OPEN is the worker's `open` request
+as JSON.
 The others' figures are the engine's own of the very call that was timed, and those of a loop written by hand, in turn
 with ours in the same process.
 """
@@ -12,7 +13,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, cast
 
-from benchmarks.plain_loop import CELLS, Figures, by_hand, compare, plain_model
+from benchmarks.fidelity.plain_loop import CELLS, Figures, by_hand, compare, plain_model
 from calibration.worker.main import _Server
 from calibration.worker.prompts import prompts
 

@@ -1,6 +1,6 @@
 """The figures of docs/benchmarks.md, from what pytest-benchmark measured.
 
-`python -m benchmarks.figures BENCHMARKS.json FIGURES.json`
+`python -m benchmarks.speed.figures BENCHMARKS.json FIGURES.json`
 """
 
 import json

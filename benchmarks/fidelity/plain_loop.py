@@ -1,6 +1,6 @@
 """Times transformers by our worker's verbs and by a plain loop, in turn, in one process; prints a JSON object.
 
-`python -m benchmarks.plain_loop MODEL_FOLDER THREADS PAIRS`
+`python -m benchmarks.fidelity.plain_loop MODEL_FOLDER THREADS PAIRS`
 """
 
 import json

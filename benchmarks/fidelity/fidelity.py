@@ -27,12 +27,12 @@ from calibration.worker.opening import Opening
 from selector.planning.calibrate import subject_of
 from selector.planning.plan import Plan, plan
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 GOAL = 0.03
 CONTEXT, BATCH = 256, 4
-"""Enough for the cells of benchmarks.plain_loop."""
+"""Enough for the cells of benchmarks.fidelity.plain_loop."""
 SOURCES = frozenset({"transformers", "onnxruntime", "ctranslate2", "openvino", "llamacpp", "vllm"})
-"""Backends for which benchmarks.own_figures knows other figures than ours."""
+"""Backends for which benchmarks.fidelity.own_figures knows other figures than ours."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -116,7 +116,7 @@ def _compared(session: Session, spec: LaunchSpec, pairs: int) -> list[dict[str, 
     opening = json.dumps(Opening(backend=spec.candidate.backend, job=job).request())
     threads = str(subject.threads)
     run = subprocess.run(
-        [str(spec.python), "-m", "benchmarks.own_figures", opening, str(pairs)],
+        [str(spec.python), "-m", "benchmarks.fidelity.own_figures", opening, str(pairs)],
         cwd=ROOT,
         check=False,
         capture_output=True,
@@ -154,7 +154,3 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--pairs", type=int, default=30, help="calls of ours and of theirs for each cell")
     parser.add_argument("--out", default="build", help="folder of fidelity.json")
     return parser.parse_args(argv)
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())

@@ -12,7 +12,7 @@ import pytest
 from calibration.workload import Workload
 from selector import select
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def workloads() -> Iterator[Workload]:

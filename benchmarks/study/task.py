@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from benchmarks.regret import Case, slow, slower
+from benchmarks.study.regret import Case, slow, slower
 from calibration.cache.cache import Cache
 from calibration.errors import AutobackendError, UsageError
 from calibration.measurement import Measurement, Outcome

@@ -8,7 +8,7 @@ from typing import Any
 
 from selector.planning.plan import Plan
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 PAIRS = 60
 
 SMALL = {
@@ -35,7 +35,7 @@ def test_timing_overhead(benchmark: Any, planned: Plan, tmp_path: Path) -> None:
     make += "from calibration.checkpoints.random_weights import write_random_checkpoint as write"
     make += "; write(Path(sys.argv[1]), Path(sys.argv[2]))"
     subprocess.run([sys.executable, "-c", make, str(shape), str(folder)], cwd=ROOT, check=True, capture_output=True)
-    command = [sys.executable, "-m", "benchmarks.plain_loop", str(folder), str(planned.host.cores), str(PAIRS)]
+    command = [sys.executable, "-m", "benchmarks.fidelity.plain_loop", str(folder), str(planned.host.cores), str(PAIRS)]
 
     def compare() -> list[dict[str, Any]]:
         run = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True)

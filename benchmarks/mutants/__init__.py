@@ -1,0 +1,1 @@
+"""Changes of one token in the core, which its own tests must notice."""

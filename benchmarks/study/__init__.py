@@ -1,0 +1,1 @@
+"""What always taking one engine costs beside the pick of `select`, on models that were calibrated."""
