@@ -32,8 +32,8 @@ class Plan:
 
     @property
     def workloads(self) -> tuple[Workload, ...]:
-        """What is answered for: what the user asked for, or the default."""
-        return self.demand.workloads or (DEFAULT,)
+        """What is answered for: what the user asked for, or the default as far as the model's positions reach."""
+        return self.demand.workloads or _within((DEFAULT,), self.spec.max_position)
 
     @property
     def candidates(self) -> tuple[Candidate, ...]:

@@ -99,7 +99,7 @@ def _yarn_factor(case: _Case) -> str | None:
 
 def _experts_per_token(case: _Case) -> str | None:
     model = case.model
-    if not model.experts:
+    if not model.experts or "experts_per_token" in model.unknown:
         return None
     if model.architecture == "Glm4MoeLiteForCausalLM":
         if (model.experts, model.experts_per_token) in ((64, 4), (160, 8)):

@@ -1,5 +1,6 @@
 """What a calibration would do: cells, candidates, and the errors of a plan that cannot be carried out."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from calibration.supervision.launch_spec import LaunchSpec
 from calibration.workload import Workload
 from selector.host.spec import HostSpec
 from selector.identity import converter_of
+from selector.model.shape_library import shape_folder
 from selector.planning.calibrate import calibrate
 from selector.planning.plan import launch_spec_of, plan
 from selector.planning.preparations import preparations
@@ -44,6 +46,13 @@ def test_a_short_model_gets_cells_that_it_can_hold() -> None:
     cells = ["pp128:tg32:b1", "pp992:tg32:b1", "pp128:tg32:b2", "pp992:tg32:b2"]
     assert labels(plan("shape:gpt2", workloads=asked).cells) == cells
     assert labels(plan("shape:gpt2", workloads=["pp4000:tg10:b1"]).cells) == ["pp992:tg32:b1"]
+
+
+def test_a_short_model_is_answered_for_a_workload_that_it_can_hold(tmp_path: Path) -> None:
+    config = json.loads((shape_folder("smollm2-135m") / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps({**config, "max_position_embeddings": 512}))
+    assert labels(plan(tmp_path).workloads) == ["pp384:tg128:b1"]
+    assert labels(plan(tmp_path, workloads=["chat"]).workloads) == ["pp512:tg128:b1"]
 
 
 def test_candidates_are_the_legal_variants_that_are_not_left_out() -> None:
