@@ -2,12 +2,20 @@
 
 from collections.abc import Callable
 from enum import StrEnum
-from typing import TYPE_CHECKING, Self
+from typing import Protocol, Self
 
 from calibration.errors import UsageError
 
-if TYPE_CHECKING:
-    from selector.ranking import Ranked
+
+class Measured(Protocol):
+    """What an objective values of a candidate; ranking.Ranked is one."""
+
+    @property
+    def ttft_s(self) -> float: ...
+    @property
+    def e2e_s(self) -> float: ...
+    @property
+    def memory_bytes(self) -> int: ...
 
 
 class Objective(StrEnum):
@@ -22,7 +30,7 @@ class Objective(StrEnum):
     """`answers {workload} in {value}`."""
     unit: str
     """`s` or `bytes`."""
-    of: "Callable[[Ranked], float]"
+    of: Callable[[Measured], float]
     of_launch: Callable[[float, float], float] | None
 
     LATENCY = (
@@ -64,7 +72,7 @@ class Objective(StrEnum):
         sentence: str,
         told: str,
         unit: str,
-        of: "Callable[[Ranked], float]",
+        of: Callable[[Measured], float],
         of_launch: Callable[[float, float], float] | None,
     ) -> Self:
         """A member, of the fields that the class's docstring names."""
