@@ -24,8 +24,8 @@ from calibration.supervision.deadline import Deadline, GivenUp
 from calibration.supervision.device_lock import device_lock
 from calibration.supervision.launch_spec import LaunchSpec, Limits
 from calibration.worker.opening import Opening
-from selector.planning.calibrate import subject_of
 from selector.planning.plan import Plan, plan
+from selector.planning.subject import subject_of
 
 ROOT = Path(__file__).resolve().parents[2]
 GOAL = 0.03

@@ -29,8 +29,8 @@ from calibration.supervision.device_lock import device_lock
 from calibration.supervision.launch_spec import LaunchSpec, Limits
 from calibration.workload import Workload
 from selector.model.spec import ModelSpec
-from selector.planning.calibrate import reference_for, subject_of
 from selector.planning.plan import Plan, plan
+from selector.planning.subject import reference_for, subject_of
 from selector.screens.calibrate import step
 
 ROOT = Path(__file__).resolve().parents[2]

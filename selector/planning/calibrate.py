@@ -5,34 +5,26 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Unpack
 
-from calibration.backend import Variant
 from calibration.cache.cache import Cache
-from calibration.checkpoints.dequantise import knows
 from calibration.conversion.store import ArtifactStore
 from calibration.errors import IllegalBackend, NoLegalBackend, UsageError
 from calibration.events import Reporter, Silent
-from calibration.launch.checker import MakeReference
-from calibration.launch.reference import reference_of
-from calibration.measurement import Candidate, Check, Measurement, to_json
+from calibration.measurement import Check, Measurement, to_json
 from calibration.race.runner import Tally
 from calibration.race.runner import calibrate as race_candidates
 from calibration.race.state import Bounds
-from calibration.registry import all_backends
 from calibration.supervision.device_lock import device_lock
-from calibration.supervision.launch_spec import Limits, Subject
+from calibration.supervision.launch_spec import Limits
 from calibration.workload import Workload
 from selector.answer import Selection, Source
 from selector.choice.refusals import explain_command
 from selector.demand import Demand, DemandOptions
 from selector.host.spec import HostSpec
-from selector.loading import downloaded
 from selector.planning.events import CalibrationEvent, Planned, PreparationsKnown
-from selector.planning.plan import Plan, launch_spec_of, plan
-from selector.planning.preparations import preparations, random_checkpoint
+from selector.planning.plan import Plan, plan
+from selector.planning.preparations import preparations
+from selector.planning.subject import reference_for, subject_of
 from selector.selection import choose
-
-REFERENCE_OVERHEAD = 1.3
-"""A float32 reference is computed where its weights, times this, fit into the memory that is free."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -176,71 +168,4 @@ def _nothing_to_measure(planned: Plan) -> IllegalBackend | NoLegalBackend:
     return kind(
         f"no backend can be calibrated for {planned.spec.name} here\n" + "\n".join(lines),
         f"see {explain_command(planned.spec.name, planned.demand)}",
-    )
-
-
-def subject_of(
-    planned: Plan,
-    store: ArtifactStore,
-    reporter: Reporter[CalibrationEvent],
-    *,
-    random_weights: bool = False,
-) -> Subject:
-    """The model with weights on the disk: its own weights, or random weights, which are made once.
-
-    Raises:
-        ModelError: its weights cannot be had.
-        ArtifactError: random weights cannot be made.
-    """
-    spec, host = planned.spec, planned.host
-    if random_weights or spec.name.startswith("shape:"):
-        folder, weights = random_checkpoint(spec, store, reporter, host)
-    else:
-        local = Path(spec.name).exists() and spec.has_weights
-        folder, weights = spec.place if local else downloaded(spec, planned.demand), spec.weights_identity
-    free = host.device.free_bytes if host.device.kind == "cpu" else host.memory_bytes
-    return Subject(
-        name=spec.name,
-        model_dir=folder,
-        weights_identity=weights,
-        identity=planned.identity,
-        dtype=spec.dtype,
-        vocab_size=spec.vocab_size,
-        device=host.device.kind,
-        threads=host.cores,
-        cpus=host.bound_cpus,
-        memory_limit_bytes=int(free * 0.95),
-        trust_remote_code=planned.demand.trust_remote_code,
-        tensor_parallel=planned.demand.tensor_parallel,
-        max_position=spec.max_position,
-        sliding_window=spec.sliding_window,
-        parameters=spec.parameters,
-    )
-
-
-def reference_for(planned: Plan) -> MakeReference:
-    """transformers in float32 on the CPU where that fits into its memory, else in the model's dtype on the device."""
-    spec, host = planned.spec, planned.host
-    plain: Variant = all_backends()["transformers"].variant("eager")
-    free = host.device.free_bytes if host.device.kind == "cpu" else host.memory_bytes
-    quant = spec.quant
-    dequantised = knows(quant.method, quant.bits, quant.version)
-    # transformers reads a .gguf file by dequantising it.
-    plain_weights = quant.method in {"none", "gguf"} or dequantised
-    wide = plain_weights and spec.parameters * 4 * REFERENCE_OVERHEAD < free
-    precision = "fp32" if wide else "model"
-    variant = dataclasses.replace(
-        plain,
-        name=f"reference-{precision}",
-        precision=precision,
-        options={**plain.options, "dtype": "float32" if wide else "auto"},
-    )
-    return reference_of(
-        dataclasses.replace(
-            launch_spec_of(Candidate(backend="transformers", variant=plain.name), host),
-            candidate=Candidate(backend="transformers", variant=variant.name),
-            variant=variant,
-            device="cpu" if wide else "",
-        ),
-        dequantised=dequantised and wide,
     )
