@@ -1,9 +1,7 @@
 """TTFT and TPOT of any workload from the measured cells: a small non-negative model of prefill and of a decode step."""
 
-import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from statistics import median
 from typing import NamedTuple
 
 from calibration.measurement import Measurement
@@ -11,27 +9,9 @@ from calibration.workload import Workload
 
 Coefficients = tuple[float, float, float]
 
-PRIOR_CV = 0.12
-"""Coefficient of variation between two processes of one candidate, before any spread was seen.
-
-Measured on a shared two-core host, where repeats inside one process vary by 5 % only; an exclusive machine is steadier,
-and its launches then say so.
-"""
-
-PRIOR_WEIGHT = 0.1
-"""How many launches the prior variance counts as beside the observed one. So little that a steady machine is believed
-soon: launches that agree to the last digit leave 17, 8, 4 and 3 % for 2, 3, 4 and 5 of them. So much that on a host
-with the prior's spread 95 to 97 of 100 intervals hold the truth, for two launches as for six (without it 92 for two).
-"""
-
 CONTEXT_SLACK = 1.25
 """So many times the longest measured context still count as measured. A step's cost is linear in its context, and the
 context's share of a step is small: a quarter more changes the sum by little."""
-
-_T95 = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160, 2.145, 2.131)
-"""Two-sided 95 % quantiles of Student's t for 1, 2, 3 ... degrees of freedom; beyond them see `_t95`."""
-
-_Z95 = 1.95996
 
 _LEAST_S = 1e-12
 """No engine is this quick: the clock was at fault, and the relative error of such a time would outweigh all others."""
@@ -134,48 +114,6 @@ def covers(cells: Iterable[Workload], workload: Workload) -> bool:
         if cell.batch >= batch:
             corners |= shorter << 3 | longer << 4 | reaches << 5
     return corners == 0b111111
-
-
-def interval(values: Sequence[float], prior_cv: float = PRIOR_CV) -> tuple[float, float]:
-    """95 % interval of the median of positive values, one a launch, computed on their logarithms (so never negative).
-
-    The narrower of two half-widths. Student's t on the observed variance, in which the prior one counts as PRIOR_WEIGHT
-    launches more: for many launches it is what they show, and launches that happen to agree leave what the prior
-    allows. The normal one on the larger of the prior and the observed spread: for two launches t alone is useless.
-    """
-    n = len(values)
-    middle = median(values)
-    if middle <= 0.0:
-        return middle, middle
-    if n == 1:
-        half = _Z95 * prior_cv
-    else:
-        seen = _deviation([math.log(v) for v in values]) if min(values) > 0.0 else math.inf
-        believed = math.sqrt((PRIOR_WEIGHT * prior_cv**2 + (n - 1) * seen**2) / (PRIOR_WEIGHT + n - 1))
-        # The standard error of a median is 1.2533 times the mean's (normal noise); of two values it is the mean.
-        root = math.sqrt(n) if n == 2 else math.sqrt(n) / 1.2533
-        half = min(_t95(n - 1) * believed, _Z95 * max(seen, prior_cv)) / root
-    factor = math.exp(half)
-    return middle / factor, middle * factor
-
-
-def half_width(values: Sequence[float], prior_cv: float = PRIOR_CV) -> float:
-    """What stands after `±`: half of the interval of the median, in the unit of the values."""
-    low, high = interval(values, prior_cv)
-    return (high - low) / 2
-
-
-def _deviation(values: Sequence[float]) -> float:
-    """Sample standard deviation; statistics.stdev is exact and twenty times slower."""
-    mean = sum(values) / len(values)
-    return math.sqrt(sum((v - mean) ** 2 for v in values) / (len(values) - 1))
-
-
-def _t95(freedom: int) -> float:
-    """Student's t, 97.5 % quantile; beyond the table the first terms of its expansion in 1 / freedom (Fisher 1925)."""
-    if freedom <= len(_T95):
-        return _T95[freedom - 1]
-    return _Z95 + (_Z95**3 + _Z95) / (4 * freedom)
 
 
 def _nnls(rows: Sequence[Coefficients], first: int, second: int, third: int) -> Coefficients:

@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Any, NamedTuple
 
-from calibration.cost import Cost, covers, interval
+from calibration.cost import Cost, covers
 from calibration.measurement import Agreement, Candidate, Measurement
+from calibration.noise import SHARED_CPU_CV, interval
 from calibration.race.decisions import BAND, RATIO_CV
 from calibration.workload import Workload
 from selector.objective import Objective
@@ -148,8 +149,8 @@ def ratio(slow: Ranked, fast: Ranked, objective: Objective = Objective.LATENCY) 
     if ratios:
         return Ratio(median(ratios), *interval(ratios, RATIO_CV))
     slow_times, fast_times = [time for _, time in own], list(turns.values())
-    low, high = interval(slow_times)
-    least, most = interval(fast_times)
+    low, high = interval(slow_times, SHARED_CPU_CV)
+    least, most = interval(fast_times, SHARED_CPU_CV)
     return Ratio(median(slow_times) / median(fast_times), low / most, high / least)
 
 
@@ -177,7 +178,7 @@ def _ranked(record: Record, workload: Workload, hull: dict[int, bool]) -> Ranked
         ttft_s=median(ttfts),
         tpot_s=median(tpots),
         e2e_s=median(ends),
-        ci95=interval(ends),
+        ci95=interval(ends, SHARED_CPU_CV),
         n=len(chosen),
         memory_bytes=int(median([launch.memory_bytes for launch in chosen])),
         covered=bool(covering),

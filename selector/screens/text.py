@@ -7,8 +7,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from statistics import median
 
-from calibration.cost import half_width
 from calibration.measurement import Agreement, Measurement, OutputVerdict
+from calibration.noise import SHARED_CPU_CV, half_width
 from calibration.workload import Workload
 from selector.objective import Objective
 from selector.ranking import Ranked
@@ -180,7 +180,7 @@ class Observed:
     @property
     def half_width(self) -> float:
         """Of the interval of the median: that of a single launch is what launches are known to vary by."""
-        return half_width(self.values)
+        return half_width(self.values, SHARED_CPU_CV)
 
 
 def rate(observed: Observed) -> str:

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from calibration.cost import PRIOR_CV, Cost, Point, covers, fit, half_width, interval, points
+from calibration.cost import Cost, Point, covers, fit, points
 from calibration.workload import STANDARD, Workload, grid
 from tests.approximate import approx
 from tests.calibration.launches import measured
@@ -156,24 +156,6 @@ def test_of_all_choices_of_coefficients_the_best_one_is_found(part: str) -> None
     assert min(supports.values()) >= 3, supports
 
 
-def student_below(quantile: float, freedom: int) -> float:
-    """Probability that Student's t is below a quantile, by Simpson's rule."""
-    scale = math.gamma((freedom + 1) / 2) / (math.sqrt(freedom * math.pi) * math.gamma(freedom / 2))
-    steps = 2000
-    heights = [(1 + (quantile * i / steps) ** 2 / freedom) ** (-(freedom + 1) / 2) for i in range(steps + 1)]
-    area = heights[0] + heights[-1] + 4 * sum(heights[1:-1:2]) + 2 * sum(heights[2:-1:2])
-    return float(0.5 + scale * area * quantile / steps / 3)
-
-
-@pytest.mark.parametrize("launches", [*range(3, 18), 20, 30, 60])
-def test_few_launches_have_the_quantiles_of_students_t(launches: int) -> None:
-    _, high = interval([1.0] * launches)
-    believed = math.sqrt(0.1 * 0.12**2 / (launches - 1 + 0.1))
-    quantile = math.log(high) * math.sqrt(launches) / 1.2533 / believed
-    # Beyond the table the first term of an expansion is a little short.
-    assert student_below(quantile, launches - 1) == pytest.approx(0.975, abs=5e-5 if launches < 17 else 6e-4)
-
-
 @pytest.mark.parametrize(
     ("workload", "inside"),
     [
@@ -211,74 +193,6 @@ def test_every_corner_must_be_measured(missing: int) -> None:
 
 def test_every_standard_workload_is_covered_by_the_cells_made_for_it() -> None:
     assert all(covers(grid([w]), w) for w in STANDARD.values())
-
-
-def test_the_interval_of_one_launch_is_the_prior_spread_between_launches() -> None:
-    low, high = interval([2.0])
-    assert (low, high) == pytest.approx((2.0 / 1.2651, 2.0 * 1.2651), rel=1e-4)  # exp(1.96 * 0.12)
-
-
-@pytest.mark.parametrize(
-    ("launches", "percent"),
-    [(1, 26.52), (2, 18.09), (3, 8.50), (4, 4.39), (5, 2.96), (6, 2.24), (16, 0.65), (40, 0.24)],
-)
-def test_launches_that_agree_leave_what_the_prior_spread_allows(launches: int, percent: float) -> None:
-    low, high = interval([2.0] * launches)
-    assert high / 2.0 - 1.0 == pytest.approx(percent / 100, abs=0.00006)
-    assert low * high == pytest.approx(4.0)
-    assert half_width([2.0] * launches) == (high - low) / 2
-
-
-def test_the_prior_spread_is_that_of_what_is_compared() -> None:
-    assert interval([2.0, 2.0], 0.05) == pytest.approx((2 / 1.07175, 2 * 1.07175), rel=1e-5)  # 1.95996 * 0.05 / sqrt(2)
-    assert half_width([2.0, 2.0], 0.05) == pytest.approx(1.07175 - 1 / 1.07175, rel=1e-4)
-
-
-def test_an_interval_is_that_of_the_observed_spread_where_there_are_many_launches() -> None:
-    """Ten launches 2 % apart: Student's t for nine degrees of freedom, times what is believed of the spread."""
-    deviation = math.sqrt(10 / 9) * 0.02
-    believed = math.sqrt((0.1 * 0.12**2 + 9 * deviation**2) / 9.1)
-    factor = math.exp(2.262 * believed * 1.2533 / math.sqrt(10))
-    middle = math.cosh(0.02)
-    ten = [math.exp(0.02), math.exp(-0.02)] * 5
-    assert interval(ten) == pytest.approx((middle / factor, middle * factor), rel=1e-6)
-    assert factor == pytest.approx(1.0221616, abs=1e-6)
-
-
-def test_two_launches_far_apart_have_the_interval_of_their_own_spread() -> None:
-    low, high = interval([1.0, math.exp(0.4)])  # sqrt(2) * 0.2 apart from their mean on the scale of logarithms
-    assert math.log(high / low) == pytest.approx(2 * 1.95996 * 0.4 / math.sqrt(2) / math.sqrt(2))
-
-
-def test_times_that_are_none_have_no_interval_but_break_nothing() -> None:
-    assert interval([0.0, 0.0]) == (0.0, 0.0)
-    assert interval([0.0, 1.0, 1.0]) == (0.0, math.inf)
-
-
-@pytest.mark.parametrize("launches", [2, 3, 4, 5, 6])
-@pytest.mark.parametrize("cv", [0.12, 0.05, 0.02])
-def test_the_interval_holds_the_truth_as_often_as_it_says(cv: float, launches: int) -> None:
-    draw = random.Random(launches)
-    hits, widths = 0, 0.0
-    for _ in range(4000):
-        low, high = interval([draw.lognormvariate(0, cv) for _ in range(launches)])
-        hits += low <= 1.0 <= high
-        widths += math.log(high / low) / 2
-    assert hits / 4000 > 0.945
-    # Never wider than one launch's, and with the machine's steadiness narrower: what three launches of 2 % are for.
-    assert widths / 4000 < (1.02 if cv < PRIOR_CV else 1.25) * 1.96 * PRIOR_CV / math.sqrt(2)
-    if cv == 0.02 and launches > 2:
-        assert widths / 4000 < {3: 0.11, 4: 0.065, 5: 0.045, 6: 0.036}[launches]
-
-
-@pytest.mark.parametrize(("cv", "launches"), [(0.12, 1), (0.01, 3), (0.03, 5), (0.12, 8)])
-def test_the_interval_of_a_quiet_host_and_of_many_launches_holds_the_truth(cv: float, launches: int) -> None:
-    draw = random.Random(launches)
-    hits = 0
-    for _ in range(2000):
-        low, high = interval([draw.lognormvariate(0, cv) for _ in range(launches)])
-        hits += low <= 1.0 <= high
-    assert hits / 2000 > 0.93
 
 
 def test_points_are_the_medians_of_clean_samples() -> None:

@@ -5,8 +5,8 @@ from dataclasses import replace
 import pytest
 
 from calibration.cache.cache import Cache
-from calibration.cost import interval
 from calibration.measurement import Measurement
+from calibration.noise import SHARED_CPU_CV, interval
 from calibration.race.decisions import RATIO_CV
 from calibration.workload import Workload, grid
 from selector.context import DEFAULT
@@ -44,7 +44,7 @@ def test_a_candidate_has_the_medians_of_its_launches(cache: Cache) -> None:
     ends = [2 * 0.410 + 0.24, 0.410 + 9 * 0.24, 9 * 0.410 + 4 * 0.24]
     assert (found.ttft_s, found.tpot_s, found.e2e_s) == pytest.approx((2 * 0.410, 4 * 0.024, ends[1]))
     assert (found.n, found.memory_bytes, found.covered) == (3, 2000, True)
-    assert found.ci95 == pytest.approx(interval(ends))
+    assert found.ci95 == pytest.approx(interval(ends, SHARED_CPU_CV))
     assert [time for times in found.times for time in times] == pytest.approx(
         [2 * 0.410, ends[0], 0.410, ends[1], 9 * 0.410, ends[2]]
     )
@@ -121,8 +121,8 @@ def test_candidates_that_share_no_round_are_compared_by_their_medians(cache: Cac
         *rounds(CT2, KEY, HOST, (1.0, 1.4, 1.1)),
         *rounds(SDPA, KEY, HOST, (3.0, 2.0, 4.5), calibration="c2"),
     )
-    slow_low, slow_high = interval([3.0, 2.0, 4.5])
-    fast_low, fast_high = interval([1.0, 1.4, 1.1])
+    slow_low, slow_high = interval([3.0, 2.0, 4.5], SHARED_CPU_CV)
+    fast_low, fast_high = interval([1.0, 1.4, 1.1], SHARED_CPU_CV)
     assert ratio(slow, fast) == pytest.approx((3.0 / 1.1, slow_low / fast_high, slow_high / fast_low))
 
 
