@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from calibration.cost import PRIOR_CV
+from calibration.noise import SHARED_CPU_CV, prior_cv
 from calibration.rung import Rung
 from calibration.workload import Workload
 
@@ -21,7 +21,7 @@ PHASES = 2
 class Noise:
     """How far the times of one launch are from the candidate's own; coefficients of variation."""
 
-    launch_cv: float = PRIOR_CV
+    launch_cv: float = SHARED_CPU_CV
     """Between processes of one candidate: common to all cells of a launch."""
     cell_cv: float = 0.05
     """Of one cell, beside that: two repeats inside one process differ by as much."""
@@ -32,7 +32,7 @@ class Noise:
     @classmethod
     def of(cls, device_kind: str) -> "Noise":
         """Before any launch was seen: a GPU of one's own is steadier than a CPU that others share."""
-        return cls() if device_kind == "cpu" else cls(launch_cv=0.03, cell_cv=0.02, round_cv=0.02)
+        return cls() if device_kind == "cpu" else cls(launch_cv=prior_cv(device_kind), cell_cv=0.02, round_cv=0.02)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
