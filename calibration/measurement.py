@@ -45,13 +45,15 @@ class Identity:
     config: str = ""
     """Hash of everything in the config that can change what is computed. Empty in launches of older versions, which did
     not keep it: their times count, their verdicts and failures do not."""
+    cut: str = ""
+    """Rung.cut: empty for the whole model, `6/32` for its first 6 layers. All else is told of the whole model."""
 
     @property
     def shape(self) -> tuple[str | int, ...]:
-        """What times go by: everything but the config."""
+        """What times go by: everything but the config. A launch on a few layers has another than one of the whole."""
         return (
             *(self.architecture, self.quant, self.device, self.fingerprint),
-            *(self.dtype, self.device_count, self.host),
+            *(self.dtype, self.device_count, self.host, self.cut),
         )
 
 

@@ -85,7 +85,7 @@ def evidence(cache: Cache, identity: Identity, environments: Environments) -> Ev
 def elsewhere(cache: Cache, identity: Identity, environments: Environments) -> tuple[Elsewhere, ...]:
     """Launches that may be transferred, the nearest first: this shape on other hosts, others here, others there.
 
-    The same architecture, quant format, device, dtype and device count. On a published table
+    The same architecture, quant format, device, dtype, device count and cut. On a published table
     (argonne-lcf/LLM-Inference-Bench without the rows that are wrong there) a winner carried to another size of its
     architecture takes 1.003 times as long as the best where the size is within 1.3 times, at worst 1.23, and 1.038
     where it is 5 times and more, at worst 1.97; carried to another device count 1.023, at worst 5.3.
@@ -96,7 +96,9 @@ def elsewhere(cache: Cache, identity: Identity, environments: Environments) -> t
         CacheError: the cache cannot be read.
     """
     by_model: dict[Identity, list[Outcome]] = {}
-    for outcome in cache.find(architecture=identity.architecture, quant=identity.quant, device=identity.device):
+    for outcome in cache.find(
+        architecture=identity.architecture, quant=identity.quant, device=identity.device, cut=identity.cut
+    ):
         model = outcome.identity
         alike = (model.dtype, model.device_count) == (identity.dtype, identity.device_count)
         if alike and model.shape != identity.shape:
@@ -170,6 +172,7 @@ def _of_this_shape(cache: Cache, identity: Identity) -> list[Outcome]:
         quant=identity.quant,
         device=identity.device,
         fingerprint=identity.fingerprint,
+        cut=identity.cut,
     )
     return [outcome for outcome in outcomes if outcome.identity.shape == identity.shape]
 

@@ -108,10 +108,15 @@ class Cache:
         values = [rows.row(o) for o in outcomes]
         return self._database.write(lambda connection: statements.insert(connection, values)) if values else 0
 
-    def find(self, *, architecture: str, quant: str, device: str, fingerprint: str | None = None) -> list[Outcome]:
+    def find(
+        self, *, architecture: str, quant: str, device: str, fingerprint: str | None = None, cut: str | None = ""
+    ) -> list[Outcome]:
         """Launches by the key, the oldest first; without a fingerprint, launches of every size.
 
         Malformed rows are left out.
+
+        Args:
+            cut: Identity.cut; by default launches of the whole model. None: of the whole model and on a few layers.
 
         Raises:
             CacheError: the cache cannot be read.
@@ -121,6 +126,9 @@ class Cache:
         if fingerprint is not None:
             values["fingerprint"] = fingerprint
             where += " AND fingerprint = :fingerprint"
+        if cut is not None:
+            values["cut"] = cut
+            where += " AND cut = :cut"
         launches = []
         for row in self._lookup(f"{_SELECT} WHERE {where} {_ORDER}", values):
             with suppress(*_MALFORMED):

@@ -2,12 +2,12 @@
 
 The first line names the format; every other line is a launch, in any order. Blank lines are allowed:
 
-    {"format": "autobackend-cache", "version": 2}
+    {"format": "autobackend-cache", "version": 3}
     {"record": "measurement", "run_id": "3f0c...", "calibration_id": "9a41...", "round": 1,
      "candidate": {"backend": "turbomind", "variant": "awq"},
      "identity": {"architecture": "Qwen2ForCausalLM", "quant": "awq-4bit-g128", "device": "NVIDIA A100-SXM4-80GB",
                   "fingerprint": "0123456789ab", "dtype": "float16", "device_count": 1, "host": "a1b2c3",
-                  "config": "89abcdef01234567"},
+                  "config": "89abcdef01234567", "cut": ""},
      "model": "./Qwen2.5-7B-Instruct-AWQ", "environment": {"lmdeploy": "0.18.0", "torch": "2.9.1"}, "policy": "1",
      "started_at": 1789000000.0, "load_s": 41.5, "prepare_s": null, "artifact_bytes": null,
      "peak_memory_bytes": 9876543210, "gpu_memory_bytes": 71234567890,
@@ -25,8 +25,10 @@ Unix time. `run_id` is a uuid4 in hex, so importing a file twice, or the files o
 
 `fingerprint` is a hash of the model's shapes; `config` is a hash of everything in its config that can change what the
 model computes. Models with the same fingerprint share their times; verdicts and failures count for the same `config`
-alone. Version 1 has neither `config` nor checks. It is still read: its times count, its verdicts and failures belong to
-no known config.
+alone. `cut` is empty for launches of the whole model, and `6/32` for launches of its first 6 layers of 32; all the rest
+of their identity is the whole model's. Versions 1 and 2 are still read. Version 2 has no `cut`: its launches are of the
+whole model. Version 1 has no `config` and no checks either: its times count, its verdicts and failures belong to no
+known config.
 """
 
 import json
@@ -38,10 +40,10 @@ from calibration.errors import CacheError
 from calibration.measurement import Outcome, from_json, to_json
 
 FORMAT = "autobackend-cache"
-VERSION = 2
-"""An autobackend that knows version 1 alone would refuse every line for its `config`: the header says so at once."""
+VERSION = 3
+"""An autobackend that knows older versions alone would refuse every line for its `cut`: the header says so at once."""
 
-READ = (1, VERSION)
+READ = (1, 2, VERSION)
 """The versions that this autobackend reads."""
 
 
@@ -94,7 +96,7 @@ def _header(line: str) -> None:
             f'line 1 must be {{"format": "{FORMAT}", "version": {VERSION}}}; make one with: autobackend cache export',
         )
     if header.get("version") not in READ:
-        readable = " and ".join(map(str, READ))
+        readable = f"{', '.join(map(str, READ[:-1]))} and {READ[-1]}"
         raise CacheError(
             f"the export has format version {header.get('version')!r}; this autobackend reads {readable}",
             "upgrade autobackend: pip install --upgrade autobackend",

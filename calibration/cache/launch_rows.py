@@ -24,7 +24,7 @@ from calibration.workload import Workload
 
 COLUMNS = (
     *("run_id", "calibration_id", "round", "backend", "variant"),
-    *("architecture", "quant", "device", "fingerprint", "dtype", "device_count", "host", "config"),
+    *("architecture", "quant", "device", "fingerprint", "dtype", "device_count", "host", "config", "cut"),
     *("model", "environment", "policy", "started_at", "record"),
     *("load_s", "prepare_s", "artifact_bytes", "peak_memory_bytes", "gpu_memory_bytes", "agreement", "cells"),
     *("kind", "stage", "message", "log_tail"),
@@ -58,6 +58,7 @@ def row(outcome: Outcome) -> dict[str, Any]:
         "device_count": identity.device_count,
         "host": _text(identity.host),
         "config": identity.config,
+        "cut": identity.cut,
         "model": _text(outcome.model),
         "environment": _json(outcome.environment),
         "policy": outcome.policy,
@@ -90,8 +91,8 @@ def outcome(row: Sequence[Any]) -> Outcome:
         ValueError, TypeError, KeyError: the row is malformed; who looks up leaves it out.
     """
     # By position, and equal parts made once: a selection reads dozens of rows in a fraction of a millisecond.
-    (run_id, calibration_id, round_, backend, variant, *key, model, environment, policy, started_at, record) = row[:18]
-    load_s, prepare_s, artifact_bytes, peak_memory, gpu_memory, agreement, cells, kind, stage, message, log = row[18:]
+    (run_id, calibration_id, round_, backend, variant, *key, model, environment, policy, started_at, record) = row[:19]
+    load_s, prepare_s, artifact_bytes, peak_memory, gpu_memory, agreement, cells, kind, stage, message, log = row[19:]
     if type(started_at) is not float or type(round_) is not int:
         raise TypeError(f"run {run_id}: needs a start time and a round; found {started_at!r}, {round_!r}")
     head: dict[str, Any] = {
@@ -164,7 +165,7 @@ def _candidate(backend: str, variant: str) -> Candidate:
 
 @lru_cache(1024)
 def _identity(*key: Any) -> Identity:
-    architecture, quant, device, fingerprint, dtype, device_count, host, config = key
+    architecture, quant, device, fingerprint, dtype, device_count, host, config, cut = key
     return Identity(
         architecture=architecture,
         quant=quant,
@@ -174,6 +175,7 @@ def _identity(*key: Any) -> Identity:
         device_count=int(device_count),
         host=host,
         config=config,
+        cut=cut,
     )
 
 

@@ -39,6 +39,7 @@ def resumable(candidates: Sequence[LaunchSpec], identity: Identity, cells: Itera
         quant=identity.quant,
         device=identity.device,
         fingerprint=identity.fingerprint,
+        cut=identity.cut,
     )
     current = sorted(
         (

@@ -52,7 +52,7 @@ def list_(cache: str | None, as_json: bool) -> None:
     rows = [("model", "architecture", "quant", "device", "host", "launches", "failed", "newest")]
     for line in listed:
         key, counts = line.identity, (str(len(line.outcomes)), str(line.failures))
-        rows.append((line.model, key.architecture, key.quant, key.device, key.host, *counts, age(line.newest)))
+        rows.append((line.name, key.architecture, key.quant, key.device, key.host, *counts, age(line.newest)))
     show(columns(rows, "<<<<<>>>"))
 
 
@@ -158,6 +158,11 @@ class _Line:
     outcomes: tuple[Outcome, ...]
 
     @property
+    def name(self) -> str:
+        """`shape:llama-3.1-8b, 6 of 32 layers`; the model alone where all of it was launched."""
+        return ", ".join(filter(None, (self.model, _layers(self.identity))))
+
+    @property
     def failures(self) -> int:
         return sum(isinstance(outcome, Failure) for outcome in self.outcomes)
 
@@ -177,6 +182,7 @@ class _Line:
             "host": key.host,
             "fingerprint": key.fingerprint,
             "config": key.config,
+            "cut": key.cut,
             "launches": len(self.outcomes),
             "failures": self.failures,
             "candidates": sorted({outcome.candidate.label for outcome in self.outcomes}),
@@ -188,7 +194,7 @@ def _listed(outcomes: Iterable[Outcome]) -> list[_Line]:
     lines: dict[tuple[str, ...], list[Outcome]] = {}
     for outcome in outcomes:
         key = outcome.identity
-        shown = (outcome.model, key.architecture, key.quant, key.device, key.host, key.fingerprint, key.config)
+        shown = (outcome.model, key.architecture, key.quant, key.device, key.host, key.fingerprint, key.config, key.cut)
         lines.setdefault(shown, []).append(outcome)
     return [
         _Line(model=launches[0].model, identity=launches[0].identity, outcomes=tuple(launches))
@@ -207,7 +213,15 @@ def _versions(outcome: Outcome) -> str:
     return " ".join(f"{name} {outcome.environment[name]}" for name in names[:2]) or "-"
 
 
+def _layers(identity: Identity) -> str:
+    return f"{identity.cut.replace('/', ' of ')} layers" if identity.cut else ""
+
+
 def _result(outcome: Outcome) -> str:
+    return ": ".join(filter(None, (_layers(outcome.identity), _result_alone(outcome))))
+
+
+def _result_alone(outcome: Outcome) -> str:
     if isinstance(outcome, Check):
         return f"checked, not timed: {size(outcome.peak_memory_bytes)}, {output(outcome.agreement)}"
     if not isinstance(outcome, Measurement):

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +17,12 @@ from selector.publish.public_names import places_of, public_names, without_place
 from selector.screens.text import plural, size
 
 FORMAT = "autobackend-results"
-VERSION = 2
-"""2: launches with the hash of their config, and checks; older programs refuse such records. 1 is still read."""
+VERSION = 3
+"""2: launches with the hash of their config, and checks; 3: launches say whether they ran a few layers only. Older
+programs refuse such records."""
+
+READ = frozenset({1, 2, VERSION})
+"""The versions that this autobackend reads."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,7 +63,7 @@ def read(path: Path) -> HostResults:
     """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-        if content["format"] != FORMAT or content["version"] not in {1, VERSION}:
+        if content["format"] != FORMAT or content["version"] not in READ:
             raise CacheError(
                 f"{path} is {content['format']} version {content['version']}; "
                 f"this autobackend reads {FORMAT} {VERSION}",
@@ -99,7 +103,10 @@ def content_of(host: HostSpec, outcomes: Sequence[Outcome], now: float) -> dict[
             explanation = explain(model, host=host)
         except AutobackendError:
             continue  # the model's folder is gone: its measurements stand, what the rules would say is not known
-        if identity(explanation.spec, host, device_count=measured.device_count).shape == measured.shape:
+        if (
+            identity(explanation.spec, host, device_count=measured.device_count).shape
+            == replace(measured, cut="").shape
+        ):
             verdicts.append({"model": names[model], "verdicts": explanation.to_json()["verdicts"]})
     return {
         "format": FORMAT,

@@ -143,7 +143,9 @@ def _models(host: HostResults) -> dict[tuple[Identity, str], list[Outcome]]:
         for identity, name in names.items()
         if identity.config or (identity.shape, name) not in known
     }
-    return dict(sorted(models.items(), key=lambda item: (item[0][1], item[0][0].fingerprint, item[0][0].config)))
+    return dict(
+        sorted(models.items(), key=lambda item: (item[0][1], item[0][0].fingerprint, item[0][0].config, item[0][0].cut))
+    )
 
 
 def _labels(host: HostResults, models: Mapping[tuple[Identity, str], Sequence[Outcome]]) -> Iterable[str]:

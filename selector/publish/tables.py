@@ -118,7 +118,7 @@ def anchors(matrix: Matrix) -> dict[Identity, str]:
         key = row.identity
         anchor = _slug(f"{key.host}-{row.model}")
         if anchor in ids.values():
-            facets = (key.dtype, key.quant, key.device_count, key.fingerprint, *([key.config] if key.config else []))
+            facets = (key.dtype, key.quant, key.device_count, key.fingerprint, *filter(None, (key.config, key.cut)))
             anchor = _slug("-".join(map(str, (anchor, *facets))))
         while anchor in ids.values():
             anchor += "-x"

@@ -85,10 +85,11 @@ def converted(square: Square) -> str:
 
 
 def precision(row: Row) -> str:
-    """`bfloat16`, `float16, awq-4bit-g128, 2 devices`: what a model's name does not say."""
+    """`float16, awq-4bit-g128, 2 devices`, `bfloat16, on 6 of 32 layers`: what a model's name does not say."""
     key = row.identity
     words = [key.dtype] + ([key.quant] if key.quant != "none" else [])
-    return ", ".join(words + ([f"{key.device_count} devices"] if key.device_count > 1 else []))
+    words += [f"{key.device_count} devices"] if key.device_count > 1 else []
+    return ", ".join(words + ([f"on {key.cut.replace('/', ' of ')} layers"] if key.cut else []))
 
 
 def models_of(group: NotLaunched, everything: int) -> str:

@@ -28,6 +28,7 @@ IDENTITY = Identity(
     host="a1b2c3",
     config="89abcdef01234567",
 )
+CUT = replace(IDENTITY, cut="3/30")
 KEY = {"architecture": IDENTITY.architecture, "quant": IDENTITY.quant, "device": IDENTITY.device}
 
 

@@ -17,7 +17,7 @@ from calibration.cache.cache import Cache, Health
 from calibration.cache.sqlite_file import on_network
 from calibration.errors import UsageError
 from calibration.measurement import Agreement, Outcome, OutputVerdict, from_json, to_json
-from tests.calibration.launches import IDENTITY, KEY, checked, failed, measured
+from tests.calibration.launches import CUT, IDENTITY, KEY, checked, failed, measured
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -41,9 +41,10 @@ def test_what_goes_in_comes_out(cache: Cache) -> None:
         failed(4),
         checked(5),
         measured(6, identity=replace(IDENTITY, config="")),
+        measured(7, identity=CUT),
     ]
-    assert cache.add(*outcomes) == 6
-    assert cache.find(**KEY) == outcomes
+    assert cache.add(*outcomes) == 7
+    assert cache.find(**KEY, cut=None) == outcomes
     assert list(cache.all()) == outcomes
 
 
@@ -83,6 +84,14 @@ def test_find_asks_for_the_key_and_perhaps_the_size(cache: Cache) -> None:
     assert cache.find(**KEY) == [measured(1, identity=larger), measured(2)]
     assert cache.find(**KEY, fingerprint="ffffffffffff") == [measured(1, identity=larger)]
     assert cache.find(**KEY | {"quant": "awq-4bit-g128"}) == []
+
+
+def test_find_asks_for_the_whole_model_or_a_depth(cache: Cache) -> None:
+    whole, shallow, deeper = measured(1), measured(2, identity=CUT), measured(3, identity=replace(IDENTITY, cut="9/30"))
+    cache.add(whole, shallow, deeper)
+    assert cache.find(**KEY) == [whole]
+    assert cache.find(**KEY, fingerprint=IDENTITY.fingerprint, cut="3/30") == [shallow]
+    assert cache.find(**KEY, cut=None) == [whole, shallow, deeper]
 
 
 def test_all_filters_by_column_and_age(cache: Cache) -> None:

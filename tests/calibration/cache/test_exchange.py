@@ -13,9 +13,9 @@ from calibration.cache.cache import Cache, Imported
 from calibration.cache.exchange import BadLine
 from calibration.errors import CacheError
 from calibration.measurement import Outcome, to_json
-from tests.calibration.launches import IDENTITY, checked, failed, measured
+from tests.calibration.launches import CUT, IDENTITY, checked, failed, measured
 
-HEADER = '{"format": "autobackend-cache", "version": 2}\n'
+HEADER = '{"format": "autobackend-cache", "version": 3}\n'
 
 
 def lines(*outcomes: Outcome) -> str:
@@ -23,7 +23,7 @@ def lines(*outcomes: Outcome) -> str:
 
 
 def test_an_export_comes_in_elsewhere_and_twice_is_once(cache: Cache, tmp_path: Path) -> None:
-    outcomes: list[Outcome] = [measured(1), measured(2), failed(3), checked(4)]
+    outcomes: list[Outcome] = [measured(1, identity=CUT), measured(2), failed(3), checked(4)]
     cache.add(*outcomes)
     stream = StringIO()
     assert cache.export(stream) == 4
@@ -40,11 +40,19 @@ def test_an_export_comes_in_elsewhere_and_twice_is_once(cache: Cache, tmp_path: 
 def test_an_export_of_version_1_comes_in_without_configs(cache: Cache) -> None:
     written = [to_json(measured(1)), to_json(failed(2))]
     for record in written:
-        del record["identity"]["config"]
+        del record["identity"]["config"], record["identity"]["cut"]
     lines = ['{"format": "autobackend-cache", "version": 1}', *map(json.dumps, written)]
     assert cache.import_(lines) == Imported(added=2, duplicates=0, bad=())
     unknown = replace(IDENTITY, config="")
     assert list(cache.all()) == [measured(1, identity=unknown), failed(2, identity=unknown)]
+
+
+def test_an_export_of_version_2_comes_in_as_launches_of_whole_models(cache: Cache) -> None:
+    written = to_json(measured(1))
+    del written["identity"]["cut"]
+    lines = ['{"format": "autobackend-cache", "version": 2}', json.dumps(written)]
+    assert cache.import_(lines) == Imported(added=1, duplicates=0, bad=())
+    assert list(cache.all()) == [measured(1)]
 
 
 def test_bad_lines_are_left_out_and_said_why(cache: Cache) -> None:
@@ -104,8 +112,8 @@ def test_bad_lines_are_left_out_and_said_why(cache: Cache) -> None:
         ("candidate,seconds\n", "this is not a cache export: its first line is 'candidate,seconds'"),
         ('{"format": "other"}\n', 'this is not a cache export: its first line is \'{"format": "other"}\''),
         (
-            '{"format": "autobackend-cache", "version": 3}\n',
-            "the export has format version 3; this autobackend reads 1 and 2",
+            '{"format": "autobackend-cache", "version": 4}\n',
+            "the export has format version 4; this autobackend reads 1, 2 and 3",
         ),
     ],
 )

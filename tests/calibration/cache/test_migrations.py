@@ -1,4 +1,4 @@
-"""A cache that an older autobackend wrote opens: its times count, its verdicts belong to no known config.
+"""A cache that an older autobackend wrote opens: its times count for whole models, its verdicts belong to no config.
 
 tests/data/caches/version-0001.sql is the dump of a cache of version 0001, filled by the autobackend of 2026-11-27 with
 the launches of smollm2-135m on one of the hosts in results/.
@@ -39,7 +39,7 @@ def test_all_its_launches_are_read(old: Path) -> None:
         assert cache.check() == Health(rows=21, unreadable={}, damage=())
     assert version(old) == VERSION
     assert Counter(map(type, launches)) == {Measurement: 20, Failure: 1}
-    assert {o.identity.config for o in launches} == {""}
+    assert {(o.identity.config, o.identity.cut) for o in launches} == {("", "")}
     assert {o.agreement.verdict for o in launches if isinstance(o, Answered)} == {
         OutputVerdict.RIGHT,
         OutputVerdict.LOSSY,

@@ -40,7 +40,7 @@ def entry(
     )
 
 
-def subject(folder: Path, config: str = "") -> Subject:
+def subject(folder: Path, config: str = "", cut: str = "") -> Subject:
     """A model of the scripted engine: there is none, it counts. Models of all configs have the same shape."""
     return Subject(
         name="counting",
@@ -55,6 +55,7 @@ def subject(folder: Path, config: str = "") -> Subject:
             device_count=1,
             host="h",
             config=config,
+            cut=cut,
         ),
         dtype="float32",
         vocab_size=64,
@@ -77,6 +78,7 @@ def race(
     limits: Limits = LIMITS,
     again: bool = False,
     config: str = "",
+    cut: str = "",
     **bounds: Any,
 ) -> Tally:
     """Calibrate in `folder`, which keeps the cache and the artifacts.
@@ -89,7 +91,7 @@ def race(
         return calibrate(
             entries,
             replace(
-                subject(folder / "model", config),
+                subject(folder / "model", config, cut),
                 parameters=parameters,
                 dtype=dtype,
                 threads=cores,

@@ -121,3 +121,14 @@ def test_a_candidate_that_failed_since_it_was_timed_is_checked_again(tmp_path: P
     race(tmp_path, entry("quick", load="refuse"), config="second", rounds=1, again=True)
     tally = race(tmp_path, entry("quick"), config="second", rounds=1)
     assert fresh(tally) == [(QUICK, Check, 1)]
+
+
+def test_a_few_layers_and_the_whole_model_know_nothing_of_each_other(tmp_path: Path) -> None:
+    candidates = entry("quick"), entry("slow", step_s=0.02)
+    race(tmp_path, *candidates, config="first", cut="3/30", rounds=1)
+    whole = race(tmp_path, *candidates, config="first", rounds=1)
+    assert fresh(whole) == [(QUICK, Measurement, 1), (SLOW, Measurement, 1)]
+    assert len(whole.outcomes) == 2
+    again = race(tmp_path, *candidates, config="first", cut="3/30", rounds=1)
+    assert fresh(again) == []
+    assert {o.identity.cut for o in again.outcomes} == {"3/30"}

@@ -47,3 +47,17 @@ def test_list_has_a_line_for_each_config(path: Path) -> None:
         "shape:smollm2-135m",
         "twin",
     ]
+
+
+def test_launches_on_a_few_layers_say_so(tmp_path: Path) -> None:
+    path = tmp_path / "cache.db"
+    with Cache.open(path) as cache:
+        cache.add(*rounds(SDPA, KEY, HOST, (1.0,)), *rounds(SDPA, replace(KEY, cut="3/30"), HOST, (0.1,), at=DAY + 600))
+    assert [line.split("  ")[0] for line in run("list", "--cache", path).splitlines()[1:]] == [
+        "shape:smollm2-135m",
+        "shape:smollm2-135m, 3 of 30 layers",
+    ]
+    assert [group["cut"] for group in json.loads(run("list", "--cache", path, "--json"))] == ["", "3/30"]
+    whole, shallow = run("show", "shape:smollm2-135m", "--cache", path).splitlines()[1:]
+    assert "layers" not in whole
+    assert "  3 of 30 layers: pp512:tg32:b1: prefill " in shallow

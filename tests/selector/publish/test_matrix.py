@@ -12,6 +12,9 @@ from selector.identity import environment_of
 from selector.publish.figures import View
 from selector.publish.host_file import KeptVerdict
 from selector.publish.matrix import Matrix, Row, Square, State, matrix
+from selector.publish.picks import podium
+from selector.publish.tables import anchors, compared
+from selector.publish.wording import precision
 from tests.approximate import approx
 from tests.selector.launches import DAY, LOSSY, check, failure, rounds
 from tests.selector.publish.published import CELL, CHAT, CT2, EAGER, HOST, KEY, MODEL, SDPA, published
@@ -77,6 +80,26 @@ def test_models_of_one_shape_share_their_times_and_no_verdict() -> None:
     assert verdicts == [OutputVerdict.RIGHT, OutputVerdict.RIGHT, OutputVerdict.LOSSY]
     assert (twins_ct2.state, twins_ct2.reasons) == (State.FAILED, ("wrong output in check: differs",))
     assert (twins_ct2.launches, twins_sdpa.lossy) == (1, True)
+
+
+def test_a_few_layers_are_a_row_of_their_own() -> None:
+    cut = replace(KEY, cut="3/30")
+    results = matrix([published(*rounds(SDPA, KEY, HOST, (1.0, 1.0)), *rounds(EAGER, cut, HOST, (0.1, 0.1)))])
+    whole, shallow = results.rows
+    assert (whole.model, precision(whole)) == (MODEL, "bfloat16")
+    assert (shallow.model, precision(shallow)) == (MODEL, "bfloat16, on 3 of 30 layers")
+    states = [{s.label: (s.state, s.launches) for s in row.squares} for row in results.rows]
+    assert states == [
+        {SDPA: (State.MEASURED, 2), EAGER: (State.UNTESTED, 0)},
+        {SDPA: (State.UNTESTED, 0), EAGER: (State.MEASURED, 2)},
+    ]
+    best, none = podium(whole, View.END_TO_END, CHAT), podium(shallow, View.END_TO_END, CHAT)
+    assert (best.best.label, none.best.label) == (SDPA, EAGER)  # type: ignore[union-attr]
+    assert [(c.precision, c.rows) for c in compared(results)] == [
+        ("bfloat16", (whole,)),
+        ("bfloat16, on 3 of 30 layers", (shallow,)),
+    ]
+    assert len(set(anchors(results).values())) == 2
 
 
 def test_launches_from_before_configs_were_kept_join_their_models_later_ones() -> None:

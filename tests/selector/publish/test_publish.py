@@ -51,6 +51,31 @@ def test_publish_writes_the_raw_launches_and_the_pages(tmp_path: Path) -> None:
     )
 
 
+def test_the_rules_of_a_model_are_kept_though_a_few_layers_were_launched_last(tmp_path: Path) -> None:
+    cut = replace(KEY, cut="3/30")
+    with Cache.open(tmp_path / "cache.db") as cache:
+        cache.add(*rounds(SDPA, KEY, HOST, (1.0,)), *rounds(SDPA, cut, HOST, (0.1,), at=DAY + 3600))
+        raw, *_ = publish(cache, tmp_path, host=HOST, now=DAY)
+    assert list(read(raw).verdicts) == [MODEL]
+    page = (tmp_path / "hosts" / "aaaaaaaaaaaa.md").read_text()
+    assert [line for line in page.splitlines() if line.startswith("### ")] == [
+        f"### {MODEL}, bfloat16",
+        f"### {MODEL}, bfloat16, on 3 of 30 layers",
+    ]
+
+
+def test_a_file_of_version_2_is_of_whole_models(tmp_path: Path) -> None:
+    launches = rounds(SDPA, KEY, HOST, (1.0, 1.0))
+    with Cache.open(tmp_path / "cache.db") as cache:
+        cache.add(*launches)
+        raw, *_ = publish(cache, tmp_path, host=HOST, now=DAY)
+    content = json.loads(raw.read_text())
+    for record in content["records"]:
+        del record["identity"]["cut"]
+    raw.write_text(json.dumps({**content, "version": 2}))
+    assert read(raw).outcomes == tuple(launches)
+
+
 def test_publish_merges_the_files_of_other_hosts_sorted_by_device(tmp_path: Path) -> None:
     there = cpu_host("0" * 12)
     there = replace(there, devices=(replace(there.device, name="Intel Xeon (icelake), 2 cores"),))
@@ -118,5 +143,5 @@ def test_the_raw_file_is_plain_json(tmp_path: Path) -> None:
         cache.add(*rounds(SDPA, KEY, HOST, (1.0,)))
         raw, *_ = publish(cache, tmp_path, host=HOST, now=DAY)
     content = json.loads(raw.read_text())
-    assert (content["format"], content["version"], content["published_at"]) == ("autobackend-results", 2, DAY)
+    assert (content["format"], content["version"], content["published_at"]) == ("autobackend-results", 3, DAY)
     assert content["records"][0]["cells"][0]["samples"][0]["ttft_s"] == pytest.approx(0.138)
