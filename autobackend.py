@@ -22,6 +22,7 @@ if TYPE_CHECKING:
         NoLegalBackend,
         NotCalibrated,
         NothingMeasured,
+        TargetsMissed,
         UsageError,
     )
     from selector import (
@@ -66,6 +67,7 @@ __all__ = [
     "Objective",
     "Selection",
     "SelectionWarning",
+    "TargetsMissed",
     "UsageError",
     "Workload",
     "__version__",

@@ -79,3 +79,9 @@ class InstallError(AutobackendError):
     """A backend's own environment cannot be made: no space, no network, pip failed, or its engine does not run."""
 
     exit_code = 12
+
+
+class TargetsMissed(AutobackendError):
+    """No candidate is likely to meet --ttft and --tpot, and the caller asked for one that does (strict)."""
+
+    exit_code = 13

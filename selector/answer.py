@@ -112,6 +112,8 @@ class Selection:
             "source": str(self.source),
             "workload": self.workload.label,
             "objective": str(self.objective),
+            "targets": asdict(self.demand.targets),
+            "price_per_hour": self.demand.price_per_hour,
             "tie": list(self.tie),
             "extrapolated": self.extrapolated,
             "ranking": [ranked.to_json() for ranked in self.ranking],

@@ -3,12 +3,14 @@
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from math import inf
 from typing import Any, TypedDict, TypeVar, Unpack
 
 from calibration.errors import UsageError
 from calibration.registry import find
 from calibration.workload import DEFAULT, Workload
 from selector.objective import Objective
+from selector.targets import Targets
 
 T = TypeVar("T")
 
@@ -19,6 +21,9 @@ class DemandOptions(TypedDict, total=False):
     workload, workloads: labels (`pp512:tg128:b1`) or standard names (`chat`). `select` and `explain` take one. Default:
         ordinary use.
     objective: what the answer should be best at: an Objective or its word.
+    ttft_s, tpot_s: targets: the longest time to the first token, and per output token after it. Of the candidates that
+        meet them the objective chooses; of candidates that all miss them, the nearest answers.
+    price_per_hour: what this machine costs, in any currency: each candidate's cost of a million tokens is told.
     backend, backends: only these backends (`transformers`) or variants (`transformers:sdpa`) may answer. If none of
         them can run the model, the call fails with every reason.
     allow_lossy: variants less precise than the model, such as int8, may be candidates.
@@ -32,6 +37,9 @@ class DemandOptions(TypedDict, total=False):
     workload: Workload | str | None
     workloads: Sequence[Workload | str]
     objective: Objective | str
+    ttft_s: float | None
+    tpot_s: float | None
+    price_per_hour: float | None
     backend: str | None
     backends: Sequence[str]
     allow_lossy: bool
@@ -52,6 +60,10 @@ class Demand:
     workloads: tuple[Workload, ...] = ()
     """What the answer is for. Empty: ordinary use, and the answer is for DEFAULT."""
     objective: Objective = Objective.LATENCY
+    ttft_s: float | None = None
+    tpot_s: float | None = None
+    """Targets. The objective orders the candidates that meet them."""
+    price_per_hour: float | None = None
     backends: tuple[str, ...] = ()
     """Labels (`transformers`, `transformers:compile`): only these may answer. The label of a variant that runs only on
     request (`Variant.on_request`) requests it."""
@@ -70,6 +82,10 @@ class Demand:
             raise UsageError(f"needs a divergence of more than 0 nats; found {self.max_kl:g}")
         if self.kv_cache_bits < 1:
             raise UsageError(f"needs a KV cache of 1 bit or more; found {self.kv_cache_bits}")
+        if self.price_per_hour is not None and not 0 < self.price_per_hour < inf:
+            raise UsageError(f"needs a price of more than 0 per hour; found {self.price_per_hour:g}")
+        if self.targets.tpot_s is not None and (short := [w.label for w in self.workloads if w.output_tokens == 1]):
+            raise UsageError(f"a time per output token needs 2 output tokens or more; found {', '.join(short)}")
 
     @classmethod
     def of(cls, demand: "Demand | None" = None, /, **options: Unpack[DemandOptions]) -> "Demand":
@@ -96,6 +112,11 @@ class Demand:
     def workload(self) -> Workload:
         """The workload that the answer is for; the first if there are several."""
         return self.workloads[0] if self.workloads else DEFAULT
+
+    @property
+    def targets(self) -> Targets:
+        """The longest times that are accepted."""
+        return Targets(ttft_s=self.ttft_s, tpot_s=self.tpot_s)
 
     @property
     def lossy(self) -> bool:
@@ -140,6 +161,9 @@ class Demand:
         labels = [] if self.workloads == (DEFAULT,) else [workload.label for workload in self.workloads]
         words = [word for label in labels for word in ("--workload", label)]
         words += ["--objective", str(self.objective)] if self.objective is not Objective.LATENCY else []
+        words += ["--ttft", f"{self.ttft_s:.12g}"] if self.ttft_s is not None else []
+        words += ["--tpot", f"{self.tpot_s:.12g}"] if self.tpot_s is not None else []
+        words += ["--price", f"{self.price_per_hour:.12g}"] if self.price_per_hour is not None else []
         words += ["--backends", ",".join(self.backends)] if self.backends else []
         words += ["--allow-lossy"] if self.allow_lossy else []
         words += ["--max-kl", f"{self.max_kl:g}"] if self.max_kl is not None else []

@@ -16,20 +16,23 @@ class Measured(Protocol):
     def e2e_s(self) -> float: ...
     @property
     def memory_bytes(self) -> int: ...
+    @property
+    def output_tps(self) -> float: ...
 
 
 class Objective(StrEnum):
     """What an answer is to be best at. A member says all that anybody asks of it.
 
-    In order: its word on the command line; a sentence; how the answer is told; the unit of its values; the value of a
-    candidate, of which less is better; the same of one launch by its (TTFT, E2E), None where launches hardly vary.
+    In order: its word on the command line; a sentence; how the answer is told; the unit in which values are told; the
+    value of a candidate, of which less is better; the same of one launch by its (TTFT, E2E), up to a factor that all
+    launches share, None where launches hardly vary.
     """
 
     sentence: str
     told: str
     """`answers {workload} in {value}`."""
     unit: str
-    """`s` or `bytes`."""
+    """`s`, `bytes` or `tok/s`, of which more is better: its values are seconds per token, told the other way round."""
     of: Callable[[Measured], float]
     of_launch: Callable[[float, float], float] | None
 
@@ -51,10 +54,10 @@ class Objective(StrEnum):
     )
     THROUGHPUT = (
         "throughput",
-        "output tokens a second; for a given workload that is the order of latency",
-        "answers {workload} in {value}",
-        "s",
-        lambda ranked: ranked.e2e_s,
+        "output tokens a second of all sequences of the workload, prefill included; more is better",
+        "generates {value} of {workload}",
+        "tok/s",
+        lambda ranked: 1.0 / ranked.output_tps,
         lambda _, e2e_s: e2e_s,
     )
     MEMORY = (
@@ -91,6 +94,11 @@ class Objective(StrEnum):
         """The word in `1.7 times faster than`."""
         return _BETTER[self.unit]
 
+    @property
+    def measure(self) -> str:
+        """The word in `1.7 times as much time`."""
+        return _MEASURE[self.unit]
+
     @classmethod
     def parse(cls, word: str) -> "Objective":
         """Raises UsageError for an unknown word."""
@@ -100,5 +108,6 @@ class Objective(StrEnum):
         raise UsageError(f"unknown objective {word!r}", f"known are: {', '.join(cls)}")
 
 
-_GOOD = {"s": "fast", "bytes": "little"}
-_BETTER = {"s": "faster", "bytes": "less"}
+_GOOD = {"s": "fast", "bytes": "little", "tok/s": "fast"}
+_MEASURE = {"s": "time", "bytes": "memory", "tok/s": "time"}
+_BETTER = {"s": "faster", "bytes": "less", "tok/s": "faster"}

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Unpack
 
 from calibration.cache.cache import Cache
-from calibration.errors import NotCalibrated
+from calibration.errors import NotCalibrated, TargetsMissed
 from selector import context as contexts
 from selector.answer import Selection, SelectionWarning, Source
 from selector.choice.advice import Advice
@@ -34,7 +34,8 @@ def select(
         model: a folder, a hub id or `shape:NAME`.
         demand: what is wanted; or, more briefly, `options`: see DemandOptions.
         cache: an open cache, a path or a SQLAlchemy URL.
-        strict: an answer that nothing measured supports is an error. Times of another model of the same shape support
+        strict: an answer that nothing measured supports is an error, and one that is not likely to meet the demand's
+            targets. Times of another model of the same shape support
             one; that the output was never checked for this model is a warning.
         context: what earlier calls have read and worked out; by default what all calls of this program share.
 
@@ -43,6 +44,7 @@ def select(
         NoLegalBackend: every backend is refused.
         IllegalBackend: those that are named are.
         NotCalibrated: nothing was measured, and `strict`.
+        TargetsMissed: no candidate is likely to meet the targets, and `strict`.
     """
     wanted = Demand.of(demand, **options)
     selection = choose(model, wanted, cache=cache, host=host, strict=strict, context=context)
@@ -73,11 +75,13 @@ def _answer(question: Question, context: Context, strict: bool) -> Selection:
     candidates = find_candidates(question, known)
     picked = pick(question, candidates, known)
     demand, name, here = question.demand, question.spec.name, known.evidence
-    if strict and picked.source is Source.RULES and not demand.forced:
+    if strict and picked.source is Source.RULES and (demand.targets or not demand.forced):
         raise NotCalibrated(
             f"{name} was never measured on this host", f"measure it: {demand.command('calibrate', name)}"
         )
     advice = Advice(question=question, known=here, pick=picked)
+    if strict and picked.ranked is not None and not picked.ranked.meets:
+        raise TargetsMissed(advice.missed(picked.ranked), f"see all of them: {demand.command('select', name)} --why")
     return Selection(
         model=name,
         candidate=candidates.legal[picked.label],

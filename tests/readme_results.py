@@ -1,7 +1,7 @@
 """What results/ has of the host and the model of the README's screens."""
 
 from calibration.measurement import Outcome
-from calibration.workload import Workload
+from selector.demand import Demand
 from selector.evidence import weigh
 from selector.publish.host_file import HostResults, read
 from selector.ranking import Ranked, rank
@@ -18,7 +18,7 @@ def readme_ranking() -> tuple[Ranked, ...]:
     """Of all candidates of results/, also those whose engine the README's machine does not have installed."""
     outcomes = readme_outcomes()
     known = weigh(outcomes, outcomes[0].identity.config, _results().environments)
-    return rank(known.measured.values(), Workload.parse("pp1024:tg32:b4"))
+    return rank(known.measured.values(), Demand.of(workload="pp1024:tg32:b4"))
 
 
 def _results() -> HostResults:

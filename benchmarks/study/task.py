@@ -11,6 +11,7 @@ from calibration.supervision.launch_spec import LaunchSpec
 from calibration.workload import Workload
 from selector.answer import Source
 from selector.context import DEFAULT
+from selector.demand import Demand
 from selector.evidence import evidence
 from selector.planning.plan import Plan, plan
 from selector.ranking import Record, rank
@@ -91,7 +92,8 @@ def read_task(model: str, workloads: tuple[Workload, ...], cache: Cache) -> Task
             f"needs workloads that were not calibrated; found {', '.join(calibrated)} among the cells of {model}"
         )
     lossy = {spec.label for spec in planned.launch_specs if spec.variant.lossy}
-    predicted = {w.label: {r.candidate.label: r.e2e_s for r in rank(records.values(), w)} for w in workloads}
+    rankings = {w.label: rank(records.values(), Demand(workloads=(w,))) for w in workloads}
+    predicted = {label: {r.candidate.label: r.e2e_s for r in ranking} for label, ranking in rankings.items()}
     picks: dict[str, dict[str, str | None]] = {name: {} for name in CLASSES}
     for name, allow_lossy in CLASSES.items():
         for workload in workloads:

@@ -34,7 +34,7 @@ def pick(question: Question, candidates: Candidates, known: Known) -> Pick:
     """The best of the allowed candidates by the best evidence there is, else the first of the static order."""
     demand, here = question.demand, known.evidence
     records, source, origin = _comparable(candidates, known)
-    ranking = rank(records.values(), demand.workload, demand.objective)
+    ranking = rank(records.values(), demand)
     stale = tuple(
         Stale(candidate=candidate, differences=record.differences, e2e_s=e2e_s(record, demand.workload))
         for label, candidate in candidates.legal.items()

@@ -26,7 +26,12 @@ def refusal(spec: ModelSpec, verdicts: Sequence[Verdict], demand: Demand) -> Ill
 
 def explain_command(model: str, demand: Demand) -> str:
     """The command that shows the verdicts on all backends, whichever the user named."""
-    return replace(demand, backends=(), objective=Objective.LATENCY).command("explain", model)
+    return _of_rules(demand).command("explain", model)
+
+
+def _of_rules(demand: Demand) -> Demand:
+    """The demand without what no rule looks at, for all backends."""
+    return replace(demand, backends=(), objective=Objective.LATENCY, ttft_s=None, tpot_s=None, price_per_hour=None)
 
 
 def reasons_of(verdicts: Sequence[Verdict], everyone: Sequence[Verdict] = ()) -> list[tuple[str, str]]:

@@ -40,6 +40,23 @@ _demand_options = (
         help=f"What the answer is to be best at: {', '.join(Objective)}.",
     ),
     click.option(
+        "--ttft",
+        "ttft_s",
+        metavar="SECONDS",
+        type=float,
+        help="Target: only what gives its first token within this; the objective orders those that meet the targets.",
+    ),
+    click.option(
+        "--tpot", "tpot_s", metavar="SECONDS", type=float, help="Target: only what takes this per output token at most."
+    ),
+    click.option(
+        "--price",
+        "price_per_hour",
+        metavar="PER_HOUR",
+        type=float,
+        help="What this machine costs: tells the cost of a million tokens.",
+    ),
+    click.option(
         "--backend",
         "--backends",
         "backends",

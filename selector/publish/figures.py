@@ -7,6 +7,7 @@ from enum import StrEnum
 from calibration.measurement import Measurement, Outcome
 from calibration.race.decisions import BAND
 from calibration.workload import Workload
+from selector.demand import Demand
 from selector.ranking import Ranked, Record, rank, tied
 from selector.screens.text import Observed, decode, prefill
 
@@ -51,7 +52,8 @@ def figures_of(
     """
     figures: dict[str, dict[tuple[View, str], Figure]] = {label: {} for label in records}
     for workload in workloads:
-        ranked = {label: r[0] for label in records if (r := rank([records[label]], workload))}
+        demand = Demand(workloads=(workload,))
+        ranked = {label: r[0] for label in records if (r := rank([records[label]], demand))}
         for view in View:
             values = {
                 label: v for label, r in ranked.items() if (v := _values(view, workload, r, outcomes.get(label, ())))[0]

@@ -44,6 +44,7 @@ from selector.screens.text import (
     shown_cell,
     size,
 )
+from selector.targets import percent
 
 
 def header(plan: Plan, *, random_weights: bool = False, across: int | None = None) -> list[str]:
@@ -273,6 +274,12 @@ def verdict(selection: Selection) -> str:
     if selection.extrapolated:
         start += " (extrapolated)"
     others = [r for r in selection.ranking if r is not first]
+    if first.chance is not None:
+        how = "meets" if first.meets else "is the nearest to"
+        start += f", and {how} {selection.demand.targets} ({percent(first.chance)} likely to meet)"
+        if others and not any(first.meets and r.meets for r in others):
+            return f"{start}; {'nothing else does' if first.meets else 'nothing that was measured meets them'}."
+        others = [r for r in others if r.meets]
     if not others:
         return f"{start}; nothing else was measured."
     if selection.tie:

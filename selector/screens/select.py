@@ -7,14 +7,17 @@ from selector.answer import Selection, Source
 from selector.choice.refusals import reasons_of
 from selector.explanation import Explanation, Group
 from selector.objective import Objective
+from selector.price import Costs
 from selector.ranking import Ranked
-from selector.screens.text import age, amount, columns, listing, output, plural, seconds, seconds_within, size
+from selector.screens.text import age, amount, columns, listing, money, output, plural, seconds, seconds_within, size
+from selector.targets import percent
 
 
 def why(selection: Selection, *, now: float | None = None, across: int | None = None) -> list[str]:
     """The answer with its ranking, what was refused, what failed."""
     objective = "" if selection.objective is Objective.LATENCY else f", objective {selection.objective}"
-    asked = f"{selection.workload.label}{objective}"
+    targets = f", {selection.demand.targets}" if selection.demand.targets else ""
+    asked = f"{selection.workload.label}{objective}{targets}"
     lines = [f"{selection.candidate.label}, {_where_from(selection, now)}, for {asked}"]
     if selection.extrapolated:
         lines.append("  outside the measured cells: extrapolated")
@@ -28,13 +31,17 @@ def why(selection: Selection, *, now: float | None = None, across: int | None = 
     rows = [
         (
             *_times(ranked, selection.objective),
+            *((f"meets {percent(ranked.chance)}",) if ranked.chance is not None else ()),
+            *(_costs(ranked.costs) if ranked.costs else ()),
             *((output(ranked.agreement),) if judged else ()),
             *((_converted(ranked),) if made else ()),
             *(("" if ranked.covered else "extrapolated",) if partly else ()),
         )
         for ranked in selection.ranking
     ]
-    lines += ["  " + line for line in columns(rows, "<>>>" + ">" * (selection.objective.unit == "bytes"))]
+    right = 3 + (selection.objective.unit != "s") + bool(selection.demand.targets)
+    right += 2 * (selection.demand.price_per_hour is not None)
+    lines += ["  " + line for line in columns(rows, "<" + ">" * right)]
     notes = [("refused:", f"{name} ({reason})") for name, reason in _joined(selection)]
     notes += [("failed:", f"{f.candidate.label} ({f.kind} in {f.stage}: {f.message})") for f in selection.failed]
     notes += [("stale:", f"{s.candidate.label} ({', '.join(s.differences)})") for s in selection.stale]
@@ -75,8 +82,13 @@ def _times(ranked: Ranked, objective: Objective) -> tuple[str, ...]:
         seconds_within(ranked.e2e_s, half),
         f"TTFT {seconds(ranked.ttft_s)}",
         f"TPOT {seconds(ranked.tpot_s)}",
-        *([amount(ranked, objective)] if objective.unit == "bytes" else []),
+        *([amount(ranked, objective)] if objective.unit != "s" else []),
     )
+
+
+def _costs(costs: Costs) -> tuple[str, str]:
+    """What a million new tokens cost, and a million of all; in the currency of the price."""
+    return f"{money(costs.output)} per M new tokens", f"{money(costs.total)} per M of all"
 
 
 def _converted(ranked: Ranked) -> str:

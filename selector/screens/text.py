@@ -67,8 +67,23 @@ def size(count: float) -> str:
 
 
 def amount(ranked: Ranked, objective: Objective) -> str:
-    """What a candidate takes of what the objective wants small."""
-    return size(objective.of(ranked)) if objective.unit == "bytes" else seconds(objective.of(ranked))
+    """A candidate's value by the objective, in its unit."""
+    match objective.unit:
+        case "bytes":
+            return size(objective.of(ranked))
+        case "tok/s":
+            return f"{_digits(ranked.output_tps)} tok/s"
+        case _:
+            return seconds(objective.of(ranked))
+
+
+def money(cost: float) -> str:
+    """A cost in three digits; its currency is the price's.
+
+    >>> [money(cost) for cost in (0.0421, 1.2, 34.5, 1234.4)]
+    ['0.0421', '1.20', '34.5', '1234']
+    """
+    return _digits(cost) if cost >= 1 else f"{cost:.3g}"
 
 
 def parameters(count: int) -> str:

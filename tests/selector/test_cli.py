@@ -112,7 +112,7 @@ def test_select_json_has_the_documented_keys(path: Path) -> None:
     told = json.loads(found.stdout)
     assert list(told) == [
         "model", "architecture", "quant", "device", "candidate", "backend", "variant", "source", "workload",
-        "objective", "tie", "extrapolated", "ranking", "rejected", "failed", "stale",
+        "objective", "targets", "price_per_hour", "tie", "extrapolated", "ranking", "rejected", "failed", "stale",
     ]  # fmt: skip
     assert [told[k] for k in ("candidate", "source", "workload", "objective", "extrapolated")] == [
         SDPA, "measured", "pp1024:tg64:b1", "ttft", True,

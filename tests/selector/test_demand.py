@@ -33,6 +33,9 @@ DEMANDS = [
     Demand(workloads=(LONG,)),
     Demand(workloads=(DEFAULT, LONG)),
     Demand(objective=Objective.TTFT),
+    Demand(ttft_s=0.2),
+    Demand(tpot_s=0.03),
+    Demand(price_per_hour=1.2),
     Demand(backends=("transformers:compile", "openvino")),
     Demand(allow_lossy=True),
     Demand(max_kl=0.25),
@@ -41,6 +44,9 @@ DEMANDS = [
     Demand(
         workloads=(LONG,),
         objective=Objective.MEMORY,
+        ttft_s=0.25,
+        tpot_s=0.0375,
+        price_per_hour=12.5,
         backends=(CT2,),
         allow_lossy=True,
         max_kl=0.5,
@@ -73,8 +79,9 @@ def test_its_command_asks_for_exactly_it(demand: Demand) -> None:
 
 def test_its_words_leave_out_what_is_asked_by_default() -> None:
     assert Demand(workloads=(DEFAULT,)).options() == Demand().options() == []
-    whole = "--workload pp1000:tg100:b2 --objective memory --backends ctranslate2:float32 --allow-lossy --max-kl 0.5"
-    assert shlex.join(DEMANDS[-1].options()) == f"{whole} --trust-remote-code --tensor-parallel 4"
+    start = "--workload pp1000:tg100:b2 --objective memory --ttft 0.25 --tpot 0.0375 --price 12.5"
+    end = "--backends ctranslate2:float32 --allow-lossy --max-kl 0.5 --trust-remote-code --tensor-parallel 4"
+    assert shlex.join(DEMANDS[-1].options()) == f"{start} {end}"
 
 
 def test_keywords_are_read_as_the_command_reads_them() -> None:
@@ -94,6 +101,14 @@ def test_keywords_are_read_as_the_command_reads_them() -> None:
         ({"tensor_parallel": 0}, "needs 1 device or more; found 0"),
         ({"max_kl": 0.0}, "needs a divergence of more than 0 nats; found 0"),
         ({"max_kl": float("nan")}, "needs a divergence of more than 0 nats; found nan"),
+        ({"ttft_s": 0.0}, "needs a target of more than 0 s to the first token; found 0"),
+        ({"tpot_s": float("nan")}, "needs a target of more than 0 s per output token; found nan"),
+        (
+            {"tpot_s": 0.1, "workload": "pp64:tg1"},
+            "a time per output token needs 2 output tokens or more; found pp64:tg1:b1",
+        ),
+        ({"price_per_hour": -1.0}, "needs a price of more than 0 per hour; found -1"),
+        ({"price_per_hour": float("inf")}, "needs a price of more than 0 per hour; found inf"),
         ({"kv_cache_bits": 0}, "needs a KV cache of 1 bit or more; found 0"),
         ({"backend": "foo"}, "unknown backend 'foo'"),
         ({"backends": ["transformers", "transformers:foo"]}, "unknown variant 'transformers:foo'"),
@@ -137,7 +152,7 @@ def test_a_path_is_a_model_everywhere(tmp_path: Path, cache: Cache) -> None:
 def test_a_refusal_is_explained_for_what_was_asked(cache: Cache) -> None:
     """Without the number of devices `explain` would find backends that run the model."""
     with pytest.raises(NoLegalBackend) as error:
-        choose(MODEL, cache=cache, host=HOST, tensor_parallel=2, objective="ttft")
+        choose(MODEL, cache=cache, host=HOST, tensor_parallel=2, objective="ttft", ttft_s=1.0, price_per_hour=2.0)
     assert error.value.mend == f"see autobackend explain {MODEL} --tensor-parallel 2"
 
 

@@ -6,6 +6,7 @@ from calibration.cache.cache import Cache
 from calibration.errors import UsageError
 from selector.objective import Objective
 from selector.ranking import ratio
+from selector.screens.text import amount
 from selector.selection import choose
 from tests.selector.answering import CT2, HOST, KEY, MODEL, SDPA
 from tests.selector.launches import rounds
@@ -31,7 +32,10 @@ def test_candidates_are_valued_and_compared_by_it(cache: Cache) -> None:
     ranking = choose(MODEL, cache=cache, host=HOST, workload="pp100:tg11:b2").ranking
     sdpa, ctranslate2 = sorted(ranking, key=lambda ranked: ranked.candidate.label, reverse=True)
     # Prefill 10 ms + 2 ms x 200; a step 24 ms, ten of them.
-    assert [objective.of(sdpa) for objective in Objective] == pytest.approx([0.650, 0.410, 0.650, 1 << 30])
-    assert [objective.of(ctranslate2) for objective in Objective] == pytest.approx([0.925, 0.205, 0.925, 1 << 28])
+    assert [objective.of(sdpa) for objective in Objective] == pytest.approx([0.650, 0.410, 0.650 / 22, 1 << 30])
+    assert [objective.of(ctranslate2) for objective in Objective] == pytest.approx([0.925, 0.205, 0.925 / 22, 1 << 28])
+    # Told: 22 new tokens in 0.650 s.
+    told = [amount(sdpa, objective) for objective in Objective]
+    assert told == ["650 ms", "410 ms", "33.8 tok/s", "1.0 GiB"]
     ratios = [ratio(sdpa, ctranslate2, objective).value for objective in Objective]
     assert ratios == pytest.approx([0.650 / 0.925, 2.0, 0.650 / 0.925, 4.0])

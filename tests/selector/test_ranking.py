@@ -10,6 +10,7 @@ from calibration.noise import SHARED_CPU_CV, interval
 from calibration.race.decisions import RATIO_CV
 from calibration.workload import Workload, grid
 from selector.context import DEFAULT
+from selector.demand import Demand
 from selector.evidence import evidence
 from selector.objective import Objective
 from selector.ranking import Ranked, Ratio, e2e_s, rank, ratio, tied
@@ -27,7 +28,7 @@ def ranked(
     cache.add(*launches)
     records = evidence(cache, KEY, DEFAULT.environments(HOST)).measured
     labels = dict.fromkeys(launch.candidate.label for launch in launches)
-    return rank([records[label] for label in labels], workload, objective)
+    return rank([records[label] for label in labels], Demand(workloads=(workload,), objective=objective))
 
 
 def labels(candidates: tuple[Ranked, ...]) -> list[str]:
@@ -156,12 +157,16 @@ def test_a_candidate_is_printed_with_its_times_and_what_is_known_of_its_output(c
         "ttft_s": found.ttft_s,
         "tpot_s": found.tpot_s,
         "e2e_s": found.e2e_s,
+        "output_tps": pytest.approx(22 / 0.650),
         "ci95": [*found.ci95],
         "n": 1,
         "output": "lossy",
         "kl": 0.012,
         "prepare_s": 9.25,
         "artifact_bytes": 1 << 20,
+        "chance": None,
+        "cost_per_million_output": None,
+        "cost_per_million_total": None,
     }
 
 
