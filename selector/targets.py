@@ -58,8 +58,8 @@ def chance(worst: Sequence[float], prior: float) -> float:
     need not be taken for independent: what makes one launch slower than another makes both slower.
 
     The next launch differs from the median of the others by the spread between launches and by what the median itself
-    is off. As in `calibration.noise.interval` the logarithms are taken for normal, and of two distributions the narrower
-    holds: Student's t on the observed variance, in which the prior one counts as PRIOR_WEIGHT launches more, or the
+    is off. As in `calibration.noise.interval` the logarithms are taken for normal, and of two distributions the
+    narrower holds: Student's t on the observed variance, in which the prior one counts as PRIOR_WEIGHT launches, or the
     normal one on the larger of the prior and the observed spread.
 
     Args:

@@ -60,7 +60,7 @@ def test_of_the_next_launches_that_are_said_to_meet_with_a_probability_so_many_d
     met: dict[int, list[bool]] = defaultdict(list)
     for _ in range(20_000):
         truth = rng.uniform(-0.36, 0.34)
-        probability = chance([math.exp(rng.gauss(truth, SHARED_CPU_CV)) for _ in range(launches)])
+        probability = chance([math.exp(rng.gauss(truth, SHARED_CPU_CV)) for _ in range(launches)], SHARED_CPU_CV)
         tenth = min(int(10 * probability), 9)
         told[tenth].append(probability)
         met[tenth].append(rng.gauss(truth, SHARED_CPU_CV) <= 0.0)
