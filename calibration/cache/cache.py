@@ -1,4 +1,4 @@
-"""The calibration cache: every launch of every calibration, in SQLite through SQLAlchemy.
+"""The calibration cache: every launch of every calibration, and the probes of machines, in SQLite through SQLAlchemy.
 
 Lookups in an SQLite file use the standard library's driver (sqlite_file.py): `select` answers in a fresh process,
 where importing SQLAlchemy would take longer than all the rest. SQLAlchemy writes and migrates, and reads all other
@@ -14,12 +14,13 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TextIO, TypeVar
 
-from calibration.cache import exchange, statements
+from calibration.cache import exchange, probe_rows, statements
 from calibration.cache import launch_rows as rows
 from calibration.cache.database import Database
 from calibration.cache.sqlite_file import VERSION, SQLiteFile, refuse_newer
 from calibration.errors import UsageError
 from calibration.measurement import Outcome
+from calibration.probe import Probe
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -42,6 +43,8 @@ class Imported:
     added: int
     duplicates: int
     """Launches that were there already."""
+    probes: int = 0
+    """Probes of machines that were new."""
     bad: tuple[exchange.BadLine, ...]
 
 
@@ -51,7 +54,7 @@ class Health:
 
     rows: int
     unreadable: dict[str, str]
-    """run_id: why its row cannot be read. Lookups leave such a row out."""
+    """run_id, or probe_id: why its row cannot be read. Lookups leave such a row out."""
     damage: tuple[str, ...]
     """Sentences of the database's own integrity check; empty when it is well."""
 
@@ -107,6 +110,24 @@ class Cache:
         """
         values = [rows.row(o) for o in outcomes]
         return self._database.write(lambda connection: statements.insert(connection, values)) if values else 0
+
+    def add_probe(self, probe: Probe) -> bool:
+        """Store a probe of a machine, unless it is there already; was it new? Raises as `add` does."""
+        values = [probe_rows.row(probe)]
+        return self._database.write(lambda connection: statements.insert_probes(connection, values)) == 1
+
+    def probes(self, host: str | None = None) -> list[Probe]:
+        """The probes of a host, or of all hosts, the oldest first; malformed rows are left out.
+
+        Raises:
+            CacheError: the cache cannot be read.
+        """
+        where = "" if host is None else "WHERE host = :host"
+        probes = []
+        for row in self._lookup(f"{probe_rows.SELECT} {where} ORDER BY taken_at, probe_id", {"host": host}):
+            with suppress(*_MALFORMED):
+                probes.append(probe_rows.probe(row))
+        return probes
 
     def find(
         self, *, architecture: str, quant: str, device: str, fingerprint: str | None = None, cut: str | None = ""
@@ -181,31 +202,36 @@ class Cache:
         return count
 
     def export(self, stream: TextIO, **equal: Any) -> int:
-        """Write launches in the format of exchange.py; returns how many. Raises as `all` does."""
-        return exchange.write(self.all(**equal), stream)
+        """Write launches in the format of exchange.py, and the probes of their hosts; returns how many launches.
+
+        Without a condition the probes of all hosts are written. Raises as `all` does.
+        """
+        return exchange.write(self.all(**equal), self.probes(), stream, of_all_hosts=not equal)
 
     def import_(self, lines: Iterable[str]) -> Imported:
-        """Take in the launches of an export whose run_id is new, in one transaction; says which lines hold no launch.
+        """Take in what is new of an export, in one transaction; says which lines hold neither a launch nor a probe.
 
         Raises:
             CacheError: it is not a cache export, or as `add` does; nothing was taken in.
         """
         bad: list[exchange.BadLine] = []
-        read = 0
+        read = probes = 0
 
         def work(connection: "Connection") -> int:
-            nonlocal read
+            nonlocal read, probes
             added = 0
             records = exchange.read(lines)
             while chunk := list(islice(records, statements.CHUNK)):
                 bad.extend(r for r in chunk if isinstance(r, exchange.BadLine))
-                values = [rows.row(r) for r in chunk if not isinstance(r, exchange.BadLine)]
+                values = [rows.row(r) for r in chunk if not isinstance(r, exchange.BadLine | Probe)]
                 read += len(values)
                 added += statements.insert(connection, values)
+                probed = [probe_rows.row(r) for r in chunk if isinstance(r, Probe)]
+                probes += statements.insert_probes(connection, probed)
             return added
 
         added = self._database.write(work, again=False)
-        return Imported(added=added, duplicates=read - added, bad=tuple(bad))
+        return Imported(added=added, duplicates=read - added, probes=probes, bad=tuple(bad))
 
     def check(self) -> Health:
         """Run the database's own integrity check and read every row. Raises CacheError: it cannot be read."""
@@ -214,6 +240,11 @@ class Cache:
         for count, row in enumerate(self._scan(None, {}), start=1):  # noqa: B007 - the last one is the number of rows
             try:
                 rows.outcome(row)
+            except _MALFORMED as error:
+                unreadable[str(row[0])] = str(error)
+        for row in self._lookup(probe_rows.SELECT, {}):
+            try:
+                probe_rows.probe(row)
             except _MALFORMED as error:
                 unreadable[str(row[0])] = str(error)
         return Health(rows=count, unreadable=unreadable, damage=tuple(d for d in damage if d != "ok"))

@@ -1,6 +1,7 @@
 """The export format of the cache: JSON lines, so that measurements made elsewhere can come in.
 
-The first line names the format; every other line is a launch, in any order. Blank lines are allowed:
+The first line names the format; every other line is a launch, or a probe of a machine, in any order. Blank lines are
+allowed:
 
     {"format": "autobackend-cache", "version": 3}
     {"record": "measurement", "run_id": "3f0c...", "calibration_id": "9a41...", "round": 1,
@@ -17,6 +18,11 @@ The first line names the format; every other line is a launch, in any order. Bla
     {"record": "check", "run_id": "b3c4...", ..., "load_s": 40.9, ..., "agreement": {"verdict": "right", ...}}
     {"record": "failure", "run_id": "77aa...", ..., "kind": "out of memory", "stage": "load",
      "message": "CUDA out of memory", "log_tail": "..."}
+    {"record": "probe", "probe_id": "c0de...", "host": "a1b2c3", "device": "AMD EPYC 7763 (zen3), 2 cores",
+     "taken_at": 1789000000.0, "seconds": 14.2, "cache_bytes": 33554432, "disturbed": [], "policy": "1",
+     "bandwidth_gbs": {"samples": [20.1, 20.4], "samples_of_one_core": [14.8, 15.0], "way": "int64 sum (torch)"},
+     "rates": {"float32": {"samples": [170.0, 171.5], "samples_of_one_core": [86.2, 86.9], "way": "mm (torch)"}},
+     "missing": {"int8": "not implemented"}, "versions": {"torch": "2.13.0"}}
 
 (each is one line; here they are broken to be read). A check is a measurement without cells: a launch that compared the
 output and timed nothing. A failure has the fields of a measurement up to `started_at`, then kind (crashed, timed
@@ -26,22 +32,27 @@ Unix time. `run_id` is a uuid4 in hex, so importing a file twice, or the files o
 `fingerprint` is a hash of the model's shapes; `config` is a hash of everything in its config that can change what the
 model computes. Models with the same fingerprint share their times; verdicts and failures count for the same `config`
 alone. `cut` is empty for launches of the whole model, and `6/32` for launches of its first 6 layers of 32; all the rest
-of their identity is the whole model's. Versions 1 and 2 are still read. Version 2 has no `cut`: its launches are of the
-whole model. Version 1 has no `config` and no checks either: its times count, its verdicts and failures belong to no
+of their identity is the whole model's. Versions 1 and 2 are still read. Version 2 has no `cut` and no probes: its
+launches are of the whole model. Version 1 has no `config` and no checks either: its times count, its verdicts and failures belong to no
 known config.
 """
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, TextIO
 
+from calibration.codec import from_plain, to_plain
 from calibration.errors import CacheError
 from calibration.measurement import Outcome, from_json, to_json
+from calibration.probe import Probe
 
 FORMAT = "autobackend-cache"
 VERSION = 3
 """An autobackend that knows older versions alone would refuse every line for its `cut`: the header says so at once."""
+
+PROBE = "probe"
+"""What a probe is called where a launch is a measurement, a check or a failure."""
 
 READ = (1, 2, VERSION)
 """The versions that this autobackend reads."""
@@ -49,25 +60,33 @@ READ = (1, 2, VERSION)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BadLine:
-    """A line that holds no launch."""
+    """A line that holds neither a launch nor a probe."""
 
     number: int
     """The first line of the file is 1."""
     reason: str
 
 
-def write(outcomes: Iterable[Outcome], stream: TextIO) -> int:
-    """Write the header and a line for each launch; returns how many."""
+def write(outcomes: Iterable[Outcome], probes: Iterable[Probe], stream: TextIO, *, of_all_hosts: bool = True) -> int:
+    """Write the header, a line for each launch and a line for each probe; returns how many launches.
+
+    Args:
+        of_all_hosts: write all probes; else those of the launches' hosts.
+    """
     stream.write(json.dumps({"format": FORMAT, "version": VERSION}) + "\n")
-    count = 0
+    count, hosts = 0, set[str]()
     for outcome in outcomes:
-        stream.write(json.dumps(to_json(outcome), separators=(",", ":"), allow_nan=False) + "\n")
+        _write_line(to_json(outcome), stream)
         count += 1
+        hosts.add(outcome.identity.host)
+    for probe in probes:
+        if of_all_hosts or probe.host in hosts:
+            _write_line({"record": PROBE, **to_plain(probe)}, stream)
     return count
 
 
-def read(lines: Iterable[str]) -> Iterator[Outcome | BadLine]:
-    """Read an export line by line; a line that holds no launch becomes a BadLine, and the next line is read.
+def read(lines: Iterable[str]) -> Iterator[Outcome | Probe | BadLine]:
+    """Read an export line by line; a line that holds neither becomes a BadLine, and the next line is read.
 
     Raises:
         CacheError: the first line is not the header of a version in READ.
@@ -78,11 +97,21 @@ def read(lines: Iterable[str]) -> Iterator[Outcome | BadLine]:
         if not line.strip():
             continue
         try:
-            yield from_json(json.loads(line, parse_constant=_no_constant))
+            record = json.loads(line, parse_constant=_no_constant)
+            is_probe = isinstance(record, dict) and record.get("record") == PROBE
+            yield _probe(record) if is_probe else from_json(record)
         except json.JSONDecodeError as error:
             yield BadLine(number=number, reason=f"is not JSON: {error}")
         except (ValueError, RecursionError) as error:
             yield BadLine(number=number, reason=str(error))
+
+
+def _write_line(record: Mapping[str, Any], stream: TextIO) -> None:
+    stream.write(json.dumps(record, separators=(",", ":"), allow_nan=False) + "\n")
+
+
+def _probe(record: Mapping[str, Any]) -> Probe:
+    return from_plain(Probe, {name: value for name, value in record.items() if name != "record"})
 
 
 def _header(line: str) -> None:

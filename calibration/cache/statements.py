@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from calibration.cache import launch_rows as rows
+from calibration.cache import probe_rows
 from calibration.cache.sqlite_file import BUSY_S, on_network
 
 if TYPE_CHECKING:
@@ -43,15 +44,34 @@ def file_engine(path: Path) -> "Engine":
 
 
 def insert(connection: "Connection", values: Sequence[Mapping[str, Any]]) -> int:
-    """Insert rows whose run_id is new; returns how many."""
+    """Insert rows of launches whose run_id is new; returns how many."""
+    return _insert(connection, "launches", rows.COLUMNS, values)
+
+
+def insert_probes(connection: "Connection", values: Sequence[Mapping[str, Any]]) -> int:
+    """Insert rows of probes whose probe_id is new; returns how many."""
+    return _insert(connection, "probes", probe_rows.COLUMNS, values)
+
+
+def delete(connection: "Connection", ids: Sequence[str]) -> int:
+    """Delete the rows with these run_ids; returns how many there were."""
+    return sum(
+        connection.execute(*_among("DELETE FROM launches", "run_id", ids[start : start + CHUNK])).rowcount
+        for start in range(0, len(ids), CHUNK)
+    )
+
+
+def _insert(connection: "Connection", table: str, columns: Sequence[str], values: Sequence[Mapping[str, Any]]) -> int:
+    """Insert the rows whose key, the first of the columns, is new; returns how many."""
     from sqlalchemy import text
 
-    names = ", ".join(rows.COLUMNS)
-    statement = text(f"INSERT INTO launches ({names}) VALUES ({', '.join(f':{c}' for c in rows.COLUMNS)})")  # noqa: S608
+    key = columns[0]
+    names = ", ".join(columns)
+    statement = text(f"INSERT INTO {table} ({names}) VALUES ({', '.join(f':{c}' for c in columns)})")  # noqa: S608
     added = 0
     for start in range(0, len(values), CHUNK):
-        chunk = {v["run_id"]: v for v in values[start : start + CHUNK]}
-        for known in connection.execute(*_among("SELECT run_id FROM launches", chunk)).scalars():
+        chunk = {v[key]: v for v in values[start : start + CHUNK]}
+        for known in connection.execute(*_among(f"SELECT {key} FROM {table}", key, chunk)).scalars():  # noqa: S608
             del chunk[known]
         if chunk:
             connection.execute(statement, list(chunk.values()))
@@ -59,15 +79,7 @@ def insert(connection: "Connection", values: Sequence[Mapping[str, Any]]) -> int
     return added
 
 
-def delete(connection: "Connection", ids: Sequence[str]) -> int:
-    """Delete the rows with these run_ids; returns how many there were."""
-    return sum(
-        connection.execute(*_among("DELETE FROM launches", ids[start : start + CHUNK])).rowcount
-        for start in range(0, len(ids), CHUNK)
-    )
-
-
-def _among(statement: str, ids: Iterable[str]) -> tuple[Any, dict[str, Any]]:
+def _among(statement: str, key: str, ids: Iterable[str]) -> tuple[Any, dict[str, Any]]:
     from sqlalchemy import bindparam, text
 
-    return text(f"{statement} WHERE run_id IN :ids").bindparams(bindparam("ids", expanding=True)), {"ids": list(ids)}
+    return text(f"{statement} WHERE {key} IN :ids").bindparams(bindparam("ids", expanding=True)), {"ids": list(ids)}

@@ -84,7 +84,7 @@ def show_(model: str, cache: str | None, as_json: bool) -> None:
 @click.option("--host", help="Only of this host (see `cache list`).")
 @cache_option
 def export(out: TextIO, cache: str | None, **conditions: str | None) -> None:
-    """Write launches as JSON lines, raw samples and all."""
+    """Write launches, raw samples and all, and the probes of their hosts, as JSON lines."""
     with open_cache(cache) as opened:
         count = opened.export(out, **_given(conditions))
     click.echo(f"exported {plural(count, 'launch')}", err=True)
@@ -98,7 +98,10 @@ def import_(files: tuple[TextIO, ...], cache: str | None) -> None:
     with open_cache(cache) as opened:
         for file in files:
             imported = opened.import_(file)
-            click.echo(f"{file.name}: {plural(imported.added, 'launch')} added, {imported.duplicates:,} known already")
+            probes = f"; {plural(imported.probes, 'new probe')} of a machine" if imported.probes else ""
+            click.echo(
+                f"{file.name}: {plural(imported.added, 'launch')} added, {imported.duplicates:,} known already{probes}"
+            )
             for bad in imported.bad[:10]:
                 warn(f"{file.name}, line {bad.number}, left out: {bad.reason}")
             if len(imported.bad) > 10:

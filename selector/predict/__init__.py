@@ -1,0 +1,1 @@
+"""What is known before a model is measured here: the machine's own limits."""
