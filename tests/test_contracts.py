@@ -13,7 +13,11 @@ WORKER_SIDE = sorted(
     str(path.relative_to(ROOT))
     for path in (
         *CALIBRATION.glob("*.py"),
-        *(path for folder in ("worker", "checkpoints", "backends") for path in (CALIBRATION / folder).rglob("*.py")),
+        *(
+            path
+            for folder in ("worker", "checkpoints", "probing", "backends")
+            for path in (CALIBRATION / folder).rglob("*.py")
+        ),
     )
 )
 ENGINES = {

@@ -33,8 +33,8 @@ Unix time. `run_id` is a uuid4 in hex, so importing a file twice, or the files o
 model computes. Models with the same fingerprint share their times; verdicts and failures count for the same `config`
 alone. `cut` is empty for launches of the whole model, and `6/32` for launches of its first 6 layers of 32; all the rest
 of their identity is the whole model's. Versions 1 and 2 are still read. Version 2 has no `cut` and no probes: its
-launches are of the whole model. Version 1 has no `config` and no checks either: its times count, its verdicts and failures belong to no
-known config.
+launches are of the whole model. Version 1 has no `config` and no checks either: its times count, its verdicts and
+failures belong to no known config.
 """
 
 import json

@@ -1,6 +1,6 @@
 """Starts the workers of one calibration and tells each its job."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,17 +31,13 @@ class Workers:
         Raises:
             GivenUp: the interpreter cannot be started.
         """
-        try:
-            return Worker(
-                spec.python,
-                log=log,
-                watch_gpu=self.subject.device == "cuda",
-                memory_limit_bytes=self.subject.memory_limit_bytes,
-                variables={**worker_variables(self.subject.threads), **spec.variables},
-            )
-        except OSError as error:
-            trouble = Trouble(kind=FailureKind.REFUSED, message=f"{spec.python} cannot be started: {error.strerror}")
-            raise GivenUp("load", trouble) from error
+        return start_worker(
+            spec.python,
+            log=log,
+            watch_gpu=self.subject.device == "cuda",
+            memory_limit_bytes=self.subject.memory_limit_bytes,
+            variables={**worker_variables(self.subject.threads), **spec.variables},
+        )
 
     @contextmanager
     def opened(
@@ -76,6 +72,21 @@ class Workers:
             trust_remote_code=self.subject.trust_remote_code,
             tensor_parallel=self.subject.tensor_parallel,
         )
+
+
+def start_worker(
+    python: Path, *, log: Path, memory_limit_bytes: int, variables: Mapping[str, str], watch_gpu: bool = False
+) -> Worker:
+    """A worker in an interpreter; see Worker.
+
+    Raises:
+        GivenUp: the interpreter cannot be started.
+    """
+    try:
+        return Worker(python, log=log, memory_limit_bytes=memory_limit_bytes, variables=variables, watch_gpu=watch_gpu)
+    except OSError as error:
+        trouble = Trouble(kind=FailureKind.REFUSED, message=f"{python} cannot be started: {error.strerror}")
+        raise GivenUp("load", trouble) from error
 
 
 def worker_variables(threads: int) -> dict[str, str]:

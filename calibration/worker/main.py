@@ -31,6 +31,7 @@ if __package__ in (None, ""):
 
 if TYPE_CHECKING:
     from calibration.backend import Backend, Engine, Job
+    from calibration.probing.kernels import Library
 
 
 def main(argv: Sequence[str]) -> None:
@@ -66,6 +67,7 @@ class _Server:
         self.job: Job | None = None
         self.backend: Backend | None = None
         self.engine: Engine | None = None
+        self.library: Library | None = None
 
     def serve(self, verb: str, request: dict[str, Any]) -> dict[str, Any]:
         """Do what a request asks for; the result goes into the answer."""
@@ -97,6 +99,20 @@ class _Server:
         Path(destination).mkdir()
         dequantise(Path(source), Path(destination))
         return {}
+
+    def do_open_probe(self, **request: Any) -> dict[str, Any]:
+        """Import the library that probes this machine; needs no `open`. See probing.measure.opened."""
+        from calibration.probing.measure import opened
+
+        self.library = opened(**request)
+        return {"versions": self.library.versions, "cache_bytes": self.library.cache_bytes}
+
+    def do_probe(self, **request: Any) -> dict[str, Any]:
+        """Measure one part of this machine; see probing.measure.measure."""
+        from calibration.probing.measure import measure
+
+        assert self.library is not None
+        return measure(self.library, **request)
 
     def do_prepare(self, *, destination: str) -> dict[str, Any]:
         assert self.backend is not None and self.job is not None
