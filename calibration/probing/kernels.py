@@ -1,8 +1,8 @@
 """What reads memory and what multiplies matrices, by torch or by numpy: several ways each, of which the fastest counts.
 
 One way alone would be a poor limit of the machine. On two cores of an EPYC with Zen 5 (AVX-512), torch 2.13: its `mv`
-read 24 GB/s and its `sum` of int64 50; on one core its `mm` in float32, which is MKL's, reached 109 GFLOP/s, and oneDNN's
-242; `_int_mm` 600, and 1014 with the second matrix transposed.
+read 24 GB/s and its `sum` of int64 50; on one core its `mm` in float32, which is MKL's, reached 109 GFLOP/s, and
+oneDNN's 242; `_int_mm` 600, and 1014 with the second matrix transposed.
 """
 
 from collections.abc import Callable, Mapping, Sequence
