@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
-from calibration.facts import Facts, QuantFact, Variant
+from calibration.facts import Facts, PrepareMemory, QuantFact, Variant
 from calibration.workload import Workload
 
 __all__ = [
-    "Backend", "Demand", "Deployment", "Device", "Engine", "Facts", "Generation", "Job", "Model", "Quant", "QuantFact",
-    "Rows", "StoppedEarly", "Variant",
+    "Backend", "Demand", "Deployment", "Device", "Engine", "Facts", "Generation", "Job", "Model", "PrepareMemory",
+    "Quant", "QuantFact", "Rows", "StoppedEarly", "Variant",
 ]  # fmt: skip
 
 Rows = Sequence[Sequence[float]]

@@ -47,6 +47,27 @@ class Variant:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PrepareMemory:
+    """What a conversion holds in memory at its peak; files that it maps are not counted."""
+
+    start_bytes: int = 1 << 30
+    """An interpreter that has imported torch and a converter."""
+    per_parameter: float = 16.0
+    """Bytes. The default, for a backend that does not say: the model in float32, the same as a graph, what is written,
+    and as much again."""
+    per_embedding: float = 0.0
+    """Bytes for each weight of the embeddings: the largest matrix, of which several copies are held at once."""
+
+    def weights_bytes(self, parameters: int, embeddings: int) -> float:
+        """Bytes beyond the start.
+
+        Args:
+            embeddings: of the parameters, those of the embedding matrix.
+        """
+        return self.per_parameter * parameters + self.per_embedding * embeddings
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class QuantFact:
     """A quant format that the backend loads as it is. None in a field means: any value."""
 
@@ -93,6 +114,9 @@ class Facts:
     """Requirement strings that variants which prepare need besides."""
     prepare_s_per_gib: float = PREPARE_S_PER_GIB
     """Seconds that a conversion takes for each GiB of weights, roughly: the estimate until a conversion was timed."""
+    prepare_memory: Mapping[str, PrepareMemory] = field(default_factory=dict)
+    """Variant.prepared_as, or the variant's name: what its conversion holds in memory. Measured, of checkpoints of 0.1
+    to 0.5 B parameters, each conversion alone: `python -m benchmarks.conversions`."""
     beside: tuple[str, ...] = ()
     """Distributions, `name==version`, that variants which prepare need in a folder of their own, since their modules
     clash with others' (environments.distributions.beside_folder)."""
@@ -148,6 +172,10 @@ class Facts:
         """The engine's distribution under each of its names, then what it requires: those that tell its version."""
         required = map(requirement_name, self.requires)
         return tuple(dict.fromkeys([normalise(self.package), *map(normalise, self.packages.values()), *required]))
+
+    def prepare_memory_of(self, variant: Variant) -> PrepareMemory:
+        """What a variant's conversion holds in memory; rough where nobody measured it."""
+        return self.prepare_memory.get(variant.prepared_as or variant.name, PrepareMemory())
 
     def on(self, kind: str) -> "Facts":
         """The facts on devices of this kind: the distribution's name there stands for `package` everywhere."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from calibration.conversion.estimate import Estimate, Watch, estimate
-from calibration.conversion.store import LOG, Artifact, ArtifactStore, converted_key
+from calibration.conversion.store import LOG, Artifact, ArtifactStore, Watched, converted_key
 from calibration.errors import ArtifactError
 from calibration.events import ConversionBegan, ConversionEvent, Reporter, WaitingForAnother, WritingContinues
 from calibration.measurement import FailureKind
@@ -25,6 +25,8 @@ class Original:
     """Identity of its weights."""
     parameters: int
     dtype: str
+    embeddings: int = 0
+    """Of the parameters, those of the embedding matrix."""
 
     @classmethod
     def of(cls, subject: Subject) -> "Original":
@@ -34,6 +36,7 @@ class Original:
             weights=subject.weights_identity,
             parameters=subject.parameters,
             dtype=subject.dtype,
+            embeddings=subject.embeddings,
         )
 
 
@@ -66,6 +69,8 @@ def conversion(spec: LaunchSpec, original: Original, known: Sequence[Artifact]) 
             dtype=original.dtype,
             rate=spec.prepare_rate,
             known=known,
+            memory=spec.prepare_memory,
+            embeddings=original.embeddings,
         ),
     )
 
@@ -85,6 +90,20 @@ def missing(candidates: Iterable[LaunchSpec], original: Original, store: Artifac
 def converting_s(candidates: Iterable[LaunchSpec], original: Original, store: ArtifactStore) -> float:
     """Seconds that the conversions which candidates still lack will probably take."""
     return sum(expected.seconds for expected in missing(candidates, original, store).values())
+
+
+def too_large(
+    candidates: Iterable[LaunchSpec], original: Original, store: ArtifactStore, memory_bytes: int
+) -> dict[str, str]:
+    """Labels of the candidates that lack a conversion which so much memory will not hold, and the reason of each."""
+    known, reasons = store.list(), dict[str, str]()
+    for spec in candidates:
+        if spec.variant.prepares:
+            wanted = conversion(spec, original, known)
+            reason = wanted.expected.too_large_for(memory_bytes)
+            if reason and store.get(wanted.key) is None:
+                reasons[spec.label] = reason
+    return reasons
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,9 +126,13 @@ class Converter:
             waits: for another process that makes the same.
 
         Raises:
-            GivenUp: it failed, or the deadline came first.
+            GivenUp: it failed, or the deadline came first; or it was not begun, since memory will not hold it.
         """
         wanted = conversion(spec, self.original, self.store.list())
+        reason = wanted.expected.too_large_for(self.workers.subject.memory_limit_bytes)
+        if reason and self.store.get(wanted.key) is None:
+            message = f"{reason} (--again tries anew)"
+            raise GivenUp("prepare", Trouble(kind=FailureKind.OUT_OF_MEMORY, message=message))
 
         def report_progress(elapsed_s: float, written_bytes: int) -> None:
             self.reporter.report(
@@ -118,7 +141,7 @@ class Converter:
                 )
             )
 
-        def build(destination: Path) -> None:
+        def build(destination: Path) -> Watched:
             self.reporter.report(ConversionBegan(candidate=spec.label, expected=wanted.expected))
             with (
                 Watch(destination, report_progress, self.clock),
@@ -127,6 +150,7 @@ class Converter:
                 deadline.ask(worker, "prepare", self.limit_s, "prepare", destination=str(destination))
             # What the worker printed so far is the conversion's: the worker that measures begins after it.
             shutil.copyfile(log, destination.parent / LOG)
+            return Watched(peak_memory_bytes=worker.peak_unmapped_bytes)
 
         try:
             return self.store.make(

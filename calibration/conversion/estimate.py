@@ -7,7 +7,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from calibration.backend import Variant
+from calibration.backend import PrepareMemory, Variant
 from calibration.conversion.disk import size_of
 from calibration.conversion.store import Artifact
 
@@ -36,37 +36,62 @@ class Estimate:
     """Of what is made; 0 where the number of parameters is not known."""
     scratch_bytes: int
     """That it needs besides while it runs."""
+    memory_bytes: int = 0
+    """At its peak; 0 where the number of parameters is not known."""
 
     @property
     def needed_bytes(self) -> int:
         """Bytes that must be free on the disk when it begins."""
         return self.bytes + self.scratch_bytes
 
+    def too_large_for(self, memory_bytes: int) -> str:
+        """Why a conversion is not begun where there is so much memory; empty: it fits."""
+        if self.memory_bytes <= memory_bytes:
+            return ""
+        needed, there = (
+            f"{count / 2**30:.{0 if count >= 10 * 2**30 else 1}f} GiB" for count in (self.memory_bytes, memory_bytes)
+        )
+        return f"conversion needs about {needed} of memory; {there} are there"
+
 
 def estimate(
-    backend: str, variant: Variant, *, parameters: int, dtype: str, rate: float, known: Sequence[Artifact]
+    backend: str,
+    variant: Variant,
+    *,
+    parameters: int,
+    dtype: str,
+    rate: float,
+    known: Sequence[Artifact],
+    memory: PrepareMemory,
+    embeddings: int = 0,
 ) -> Estimate:
-    """Time and disk of a variant's conversion.
+    """Time, disk and memory of a variant's conversion.
 
     Bytes: parameters x the variant's precision; quantising variants may write the model in its own dtype first.
     Seconds: START_S, and `rate` for each GiB of weights that is read, corrected by what the backend's earlier
     conversions took for a byte of their results; by those of the same variant alone where there are some.
+    Memory: by the backend's facts, corrected in the same way by what the variant's own conversions held.
 
     Args:
         parameters: of the model; 0: not known.
         dtype: the checkpoint's.
         rate: Facts.prepare_s_per_gib.
         known: what is in the store.
+        memory: Facts.prepare_memory_of(variant).
+        embeddings: of the parameters, those of the embedding matrix.
     """
     own = DTYPE_BYTES.get(dtype, 2.0)
     made_bytes = parameters * _PRECISION_BYTES.get(variant.precision, own)
     quantises = variant.precision in {"int8", "int4"}
     earlier = [a for a in known if a.kind == "converted" and a.key.get("backend") == backend and a.bytes > 0]
-    alike = [a for a in earlier if a.key.get("variant") == (variant.prepared_as or variant.name)] or earlier
+    of_variant = [a for a in earlier if a.key.get("variant") == (variant.prepared_as or variant.name)]
+    watched = [(a.bytes, a.peak_memory_bytes) for a in of_variant if a.peak_memory_bytes is not None]
+    roughly = memory.weights_bytes(parameters, embeddings)
     return Estimate(
-        seconds=_seconds(made_bytes, rate * parameters * own / 2**30, alike),
+        seconds=_seconds(made_bytes, rate * parameters * own / 2**30, of_variant or earlier),
         bytes=int(made_bytes),
         scratch_bytes=int(parameters * own) if quantises else 0,
+        memory_bytes=int(_corrected(memory.start_bytes, made_bytes, roughly, watched)) if parameters else 0,
     )
 
 
@@ -78,14 +103,22 @@ def checkpoint_estimate(weight_bytes: int, known: Sequence[Artifact]) -> Estimat
 
 
 def _seconds(count: float, roughly: float, earlier: Sequence[Artifact]) -> float:
-    """START_S, and `roughly` for so many bytes, corrected by what earlier artifacts took for theirs beyond START_S.
+    return _corrected(START_S, count, roughly, [(a.bytes, a.seconds) for a in earlier])
 
-    The rough rate counts as much as ROUGH_BYTES that were made: a tiny model, which takes hardly longer than the start,
+
+def _corrected(start: float, count: float, roughly: float, earlier: Sequence[tuple[int, float]]) -> float:
+    """The start, and `roughly` for so many bytes, corrected by what earlier artifacts took for theirs beyond the start.
+
+    The rough rate counts as much as ROUGH_BYTES that were made: a tiny model, which takes hardly more than the start,
     says next to nothing of a large one.
+
+    Args:
+        earlier: of each artifact, its bytes and what it took.
     """
-    took = sum(max(0.0, a.seconds - START_S) for a in earlier)
-    rate = (roughly / count * ROUGH_BYTES + took) / (ROUGH_BYTES + sum(a.bytes for a in earlier)) if count else 0.0
-    return START_S + count * rate
+    took_beyond = sum(max(0.0, took - start) for _, took in earlier)
+    made = sum(size for size, _ in earlier)
+    rate = (roughly / count * ROUGH_BYTES + took_beyond) / (ROUGH_BYTES + made) if count else 0.0
+    return start + count * rate
 
 
 class Watch:

@@ -12,16 +12,12 @@ from pathlib import Path
 from calibration.conversion.convert import Converter, missing
 from calibration.conversion.store import Artifact
 from calibration.events import ConvertedAlongside, Silent
+from calibration.facts import PrepareMemory
 from calibration.measurement import FailureKind
 from calibration.supervision.deadline import Deadline, GivenUp
 from calibration.supervision.launch_spec import LaunchSpec
 from calibration.supervision.supervisor import Trouble, Worker
 from calibration.supervision.workers import Workers
-
-START_BYTES = 1 << 30
-"""Of an interpreter that has imported torch and a converter."""
-BYTES_PER_PARAMETER = 16
-"""A converter may hold the model in float32, the same as a graph, and what it writes."""
 
 
 @contextmanager
@@ -69,12 +65,13 @@ def _chosen(converter: Converter, spec: LaunchSpec, upcoming: Sequence[LaunchSpe
     lacking = missing([spec, *upcoming], converter.original, converter.store)
     if spec.label not in lacking:
         return []
-    subject = converter.workers.subject
-    each = START_BYTES + BYTES_PER_PARAMETER * converter.original.parameters
-    room = min(subject.threads, subject.memory_limit_bytes // each)
-    free = converter.store.free_bytes()
-    fitting = sum(total <= free for total in accumulate(expected.needed_bytes for expected in lacking.values()))
-    labels = list(lacking)[1 : min(room, fitting)]
+    subject, free = converter.workers.subject, converter.store.free_bytes()
+    memory = accumulate(expected.memory_bytes or PrepareMemory().start_bytes for expected in lacking.values())
+    disk = accumulate(expected.needed_bytes for expected in lacking.values())
+    fitting = sum(
+        held <= subject.memory_limit_bytes and written <= free for held, written in zip(memory, disk, strict=True)
+    )
+    labels = list(lacking)[1 : min(subject.threads, fitting)]
     return [other for other in upcoming if other.label in labels]
 
 

@@ -42,6 +42,8 @@ class Artifact:
     """How long it took to make."""
     created_at: float
     """Unix time."""
+    peak_memory_bytes: int | None = None
+    """Of its maker; None: nobody watched it."""
 
     @property
     def kind(self) -> str:
@@ -61,7 +63,15 @@ class Artifact:
             "bytes": self.bytes,
             "seconds": self.seconds,
             "created_at": self.created_at,
+            "peak_memory_bytes": self.peak_memory_bytes,
         }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Watched:
+    """What a build returns whose process was watched."""
+
+    peak_memory_bytes: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,6 +134,7 @@ class ArtifactStore:
         deleted.
 
         Args:
+            build: returns Watched where its process was watched; anything else is ignored.
             what: name of what is made, for the sentence about space: `the conversion`.
             needed_bytes: what the build will write; it does not begin where the disk has less.
             waiting: called once, when another process makes the same artifact.
@@ -211,7 +222,7 @@ class ArtifactStore:
                 content.mkdir(parents=True)
             began = time.monotonic()
             with as_artifact_error(self.root, only_when_full=True):
-                build(content)
+                built = build(content)
             seconds = time.monotonic() - began
             with as_artifact_error(self.root):
                 manifest = {
@@ -219,6 +230,7 @@ class ArtifactStore:
                     "bytes": size_of(content),
                     "seconds": seconds,
                     "created_at": time.time(),
+                    "peak_memory_bytes": built.peak_memory_bytes if isinstance(built, Watched) else None,
                 }
                 write_whole(part / MANIFEST, json.dumps(manifest, indent=1))
                 shutil.rmtree(final, ignore_errors=True)
@@ -291,6 +303,8 @@ def _read(folder: Path) -> Artifact | None:
             bytes=int(manifest["bytes"]),
             seconds=float(manifest["seconds"]),
             created_at=float(manifest["created_at"]),
+            # Artifacts of older versions have none.
+            peak_memory_bytes=int(peak) if (peak := manifest.get("peak_memory_bytes")) is not None else None,
         )
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None

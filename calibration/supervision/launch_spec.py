@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from calibration.backend import Variant
-from calibration.facts import PREPARE_S_PER_GIB
+from calibration.facts import PREPARE_S_PER_GIB, PrepareMemory
 from calibration.measurement import Candidate, Identity
 
 
@@ -41,6 +41,8 @@ class Subject:
     """Longest context; 0 where the model names none."""
     parameters: int = 0
     """0 where it is not known."""
+    embeddings: int = 0
+    """Of the parameters, those of the embedding matrix."""
     sliding_window: int | None = None
 
 
@@ -55,6 +57,7 @@ class LaunchSpec:
     converter: str = ""
     """Names and versions of all that `prepare` converts with."""
     prepare_rate: float = PREPARE_S_PER_GIB
+    prepare_memory: PrepareMemory = field(default_factory=PrepareMemory)
     source: str = ""
     """File of a backend that is not ours; the worker's interpreter need not have it installed."""
     variables: Mapping[str, str] = field(default_factory=dict)

@@ -23,6 +23,11 @@ POLL_S = 0.1
 """How often a waiting supervisor looks at the worker's own memory."""
 TREE_EVERY = 10
 """Looks at the worker's own memory for each look at its children's, which takes longer."""
+CONVERTING = frozenset({"prepare"})
+"""Verbs of a conversion. A file that it maps costs no memory, since the kernel drops such pages where memory is short;
+an engine that maps its weights needs them for every token. Children may convert, so they are
+looked at more often."""
+CONVERTING_TREE_EVERY = 3
 LOG_TAIL_BYTES = 4000
 GONE_S = 5.0
 """How long we wait for a killed group to be gone; a process in an uninterruptible wait may take longer."""
@@ -73,6 +78,8 @@ class Worker:
         self._oom_kills = oom_kills()
         self._watch_gpu = watch_gpu
         self.peak_memory_bytes = 0
+        self.peak_unmapped_bytes = 0
+        """Of peak_memory_bytes, what no file backs, as far as it was looked at."""
         self.peak_gpu_memory_bytes = 0
         commands, self._commands = os.pipe()
         self._events, events = os.pipe()
@@ -120,7 +127,7 @@ class Worker:
             os.write(self._commands, (json.dumps({"verb": verb, **fields}) + "\n").encode())
         except BrokenPipeError:
             return self._dead()
-        line = self._wait(began + timeout_s)
+        line = self._wait(began + timeout_s, converting=verb in CONVERTING)
         seconds = time.monotonic() - began
         if isinstance(line, Trouble):
             self.kill()
@@ -130,7 +137,7 @@ class Worker:
         if isinstance(answer, Trouble):
             self.kill()
             return answer
-        self._look_at_memory(tree=True)
+        self._look_at_memory(tree=True, converting=verb in CONVERTING)
         if answer["event"] == "error":
             if answer.get("out_of_memory"):
                 kind = FailureKind.OUT_OF_MEMORY
@@ -163,7 +170,7 @@ class Worker:
             file.seek(max(0, self._log.stat().st_size - LOG_TAIL_BYTES))
             return file.read().decode(errors="replace").strip()
 
-    def _wait(self, deadline: float) -> bytes | Trouble:
+    def _wait(self, deadline: float, *, converting: bool) -> bytes | Trouble:
         """The next line from the worker."""
         polls = 0
         while b"\n" not in self._buffer:
@@ -184,9 +191,11 @@ class Worker:
             if self._process.poll() is not None:  # it is dead, though a child of the engine may hold the pipe open
                 return self._dead()
             polls += 1
-            self._look_at_memory(tree=polls % TREE_EVERY == 0)
-            if self.peak_memory_bytes > self._limit:
-                reached, allowed = (f"{size / 2**30:.1f} GiB" for size in (self.peak_memory_bytes, self._limit))
+            every = CONVERTING_TREE_EVERY if converting else TREE_EVERY
+            self._look_at_memory(tree=polls % every == 0, converting=converting)
+            peak = self.peak_unmapped_bytes if converting else self.peak_memory_bytes
+            if peak > self._limit:
+                reached, allowed = (f"{size / 2**30:.1f} GiB" for size in (peak, self._limit))
                 return Trouble(kind=FailureKind.OUT_OF_MEMORY, message=f"reached {reached}; {allowed} are allowed")
         line, _, self._buffer = self._buffer.partition(b"\n")
         return line
@@ -214,7 +223,7 @@ class Worker:
         except psutil.Error:
             return []
 
-    def _look_at_memory(self, *, tree: bool) -> None:
+    def _look_at_memory(self, *, tree: bool, converting: bool = False) -> None:
         """Raise the peak where the memory is above it.
 
         Args:
@@ -222,24 +231,36 @@ class Worker:
         """
         try:
             with open(f"/proc/{self._process.pid}/statm", encoding="ascii") as file:  # noqa: PTH123  ten times a second
-                size = int(file.read().split()[1]) * _PAGE
+                _, resident, shared, *_ = map(int, file.read().split())
+            size, unmapped = resident * _PAGE, (resident - shared) * _PAGE
             if tree:
                 with open(f"/proc/{self._process.pid}/status", encoding="ascii") as file:  # noqa: PTH123
                     peak = next((int(line.split()[1]) << 10 for line in file if line.startswith("VmHWM")), size)
-                size = max(size, peak) + self._children_bytes()
+                children = self._children_bytes(converting=converting)
+                size, unmapped = max(size, peak) + children, unmapped + children
                 if self._watch_gpu:
                     used = gpu_bytes({p.pid for p in self._tree()})
                     self.peak_gpu_memory_bytes = max(self.peak_gpu_memory_bytes, used)
         except OSError:
             return
         self.peak_memory_bytes = max(self.peak_memory_bytes, size)
+        self.peak_unmapped_bytes = max(self.peak_unmapped_bytes, unmapped)
 
-    def _children_bytes(self) -> int:
+    def _children_bytes(self, *, converting: bool) -> int:
+        """What the children hold and do not share.
+
+        Args:
+            converting: leave out the pages that a forked child has in common with the worker: OpenVINO's tracer forks
+                with the whole model in memory. That is exact, and takes longer.
+        """
         total = 0
         for child in self._tree()[1:]:
             with contextlib.suppress(psutil.Error):
-                memory = child.memory_info()
-                total += max(0, memory.rss - memory.shared)
+                if converting:
+                    total += child.memory_full_info().uss
+                else:
+                    memory = child.memory_info()
+                    total += max(0, memory.rss - memory.shared)
         return total
 
     def _cpu_s(self) -> float:

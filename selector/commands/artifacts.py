@@ -41,13 +41,17 @@ def list_(as_json: bool) -> None:
     if not listed and not unfinished:
         click.echo(f"no artifacts in {store.root}", err=True)
         return
-    rows = [("kind", "model", "backend", "size", "made in", "made")]
+    rows = [("kind", "model", "backend", "size", "made in", "memory", "made")]
     rows += [
-        (a.kind, a.key.get("model", "-"), _backend(a), size(a.bytes), seconds(a.seconds), age(a.created_at))
+        (
+            *(a.kind, a.key.get("model", "-"), _backend(a), size(a.bytes), seconds(a.seconds)),
+            size(a.peak_memory_bytes) if a.peak_memory_bytes is not None else "-",
+            age(a.created_at),
+        )
         for a in listed
     ]
     if listed:
-        show(columns(rows, "<<<>>>"))
+        show(columns(rows, "<<<>>>>"))
     kinds = dict.fromkeys(a.kind for a in listed)
     each = [f"{size(sum(a.bytes for a in listed if a.kind == kind))} {kind}" for kind in kinds]
     total = f"{plural(len(listed), 'artifact')}, {size(sum(a.bytes for a in listed))}"

@@ -23,7 +23,7 @@ from selector.host.spec import HostSpec
 from selector.planning.events import CalibrationEvent, Planned, PreparationsKnown
 from selector.planning.plan import Plan, plan
 from selector.planning.preparations import preparations
-from selector.planning.subject import reference_for, subject_of
+from selector.planning.subject import memory_limit_bytes, reference_for, subject_of
 from selector.selection import choose
 
 
@@ -112,7 +112,13 @@ def calibrate(
     if not planned.launch_specs:
         raise _nothing_to_measure(planned)
     artifacts = store or ArtifactStore()
-    made = preparations(planned.spec, planned.launch_specs, artifacts, random_weights=random_weights)
+    made = preparations(
+        planned.spec,
+        planned.launch_specs,
+        artifacts,
+        random_weights=random_weights,
+        memory_bytes=memory_limit_bytes(planned.host),
+    )
     reporter.report(PreparationsKnown(preparations=made))
     opened = cache if isinstance(cache, Cache) else Cache.open(cache)
     try:

@@ -90,6 +90,7 @@ def launch_spec_of(candidate: Candidate, host: HostSpec) -> LaunchSpec:
         environment=environment_of(backend, host),
         converter=converter_of(backend, variant, host),
         prepare_rate=backend.facts.prepare_s_per_gib,
+        prepare_memory=backend.facts.prepare_memory_of(variant),
         overflows=host.lacks(backend.facts.overflows_without.get(variant.precision)),
         source=foreign_source(backend),
     )

@@ -3,15 +3,15 @@
 import shutil
 import tempfile
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from calibration.checkpoints.random_weights import SEED, checkpoint_key, random_weights_identity
-from calibration.conversion.convert import Original, missing
+from calibration.conversion.convert import Original, missing, too_large
 from calibration.conversion.disk import disk_of
 from calibration.conversion.estimate import Estimate, Watch, checkpoint_estimate
-from calibration.conversion.store import LOG, ArtifactStore
+from calibration.conversion.store import LOG, ArtifactStore, Watched
 from calibration.errors import ArtifactError
 from calibration.events import CheckpointBegan, MakingEvent, Reporter, WaitingForAnother, WritingContinues
 from calibration.supervision.launch_spec import LaunchSpec
@@ -32,6 +32,8 @@ class Preparations:
     """Label of the first candidate that needs it; candidates that share one are not named again."""
     free_bytes: int
     disk: Path
+    too_large: Mapping[str, str] = field(default_factory=dict)
+    """Label of each candidate whose conversion memory will not hold, and the reason: it is not begun."""
 
     @property
     def seconds(self) -> float:
@@ -51,9 +53,17 @@ class Preparations:
 
 
 def preparations(
-    spec: ModelSpec, candidates: Sequence[LaunchSpec], store: ArtifactStore, *, random_weights: bool
+    spec: ModelSpec,
+    candidates: Sequence[LaunchSpec],
+    store: ArtifactStore,
+    *,
+    random_weights: bool,
+    memory_bytes: int,
 ) -> Preparations:
     """What these candidates need that the store has not.
+
+    Args:
+        memory_bytes: that a conversion may take.
 
     Raises:
         ArtifactError: the store's disk cannot be looked at.
@@ -64,11 +74,15 @@ def preparations(
         weights=random_weights_identity(spec.folder) if randomly else spec.weights_identity,
         parameters=spec.parameters,
         dtype=spec.dtype,
+        embeddings=spec.vocab_size * spec.hidden_size,
     )
+    beyond_memory = too_large(candidates, original, store, memory_bytes)
+    feasible = [candidate for candidate in candidates if candidate.label not in beyond_memory]
     unwritten = randomly and store.get(checkpoint_key(spec.folder, spec.name)) is None
     return Preparations(
         checkpoint=checkpoint_estimate(spec.weight_bytes, store.list()) if unwritten else None,
-        conversions=tuple(missing(candidates, original, store).items()),
+        conversions=tuple(missing(feasible, original, store).items()),
+        too_large=beyond_memory,
         free_bytes=store.free_bytes(),
         disk=disk_of(store.root),
     )
@@ -89,7 +103,7 @@ def random_checkpoint(
             WritingContinues(what="random weights", expected=expected, elapsed_s=elapsed_s, written_bytes=written_bytes)
         )
 
-    def build(destination: Path) -> None:
+    def build(destination: Path) -> Watched:
         reporter.report(CheckpointBegan(model=spec.name, expected=expected))
         with tempfile.TemporaryDirectory(prefix="autobackend-") as folder:
             log = Path(folder) / "checkpoint.log"
@@ -112,6 +126,7 @@ def random_checkpoint(
                     "transformers must know the architecture and be installed where the transformers backend runs",
                 )
             shutil.copyfile(log, destination.parent / LOG)
+            return Watched(peak_memory_bytes=worker.peak_unmapped_bytes)
 
     artifact = store.make(
         checkpoint_key(spec.folder, spec.name),

@@ -12,6 +12,7 @@ from calibration.launch.reference import reference_of
 from calibration.measurement import Candidate
 from calibration.registry import all_backends
 from calibration.supervision.launch_spec import Subject
+from selector.host.spec import HostSpec
 from selector.loading import downloaded
 from selector.planning.events import CalibrationEvent
 from selector.planning.plan import Plan, launch_spec_of
@@ -40,7 +41,6 @@ def subject_of(
     else:
         local = Path(spec.name).exists() and spec.has_weights
         folder, weights = spec.place if local else downloaded(spec, planned.demand), spec.weights_identity
-    free = host.device.free_bytes if host.device.kind == "cpu" else host.memory_bytes
     return Subject(
         name=spec.name,
         model_dir=folder,
@@ -51,13 +51,20 @@ def subject_of(
         device=host.device.kind,
         threads=host.cores,
         cpus=host.bound_cpus,
-        memory_limit_bytes=int(free * 0.95),
+        memory_limit_bytes=memory_limit_bytes(host),
         trust_remote_code=planned.demand.trust_remote_code,
         tensor_parallel=planned.demand.tensor_parallel,
         max_position=spec.max_position,
         sliding_window=spec.sliding_window,
         parameters=spec.parameters,
+        embeddings=spec.vocab_size * spec.hidden_size,
     )
+
+
+def memory_limit_bytes(host: HostSpec) -> int:
+    """What a worker's process tree may hold in memory."""
+    free = host.device.free_bytes if host.device.kind == "cpu" else host.memory_bytes
+    return int(free * 0.95)
 
 
 def reference_for(planned: Plan) -> MakeReference:

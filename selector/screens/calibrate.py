@@ -71,8 +71,9 @@ def prepares(made: Preparations, *, across: int | None = None) -> list[str]:
     """What will be made before anything is measured, its time and its size; nothing where all is there."""
     estimates = [("random weights", made.checkpoint)] if made.checkpoint else []
     estimates += made.conversions
+    not_made = columns([("not made" if i == 0 else "", *pair) for i, pair in enumerate(_not_made(made))], across=across)
     if not estimates:
-        return []
+        return not_made
     names = ", ".join(f"{label} ({takes(expected)})" for label, expected in estimates)
     total = f"{about(made.seconds)} and {size(made.bytes)}" if made.bytes else about(made.seconds)
     text = f"once, about {total} of the {size(made.free_bytes)} free on {made.disk}: {names}"
@@ -81,7 +82,16 @@ def prepares(made: Preparations, *, across: int | None = None) -> list[str]:
         rows.append(
             ("", f"not all of it fits: {size(made.most_needed_bytes)} are needed (autobackend artifacts prune)")
         )
-    return columns(rows, across=across)
+    return columns(rows, across=across) + not_made
+
+
+def _not_made(made: Preparations) -> list[tuple[str, str]]:
+    """Backend and variants of the conversions that memory will not hold, and why: each reason once."""
+    labels: dict[tuple[str, str], list[str]] = {}
+    for label, reason in made.too_large.items():
+        backend, _, variant = label.partition(":")
+        labels.setdefault((backend, reason), []).append(variant)
+    return [(f"{backend}:{','.join(variants)}", reason) for (backend, reason), variants in labels.items()]
 
 
 def takes(expected: Estimate) -> str:

@@ -13,7 +13,7 @@ from click.testing import CliRunner, Result
 
 from calibration import errors
 from calibration.cache.cache import Cache
-from calibration.conversion.store import ArtifactStore
+from calibration.conversion.store import ArtifactStore, Watched
 from calibration.measurement import FailureKind
 from calibration.workload import Workload
 from selector import commands
@@ -305,12 +305,18 @@ def test_artifacts(tmp_path: Path) -> None:
     empty = run("artifacts", "list", **given)
     assert (empty.stdout, empty.stderr) == ("", f"no artifacts in {tmp_path}\n")
     key = {"kind": "converted", "model": MODEL, "backend": "ctranslate2", "variant": "float32"}
-    ArtifactStore(tmp_path).make(key, lambda folder: (folder / "x").write_text("1" * 1000))
+
+    def build(folder: Path) -> Watched:
+        (folder / "x").write_text("1" * 1000)
+        return Watched(peak_memory_bytes=5 << 29)
+
+    ArtifactStore(tmp_path).make(key, build)
     lines = run("artifacts", "list", **given).stdout.splitlines()
-    assert lines[0].split() == ["kind", "model", "backend", "size", "made", "in", "made"]
+    assert lines[0].split() == ["kind", "model", "backend", "size", "made", "in", "memory", "made"]
     assert lines[1].split()[:3] == ["converted", MODEL, "ctranslate2:float32"]
+    assert " 2.5 GiB  just now" in lines[1]
     (told,) = json.loads(run("artifacts", "list", "--json", **given).stdout)
-    assert told["key"] == key
+    assert (told["key"], told["peak_memory_bytes"]) == (key, 5 << 29)
     assert run("artifacts", "prune", "--kind", "checkpoint", **given).stdout == "deleted 0 artifacts, 0 MiB\n"
     assert run("artifacts", "prune", **given).stdout.startswith("deleted 1 artifact, ")
     assert ArtifactStore(tmp_path).list() == []

@@ -7,14 +7,14 @@ import psutil
 import pytest
 
 from calibration.conversion import estimate as preparation
-from calibration.conversion.side_by_side import BYTES_PER_PARAMETER, START_BYTES
 from calibration.conversion.store import ArtifactStore
 from calibration.events import ConversionBegan, ConvertedAlongside, Event
+from calibration.facts import PrepareMemory
 from calibration.measurement import Failure, FailureKind, Measurement
 from calibration.race.runner import Tally
 from tests.calibration.engines.racing import entry, race
 
-EACH = START_BYTES + BYTES_PER_PARAMETER * (1 << 20)
+EACH = PrepareMemory().start_bytes + int(PrepareMemory().per_parameter) * (1 << 20)
 """Bytes that one conversion of the model of `converted` is taken to need."""
 
 

@@ -1,9 +1,11 @@
 """A real, tiny engine that counts, and misbehaves where its options say so; loaded by the worker from this file."""
 
+import mmap
 import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -107,13 +109,38 @@ def misbehave(how: str) -> None:
     elif how == "child":
         child = subprocess.Popen(["sleep", "600"], start_new_session=True)
         Path(os.environ["SCRIPTED_CHILD_FILE"]).write_text(str(child.pid))
-    elif how == "meet":
-        # Ends only where another process is in here at the same time.
-        place = Path(os.environ["SCRIPTED_MEETING"])
-        (place / str(os.getpid())).touch()
-        while len(list(place.iterdir())) < 2:
-            time.sleep(0.01)
+    elif how in PLAYS:
+        PLAYS[how]()
     elif how in SLEEPS_S:
         time.sleep(SLEEPS_S[how])
     elif how == "killed":
         os.kill(os.getpid(), signal.SIGKILL)
+
+
+def meet_another() -> None:
+    """Ends only where another process is in here at the same time."""
+    place = Path(os.environ["SCRIPTED_MEETING"])
+    (place / str(os.getpid())).touch()
+    while len(list(place.iterdir())) < 2:
+        time.sleep(0.01)
+
+
+def map_a_file() -> None:
+    file = Path(tempfile.gettempdir()) / f"scripted-{os.getpid()}"
+    with file.open("w+b") as opened:
+        file.unlink()
+        opened.truncate(200 << 20)
+        with mmap.mmap(opened.fileno(), 0) as mapped:
+            sum(mapped[:: mmap.PAGESIZE])
+            time.sleep(0.5)
+
+
+def fork_a_child() -> None:
+    held = b"1" * (200 << 20)
+    if os.fork() == 0:
+        time.sleep(1.0)
+        os._exit(len(held) % 2)
+    os.wait()
+
+
+PLAYS = {"meet": meet_another, "map": map_a_file, "fork": fork_a_child}

@@ -155,7 +155,13 @@ def test_a_conversion_is_made_once_and_its_time_and_size_are_kept(tmp_path: Path
 
 def test_a_conversion_says_what_it_will_take_and_keeps_its_log(tmp_path: Path) -> None:
     recorder = Recorder()
-    race(tmp_path, entry("converted", prepares=True), rounds=1, reporter=recorder, parameters=1 << 20)
+    race(
+        *(tmp_path, entry("converted", prepares=True)),
+        rounds=1,
+        reporter=recorder,
+        parameters=1 << 20,
+        memory_bytes=2 << 30,
+    )
     (began,) = recorder.of(ConversionBegan)
     # float32: 4 bytes a parameter, read at 30 s a GiB by a converter that starts in 5 s.
     assert (began.expected.bytes, began.expected.scratch_bytes) == (4 << 20, 0)
@@ -175,7 +181,7 @@ def test_a_conversion_tells_how_far_it_is(tmp_path: Path) -> None:
 def test_a_conversion_that_cannot_fit_is_a_stored_refusal_and_does_not_begin(tmp_path: Path) -> None:
     recorder = Recorder()
     entries = entry("converted", prepares=True), entry("good")
-    tally = race(tmp_path, *entries, rounds=1, reporter=recorder, parameters=1 << 60)
+    tally = race(tmp_path, *entries, rounds=1, reporter=recorder, parameters=1 << 60, memory_bytes=1 << 70)
     assert failures(tally) == {"scripted:converted": (FailureKind.REFUSED, "prepare")}
     refused = next(o for o in tally.outcomes if isinstance(o, Failure))
     assert re.fullmatch(

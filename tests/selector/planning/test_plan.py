@@ -122,7 +122,7 @@ def test_what_is_to_be_made_is_said_with_time_and_disk_and_what_variants_share_o
     spec, _, _ = model_and_host(MODEL)
     store = ArtifactStore(tmp_path)
     candidates = conversions("transformers:sdpa", "ctranslate2:float32", "ctranslate2:int16", "onnxruntime:int8")
-    made = preparations(spec, candidates, store, random_weights=False)
+    made = preparations(spec, candidates, store, random_weights=False, memory_bytes=8 << 30)
     assert [label for label, _ in made.conversions] == ["ctranslate2:float32", "onnxruntime:int8"]
     assert made.checkpoint is not None and made.checkpoint.bytes == spec.weight_bytes
     floats, ints = (expected for _, expected in made.conversions)
@@ -154,13 +154,13 @@ def test_what_is_in_the_store_is_not_made_again_and_teaches_the_estimate(tmp_pat
         prepared_as=first.variant.prepared_as,
     )
     made = store.make(key, lambda folder: (folder / "x").write_bytes(bytes(1 << 20)))
-    found = preparations(spec, [first, other], store, random_weights=False)
+    found = preparations(spec, [first, other], store, random_weights=False, memory_bytes=8 << 30)
     assert (found.checkpoint, [label for label, _ in found.conversions]) == (None, ["ctranslate2:int8"])
     ((_, expected),) = found.conversions
     # One MiB that took no time weighs little against the rough rate.
     assert made.seconds < 5
     assert expected.seconds == pytest.approx(5 + 15 * 2 * spec.parameters / 2**30 * 256 / 257)
-    assert prepares(preparations(spec, [first], store, random_weights=False)) == []
+    assert prepares(preparations(spec, [first], store, random_weights=False, memory_bytes=8 << 30)) == []
 
 
 def test_a_converter_is_everything_that_it_uses() -> None:
