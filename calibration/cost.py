@@ -13,6 +13,9 @@ CONTEXT_SLACK = 1.25
 """So many times the longest measured context still count as measured. A step's cost is linear in its context, and the
 context's share of a step is small: a quarter more changes the sum by little."""
 
+CORNERS = 6
+"""Of the hull around a workload; see `corners`."""
+
 _LEAST_S = 1e-12
 """No engine is this quick: the clock was at fault, and the relative error of such a time would outweigh all others."""
 
@@ -97,23 +100,28 @@ def fit(points: Sequence[Point]) -> Cost:
     return Cost(_nnls(prefill_rows, 1, 0, 2), _nnls(step_rows, 0, 1, 2) if step_rows else None)
 
 
-def covers(cells: Iterable[Workload], workload: Workload) -> bool:
-    """Is the workload bracketed by measured cells?
+def corners(cells: Iterable[Workload], workload: Workload) -> int:
+    """How many corners around the workload are held by measured cells, of CORNERS.
 
-    Every corner must be held by some cell: one with a prompt and batch at least as short and small, one as long and
-    small, one as short and large, one as long and large; and at both batches a context (prompt + output) that reaches
-    the workload's, CONTEXT_SLACK included. More output tokens than measured are fine as long as the context is inside.
+    A cell with a prompt and batch at least as short and small, one as long and small, one as short and large, one as
+    long and large; and at both batches a context (prompt + output) that reaches the workload's, CONTEXT_SLACK included.
+    More output tokens than measured are fine as long as the context is inside.
     """
     prompt, batch, context = workload.prompt_tokens, workload.batch, workload.context_tokens
-    corners = 0
+    held = 0
     for cell in cells:
         shorter, longer = cell.prompt_tokens <= prompt, cell.prompt_tokens >= prompt
         reaches = cell.context_tokens * CONTEXT_SLACK >= context
         if cell.batch <= batch:
-            corners |= shorter | longer << 1 | reaches << 2
+            held |= shorter | longer << 1 | reaches << 2
         if cell.batch >= batch:
-            corners |= shorter << 3 | longer << 4 | reaches << 5
-    return corners == 0b111111
+            held |= shorter << 3 | longer << 4 | reaches << 5
+    return held.bit_count()
+
+
+def covers(cells: Iterable[Workload], workload: Workload) -> bool:
+    """Whether measured cells bracket the workload: every corner is held by some cell."""
+    return corners(cells, workload) == CORNERS
 
 
 def _nnls(rows: Sequence[Coefficients], first: int, second: int, third: int) -> Coefficients:

@@ -1,8 +1,11 @@
 """How much launches of one candidate differ, and what that leaves of their median."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from statistics import median
+from typing import TypeVar
+
+Round = TypeVar("Round", bound=Hashable)
 
 SHARED_CPU_CV = 0.12
 """Coefficient of variation between two launches of one candidate on a CPU, before any spread was seen.
@@ -44,17 +47,23 @@ def launch_cv(device_kind: str, launches: Iterable[Sequence[float]]) -> float:
     Args:
         launches: for each candidate, what its launches took of the same work.
     """
-    squares, freedom = HOST_WEIGHT * prior_cv(device_kind) ** 2, HOST_WEIGHT
-    for times in launches:
-        if len(times) > 1 and min(times) > 0.0:
-            freedom += len(times) - 1
-            squares += (len(times) - 1) * _deviation([math.log(time) for time in times]) ** 2
-    return math.sqrt(squares / freedom)
+    return _updated(prior_cv(device_kind), launches)
 
 
-def ratio_cv(cv: float) -> float:
-    """How much the ratio of two launches' times varies where each of them varies by `cv`."""
-    return cv * math.sqrt(2)
+def ratio_cv(device_kind: str, launches: Sequence[Mapping[Round, float]]) -> float:
+    """How much the ratio of two launches of one round varies on this host.
+
+    A drift of the machine from round to round is in every time of a round, and in no ratio: so this is learned from
+    the ratios to the candidate that was launched most often.
+
+    Args:
+        launches: for each candidate, what its launches took of the same work, by their round.
+    """
+    prior = prior_cv(device_kind) * math.sqrt(2)
+    often = max(launches, key=len, default=dict[Round, float]())
+    others = (times for times in launches if times is not often)
+    shared = ([number / often[round_] for round_, number in times.items() if often.get(round_)] for times in others)
+    return _updated(prior, shared)
 
 
 def interval(values: Sequence[float], prior: float) -> tuple[float, float]:
@@ -87,6 +96,16 @@ def half_width(values: Sequence[float], prior: float) -> float:
     """What stands after `±`: half of the interval of the median, in the unit of the values."""
     low, high = interval(values, prior)
     return (high - low) / 2
+
+
+def _updated(prior: float, groups: Iterable[Sequence[float]]) -> float:
+    """The pooled deviation of the logarithms inside groups, the prior's HOST_WEIGHT included."""
+    squares, freedom = HOST_WEIGHT * prior**2, HOST_WEIGHT
+    for values in groups:
+        if len(values) > 1 and min(values) > 0.0:
+            freedom += len(values) - 1
+            squares += (len(values) - 1) * _deviation([math.log(value) for value in values]) ** 2
+    return math.sqrt(squares / freedom)
 
 
 def _deviation(values: Sequence[float]) -> float:

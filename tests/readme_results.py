@@ -14,11 +14,13 @@ def readme_outcomes() -> list[Outcome]:
     return [outcome for outcome in _results().outcomes if outcome.model == MODEL]
 
 
-def readme_ranking() -> tuple[Ranked, ...]:
-    """Of all candidates of results/, also those whose engine the README's machine does not have installed."""
-    outcomes = readme_outcomes()
-    known = weigh(outcomes, outcomes[0].identity.config, _results().environments)
-    return rank(known.measured.values(), Demand.of(workload="pp1024:tg32:b4"))
+def readme_ranking(workload: str = "pp1024:tg32:b4") -> tuple[Ranked, ...]:
+    """Of the candidates that `select` compares there: those that were legal and not left out."""
+    results, outcomes = _results(), readme_outcomes()
+    known = weigh(outcomes, outcomes[0].identity.config, results.environments)
+    labels = [v.label for v in results.verdicts[MODEL] if not v.reasons and not v.left_out]
+    records = [known.measured[label] for label in labels if label in known.measured]
+    return rank(records, Demand.of(workload=workload), device_kind=results.device_kind)
 
 
 def _results() -> HostResults:

@@ -36,6 +36,7 @@ def test_calibrate_shows_what_was_measured() -> None:
     shown = {label: figures for label, *figures in CALIBRATED.findall(screen)}
     cell = Workload.parse("pp1024:tg32:b1")
     assert len(shown) == 9
+    cv = readme_ranking("pp128:tg32:b1")[0].spread.launch_cv
     for label, figures in shown.items():
         launches = [
             outcome
@@ -45,8 +46,8 @@ def test_calibrate_shows_what_was_measured() -> None:
         last = launches[-1]
         assert figures == [
             str(len(launches)),
-            rate(prefill(launches, cell)),
-            rate(decode(launches, cell)),
+            rate(prefill(launches, cell, cv)),
+            rate(decode(launches, cell, cv)),
             size(max(launch.peak_memory_bytes for launch in launches)),
             "-" if last.prepare_s is None else f"{seconds(last.prepare_s)}, {size(last.artifact_bytes or 0)}",
         ], label

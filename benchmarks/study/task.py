@@ -92,7 +92,8 @@ def read_task(model: str, workloads: tuple[Workload, ...], cache: Cache) -> Task
             f"needs workloads that were not calibrated; found {', '.join(calibrated)} among the cells of {model}"
         )
     lossy = {spec.label for spec in planned.launch_specs if spec.variant.lossy}
-    rankings = {w.label: rank(records.values(), Demand(workloads=(w,))) for w in workloads}
+    kind = planned.host.device.kind
+    rankings = {w.label: rank(records.values(), Demand(workloads=(w,)), device_kind=kind) for w in workloads}
     predicted = {label: {r.candidate.label: r.e2e_s for r in ranking} for label, ranking in rankings.items()}
     picks: dict[str, dict[str, str | None]] = {name: {} for name in CLASSES}
     for name, allow_lossy in CLASSES.items():

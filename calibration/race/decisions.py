@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import combinations, zip_longest
 from statistics import median
 
-from calibration.noise import SHARED_CPU_CV, interval, ratio_cv
+from calibration.noise import SHARED_CPU_CV, interval
 from calibration.workload import Workload
 
 Times = tuple[float, float | None]
@@ -26,7 +26,7 @@ BAND = 0.03
 """Candidates whose times differ by less are as fast as each other: in published A/B tables of engines smaller
 differences are mostly noise."""
 
-RATIO_CV = ratio_cv(SHARED_CPU_CV)
+RATIO_CV = SHARED_CPU_CV * math.sqrt(2)
 """Spread of the ratio of two launches' times, before any was seen."""
 
 

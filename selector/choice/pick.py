@@ -5,9 +5,10 @@ from dataclasses import dataclass
 
 from selector.answer import Source, Stale
 from selector.choice.candidates import Candidates
+from selector.comparison import tied
 from selector.context import Known, Question
 from selector.evidence import Elsewhere, Evidence
-from selector.ranking import Ranked, Record, e2e_s, rank, tied
+from selector.ranking import Ranked, Record, e2e_s, rank
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,7 +35,7 @@ def pick(question: Question, candidates: Candidates, known: Known) -> Pick:
     """The best of the allowed candidates by the best evidence there is, else the first of the static order."""
     demand, here = question.demand, known.evidence
     records, source, origin = _comparable(candidates, known)
-    ranking = rank(records.values(), demand)
+    ranking = rank(records.values(), demand, device_kind=question.host.device.kind)
     stale = tuple(
         Stale(candidate=candidate, differences=record.differences, e2e_s=e2e_s(record, demand.workload))
         for label, candidate in candidates.legal.items()

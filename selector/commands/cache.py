@@ -12,7 +12,7 @@ from calibration.measurement import Check, Failure, Identity, Measurement, Outco
 from calibration.registry import all_backends
 from selector.commands._options import cache_option, examples, json_option, model_argument
 from selector.commands._terminal import open_cache, show, show_json, warn
-from selector.screens.text import age, columns, decode, output, plural, prefill, rate, shown_cell, size
+from selector.screens.text import age, columns, cv_of_one, decode, output, plural, prefill, rate, shown_cell, size
 
 
 @click.group(
@@ -230,6 +230,7 @@ def _result_alone(outcome: Outcome) -> str:
     if not isinstance(outcome, Measurement):
         return f"{outcome.kind} in {outcome.stage}: {outcome.message.strip().partition(chr(10))[0]}"
     cell = shown_cell(c.workload for c in outcome.cells)
-    ttft, tpot = prefill([outcome], cell), decode([outcome], cell)
+    cv = cv_of_one(outcome)
+    ttft, tpot = prefill([outcome], cell, cv), decode([outcome], cell, cv)
     parts = [f"{cell.label}: prefill {rate(ttft)}" if ttft else "", f"decode {rate(tpot)}" if tpot else ""]
     return ", ".join(p for p in [*parts, size(outcome.peak_memory_bytes), output(outcome.agreement)] if p)

@@ -1,14 +1,15 @@
 """The figures of a matrix: what each view shows of a variant for a workload, and which of them is best."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
 from calibration.measurement import Measurement, Outcome
 from calibration.race.decisions import BAND
 from calibration.workload import Workload
+from selector.comparison import tied
 from selector.demand import Demand
-from selector.ranking import Ranked, Record, rank, tied
+from selector.ranking import Ranked, Record, rank
 from selector.screens.text import Observed, decode, prefill
 
 
@@ -44,6 +45,7 @@ def figures_of(
     outcomes: Mapping[str, Sequence[Outcome]],
     may_win: Sequence[str],
     workloads: Sequence[Workload],
+    device_kind: str,
 ) -> dict[str, dict[tuple[View, str], Figure]]:
     """Figures of every view and workload, by candidate label.
 
@@ -52,8 +54,8 @@ def figures_of(
     """
     figures: dict[str, dict[tuple[View, str], Figure]] = {label: {} for label in records}
     for workload in workloads:
-        demand = Demand(workloads=(workload,))
-        ranked = {label: r[0] for label in records if (r := rank([records[label]], demand))}
+        ranking = rank(records.values(), Demand(workloads=(workload,)), device_kind=device_kind)
+        ranked = {r.candidate.label: r for r in ranking}
         for view in View:
             values = {
                 label: v for label, r in ranked.items() if (v := _values(view, workload, r, outcomes.get(label, ())))[0]
@@ -65,21 +67,26 @@ def figures_of(
 
 def _values(view: View, workload: Workload, ranked: Ranked, outcomes: Sequence[Outcome]) -> tuple[Observed, bool]:
     """A value for each launch (of a single launch each sample's, where the cell was timed); are they estimated."""
+
+    def estimated(values: Iterable[float]) -> tuple[Observed, bool]:
+        return Observed(values=tuple(values), launch_cv=ranked.spread.launch_cv), True
+
     turns = {launch.turn for launch in ranked.launches}
     measured = [o for o in outcomes if isinstance(o, Measurement) and (o.calibration_id, o.round) in turns]
     if view is not View.END_TO_END:
-        timed = prefill(measured, workload) if view is View.PREFILL else decode(measured, workload)
+        of_view = prefill if view is View.PREFILL else decode
+        timed = of_view(measured, workload, ranked.spread.launch_cv)
         if timed:
             return timed, False
     if view is View.PREFILL:
         tokens = workload.prompt_tokens * workload.batch
-        return Observed(values=tuple(tokens / ttft for ttft, _ in ranked.times if ttft > 0)), True
+        return estimated(tokens / ttft for ttft, _ in ranked.times if ttft > 0)
     if view is View.DECODE:
         steps = workload.output_tokens - 1
         tokens = steps * workload.batch
-        return Observed(values=tuple(tokens / (e2e - ttft) for ttft, e2e in ranked.times if e2e > ttft and steps)), True
+        return estimated(tokens / (e2e - ttft) for ttft, e2e in ranked.times if e2e > ttft and steps)
     exact = any(workload == cell for launch in ranked.launches for cell in launch.cells)
-    return Observed(values=tuple(e2e for _, e2e in ranked.times)), not exact
+    return estimated(e2e for _, e2e in ranked.times)[0], not exact
 
 
 def _compared(

@@ -41,6 +41,8 @@ class HostResults:
     host: str
     """Its identifier."""
     device: str
+    device_kind: str
+    """Device.kind."""
     machine: str
     """CPU, cores and memory, as people say it."""
     published_at: float
@@ -74,6 +76,7 @@ def read(path: Path) -> HostResults:
         return HostResults(
             host=str(host["identifier"]),
             device=str(host["devices"][0]["name"]),
+            device_kind=str(host["devices"][0]["kind"]),
             machine=f"{host['cpu_model']}, {cores}, {memory}",
             published_at=float(content["published_at"]),
             environments={str(name): _texts(versions) for name, versions in content["environments"].items()},

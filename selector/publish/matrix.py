@@ -181,6 +181,7 @@ def _row(host: HostResults, model: str, identity: Identity, outcomes: Sequence[O
         launches,
         may_win=[label for label in labels if label in may_win],
         workloads=_standard_and_measured(host),
+        device_kind=host.device_kind,
     )
     squares = []
     for label in labels:

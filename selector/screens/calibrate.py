@@ -21,18 +21,21 @@ from calibration.events import (
     WritingContinues,
 )
 from calibration.measurement import Check, Failure, FailureKind, Measurement, Outcome, OutputVerdict
+from calibration.noise import prior_cv
 from calibration.race.runner import Tally
 from selector.answer import Selection
 from selector.choice.refusals import reasons_of
+from selector.comparison import ratio
 from selector.objective import Objective
 from selector.planning.calibrate import Calibration
 from selector.planning.plan import Plan
 from selector.planning.preparations import Preparations
-from selector.ranking import Ranked, ratio
+from selector.ranking import Ranked
 from selector.screens.text import (
     amount,
     columns,
     converted,
+    cv_of_one,
     decode,
     listing,
     output,
@@ -193,7 +196,8 @@ def launched(outcome: Outcome) -> str:
             f"{head}checked, not timed again: loaded in {seconds(outcome.load_s)}, output {output(outcome.agreement)}"
         )
     cell = shown_cell([c.workload for c in outcome.cells])
-    ttft, tpot = prefill([outcome], cell), decode([outcome], cell)
+    cv = cv_of_one(outcome)
+    ttft, tpot = prefill([outcome], cell, cv), decode([outcome], cell, cv)
     figures = [f"prefill {rate(ttft)}" if ttft else "", f"decode {rate(tpot)}" if tpot else ""]
     parts = [f"loaded in {seconds(outcome.load_s)}", *figures, f"output {output(outcome.agreement)}"]
     return head + ", ".join(part for part in parts if part)
@@ -202,7 +206,9 @@ def launched(outcome: Outcome) -> str:
 def table(calibration: Calibration) -> list[str]:
     """A line for each candidate that was launched, the best for the first workload first."""
     tally = calibration.tally
-    order = [ranked.candidate.label for selection in calibration.selections[:1] for ranked in selection.ranking]
+    ranking = [ranked for selection in calibration.selections[:1] for ranked in selection.ranking]
+    order = [ranked.candidate.label for ranked in ranking]
+    cv = ranking[0].spread.launch_cv if ranking else prior_cv(calibration.plan.host.device.kind)
     measured = [o for o in tally.outcomes if isinstance(o, Measurement)]
     if not measured:
         return []
@@ -218,7 +224,7 @@ def table(calibration: Calibration) -> list[str]:
     rows = [("candidate", "launches", *heads, "output", "")]
     for label in labels:
         launches = [m for m in measured if m.candidate.label == label]
-        ttft, tpot = prefill(launches, cell), decode(launches, cell)
+        ttft, tpot = prefill(launches, cell, cv), decode(launches, cell, cv)
         memory = max(m.gpu_memory_bytes or m.peak_memory_bytes for m in launches)
         note = f"out after round {tally.out[label]}" if label in tally.out else ""
         rows.append(

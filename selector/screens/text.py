@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from statistics import median
 
 from calibration.measurement import Agreement, Measurement, OutputVerdict
-from calibration.noise import SHARED_CPU_CV, half_width
+from calibration.noise import half_width, prior_cv
 from calibration.workload import Workload
 from selector.objective import Objective
 from selector.ranking import Ranked
@@ -184,6 +184,8 @@ class Observed:
     """What was measured of one figure: one value for each launch."""
 
     values: tuple[float, ...]
+    launch_cv: float
+    """How much launches on that host differ."""
 
     def __bool__(self) -> bool:
         return bool(self.values)
@@ -195,7 +197,12 @@ class Observed:
     @property
     def half_width(self) -> float:
         """Of the interval of the median: that of a single launch is what launches are known to vary by."""
-        return half_width(self.values, SHARED_CPU_CV)
+        return half_width(self.values, self.launch_cv)
+
+
+def cv_of_one(launch: Measurement) -> float:
+    """How much launches of its device are known to differ; on an accelerator they say what they took of its memory."""
+    return prior_cv("cuda" if launch.gpu_memory_bytes else "cpu")
 
 
 def rate(observed: Observed) -> str:
@@ -203,17 +210,19 @@ def rate(observed: Observed) -> str:
     return f"{within(observed.median, observed.half_width)} tok/s"
 
 
-def prefill(launches: Sequence[Measurement], workload: Workload) -> Observed:
+def prefill(launches: Sequence[Measurement], workload: Workload, launch_cv: float) -> Observed:
     """Prompt tokens a second of the whole batch."""
     tokens = workload.prompt_tokens * workload.batch
     cells = [cell for launch in launches for cell in launch.cells if cell.workload == workload]
-    return Observed(values=tuple(tokens / cell.ttft_s for cell in cells if cell.ttft_s > 0))
+    values = tuple(tokens / cell.ttft_s for cell in cells if cell.ttft_s > 0)
+    return Observed(values=values, launch_cv=launch_cv)
 
 
-def decode(launches: Sequence[Measurement], workload: Workload) -> Observed:
+def decode(launches: Sequence[Measurement], workload: Workload, launch_cv: float) -> Observed:
     """New tokens a second of the whole batch."""
     cells = [cell for launch in launches for cell in launch.cells if cell.workload == workload]
-    return Observed(values=tuple(workload.batch / cell.tpot_s for cell in cells if cell.tpot_s))
+    values = tuple(workload.batch / cell.tpot_s for cell in cells if cell.tpot_s)
+    return Observed(values=values, launch_cv=launch_cv)
 
 
 def converted(measurement: Measurement) -> str:

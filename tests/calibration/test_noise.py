@@ -106,7 +106,8 @@ def test_a_cpu_is_believed_to_be_shared_and_an_accelerator_to_be_ones_own() -> N
     assert prior_cv("cpu") == SHARED_CPU_CV == 0.12
     assert {prior_cv(kind) for kind in ("cuda", "rocm", "ascend")} == {OWN_GPU_CV} == {0.025}
     assert launch_cv("cpu", [[1.0], [2.0]]) == pytest.approx(0.12)  # single launches show no spread
-    assert ratio_cv(0.03) == pytest.approx(math.hypot(0.03, 0.03))
+    assert ratio_cv("cpu", [{1: 1.0}, {1: 2.0}, {2: 5.0}]) == pytest.approx(0.12 * math.sqrt(2))
+    assert ratio_cv("cuda", []) == pytest.approx(0.025 * math.sqrt(2))
 
 
 def test_the_spread_of_a_host_is_learned_from_the_launches_of_all_candidates() -> None:
@@ -114,6 +115,15 @@ def test_the_spread_of_a_host_is_learned_from_the_launches_of_all_candidates() -
     steady, noisy = [math.exp(0.01 * step) for step in (-1, 0, 1)], [1.0, math.exp(0.2)]
     squares = 6 * 0.12**2 + 2 * 0.01**2 + 0.2**2 / 2
     assert launch_cv("cpu", [steady, [5.0], noisy]) == pytest.approx(math.sqrt(squares / 9))
+
+
+def test_a_drift_of_the_machine_is_in_its_times_and_not_in_their_ratios() -> None:
+    """Six degrees of freedom of the prior; two of ratios that are 1.5 in three rounds, one of 2 and 3 in two."""
+    drift = {1: 1.0, 2: 1.5, 3: 2.25}
+    often = {**drift, 4: 9.0}
+    steadily_slower, other = {round_: 1.5 * time for round_, time in drift.items()}, {2: 3.0, 4: 27.0, 5: 1.0}
+    squares = 6 * 2 * 0.12**2 + math.log(3 / 2) ** 2 / 2
+    assert ratio_cv("cpu", [steadily_slower, often, other]) == pytest.approx(math.sqrt(squares / 9))
 
 
 def test_a_time_that_is_none_says_nothing_of_the_spread() -> None:
@@ -173,6 +183,6 @@ def test_the_next_launch_on_a_real_host_lies_where_the_others_let_one_expect_it(
         for candidate, times in race.items():
             cv = launch_cv("cpu", [others for other, others in race.items() if other != candidate])
             for before, after in pairwise(times):
-                low, high = interval([before], ratio_cv(cv))
+                low, high = interval([before], cv * math.sqrt(2))
                 hits.append(low <= after <= high)
     assert sum(hits) / len(hits) > 0.95

@@ -128,8 +128,8 @@ def test_select_why(path: Path) -> None:
         "transformers:sdpa, measured here N days ago (6 launches, 2 candidates), for pp512:tg128:b1"
     )
     assert lines[1:3] == [
-        "  transformers:sdpa   3.83 ± 0.31 s  TTFT 1.03 s  TPOT 22.0 ms",
-        "  transformers:eager  7.66 ± 0.62 s  TTFT 2.07 s  TPOT 44.0 ms",
+        "  transformers:sdpa   3.83 ± 0.24 s  TTFT 1.03 s  TPOT 22.0 ms",
+        "  transformers:eager  7.66 ± 0.48 s  TTFT 2.07 s  TPOT 44.0 ms",
     ]
     assert "  failed:        ctranslate2:float32 (timed out in load: no answer within 900 s)" in lines
 

@@ -6,14 +6,14 @@ import pytest
 
 from calibration.cache.cache import Cache
 from calibration.measurement import Measurement
-from calibration.noise import SHARED_CPU_CV, interval
-from calibration.race.decisions import RATIO_CV
+from calibration.noise import interval, launch_cv, ratio_cv
 from calibration.workload import Workload, grid
+from selector.comparison import Ratio, ratio, tied
 from selector.context import DEFAULT
 from selector.demand import Demand
 from selector.evidence import evidence
 from selector.objective import Objective
-from selector.ranking import Ranked, Ratio, e2e_s, rank, ratio, tied
+from selector.ranking import Ranked, e2e_s, rank
 from tests.selector.answering import CT2, EAGER, HOST, KEY, SDPA
 from tests.selector.launches import LOSSY, measurement, rounds
 
@@ -22,13 +22,18 @@ TASK = Workload(prompt_tokens=100, output_tokens=11, batch=2)
 
 
 def ranked(
-    cache: Cache, *launches: Measurement, workload: Workload = TASK, objective: Objective = Objective.LATENCY
+    cache: Cache,
+    *launches: Measurement,
+    workload: Workload = TASK,
+    objective: Objective = Objective.LATENCY,
+    kind: str = "cpu",
 ) -> tuple[Ranked, ...]:
     """The candidates as `rank` orders them; those that are named first come first in the static order."""
     cache.add(*launches)
     records = evidence(cache, KEY, DEFAULT.environments(HOST)).measured
     labels = dict.fromkeys(launch.candidate.label for launch in launches)
-    return rank([records[label] for label in labels], Demand(workloads=(workload,), objective=objective))
+    demand = Demand(workloads=(workload,), objective=objective)
+    return rank([records[label] for label in labels], demand, device_kind=kind)
 
 
 def labels(candidates: tuple[Ranked, ...]) -> list[str]:
@@ -45,7 +50,7 @@ def test_a_candidate_has_the_medians_of_its_launches(cache: Cache) -> None:
     ends = [2 * 0.410 + 0.24, 0.410 + 9 * 0.24, 9 * 0.410 + 4 * 0.24]
     assert (found.ttft_s, found.tpot_s, found.e2e_s) == pytest.approx((2 * 0.410, 4 * 0.024, ends[1]))
     assert (found.n, found.memory_bytes, found.covered) == (3, 2000, True)
-    assert found.ci95 == pytest.approx(interval(ends, SHARED_CPU_CV))
+    assert found.ci95 == pytest.approx(interval(ends, launch_cv("cpu", [ends])))
     assert [time for times in found.times for time in times] == pytest.approx(
         [2 * 0.410, ends[0], 0.410, ends[1], 9 * 0.410, ends[2]]
     )
@@ -72,6 +77,54 @@ def test_who_was_timed_around_the_workload_comes_before_faster_ones_that_were_no
     )
     assert labels(order) == [CT2, SDPA, EAGER]
     assert [candidate.covered for candidate in order] == [True, True, False]
+
+
+def test_who_holds_more_corners_around_the_workload_comes_before_faster_ones(cache: Cache) -> None:
+    far = [Workload(prompt_tokens=prompt, output_tokens=32) for prompt in (1000, 1500)]
+    order = ranked(
+        cache, *rounds(EAGER, KEY, HOST, (0.1,), cells=far), *rounds(SDPA, KEY, HOST, (3.0,), cells=grid()[:2])
+    )
+    assert [(candidate.candidate.label, candidate.corners) for candidate in order] == [(SDPA, 3), (EAGER, 2)]
+
+
+@pytest.mark.parametrize(("kind", "first", "ranked_by"), [("cpu", SDPA, 16), ("cuda", CT2, 1)])
+def test_beyond_the_measured_batches_the_nearest_ranks_on_an_accelerator_and_the_cost_on_a_cpu(
+    cache: Cache, kind: str, first: str, ranked_by: int
+) -> None:
+    """Of batch 1 the one that decodes faster is faster; its prefill is twice as slow, which 16 prompts multiply."""
+    order = ranked(
+        cache,
+        *rounds(CT2, KEY, HOST, (2.0,), decode=0.1, cells=grid()[:2]),
+        *rounds(SDPA, KEY, HOST, (1.0,), decode=3.0, cells=grid()[:2]),
+        workload=replace(TASK, batch=16),
+        kind=kind,
+    )
+    by_label = {candidate.candidate.label: candidate for candidate in order}
+    assert labels(order) == [first, *({CT2, SDPA} - {first})]
+    assert {candidate.ranked_by.workload.batch for candidate in order} == {ranked_by}
+    assert by_label[CT2].to_json()["ranked_by"] == f"pp100:tg11:b{ranked_by}"
+    # What is told is the time of the workload itself on both.
+    assert by_label[CT2].ttft_s == pytest.approx(2 * (0.010 + 0.002 * 1600))
+    assert by_label[SDPA].workload.batch == 16
+    # At batch 1: 2 x 0.210 s and ten steps of 2.2 ms, beside 0.210 s and ten of 66 ms.
+    at_one = (0.210 + 0.660) / (0.420 + 0.022)
+    at_16 = (3.210 + 0.660) / (6.420 + 0.022)
+    assert ratio(by_label[SDPA], by_label[CT2]).value == pytest.approx(at_16 if kind == "cpu" else at_one)
+    assert tied(order[0], order[1:]) == ()
+
+
+def test_who_was_measured_nearer_to_the_batch_comes_first_on_an_accelerator(cache: Cache) -> None:
+    small, large = grid()[:2], [replace(cell, batch=4) for cell in grid()[:2]]
+    order = ranked(
+        cache,
+        *rounds(CT2, KEY, HOST, (0.1,), cells=small),
+        *rounds(SDPA, KEY, HOST, (1.0,), cells=large),
+        workload=replace(TASK, batch=16),
+        kind="cuda",
+    )
+    assert [(found.candidate.label, found.ranked_by.workload.batch) for found in order] == [(SDPA, 4), (CT2, 1)]
+    # They were measured at different batches, so they are compared at the one that is asked for.
+    assert ratio(order[0], order[1]).value == pytest.approx(order[0].e2e_s / order[1].e2e_s)
 
 
 @pytest.mark.parametrize(
@@ -112,7 +165,8 @@ def test_candidates_are_compared_within_rounds_by_the_median_of_their_ratios(
     fast, slow = ranked(
         cache, *rounds(CT2, KEY, HOST, (1.0, 1.0, 1.0, 0, 1.0)), *rounds(SDPA, KEY, HOST, (2.0, 0, 9.0, 7.0, 3.0))
     )
-    low, high = interval([2.0, 9.0, 3.0], RATIO_CV)
+    spread = ratio_cv("cpu", [{1: 1.0, 2: 1.0, 3: 1.0, 5: 1.0}, {1: 2.0, 3: 9.0, 4: 7.0, 5: 3.0}])
+    low, high = interval([2.0, 9.0, 3.0], spread)
     assert ratio(slow, fast, objective) == pytest.approx((3.0, low, high))
 
 
@@ -122,8 +176,9 @@ def test_candidates_that_share_no_round_are_compared_by_their_medians(cache: Cac
         *rounds(CT2, KEY, HOST, (1.0, 1.4, 1.1)),
         *rounds(SDPA, KEY, HOST, (3.0, 2.0, 4.5), calibration="c2"),
     )
-    slow_low, slow_high = interval([3.0, 2.0, 4.5], SHARED_CPU_CV)
-    fast_low, fast_high = interval([1.0, 1.4, 1.1], SHARED_CPU_CV)
+    cv = launch_cv("cpu", [[1.0, 1.4, 1.1], [3.0, 2.0, 4.5]])
+    slow_low, slow_high = interval([3.0, 2.0, 4.5], cv)
+    fast_low, fast_high = interval([1.0, 1.4, 1.1], cv)
     assert ratio(slow, fast) == pytest.approx((3.0 / 1.1, slow_low / fast_high, slow_high / fast_low))
 
 
@@ -160,6 +215,7 @@ def test_a_candidate_is_printed_with_its_times_and_what_is_known_of_its_output(c
         "output_tps": pytest.approx(22 / 0.650),
         "ci95": [*found.ci95],
         "n": 1,
+        "ranked_by": "pp100:tg11:b2",
         "output": "lossy",
         "kl": 0.012,
         "prepare_s": 9.25,

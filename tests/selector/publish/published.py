@@ -20,6 +20,7 @@ def published(*outcomes: Outcome, verdicts: tuple[KeptVerdict, ...] = (), host: 
     return HostResults(
         host=host,
         device=HOST.device.name,
+        device_kind=HOST.device.kind,
         machine="AMD EPYC 7763, 2 cores, 24.0 GiB",
         published_at=DAY,
         environments={name: environment_of(b, HOST) for name, b in all_backends().items()},

@@ -71,8 +71,8 @@ def test_the_page_is_whole_and_stands_alone() -> None:
 def test_the_page_says_without_a_script_what_matters() -> None:
     text = Reader(html(small())).text
     for words in (
-        "★ ~3.83 ± 0.64 s",
-        "≈ ~3.87 ± 0.65 s",
+        "★ ~3.83 ± 0.52 s",
+        "≈ ~3.87 ± 0.53 s",
         "lossy (KL 0.012)",
         "⊘ refused: needs an NVIDIA GPU",
         "needs an NVIDIA GPU; this host has none",
@@ -100,7 +100,7 @@ def test_the_script_knows_every_figure_and_sample() -> None:
     lossy, sdpa, eager, failed = model["variants"]
     assert host["workloads"][0] == "pp512:tg128:b1"
     first = [v["figures"][0].split(";")[0] for v in (lossy, sdpa, eager)]
-    assert first == ["1.91 0.32 s~100", "3.83 0.64 s~*100", "3.87 0.65 s~=99"]
+    assert first == ["1.91 0.26 s~100", "3.83 0.52 s~*100", "3.87 0.53 s~=99"]
     assert [len(figures.split(";")) for figures in sdpa["figures"]] == [len(host["workloads"])] * 3
     cells = known["texts"][sdpa["cells"]].split(" ")
     assert dict(zip(cells, sdpa["samples"], strict=True))["pp64:tg32:b1"] == ["138, 139, 137 ms", "22.0, 22.2, 21.8 ms"]

@@ -34,9 +34,9 @@ def test_the_summary_names_the_fastest_the_next_backend_and_the_fastest_lossy() 
         ["---"] * 4,
         [
             f"{MODEL}, bfloat16",
-            r"**transformers:sdpa \~3.83 ± 0.64 s**",
+            r"**transformers:sdpa \~3.83 ± 0.52 s**",
             "-",
-            r"ctranslate2:int8 \~1.91 ± 0.32 s lossy (KL 0.012)",
+            r"ctranslate2:int8 \~1.91 ± 0.26 s lossy (KL 0.012)",
         ],
     ]
     assert "AMD EPYC 7763, 2 cores, 24.0 GiB; host `aaaaaaaaaaaa`, 2026-09-10, 1 model." in page
@@ -47,8 +47,8 @@ def test_the_summary_says_how_many_times_as_long_the_next_backend_takes() -> Non
     slower = [*rounds(SDPA, KEY, HOST, (1.0, 1.0)), *rounds(CT2, KEY, HOST, (3.0, 3.0))]
     cells = [markdown(matrix([published(*launches)])).split("| ")[-2].strip(" |\n") for launches in (tied, slower)]
     assert cells == [
-        r"≈ ctranslate2:float32 \~4.59 ± 0.77 s (1.20x)",
-        r"ctranslate2:float32 \~11.5 ± 1.9 s (3.00x)",
+        r"≈ ctranslate2:float32 \~4.59 ± 0.66 s (1.20x)",
+        r"ctranslate2:float32 \~11.5 ± 1.7 s (3.00x)",
     ]
 
 
@@ -57,7 +57,7 @@ def test_a_hosts_page_names_the_best_of_each_backend() -> None:
     assert table(page, "## End to end, chat (pp512:tg128:b1)") == [
         ["model", "ctranslate2", "transformers"],
         ["---"] * 3,
-        [f"{MODEL}, bfloat16", r"int8 \~1.91 ± 0.32 s lossy (KL 0.012)", r"**★ sdpa \~3.83 ± 0.64 s**"],
+        [f"{MODEL}, bfloat16", r"int8 \~1.91 ± 0.26 s lossy (KL 0.012)", r"**★ sdpa \~3.83 ± 0.52 s**"],
     ]
     assert page.startswith(
         "# AMD EPYC 7763 (zen3), 2 cores\n\nAMD EPYC 7763, 2 cores, 24.0 GiB; host `aaaaaaaaaaaa`, 2026-09-10. "
@@ -75,15 +75,15 @@ def test_a_hosts_page_shows_every_variant_of_a_model() -> None:
         ],
         ["---", "---:", "---:", "---:", "---", "---", "---:", "---:", "---:"],
         [
-            "ctranslate2:int8", r"\~1.91 ± 0.32 s", "990 ± 165 tok/s", "90.9 ± 15.2 tok/s",
+            "ctranslate2:int8", r"\~1.91 ± 0.26 s", "990 ± 135 tok/s", "90.9 ± 12.4 tok/s",
             "lossy (KL 0.012)", "one after another", "9.25 s, 0.2 GiB", "300 ms", "1.0 GiB",
         ],
         [
-            SDPA, r"★ \~3.83 ± 0.64 s", "★ 495 ± 83 tok/s", "★ 45.5 ± 7.6 tok/s",
+            SDPA, r"★ \~3.83 ± 0.52 s", "★ 495 ± 67 tok/s", "★ 45.5 ± 6.2 tok/s",
             "right", "static", "-", "600 ms", "1.0 GiB",
         ],
         [
-            EAGER, r"≈ \~3.87 ± 0.65 s", "≈ 490 ± 82 tok/s", "≈ 45.0 ± 7.5 tok/s",
+            EAGER, r"≈ \~3.87 ± 0.53 s", "≈ 490 ± 67 tok/s", "≈ 45.0 ± 6.1 tok/s",
             "right", "-", "-", "606 ms", "1.0 GiB",
         ],
     ]  # fmt: skip

@@ -120,8 +120,9 @@ def test_figures_of_each_view() -> None:
     assert fast[View.DECODE, CELL].median == pytest.approx(1 / 0.022)
     assert fast[View.END_TO_END, CHAT].median == pytest.approx(1.034 + 127 * 0.022)
     figure = slow[View.END_TO_END, CHAT]
-    # Two launches that agree leave what the prior spread allows: a factor of exp(1.96 * 0.12 / sqrt(2)).
-    half = figure.median * math.sinh(1.95996 * 0.12 / math.sqrt(2))
+    # Two launches that agree leave what the prior spread allows: exp(1.96 * 0.12 / sqrt(2)); its six degrees
+    # of freedom stand beside the two of both candidates.
+    half = figure.median * math.sinh(1.95996 * 0.12 * math.sqrt(6 / 8) / math.sqrt(2))
     assert (figure.half, figure.share, figure.best, figure.tied) == (
         approx(half), approx(0.5), False, False,
     )  # fmt: skip

@@ -38,6 +38,7 @@ def test_publish_writes_the_raw_launches_and_the_pages(tmp_path: Path) -> None:
     assert replace(results, batching={}, on_request=frozenset()) == HostResults(
         host=HOST.identifier,
         device=HOST.device.name,
+        device_kind=HOST.device.kind,
         machine="AMD EPYC 7763, 2 cores, 24.0 GiB",
         published_at=DAY,
         environments={name: environment_of(b, HOST) for name, b in all_backends().items()},

@@ -12,7 +12,7 @@ CELL = 1
 
 
 def test_launches_that_agree_have_the_interval_that_launches_are_known_to_have() -> None:
-    agreeing = [Observed(values=(719.0,) * launches) for launches in (1, 2, 3, 5)]
+    agreeing = [Observed(values=(719.0,) * launches, launch_cv=0.12) for launches in (1, 2, 3, 5)]
     assert [rate(observed) for observed in agreeing] == [
         "719 ± 171 tok/s",
         "719 ± 120 tok/s",
@@ -35,9 +35,13 @@ def test_each_launch_has_one_speed_the_median_of_its_clean_samples() -> None:
     workload = first.cells[CELL].workload
     cells = [launch.cells[CELL] for launch in launches]
     tokens = workload.prompt_tokens * workload.batch
-    assert prefill(launches, workload) == Observed(values=tuple(tokens / cell.ttft_s for cell in cells))
-    assert decode(launches, workload) == Observed(values=tuple(workload.batch / (cell.tpot_s or 0.0) for cell in cells))
-    assert prefill(launches[:1], workload) == Observed(values=(tokens / cells[0].ttft_s,))
+    assert prefill(launches, workload, 0.1) == Observed(
+        values=tuple(tokens / cell.ttft_s for cell in cells), launch_cv=0.1
+    )
+    assert decode(launches, workload, 0.1) == Observed(
+        values=tuple(workload.batch / (cell.tpot_s or 0.0) for cell in cells), launch_cv=0.1
+    )
+    assert prefill(launches[:1], workload, 0.1) == Observed(values=(tokens / cells[0].ttft_s,), launch_cv=0.1)
     # Of three samples the first is dirty: the median is the mean of the others.
     assert cells[0].ttft_s == sum(sample.ttft_s for sample in cells[0].samples[1:]) / 2
 
@@ -45,5 +49,5 @@ def test_each_launch_has_one_speed_the_median_of_its_clean_samples() -> None:
 def test_a_workload_that_was_not_measured_has_no_speeds() -> None:
     launches = rounds("transformers:sdpa", KEY, HOST, (1.0, 1.3))
     longer = replace(launches[0].cells[CELL].workload, prompt_tokens=4096)
-    assert not prefill(launches, longer)
-    assert not decode(launches, longer)
+    assert not prefill(launches, longer, 0.1)
+    assert not decode(launches, longer, 0.1)
