@@ -54,11 +54,16 @@ class Cpu:
             name=name,
             model=_model(info, name),
             features=features,
-            beyond=features - _known(_archspec()["microarchitectures"].get(name, {"features": flags})["features"]),
+            beyond=features - features_of(name, flags),
             numbers=_cores(root),
             memory_bytes=memory,
             free_bytes=free,
         )
+
+
+def features_of(name: str, otherwise: Iterable[str] = ()) -> frozenset[str]:
+    """The features that every processor of this microarchitecture has; `otherwise` where archspec does not know it."""
+    return _known(_archspec()["microarchitectures"].get(name, {"features": otherwise})["features"])
 
 
 def _known(flags: Iterable[str]) -> frozenset[str]:

@@ -1,1 +1,1 @@
-"""What is known before a model is measured here: the machine's own limits."""
+"""What is known before a model is measured here: what others measured, a model of times, and the machine's limits."""

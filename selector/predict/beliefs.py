@@ -1,0 +1,75 @@
+"""beliefs_of(): what a race believes of its candidates before their first launch."""
+
+from collections.abc import Sequence
+from typing import Final
+
+from calibration.cache.cache import Cache
+from calibration.race.beliefs import PHASES, Beliefs
+from calibration.rung import Rung
+from calibration.workload import Workload
+from selector.host.spec import HostSpec
+from selector.model.spec import ModelSpec
+from selector.predict.foresight import foresight
+from selector.predict.layers import host_of
+from selector.predict.times import basis
+from selector.predict.work import Work
+
+CUT_SD: Final = 0.08
+"""How far the ratio of two candidates' times moves with each halving of the layers, beside what the model of times
+says: from 24 to 6 and to 2 layers of qwen2.5-0.5b, and from 30 to 9 and to 3 of smollm2-135m, eight candidates each
+kept winner and first three, and moved by up to a third."""
+CELL_SD: Final = 0.05
+"""How far a cell is from being bilinear between the corners of the grid."""
+
+
+def beliefs_of(
+    spec: ModelSpec,
+    host: HostSpec,
+    labels: Sequence[str],
+    rungs: Sequence[Rung],
+    cells: Sequence[Workload],
+    *,
+    cache: Cache,
+) -> Beliefs | None:
+    """The joint Gaussian of the log times of `labels` on all rungs and cells.
+
+    What is believed of one candidate on one rung is tied to the same candidate on the others, so that a launch of a few
+    layers moves what is believed of the whole model.
+
+    Returns:
+        None where nothing like the host, or not one of the candidates' backends, was ever timed. A candidate of another
+        backend is believed to be as an average one, within wide limits.
+
+    Raises:
+        CacheError: the cache cannot be read.
+    """
+    import numpy as np
+
+    here, work = host_of(host), Work.of(spec)
+    known = foresight(here, work, cache)
+    if known is None or not known.known(labels):
+        return None
+    works = [work if rung.whole else work.cut(rung.layers) for rung in rungs]
+    means, covariances = known.at(here, works, labels)
+    count, points = len(cells), len(labels) * len(rungs)
+    mean = np.empty((points, count, PHASES))
+    covariance = np.zeros((points, count, PHASES, points, count, PHASES))
+    halvings = np.log2([rung.of / rung.layers for rung in rungs])
+    # A shallower rung is on the way from the whole model: what moved a deeper one has moved it as well.
+    along = np.minimum(halvings[:, None], halvings[None, :])
+    deviation = CUT_SD**2 * np.kron(np.eye(len(labels)), along)
+    for phase in range(PHASES):
+        at = np.array([basis(cell, phase) for cell in cells])
+        part = slice(4 * phase, 4 * phase + 4)
+        mean[:, :, phase] = (at @ means[part]).T
+        of_cells = np.einsum("ck,dk,kij->icjd", at, at, covariances[part]) + deviation[:, None, :, None]
+        of_cells += CELL_SD**2 * np.einsum("ij,cd->icjd", np.eye(points), np.eye(count))
+        covariance[:, :, phase, :, :, phase] = of_cells
+    size = points * count * PHASES
+    return Beliefs(
+        labels=tuple(labels),
+        rungs=tuple(rungs),
+        cells=tuple(cells),
+        mean=mean.reshape(len(labels), len(rungs), count, PHASES),
+        covariance=covariance.reshape(size, size),
+    )

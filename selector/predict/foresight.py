@@ -1,0 +1,72 @@
+"""Foresight: the model of times conditioned on all that is known, remembered as long as the cache does not change."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from calibration.cache.cache import Cache
+from selector.memo import Memo
+from selector.predict.covariance import Point
+from selector.predict.layers import timings
+from selector.predict.shipped import content
+from selector.predict.times import LAUNCH, Observed, Times, floored
+from selector.predict.timing import Host, Timing
+from selector.predict.work import Work
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Foresight:
+    """What is known, and the model that was conditioned on it."""
+
+    timings: tuple[Timing, ...]
+    times: Times
+
+    launch_variance: float
+    """Of the logarithm of what one launch takes, around the candidate's own time."""
+
+    @property
+    def hosts(self) -> tuple[str, ...]:
+        """Names of the devices of the timings."""
+        return tuple(sorted({timing.host.device for timing in self.timings}))
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        """Names of the models of the timings."""
+        return tuple(sorted({timing.model for timing in self.timings}))
+
+    def known(self, labels: Sequence[str]) -> tuple[str, ...]:
+        """Those of which any candidate of the same backend was timed."""
+        backends = {timing.label.partition(":")[0] for timing in self.timings}
+        return tuple(label for label in labels if label.partition(":")[0] in backends)
+
+    def at(self, host: Host, works: Sequence[Work], labels: Sequence[str]) -> "tuple[Array, Array]":
+        """Means and covariances of Times.at for each label with each work, label by label."""
+        return self.times.at([Point(host=host, work=work, label=label) for label in labels for work in works])
+
+
+def foresight(host: Host, work: Work, cache: Cache) -> Foresight | None:
+    """What is known of hosts like this one; None where nothing is.
+
+    Raises:
+        CacheError: the cache cannot be read.
+    """
+
+    def make() -> Foresight | None:
+        known = timings(host, work, cache)
+        if not known:
+            return None
+        variances = floored(content()["variances"])
+        launch = max(variances[name][LAUNCH] for name in variances if name.endswith("level"))
+        return Foresight(known, Times.given(Observed.of(known), variances), launch)
+
+    return _MEMO.answer((cache.token(), host, work), (cache,), make)
+
+
+_MEMO: Final = Memo(8)
+"""A foresight holds some 20 MB."""
