@@ -16,6 +16,13 @@ _BRIEF = reprlib.Repr()
 _BRIEF.maxlevel, _BRIEF.maxstring, _BRIEF.maxlong, _BRIEF.maxother = 3, 80, 80, 80
 
 
+INNER = (
+    "text_config", "llm_config", "language_config", "thinker_config", "language_model_config", "vlm_config", "decoder",
+    "global_config",
+)  # fmt: skip
+"""Where models that see, hear or encode keep their language model; these may be nested."""
+
+
 class UnreadableField(ValueError):
     """A config.json holds something else than what a backend reads there; the text is `needs X; found Y`."""
 

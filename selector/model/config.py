@@ -4,9 +4,10 @@ import re
 from dataclasses import dataclass
 from typing import Final
 
+from calibration.config_json import INNER
 from selector.model.fields import Fields, Json
 from selector.model.native_types import NATIVE, TIED
-from selector.model.parts import INNER, language_parts
+from selector.model.parts import language_parts
 from selector.model.positions import Positions, read_positions
 from selector.model.quant.format import QuantFormat
 from selector.model.quant.readers import read_quant

@@ -1,14 +1,7 @@
 """Parts: the objects of a config.json that hold the language model."""
 
-from typing import Final
-
+from calibration.config_json import INNER
 from selector.model.fields import Json
-
-INNER: Final = (
-    "text_config", "llm_config", "language_config", "thinker_config", "language_model_config", "vlm_config", "decoder",
-    "global_config",
-)  # fmt: skip
-"""Where models that see, hear or encode keep their language model; these may be nested."""
 
 
 def language_parts(content: Json) -> list[Json]:

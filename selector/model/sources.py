@@ -61,6 +61,18 @@ def find_source(model: str | Path) -> Source:
     return replace(_folder(snapshot.folder, listed=snapshot.sizes), commit=snapshot.folder.name)
 
 
+def read_config(place: Path) -> tuple[Mapping[str, Any], str, tuple[str, Mapping[str, Any]] | None]:
+    """The config of a folder or of a .gguf file: its content, how messages name it, and Source.beside.
+
+    Raises:
+        ModelError: it cannot be read.
+    """
+    if place.suffix == ".gguf" and place.is_file():
+        return read_gguf(place), str(place), None
+    config, _ = read_object(place / "config.json")
+    return config, str(place / "config.json"), _beside(place, os.listdir(place), config)  # noqa: PTH208 - as in _folder
+
+
 def _folder(folder: Path, listed: Mapping[str, int] | None = None) -> Source:
     try:
         names = os.listdir(folder)  # noqa: PTH208 - half the time of Path.iterdir, and names are all that is needed

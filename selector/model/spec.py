@@ -9,6 +9,7 @@ from selector.model import config as configs
 from selector.model.config_hash import config_hash
 from selector.model.quant.format import QuantFormat
 from selector.model.shape.key_values import KeyValues
+from selector.model.shape.shape import Shape
 from selector.model.shape_library import shape_names
 from selector.model.sources import Source, find_source
 
@@ -130,6 +131,11 @@ class ModelSpec:
         return -(-numbers * batch * bits // 8)
 
 
+def window_layers(shape: Shape) -> int:
+    """ModelSpec.window_layers of a shape."""
+    return shape.layers.mixers.count("window") if shape.layers.window else 0
+
+
 def _kept(layers: int, window: int | None, spec: ModelSpec) -> tuple[KeyValues, ...]:
     return (KeyValues(layers=layers, width=2 * spec.kv_heads * spec.head_dim, window=window),) if layers > 0 else ()
 
@@ -155,7 +161,7 @@ def _build(cls: type[ModelSpec], name: str, source: Source, config: configs.Conf
         vocab_size=shape.vocab,
         max_position=shape.max_position,
         sliding_window=shape.layers.window,
-        window_layers=shape.layers.mixers.count("window") if shape.layers.window else 0,
+        window_layers=window_layers(shape),
         rope_type=config.positions.rope_type,
         rope_theta=config.positions.rope_theta,
         experts=shape.experts,

@@ -16,6 +16,7 @@ from calibration.errors import ModelError
 from calibration.registry import all_backends
 from selector.host.spec import Device
 from selector.model import config as configs
+from selector.model.rungs import MOST_LAYERS, shallow_rungs
 from selector.model.spec import ModelSpec
 from selector.model.weights import parse_object
 from tests.selector.conftest import A100, CPU
@@ -97,6 +98,7 @@ def read_or_refuse(content: dict[str, Any]) -> None:
             assert error.mend
         case configs.Config() as config:
             check(config)
+            cut(content, config)
 
 
 def outcome(read: Callable[[], T]) -> T | ModelError:
@@ -122,6 +124,15 @@ def check(config: configs.Config) -> None:
     assert config.architecture.isprintable()
     assert config.quant.label.isprintable()
     assert sum(one.layers * one.width * one.entries(1000) for one in shape.key_values) >= 0
+
+
+def cut(content: dict[str, Any], config: configs.Config) -> None:
+    of = len(config.shape.layers.mixers)
+    match outcome(lambda: shallow_rungs(content, "config.json", config) if of <= MOST_LAYERS else []):
+        case ModelError() as error:
+            assert error.mend
+        case rungs:
+            assert all(2 <= rung.layers <= of / 3 for rung in rungs)
 
 
 @settings(max_examples=500, deadline=None)

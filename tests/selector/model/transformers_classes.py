@@ -16,7 +16,7 @@ from transformers import AutoConfig, __version__
 from transformers.models.auto import modeling_auto
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
-from selector.model.parts import INNER
+from calibration.config_json import INNER
 
 MODEL = Path(__file__).parents[3] / "selector" / "model"
 
