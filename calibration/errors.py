@@ -85,3 +85,15 @@ class TargetsMissed(AutobackendError):
     """No candidate is likely to meet --ttft and --tpot, and the caller asked for one that does (strict)."""
 
     exit_code = 13
+
+
+class Worse(AutobackendError):
+    """Results are worse than those that they were compared with."""
+
+    exit_code = 14
+
+
+class Outdated(AutobackendError):
+    """Measurements that an upgrade made stale could change an answer."""
+
+    exit_code = 15

@@ -112,7 +112,7 @@ def matrix(hosts: Sequence[HostResults], order: Sequence[str] = ()) -> Matrix:
     Args:
         order: labels in the static order; other labels follow as they come.
     """
-    models_of = [_models(host) for host in hosts]
+    models_of = [outcomes_by_model(host) for host in hosts]
     seen = dict.fromkeys(
         label for host, models in zip(hosts, models_of, strict=True) for label in _labels(host, models)
     )
@@ -126,7 +126,7 @@ def matrix(hosts: Sequence[HostResults], order: Sequence[str] = ()) -> Matrix:
     return Matrix(hosts=tuple(hosts), labels=tuple(labels), rows=tuple(rows))
 
 
-def _models(host: HostResults) -> dict[tuple[Identity, str], list[Outcome]]:
+def outcomes_by_model(host: HostResults) -> dict[tuple[Identity, str], list[Outcome]]:
     """The outcomes of each model's shape, under the model's newest name; the models sorted by name.
 
     Models of one shape share their times, so each has the launches of all of them; `weigh` sorts whose verdicts count.
