@@ -3,8 +3,9 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from statistics import median
+from typing import Any
 
-from calibration.codec import LEAST
+from calibration.codec import LEAST, to_plain
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,8 +24,8 @@ class Reached:
 
     @property
     def all(self) -> float:
-        """The best with all usable cores, or of the accelerator."""
-        return max(self.samples)
+        """The best with all usable cores, or of the accelerator; all can do at least what one can."""
+        return max(*self.samples, *self.samples_of_one_core, 0.0)
 
     @property
     def one(self) -> float | None:
@@ -33,8 +34,12 @@ class Reached:
 
     @property
     def spread(self) -> float:
-        """How far the median of the repeats with all cores lies below the best, as a share of the best."""
-        return 1.0 - median(self.samples) / self.all if self.all else 0.0
+        """How far the median of the repeats with all cores lies below the best of them, as a share of it."""
+        return 1.0 - median(self.samples) / max(self.samples) if max(self.samples) else 0.0
+
+    def to_json(self) -> dict[str, Any]:
+        """As `autobackend host --json` prints it."""
+        return {"all_cores": self.all, "one_core": self.one, "spread": self.spread, **to_plain(self)}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,3 +71,8 @@ class Probe:
     """Of what was used: python, torch, numpy."""
     policy: str = "1"
     """Version of the way of probing."""
+
+    def to_json(self) -> dict[str, Any]:
+        """As `autobackend host --json` prints it: what is kept, with the best and the spread of each part."""
+        rates = {dtype: reached.to_json() for dtype, reached in self.rates.items()}
+        return {**to_plain(self), "bandwidth_gbs": self.bandwidth_gbs.to_json(), "rates": rates}

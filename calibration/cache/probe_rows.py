@@ -20,7 +20,7 @@ def row(probe: Probe) -> dict[str, Any]:
     Raises:
         ValueError: a sample is no finite number.
     """
-    content = json.dumps(to_plain(probe), separators=(",", ":"), sort_keys=True, allow_nan=False)
+    content = json.dumps(to_plain(probe), separators=(",", ":"), allow_nan=False)
     return {"probe_id": probe.probe_id, "host": probe.host, "taken_at": float(probe.taken_at), "content": content}
 
 

@@ -37,10 +37,13 @@ from selector.demand import Demand
 @click.option(
     "--random-weights", is_flag=True, help="Time the model's shape; nothing is downloaded. Implied by shape:NAME."
 )
+@click.option(
+    "--no-probe", is_flag=True, help="Do not measure first, once on a host, how fast it reads memory and multiplies."
+)
 @click.option("--again", is_flag=True, help="Measure anew what is in the cache.")
 @cache_option
 @json_option
-def calibrate(model: str, demand: Demand, cache: str | None, as_json: bool, **how: Any) -> None:
+def calibrate(model: str, demand: Demand, no_probe: bool, cache: str | None, as_json: bool, **how: Any) -> None:
     """Time every backend that can run MODEL here, each in a process of its own, and keep the samples.
 
     Stop it whenever you like: what was measured is kept, and the same command goes on from there.
@@ -52,7 +55,7 @@ def calibrate(model: str, demand: Demand, cache: str | None, as_json: bool, **ho
     from selector.screens.progress import Progress
 
     with open_cache(cache) as opened, Progress(Console(stderr=True), random_weights=how["random_weights"]) as progress:
-        calibration = planning.calibrate(model, demand, cache=opened, reporter=progress, **how)
+        calibration = planning.calibrate(model, demand, cache=opened, reporter=progress, probe=not no_probe, **how)
     if not calibration.selections and not calibration.unanswered:
         raise errors.NothingMeasured(
             screens.all_failed(calibration.tally), f"the logs' ends: autobackend cache show {model} --json"

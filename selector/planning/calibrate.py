@@ -23,6 +23,7 @@ from selector.host.spec import HostSpec
 from selector.planning.events import CalibrationEvent, Planned, PreparationsKnown
 from selector.planning.plan import Plan, plan
 from selector.planning.preparations import preparations
+from selector.planning.probing import probe_once
 from selector.planning.subject import memory_limit_bytes, reference_for, subject_of
 from selector.selection import choose
 
@@ -78,6 +79,7 @@ def calibrate(
     budget_s: float | None = None,
     random_weights: bool = False,
     again: bool = False,
+    probe: bool = False,
     cache: Cache | str | Path | None = None,
     host: HostSpec | None = None,
     store: ArtifactStore | None = None,
@@ -96,6 +98,7 @@ def calibrate(
         budget_s: seconds for everything; the tally names what was not measured by then.
         random_weights: time random weights of the model's shape (always so for `shape:NAME`).
         again: measure anew what is already in the cache.
+        probe: probe the machine first where the cache has no probe of it, as the command does; it counts to the budget.
         cache: an open cache, a path or a SQLAlchemy URL.
 
     Raises:
@@ -122,6 +125,9 @@ def calibrate(
     reporter.report(PreparationsKnown(preparations=made))
     opened = cache if isinstance(cache, Cache) else Cache.open(cache)
     try:
+        if probe:
+            probed_s = probe_once(planned.host, opened, reporter, budget_s=budget_s)
+            budget_s = None if budget_s is None else budget_s - probed_s
         with device_lock(planned.host.device.name):
             tally = race_candidates(
                 planned.launch_specs,

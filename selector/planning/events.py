@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from calibration.events import Event
+from calibration.probe import Probe
 from selector.planning.plan import Plan
 from selector.planning.preparations import Preparations
 
@@ -17,4 +18,23 @@ class PreparationsKnown:
     preparations: Preparations
 
 
-CalibrationEvent = Planned | PreparationsKnown | Event
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProbeBegan:
+    """The machine is probed, since the cache has no probe of it."""
+
+    expected_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProbeEnded:
+    probe: Probe
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProbeFailed:
+    """The machine cannot be probed; the calibration goes on without."""
+
+    message: str
+
+
+CalibrationEvent = Planned | PreparationsKnown | ProbeBegan | ProbeEnded | ProbeFailed | Event

@@ -2,13 +2,15 @@
 
 from collections.abc import Sequence
 
+from calibration.probe import Probe, Reached
 from selector.host.spec import Device, HostSpec
 from selector.model.spec import ModelSpec
-from selector.screens.text import columns, parameters, plural, size
+from selector.planning.events import ProbeBegan, ProbeEnded, ProbeFailed
+from selector.screens.text import columns, day, figure, listing, parameters, plural, seconds, size
 
 
-def host_screen(host: HostSpec) -> list[str]:
-    """Devices, CPU, memory."""
+def host_screen(host: HostSpec, probe: Probe | None = None) -> list[str]:
+    """Devices, CPU, memory, and what the probe of this machine reached."""
     rows = [("host", host.identifier)]
     accelerators = [d for d in host.devices if d.kind != "cpu"]
     rows += [("device" if i == 0 else "", _device(d)) for i, d in enumerate(accelerators)]
@@ -18,7 +20,53 @@ def host_screen(host: HostSpec) -> list[str]:
     rows.append(("CPU", f"{host.cpu_model} ({host.cpu_name}): {features or 'no feature that matters'}"))
     rows.append(("cores", str(host.cores)))
     rows.append(("memory", size(host.memory_bytes)))
+    if probe is None:
+        rows.append(("probe", "none yet (autobackend host --probe)"))
+    else:
+        rows += probe_rows(probe)
     return columns(rows)
+
+
+def probe_rows(probe: Probe) -> list[tuple[str, str]]:
+    """What a probe reached, a row for the memory and for each dtype; what it lacks; when and by what it was taken."""
+    rows = [("reads", _reached(probe.bandwidth_gbs, "GB/s"))]
+    rows += [
+        (dtype, _reached(reached, "GFLOP/s" if dtype != "int8" else "GOP/s")) for dtype, reached in probe.rates.items()
+    ]
+    rows += [(dtype, f"no rate: {why}") for dtype, why in probe.missing.items()]
+    versions = " ".join(f"{name} {version}" for name, version in sorted(probe.versions.items()) if name != "python")
+    rows.append(("probed", f"{day(probe.taken_at)} in {seconds(probe.seconds)}, by {versions}"))
+    if probe.disturbed:
+        rows.append(("", f"other programs used the CPU meanwhile: {listing(probe.disturbed)} may reach more"))
+    return rows
+
+
+def probing(event: ProbeBegan | ProbeEnded | ProbeFailed) -> list[str]:
+    """What a calibration says of the probe that it takes first."""
+    match event:
+        case ProbeBegan(expected_s=expected_s):
+            return [f"probing the machine, once, about {expected_s:.0f} s (--no-probe leaves it out)"]
+        case ProbeEnded(probe=probe):
+            disturbed = "; other programs used the CPU meanwhile" if probe.disturbed else ""
+            return [f"it {reaches(probe)}; took {seconds(probe.seconds)}{disturbed}", ""]
+        case ProbeFailed(message=message):
+            return [f"no probe of the machine: {message}", ""]
+
+
+def reaches(probe: Probe) -> str:
+    """`reads 49.8 GB/s; multiplies 480 GFLOP/s in float32, 1,833 in int8`."""
+    rates = [
+        f"{figure(reached.all)}{'' if i else ' GFLOP/s'} in {dtype}"
+        for i, (dtype, reached) in enumerate(probe.rates.items())
+    ]
+    multiplies = f"; multiplies {', '.join(rates)}" if rates else ""
+    return f"reads {figure(probe.bandwidth_gbs.all)} GB/s{multiplies}"
+
+
+def _reached(reached: Reached, unit: str) -> str:
+    """`49.8 GB/s, one core 39.4`."""
+    one = "" if reached.one is None else f", one core {figure(reached.one)}"
+    return f"{figure(reached.all)} {unit}{one}"
 
 
 def _device(device: Device) -> str:

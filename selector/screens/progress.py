@@ -21,8 +21,16 @@ from calibration.events import (
     RoundBegan,
     WritingContinues,
 )
-from selector.planning.events import CalibrationEvent, Planned, PreparationsKnown
+from selector.planning.events import (
+    CalibrationEvent,
+    Planned,
+    PreparationsKnown,
+    ProbeBegan,
+    ProbeEnded,
+    ProbeFailed,
+)
 from selector.screens.calibrate import given_up, header, launched, left, prepares, step
+from selector.screens.host import probing
 
 EVERY_S = 20.0
 """How often plain lines show how far a conversion is."""
@@ -75,6 +83,8 @@ class Progress:
                 self._lines(header(plan, random_weights=self._random_weights, across=self._across))
             case PreparationsKnown(preparations=preparations):
                 self._lines([*prepares(preparations, across=self._across), ""])
+            case ProbeBegan() | ProbeEnded() | ProbeFailed():
+                self._lines(probing(event))
             case RoundBegan(number=number, of=of):
                 self._round = f"round {number} of at most {of}"
             case LaunchBegan(candidate=candidate, left_s=left_s):

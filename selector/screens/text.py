@@ -37,6 +37,15 @@ def seconds(value: float) -> str:
     return f"{_digits(value * 1e6)} µs"
 
 
+def figure(value: float) -> str:
+    """A number in three digits, or as a whole number.
+
+    >>> [figure(value) for value in (1.234, 49.81, 1833.4)]
+    ['1.23', '49.8', '1,833']
+    """
+    return f"{value:,.{_places(value)}f}"
+
+
 def seconds_within(value: float, half: float) -> str:
     """The value and half the width of its interval, in one unit.
 

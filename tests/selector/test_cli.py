@@ -22,6 +22,7 @@ from selector.context import DEFAULT
 from selector.host.spec import HostSpec
 from selector.identity import identity
 from selector.model.spec import ModelSpec
+from tests.calibration.probes import probed
 from tests.selector.launches import failure, rounds
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -240,6 +241,37 @@ def test_explain(host: HostSpec) -> None:
     assert (refused["legal"], {*refused["reasons"][0]}) == (False, {"rule", "text", "mend"})
 
 
+def test_host_shows_its_probe(host: HostSpec, tmp_path: Path) -> None:
+    given = ["--cache", tmp_path / "cache.db"]
+    assert "probe   none yet (autobackend host --probe)\n" in run("host", *given).stdout
+    assert json.loads(run("host", "--json", *given).stdout)["probe"] is None
+    with Cache.open(tmp_path / "cache.db") as cache:
+        cache.add_probe(probed(1, host=host.identifier, disturbed=("memory",)))
+        cache.add_probe(probed(2, host="elsewhere"))
+    assert run("host", *given).stdout.splitlines()[5:] == [
+        "reads     40.0 GB/s, one core 25.0",
+        "float32   200 GFLOP/s, one core 100",
+        "bfloat16  800 GFLOP/s, one core 400",
+        "int8      1,600 GOP/s, one core 800",
+        "float16   no rate: not implemented for 'Half'",
+        "probed    2026-09-21 in 13.5 s, by torch 2.13.0",
+        "          other programs used the CPU meanwhile: memory may reach more",
+    ]
+    told = json.loads(run("host", "--json", *given).stdout)["probe"]
+    assert (told["probe_id"], told["bandwidth_gbs"]["all_cores"]) == (probed(1).probe_id, 40.0)
+
+
+@pytest.mark.engine
+def test_host_takes_its_probe_and_keeps_it(tmp_path: Path) -> None:
+    given = ["--cache", tmp_path / "cache.db"]
+    done = program("host", "--probe", "--json", *given, env={**os.environ, "TMPDIR": str(tmp_path)})
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.startswith("note: probing ")
+    told = json.loads(done.stdout)
+    assert told["probe"]["host"] == told["identifier"]
+    assert json.loads(run("host", "--json", *given).stdout)["probe"] == told["probe"]
+
+
 def test_host(host: HostSpec) -> None:
     assert f"cores   {host.cores}\n" in run("host").stdout
     told = json.loads(run("host", "--json").stdout)
@@ -411,6 +443,9 @@ def test_calibrate_then_select(tmp_path: Path) -> None:
     assert done.stdout.splitlines()[1].split()[:2] == [SDPA, "1"]
     assert re.search(rf"^{SDPA} answers pp16:tg40:b2 in .+; nothing else was measured\.$", done.stdout, re.MULTILINE)
     assert re.search(r"^candidates +transformers:sdpa$", done.stderr, re.MULTILINE)
+    assert re.search(
+        r"^probing the machine, once, .+\nit reads .+ GB/s; multiplies .+; took .+ s", done.stderr, re.MULTILINE
+    )
     assert f"Next: autobackend select {model}" in done.stderr
     assert run("select", model, *given).stdout == f"{SDPA}\n"
 

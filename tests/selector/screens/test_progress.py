@@ -30,12 +30,13 @@ from calibration.events import (
 from calibration.race.runner import Tally
 from calibration.workload import grid
 from selector.planning.calibrate import Calibration
-from selector.planning.events import CalibrationEvent, PreparationsKnown
+from selector.planning.events import CalibrationEvent, PreparationsKnown, ProbeBegan, ProbeEnded, ProbeFailed
 from selector.planning.plan import plan
 from selector.planning.preparations import Preparations
 from selector.screens.calibrate import launched, sentences, table
 from selector.screens.progress import Progress
 from selector.screens.text import listing
+from tests.calibration.probes import probed
 from tests.selector.launches import LOSSY, RIGHT, check, model_and_host, rounds
 
 MODEL = "shape:smollm2-135m"
@@ -126,6 +127,24 @@ def test_every_step_of_a_launch_is_a_line_but_the_later_cells() -> None:
         "openvino:fp32 was given up after 9.00 s, for the budget's sake: nothing was timed yet",
         "openvino:fp32 was given up after 9.00 s, for the budget's sake: 1 of 2 cells are kept",
         "openvino:fp32 is out after round 2: slower on every cell",
+    ]
+
+
+def test_the_probe_is_announced_and_told_in_a_line() -> None:
+    reached = "it reads 40.0 GB/s; multiplies 200 GFLOP/s in float32, 800 in bfloat16, 1,600 in int8; took 13.5 s"
+    assert said(ProbeBegan(expected_s=15.0), ProbeEnded(probe=probed(1))) == [
+        "probing the machine, once, about 15 s (--no-probe leaves it out)",
+        reached,
+        "",
+    ]
+    disturbed = probed(1, disturbed=("int8",))
+    assert said(ProbeEnded(probe=disturbed)) == [f"{reached}; other programs used the CPU meanwhile", ""]
+
+
+def test_a_machine_that_cannot_be_probed_is_said_to_be() -> None:
+    assert said(ProbeFailed(message="no interpreter here can probe Ascend 910B")) == [
+        "no probe of the machine: no interpreter here can probe Ascend 910B",
+        "",
     ]
 
 
