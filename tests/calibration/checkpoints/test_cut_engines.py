@@ -1,0 +1,172 @@
+"""The first layers of a checkpoint compute what the whole model computes when its other layers are taken out."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from calibration.checkpoints.cut import cut_checkpoint
+from calibration.checkpoints.random_weights import write_random_checkpoint
+from calibration.registry import find
+from calibration.rung import Rung
+from selector.model.spec import ModelSpec
+from tests.engines import tiny_models
+from tests.engines.tiny_models import CONFIGS
+
+pytestmark = [pytest.mark.engine, pytest.mark.filterwarnings("ignore")]
+
+PERIOD = ["sliding_attention", "sliding_attention", "full_attention"]
+
+MODELS: dict[str, tuple[dict[str, Any], int]] = {
+    "llama": ({**CONFIGS["llama"], "num_hidden_layers": 6}, 2),
+    "llama-tied": ({**CONFIGS["llama-tied"], "num_hidden_layers": 6}, 3),
+    "gemma3": ({**CONFIGS["gemma3"], "num_hidden_layers": 9, "layer_types": PERIOD * 3}, 3),
+    "gemma3-period": ({**CONFIGS["gemma3-period"], "num_hidden_layers": 18}, 6),
+    "qwen2-window": ({**CONFIGS["qwen2-window"], "num_hidden_layers": 8, "max_window_layers": 1}, 3),
+    "qwen2-moe": ({**CONFIGS["qwen2-moe"], "num_hidden_layers": 8, "mlp_only_layers": [0, 5]}, 2),
+    "deepseek-v3": ({**CONFIGS["deepseek-v3"], "num_hidden_layers": 8}, 2),
+    "glm4-moe": ({**CONFIGS["glm4-moe"], "num_hidden_layers": 6}, 3),
+    "qwen3-moe": ({**CONFIGS["qwen3-moe"], "num_hidden_layers": 6}, 2),
+    "gpt2": ({**CONFIGS["gpt2"], "n_layer": 8}, 2),
+    "mamba": ({**CONFIGS["mamba"], "num_hidden_layers": 8}, 2),
+}
+"""Config, and the layers that are kept."""
+
+
+def whole(folder: Path, name: str) -> Path:
+    """A checkpoint with random weights."""
+    (folder / "config").mkdir()
+    (folder / "config" / "config.json").write_text(json.dumps(MODELS[name][0]))
+    write_random_checkpoint(folder / "config", folder / "whole")
+    return folder / "whole"
+
+
+def cut(source: Path, rung: Rung) -> Path:
+    destination = source.parent / f"cut-{rung.layers}"
+    destination.mkdir()
+    return cut_checkpoint(source, destination, rung)
+
+
+def scores(model: Any, length: int = 24) -> Any:
+    """Scores of a prompt, longer than the windows of these models."""
+    import torch
+
+    prompt = torch.arange(length).unsqueeze(0) * 7 % tiny_models.VOCAB
+    with torch.no_grad():
+        return model.eval()(prompt, use_cache=False).logits
+
+
+def loaded(folder: Path) -> tuple[Any, dict[str, Any]]:
+    """The model, and what did not fit its checkpoint."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    answer: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, output_loading_info=True)
+    model, told = answer
+    return model, {name: sorted(keys) for name, keys in told.items() if keys}
+
+
+def without_later_layers(model: Any, layers: int) -> Any:
+    """The whole model in torch, its other layers taken out."""
+    inner = model.get_decoder() if hasattr(model, "get_decoder") else model
+    inner = getattr(inner, "model", inner)
+    inner = getattr(model, "transformer", getattr(model, "backbone", inner))
+    name = "h" if hasattr(inner, "h") else "layers"
+    setattr(inner, name, getattr(inner, name)[:layers])
+    model.config.num_hidden_layers = layers
+    return model
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_cut_checkpoint_computes_what_its_layers_compute(tmp_path: Path, name: str) -> None:
+    import torch
+
+    layers = MODELS[name][1]
+    source = whole(tmp_path, name)
+    spec = ModelSpec.read(source)
+    model, misfits = loaded(cut(source, Rung(layers=layers, of=spec.layers)))
+    assert misfits == {}
+    assert ModelSpec.read(tmp_path / f"cut-{layers}").layers == layers == model.config.num_hidden_layers
+    all_of_it, _ = loaded(source)
+    assert not torch.equal(scores(model), scores(all_of_it))
+    assert torch.equal(scores(model), scores(without_later_layers(all_of_it, layers)))
+
+
+def test_shards_are_read_and_one_file_is_written(tmp_path: Path) -> None:
+    import torch
+
+    source = whole(tmp_path, "llama")
+    model, _ = loaded(source)
+    (tmp_path / "shards").mkdir()
+    model.save_pretrained(tmp_path / "shards", max_shard_size="200KB")
+    assert len(list((tmp_path / "shards").glob("*.safetensors"))) > 2
+    sharded, misfits = loaded(cut(tmp_path / "shards", Rung(layers=2, of=6)))
+    assert misfits == {}
+    assert torch.equal(scores(sharded), scores(without_later_layers(model, 2)))
+
+
+def content_of(file: Path) -> tuple[dict[str, Any], dict[str, tuple[str, bytes]]]:
+    """Fields, but for those of the whole file, and tensors of a .gguf file: type and bytes."""
+    import gguf
+
+    reader = gguf.GGUFReader(file)
+    fields = {n: f.contents() for n, f in reader.fields.items() if not n.startswith(("GGUF.", "general."))}
+    return fields, {t.name: (t.tensor_type.name, t.data.tobytes()) for t in reader.tensors}
+
+
+@pytest.mark.parametrize("name", ["llama", "gemma3", "qwen3-moe"])
+def test_a_cut_gguf_file_is_what_the_cut_folder_converts_to(tmp_path: Path, name: str) -> None:
+    llamacpp = find("llamacpp")
+    source = whole(tmp_path, name)
+    rung = Rung(layers=MODELS[name][1], of=ModelSpec.read(source).layers)
+    folder = cut(source, rung)
+    asked = tiny_models.asked_prompts()
+    engine = tiny_models.load(llamacpp, "f32", folder)
+    expected = engine.generate(asked, tiny_models.NEW_TOKENS).tokens
+    engine.close()
+    tiny_models.load(llamacpp, "f32", source).close()
+    made = tmp_path / "whole-llamacpp-f32" / "model.gguf"
+    assert ModelSpec.read(made).layers == rung.of
+
+    (tmp_path / "cut-gguf").mkdir()
+    file = cut_checkpoint(made, tmp_path / "cut-gguf", rung)
+    assert file == tmp_path / "cut-gguf" / "model.gguf"
+    assert content_of(file) == content_of(tmp_path / f"{folder.name}-llamacpp-f32" / "model.gguf")
+    spec = ModelSpec.read(file)
+    assert (spec.layers, spec.vocab_size) == (rung.layers, tiny_models.VOCAB)
+    engine = llamacpp.load(replace(tiny_models.job(folder, llamacpp, "gguf"), model_dir=file))
+    assert engine.generate(asked, tiny_models.NEW_TOKENS).tokens == expected
+    engine.close()
+    with pytest.raises(ValueError, match=rf"^needs 99 as \S+\.block_count in \S+; found {rung.of}$"):
+        cut_checkpoint(made, tmp_path / "cut-gguf", Rung(layers=2, of=99))
+
+
+def test_a_gguf_file_in_parts_becomes_one_file(tmp_path: Path) -> None:
+    import gguf
+
+    source = whole(tmp_path, "llama")
+    tiny_models.load(find("llamacpp"), "f32", source).close()
+    made = tmp_path / "whole-llamacpp-f32" / "model.gguf"
+    reader = gguf.GGUFReader(made)
+    parts = [gguf.GGUFWriter(tmp_path / f"m-0000{part}-of-00002.gguf", "llama") for part in (1, 2)]
+    for field in reader.fields.values():
+        if not field.name.startswith("GGUF.") and field.name != "general.architecture":
+            inner = field.types[-1] if field.types[0] == gguf.GGUFValueType.ARRAY else None
+            parts[0].add_key_value(field.name, field.contents(), field.types[0], inner)
+    for number, part in enumerate(parts):
+        part.add_uint16("split.no", number)
+    for number, tensor in enumerate(reader.tensors):
+        parts[number % 2].add_tensor(tensor.name, tensor.data, raw_dtype=tensor.tensor_type)
+    for part in parts:
+        part.write_header_to_file()
+        part.write_kv_data_to_file()
+        part.write_tensors_to_file()
+        part.close()
+    rung = Rung(layers=2, of=6)
+    (tmp_path / "one").mkdir()
+    (tmp_path / "other").mkdir()
+    file = cut_checkpoint(tmp_path / "m-00001-of-00002.gguf", tmp_path / "one", rung)
+    assert file == tmp_path / "one" / "m.gguf"
+    assert content_of(file) == content_of(cut_checkpoint(made, tmp_path / "other", rung))
