@@ -23,15 +23,15 @@ cache_option = click.option(
     "--cache", metavar="PATH|URL", help="The cache; default: AUTOBACKEND_CACHE, then the user's."
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Print the answer as JSON.")
+_workload_option = click.option(
+    "--workload",
+    "workloads",
+    metavar="LABEL",
+    multiple=True,
+    help=f"A label like pp512:tg128:b1 (prompt tokens, new tokens, batch), or {', '.join(STANDARD)}."
+    " Default: chat; calibrate takes several.",
+)
 _demand_options = (
-    click.option(
-        "--workload",
-        "workloads",
-        metavar="LABEL",
-        multiple=True,
-        help=f"A label like pp512:tg128:b1 (prompt tokens, new tokens, batch), or {', '.join(STANDARD)}."
-        " Default: chat; calibrate takes several.",
-    ),
     click.option(
         "--objective",
         metavar="WHAT",
@@ -77,6 +77,11 @@ _demand_options = (
 
 def demand_options(command: Callable[..., T]) -> Callable[..., T]:
     """The options of DemandOptions; the command is given them as one `demand`."""
+    return _workload_option(demand_options_but_workload(command))
+
+
+def demand_options_but_workload(command: Callable[..., T]) -> Callable[..., T]:
+    """The same for a command that asks about many workloads of its own."""
 
     @wraps(command)
     def with_demand(**given: Any) -> T:

@@ -33,6 +33,7 @@ COMMANDS = [
     "calibrate",
     "select",
     "explain",
+    "map",
     "host",
     "backends",
     "rules",

@@ -1,0 +1,1 @@
+"""The map of a model on a host: which candidate is best at which prompt, output and batch, as text and as an SVG."""
