@@ -49,6 +49,12 @@ def ratio(slow: Ranked, fast: Ranked, objective: Objective = Objective.LATENCY) 
     return Ratio(median(slow_times) / median(fast_times), low / most, high / least)
 
 
+def median_ratio(slow: Ranked, fast: Ranked, objective: Objective) -> float:
+    """The same by the medians alone, as they rank."""
+    one, other = _comparable(slow, fast)
+    return objective.of(one) / objective.of(other)
+
+
 def _same(first: Ranked, other: Ranked, objective: Objective) -> bool:
     values = [objective.of(ranked) for ranked in _comparable(first, other)]
     if max(values) <= min(values) * (1 + BAND):

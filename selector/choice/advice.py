@@ -77,7 +77,7 @@ class Advice:
             return
         demand = self.question.demand
         told = f"{self.pick.label} meets {demand.targets} with a probability of {percent(answer.chance)}"
-        others = (r for r in self.pick.ranking if r.covered >= answer.covered and demand.names(r.candidate.label))
+        others = (r for r in self.pick.ranking if r.distance <= answer.distance and demand.names(r.candidate.label))
         surest = max(others, key=lambda r: r.nearness)
         if surest is answer:
             yield f"{told}; no other is surer"

@@ -2,7 +2,7 @@
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Unpack
@@ -14,6 +14,7 @@ from selector import context as contexts
 from selector.answer import Source
 from selector.choice.candidates import find_candidates
 from selector.choice.pick import Pick, pick
+from selector.comparison import median_ratio
 from selector.context import Context, Known, Question
 from selector.demand import Demand, DemandOptions
 from selector.host.spec import HostSpec
@@ -80,6 +81,8 @@ class WinnerMap:
     """Of all its workloads."""
     axes: Axes
     cells: Mapping[Workload, Cell]
+    wins: Mapping[str, int]
+    """Label of each winner and each first rival: how many workloads it wins, the most first."""
 
     @property
     def won(self) -> tuple[Won, ...]:
@@ -88,15 +91,6 @@ class WinnerMap:
     @property
     def barred(self) -> tuple[Barred, ...]:
         return tuple(cell for cell in self.cells.values() if isinstance(cell, Barred))
-
-    @property
-    def wins(self) -> Mapping[str, int]:
-        """Label of each winner and each first rival: how many workloads it wins, the most first."""
-        wins = Counter(cell.label for cell in self.won)
-        for cell in self.won:
-            if cell.rival:
-                wins.setdefault(cell.rival, 0)
-        return dict(wins.most_common())
 
     @property
     def letters(self) -> Mapping[str, str]:
@@ -119,12 +113,11 @@ class WinnerMap:
 
     def always(self, label: str) -> Always | None:
         """What it costs to take this candidate everywhere; None where it was timed for no workload."""
-        value = self.demand.objective.of
         logs = []
         for cell in self.won:
-            values = {r.candidate.label: value(r) for r in cell.pick.ranking}
-            if label in values and cell.label in values:
-                logs.append(math.log(max(1.0, values[label] / min(values.values()))))
+            best, other = cell.pick.ranked, next((r for r in cell.pick.ranking if r.candidate.label == label), None)
+            if best is not None and other is not None:
+                logs.append(math.log(max(1.0, median_ratio(other, best, self.demand.objective))))
         if not logs:
             return None
         return Always(
@@ -237,7 +230,14 @@ def winners(
     known = shared.known(question)
     verdicts = verdicts_of(axes, lambda w: judge(question.spec, question.host, wanted.for_one(w)))
     cells = dict(_cells(question, known, verdicts))
-    drawn = WinnerMap(model=question.spec.name, device=question.host.device.name, demand=wanted, axes=axes, cells=cells)
+    drawn = WinnerMap(
+        model=question.spec.name,
+        device=question.host.device.name,
+        demand=wanted,
+        axes=axes,
+        cells=cells,
+        wins=_wins([cell for cell in cells.values() if isinstance(cell, Won)]),
+    )
     if not drawn.won:
         # All of them are barred: the error of one of them says why.
         find_candidates(question, replace(known, verdicts=verdicts[drawn.barred[0].workload]))
@@ -263,6 +263,14 @@ def _cells(
             yield workload, Barred(workload=workload, reason=reasons[0] if reasons else error.message)
         else:
             yield workload, Won(workload=workload, pick=pick(asked, candidates, here))
+
+
+def _wins(won: Sequence[Won]) -> Mapping[str, int]:
+    wins = Counter(cell.label for cell in won)
+    for cell in won:
+        if cell.rival:
+            wins.setdefault(cell.rival, 0)
+    return dict(wins.most_common())
 
 
 def _place(workload: Workload) -> tuple[int, int, int]:

@@ -23,7 +23,7 @@ SVG = "{http://www.w3.org/2000/svg}"
 @pytest.fixture
 def drawn(cache: Cache) -> WinnerMap:
     cache.add(*two_regions())
-    return winners(MODEL, Axes.parse("64,1024,8192", "8,64", "1,4"), cache=cache, host=HOST)
+    return winners(MODEL, Axes.parse("128,512,8192", "8,64", "1,4"), cache=cache, host=HOST)
 
 
 def read(text: str) -> ET.Element:
@@ -47,10 +47,10 @@ def panels(drawing: ET.Element) -> Iterator[tuple[str, list[tuple[str, ...]]]]:
 
 
 def test_a_small_one_cell_by_cell(drawn: WinnerMap) -> None:
-    a, b, nothing, hatched = "cell c0", "cell c1", ("-", "cell nothing"), "url(#hatch-c1)"
+    a, b, nothing = "cell c0", "cell c1", ("-", "cell nothing")
     assert list(panels(read(svg(drawn)))) == [
-        ("batch 1", [("A", a), ("A/B", a, hatched), nothing, ("A", a), ("B", b), nothing]),
-        ("batch 4", [("A", a), ("B", b), nothing, ("B/A", b, "url(#hatch-c0)"), ("B", b), nothing]),
+        ("batch 1", [("A", a), ("A", a), nothing, ("A/B", a, "url(#hatch-c1)"), ("B", b), nothing]),
+        ("batch 4", [("A", a), ("B/A", b, "url(#hatch-c0)"), nothing, ("B", b), ("B", b), nothing]),
     ]
 
 

@@ -26,11 +26,11 @@ def test_the_grids_stand_side_by_side_above_their_legend(measured: Cache) -> Non
         "best latency (seconds end to end)",
         "prompt tokens (pp) to the right, new tokens (tg) upwards",
         "",
-        "batch 1                                          batch 4",
-        "    512  A   A    A    A    A     A?    A?           512  A    A    A    A    A     A?    B/A?",
-        "     64  A   A    A    A    A/B   B?    B?            64  A    A    A    B/A  B     B?    B?",
-        "      8  A   A/B  B    B    B     B?    B?             8  B/A  B    B    B    B     B?    B?",
-        "tg / pp  64  128  256  512  1024  2048  4096     tg / pp  64   128  256  512  1024  2048  4096",
+        "batch 1                                         batch 4",
+        "    512  A   A    A    A    A     A?    A?          512  A   A    A    A    A     A?    B/A?",
+        "     64  A   A    A    A    A     B?    B?           64  A   A    A    B/A  B     B?    B?",
+        "      8  A   A/B  B    B    B     B?    B?            8  B   B    B    B    B     B?    B?",
+        "tg / pp  64  128  256  512  1024  2048  4096    tg / pp  64  128  256  512  1024  2048  4096",
         "",
         "A  transformers:sdpa    23 of 42  always: 1.19 times the best, at worst 1.96",
         "B  ctranslate2:float32  19 of 42  always: 1.28 times the best, at worst 1.98",
@@ -72,12 +72,12 @@ def test_what_misses_the_targets_and_what_nothing_runs(measured: Cache) -> None:
 
 
 def test_a_cell_in_words(measured: Cache) -> None:
-    drawn = winners(MODEL, Axes.parse("1024,8192", "64", "1"), cache=measured, host=HOST, objective="throughput")
+    drawn = winners(MODEL, Axes.parse("512,8192", "64", "4"), cache=measured, host=HOST, objective="throughput")
     assert [story(drawn, cell) for cell in drawn.cells.values()] == [
-        "pp1024:tg64:b1: transformers:sdpa, 3.44 s, as fast as ctranslate2:float32",
+        "pp512:tg64:b4: ctranslate2:float32, 5.58 s, as fast as transformers:sdpa",
         (
-            "pp8192:tg64:b1: nothing runs it here (needs at most 8192 tokens a sequence, the model's positions; found"
-            " 8256 (pp8192:tg64:b1))"
+            "pp8192:tg64:b4: nothing runs it here (needs at most 8192 tokens a sequence, the model's positions; found"
+            " 8256 (pp8192:tg64:b4))"
         ),
     ]
     far = winners(MODEL, Axes.parse("64", "8", "64"), cache=measured, host=HOST, tpot_s=0.01)
