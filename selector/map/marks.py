@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from selector.answer import Source
 from selector.map.winners import Barred, Cell, WinnerMap, Won
-from selector.screens.text import age, plural, seconds
+from selector.screens.text import age, money, plural, seconds
 
 NOTHING = "-"
 AS_GOOD, FAR, MISSED = "/", "?", "!"
@@ -94,6 +94,8 @@ def _told(drawn: WinnerMap, cell: Won) -> Iterator[str]:
     yield cell.label
     if cell.pick.ranked is not None:
         yield seconds(cell.pick.ranked.e2e_s)
+        if costs := cell.pick.ranked.costs:
+            yield f"{money(costs.output)} per M new tokens"
     if cell.pick.tie:
         yield f"as {drawn.demand.objective.good} as {' and '.join(cell.pick.tie)}"
     if cell.missed:

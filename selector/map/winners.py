@@ -201,6 +201,8 @@ class WinnerMap:
             "e2e_s": ranked and ranked.e2e_s,
             "output_tps": ranked and ranked.output_tps,
             "chance": ranked and ranked.chance,
+            "cost_per_million_output": ranked and ranked.costs and ranked.costs.output,
+            "cost_per_million_total": ranked and ranked.costs and ranked.costs.total,
         }
 
 

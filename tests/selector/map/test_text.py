@@ -80,9 +80,9 @@ def test_a_cell_in_words(measured: Cache) -> None:
             " 8256 (pp8192:tg64:b4))"
         ),
     ]
-    far = winners(MODEL, Axes.parse("64", "8", "64"), cache=measured, host=HOST, tpot_s=0.01)
+    far = winners(MODEL, Axes.parse("64", "8", "64"), cache=measured, host=HOST, tpot_s=0.01, price_per_hour=1.8)
     assert [story(far, cell) for cell in far.cells.values()] == [
-        "pp64:tg8:b64: transformers:sdpa, 9.24 s, misses the targets (extrapolated)"
+        "pp64:tg8:b64: transformers:sdpa, 9.24 s, 9.02 per M new tokens, misses the targets (extrapolated)"
     ]
 
 

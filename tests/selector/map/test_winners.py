@@ -196,4 +196,5 @@ def test_the_json_tells_every_cell(measured: Cache) -> None:
         [0.138, 0.022, 0.292, 8 / 0.292]
     )
     assert 0.9 < first["chance"] < 1.0
+    assert (first["cost_per_million_output"], first["cost_per_million_total"]) == (None, None)
     assert (second["workload"], second["candidate"]) == ("pp64:tg9000:b1", None)
