@@ -20,6 +20,10 @@ NOISE_ROWS = 64
 weights (they take less power); repeated, since drawing all of them takes longer than a product."""
 
 
+ROW = 512
+"""Numbers of 8 bytes in a row where the memory is read by rows: a page."""
+
+
 class Unsupported(Exception):
     """The library cannot do this here; the message says why."""
 
@@ -122,13 +126,14 @@ class Torch:
         torch = self.torch
         if self._array is None or self._array.nbytes != size:
             self._array = None  # before the next one is made
-            self._array = torch.ones(size // 4, dtype=torch.float32, device=self._device)
+            self._array = self._ones(size // 4)
         floats, integers = self._array, self._array.view(torch.int64)
+        halves, rows = floats.chunk(2), integers.view(-1, ROW)
         ways = {
             "sum (torch)": floats.sum,
             "int64 sum (torch)": integers.sum,
-            "max (torch)": floats.max,
-            "dot (torch)": lambda: torch.dot(floats, floats),
+            "int64 sum of rows (torch)": lambda: rows.sum(1),
+            "dot of halves (torch)": lambda: torch.dot(*halves),
         }
         return self._waited(ways)
 
@@ -152,6 +157,12 @@ class Torch:
             return self._waited(ways)
         beside = self._numpy.product(dtype, n) if self._numpy is not None else {}
         return {**ways, **self._onednn(matrix), **beside}
+
+    def _ones(self, count: int) -> Any:
+        """Float32 numbers in huge pages where numpy is there: it asks the kernel for them, and torch does not."""
+        if self._numpy is None:
+            return self.torch.ones(count, dtype=self.torch.float32, device=self._device)
+        return self.torch.from_numpy(self._numpy.numpy.ones(count, dtype=self._numpy.numpy.float32))
 
     def _onednn(self, matrix: Any) -> Kernels:
         """oneDNN's own product in float32; torch takes MKL's, which uses no AVX-512 on processors of AMD."""

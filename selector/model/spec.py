@@ -75,6 +75,8 @@ class ModelSpec:
     """What the KV cache keeps, by kind of layer; empty: `kv_heads` x `head_dim`, twice, in every layer."""
     kv_lora_rank: int = 0
     """0 without MLA."""
+    expert_parameters: int = 0
+    """Of `parameters`, those of the routed experts, of which a token uses only some."""
     unknown: frozenset[str] = frozenset()
     """Fields that the config does not tell: they are 0, and `parameters` and `weight_bytes` count only the others."""
 
@@ -178,6 +180,7 @@ def _build(cls: type[ModelSpec], name: str, source: Source, config: configs.Conf
         config_hash=config_hash(source.config, *((source.beside[1],) if source.beside else ())),
         key_values=shape.key_values,
         kv_lora_rank=shape.kv_lora_rank,
+        expert_parameters=config.parameters.experts,
         unknown=config.unknown - {name for name, value in measured.items() if value},
     )
 
