@@ -25,17 +25,19 @@ def select(
     model: str, demand: Demand, strict: bool, cache: str | None, why: bool, as_command: bool, as_json: bool
 ) -> None:
     """Print the fastest backend for MODEL on this machine, as backend:variant."""
+    from selector.predict.probe import probe_of
     from selector.screens.select import why as why_screen
     from selector.selection import choose
 
     with open_cache(cache) as opened:
         selection = choose(model, demand, cache=opened, strict=strict)
+        probe = probe_of(selection.host.identifier, opened) if why else None
     if as_json:
         show_json(selection.to_json())
     elif as_command:
         click.echo(selection.command())
     elif why:
-        show(why_screen(selection, across=across()))
+        show(why_screen(selection, across=across(), probe=probe))
     else:
         click.echo(selection.candidate.label)
     for sentence in selection.warnings:

@@ -6,6 +6,7 @@ from calibration.probe import Probe, Reached
 from selector.host.spec import Device, HostSpec
 from selector.model.spec import ModelSpec
 from selector.planning.events import ProbeBegan, ProbeEnded, ProbeFailed
+from selector.screens.probe import reaches
 from selector.screens.text import columns, day, figure, listing, parameters, plural, seconds, size
 
 
@@ -51,16 +52,6 @@ def probing(event: ProbeBegan | ProbeEnded | ProbeFailed) -> list[str]:
             return [f"it {reaches(probe)}; took {seconds(probe.seconds)}{disturbed}", ""]
         case ProbeFailed(message=message):
             return [f"no probe of the machine: {message}", ""]
-
-
-def reaches(probe: Probe) -> str:
-    """`reads 49.8 GB/s; multiplies 480 GFLOP/s in float32, 1,833 in int8`."""
-    rates = [
-        f"{figure(reached.all)}{'' if i else ' GFLOP/s'} in {dtype}"
-        for i, (dtype, reached) in enumerate(probe.rates.items())
-    ]
-    multiplies = f"; multiplies {', '.join(rates)}" if rates else ""
-    return f"reads {figure(probe.bandwidth_gbs.all)} GB/s{multiplies}"
 
 
 def _reached(reached: Reached, unit: str) -> str:

@@ -2,19 +2,40 @@
 
 from collections.abc import Iterator
 
-from calibration.measurement import OutputVerdict
+from calibration.measurement import Candidate, OutputVerdict
+from calibration.probe import Probe
 from selector.answer import Selection, Source
 from selector.choice.refusals import reasons_of
 from selector.explanation import Explanation, Group
 from selector.objective import Objective
+from selector.predict.roofline import Shares, needs_of, shares_of
 from selector.price import Costs
 from selector.ranking import Ranked
-from selector.screens.text import age, amount, columns, listing, money, output, plural, seconds, seconds_within, size
+from selector.screens.probe import limits
+from selector.screens.text import (
+    age,
+    amount,
+    columns,
+    listing,
+    money,
+    output,
+    plural,
+    seconds,
+    seconds_within,
+    share,
+    size,
+)
 from selector.targets import percent
 
 
-def why(selection: Selection, *, now: float | None = None, across: int | None = None) -> list[str]:
-    """The answer with its ranking, what was refused, what failed."""
+def why(
+    selection: Selection, *, now: float | None = None, across: int | None = None, probe: Probe | None = None
+) -> list[str]:
+    """The answer with its ranking, what was refused, what failed.
+
+    Args:
+        probe: of this host; what was measured here is shown beside it.
+    """
     objective = "" if selection.objective is Objective.LATENCY else f", objective {selection.objective}"
     targets = f", {selection.demand.targets}" if selection.demand.targets else ""
     asked = f"{selection.workload.label}{objective}{targets}"
@@ -28,9 +49,11 @@ def why(selection: Selection, *, now: float | None = None, across: int | None = 
     judged = any(ranked.agreement.verdict is not OutputVerdict.RIGHT for ranked in selection.ranking)
     made = any(ranked.prepare_s is not None for ranked in selection.ranking)
     partly = len({ranked.covered for ranked in selection.ranking}) > 1
+    shares = {} if probe is None else _shares(selection, probe)
     rows = [
         (
             *_times(ranked, selection.objective),
+            *(_limits(shares.get(ranked.candidate)) if shares else ()),
             *((f"meets {percent(ranked.chance)}",) if ranked.chance is not None else ()),
             *(_costs(ranked.costs) if ranked.costs else ()),
             *((output(ranked.agreement),) if judged else ()),
@@ -39,10 +62,12 @@ def why(selection: Selection, *, now: float | None = None, across: int | None = 
         )
         for ranked in selection.ranking
     ]
-    right = 3 + (selection.objective.unit != "s") + bool(selection.demand.targets)
+    right = 3 + 2 * bool(shares) + (selection.objective.unit != "s") + bool(selection.demand.targets)
     right += 2 * (selection.demand.price_per_hour is not None)
     lines += ["  " + line for line in columns(rows, "<" + ">" * right)]
-    notes = [("refused:", f"{name} ({reason})") for name, reason in _joined(selection)]
+    cached = any(reached.cached for reached in shares.values())
+    notes = [("machine:", limits(probe, now=now, cached=cached))] if probe is not None and shares else []
+    notes += [("refused:", f"{name} ({reason})") for name, reason in _joined(selection)]
     notes += [("failed:", f"{f.candidate.label} ({f.kind} in {f.stage}: {f.message})") for f in selection.failed]
     notes += [("stale:", f"{s.candidate.label} ({', '.join(s.differences)})") for s in selection.stale]
     notes += [("left out:", f"{v.candidate.label} ({v.left_out})") for v in selection.left_out]
@@ -84,6 +109,33 @@ def _times(ranked: Ranked, objective: Objective) -> tuple[str, ...]:
         f"TPOT {seconds(ranked.tpot_s)}",
         *([amount(ranked, objective)] if objective.unit != "s" else []),
     )
+
+
+def _shares(selection: Selection, probe: Probe) -> dict[Candidate, Shares]:
+    """Of each candidate that was measured here: what its times reach of the machine's limits."""
+    here = {Source.MEASURED, Source.STALE, Source.FORCED}
+    shares = {}
+    for ranked in selection.ranking if selection.source in here else ():
+        if ranked.candidate not in selection.unmeasured and (
+            needs := needs_of(
+                selection.spec,
+                selection.host,
+                ranked.candidate,
+                selection.workload,
+                devices=selection.demand.tensor_parallel,
+            )
+        ):
+            tpot_s = ranked.tpot_s if selection.workload.output_tokens > 1 else None
+            shares[ranked.candidate] = shares_of(needs, ranked.ttft_s, tpot_s, probe)
+    return shares
+
+
+def _limits(shares: Shares | None) -> tuple[str, str]:
+    """`memory 78 %`, `int8 41 %`: in decode and in prefill."""
+    if shares is None:
+        return "", ""
+    memory = "" if shares.bandwidth is None else f"memory {share(shares.bandwidth)}"
+    return memory, "" if shares.rate is None else f"{shares.dtype} {share(shares.rate)}"
 
 
 def _costs(costs: Costs) -> tuple[str, str]:

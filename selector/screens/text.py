@@ -46,6 +46,15 @@ def figure(value: float) -> str:
     return f"{value:,.{_places(value)}f}"
 
 
+def share(value: float) -> str:
+    """A share of a limit, in whole percents, below ten with a digit more.
+
+    >>> [share(value) for value in (0.784, 0.0312, 1.29)]
+    ['78 %', '3.1 %', '129 %']
+    """
+    return f"{value * 100:.{1 if value < 0.0995 else 0}f} %"
+
+
 def seconds_within(value: float, half: float) -> str:
     """The value and half the width of its interval, in one unit.
 
