@@ -22,10 +22,13 @@ if TYPE_CHECKING:
         NoLegalBackend,
         NotCalibrated,
         NothingMeasured,
+        Outdated,
         TargetsMissed,
         UsageError,
+        Worse,
     )
     from selector import (
+        Axes,
         Calibration,
         Context,
         Demand,
@@ -36,10 +39,12 @@ if TYPE_CHECKING:
         Objective,
         Selection,
         SelectionWarning,
+        WinnerMap,
         Workload,
         calibrate,
         explain,
         select,
+        winners,
     )
 
     __version__: str
@@ -47,6 +52,7 @@ if TYPE_CHECKING:
 __all__ = [
     "ArtifactError",
     "AutobackendError",
+    "Axes",
     "BackendError",
     "CacheError",
     "Calibration",
@@ -65,16 +71,20 @@ __all__ = [
     "NotCalibrated",
     "NothingMeasured",
     "Objective",
+    "Outdated",
     "Selection",
     "SelectionWarning",
     "TargetsMissed",
     "UsageError",
+    "WinnerMap",
     "Workload",
+    "Worse",
     "__version__",
     "calibrate",
     "explain",
     "main",
     "select",
+    "winners",
 ]
 
 _HERE = Path(__file__).resolve().parent

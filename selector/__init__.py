@@ -13,12 +13,15 @@ if TYPE_CHECKING:
     from selector.demand import Demand, DemandOptions
     from selector.explanation import Explanation, explain
     from selector.host.spec import HostSpec
+    from selector.map.axes import Axes
+    from selector.map.winners import WinnerMap, winners
     from selector.model.spec import ModelSpec
     from selector.objective import Objective
     from selector.planning.calibrate import Calibration, calibrate
     from selector.selection import select
 
 __all__ = [
+    "Axes",
     "Calibration",
     "Context",
     "Demand",
@@ -29,13 +32,16 @@ __all__ = [
     "Objective",
     "Selection",
     "SelectionWarning",
+    "WinnerMap",
     "Workload",
     "calibrate",
     "explain",
     "select",
+    "winners",
 ]
 
 _HOMES = {
+    "Axes": "selector.map.axes",
     "Calibration": "selector.planning.calibrate",
     "Context": "selector.context",
     "Demand": "selector.demand",
@@ -46,10 +52,12 @@ _HOMES = {
     "Objective": "selector.objective",
     "Selection": "selector.answer",
     "SelectionWarning": "selector.answer",
+    "WinnerMap": "selector.map.winners",
     "Workload": "calibration.workload",
     "calibrate": "selector.planning.calibrate",
     "explain": "selector.explanation",
     "select": "selector.selection",
+    "winners": "selector.map.winners",
 }
 
 

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from selector.answer import Source
+from selector.choice.larger_batch import larger_batch
 from selector.choice.pick import Pick
 from selector.context import Question
 from selector.evidence import Evidence
@@ -47,6 +48,7 @@ class Advice:
             yield f"{origin.model} was measured {where}; {self.question.spec.name} was not"
         if ranked is not None:
             yield from self._surest(ranked)
+            yield from larger_batch(self.question.demand, self.question.spec.name, self.pick.ranking, ranked)
         if self.pick.source is not Source.MEASURED or ranked is None:
             return
         for s in self.pick.stale:

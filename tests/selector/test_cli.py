@@ -136,6 +136,22 @@ def test_select_why(path: Path) -> None:
     assert "  failed:        ctranslate2:float32 (timed out in load: no answer within 900 s)" in lines
 
 
+def test_targets_that_nothing_meets_are_a_warning_and_with_strict_an_error(path: Path) -> None:
+    found = run("select", MODEL, "--cache", path, "--ttft", 0.5, "--price", 2)
+    sentence = (
+        "no candidate that was measured meets TTFT <= 0.5 s; transformers:sdpa is the nearest: its TTFT of 1.03 s is"
+        " 107 % too long for pp512:tg128:b1 (< 1 % likely to meet)"
+    )
+    assert (found.exit_code, found.stdout, found.stderr) == (0, f"{SDPA}\n", f"warning: {sentence}\n")
+    found = run("select", MODEL, "--cache", path, "--ttft", 0.5, "--strict")
+    assert (found.exit_code, found.stdout, found.stderr) == (
+        13,
+        "",
+        f"error: {sentence}\nsee all of them: autobackend select {MODEL} --ttft 0.5 --why\n",
+    )
+    assert run("select", MODEL, "--cache", path, "--ttft", 2, "--strict").stdout == f"{SDPA}\n"
+
+
 def test_select_says_a_tie(tmp_path: Path, host: HostSpec) -> None:
     key = identity(ModelSpec.read(MODEL), host)
     with Cache.open(tmp_path / "tie.db") as cache:

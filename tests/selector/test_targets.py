@@ -255,6 +255,25 @@ def test_a_price_tells_what_a_million_tokens_cost(measured: Cache) -> None:
     )
 
 
+def test_a_larger_batch_that_was_measured_is_named_where_no_workload_was(cache: Cache) -> None:
+    """CT2 decodes as slowly as it prefills quickly; the cells have batches 1 and 4."""
+    cache.add(
+        *rounds(CT2, KEY, HOST, (0.5, 0.5, 0.5), decode=2.0),
+        *rounds(SDPA, KEY, HOST, (1.0, 1.0, 1.0)),
+    )
+    found = choose(MODEL, cache=cache, host=HOST, objective="throughput")
+    # pp512:tg128: SDPA 1.034 + 127 x 0.022 at batch 1; at batch 4 4.106 + 127 x 0.028, and CT2 2.053 + 127 x 0.056.
+    assert found.candidate.label == SDPA
+    assert found.notes == (
+        (
+            f"larger batches give more: {SDPA} generates {512 / 7.662:.3g} tok/s of pp512:tg128:b4. Ask for it:"
+            f" autobackend select {MODEL} --workload pp512:tg128:b4 --objective throughput"
+        ),
+    )
+    assert choose(MODEL, cache=cache, host=HOST, objective="throughput", workload="chat").notes == ()
+    assert choose(MODEL, cache=cache, host=HOST).notes == ()
+
+
 def test_throughput_is_told_in_tokens_a_second(measured: Cache) -> None:
     found = asked(measured, objective="throughput")
     assert found.ranking[0].output_tps == pytest.approx(22 / 0.616)
