@@ -1,7 +1,7 @@
 """Backend: the facts that the rules read and the verbs that the worker calls; each is a file or folder of backends/."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
@@ -192,6 +192,20 @@ class Engine(ABC):
         """
         [path] = self.generate([prompt], new_tokens).tokens
         return path, self.score(prompt, path[:-1])
+
+    def score_each(
+        self, prompts: Sequence[Sequence[int]], continuations: Sequence[Sequence[int]]
+    ) -> Iterator[Rows | None]:
+        """`score` for each prompt. An engine that reads its weights anew for each forward reads them once for all."""
+        for prompt, continuation in zip(prompts, continuations, strict=True):
+            yield self.score(prompt, continuation)
+
+    def score_greedy_each(
+        self, prompts: Sequence[Sequence[int]], new_tokens: int
+    ) -> Iterator[tuple[Sequence[int], Rows | None]]:
+        """`score_greedy` for each prompt."""
+        for prompt in prompts:
+            yield self.score_greedy(prompt, new_tokens)
 
     def close(self) -> None:
         """Free what can be freed; the process ends right after."""

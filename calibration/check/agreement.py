@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-CHECK_VERSION = "2"
+CHECK_VERSION = "3"
+"""Part of the key of a kept reference. Raise it when the prompts change, or what a reference is."""
 NEW_TOKENS = 8
 PROMPT_TOKENS = (24, 24, 96)
 """Length of each short prompt; a long one may follow them."""
@@ -40,6 +41,8 @@ TOLD_BY_SCORES = 2
 """From this prompt on an engine whose scores are the steps of `generate` gives scores alone. What shows only from one
 call to the next, or in a batch, has shown with the prompts before."""
 
+_INEXACT = "the reference has 16 bits, and more is allowed for it"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answers:
@@ -54,7 +57,9 @@ class Answers:
     row_shape: tuple[int, int] | None
     """(NEW_TOKENS, vocab)"""
     rounding: Rounding | None = None
-    """The rounding error, which a reference has where it was computed in 16 bits too."""
+    """How far 16 bits are off, which a reference has where it was computed in 16 bits too."""
+    precision: str = "fp32"
+    """Key of TOLERANCES that a reference was computed in: `fp32`, or `16-bit` where float32 could not be had."""
 
     @classmethod
     def of(cls, tokens: Iterable[Iterable[Iterable[int]]], rows_file: Path, shape: Sequence[int] | None) -> "Answers":
@@ -143,7 +148,7 @@ def compare(reference: Answers, candidate: Answers, precision: str) -> Agreement
     Args:
         precision: key of TOLERANCES.
     """
-    allowed = tolerance(precision, reference.rounding)
+    allowed = tolerance(precision, reference.rounding, reference.precision)
     expected = rows_of(reference.rows_file, reference.row_shape)
     if expected is None:
         return Agreement(verdict=OutputVerdict.UNCHECKED, detail="the reference gave no scores")
@@ -160,10 +165,11 @@ def compare(reference: Answers, candidate: Answers, precision: str) -> Agreement
             troubles += _wrong_scores(apart, expected[: len(scores)], scores, allowed)
     equal_paths, wrong_choices = _choices(reference, candidate, expected, scores, allowed)
     troubles += wrong_choices
+    detail = equal_paths if reference.precision == "fp32" else f"{equal_paths}; {_INEXACT}"
     if troubles:
-        verdict, detail = OutputVerdict.WRONG, f"{troubles[0]}; {equal_paths}"
+        verdict, detail = OutputVerdict.WRONG, f"{troubles[0]}; {detail}"
     else:
-        verdict, detail = (OutputVerdict.LOSSY if precision in LOSSY else OutputVerdict.RIGHT), equal_paths
+        verdict = OutputVerdict.LOSSY if precision in LOSSY else OutputVerdict.RIGHT
     return Agreement(verdict=verdict, kl=kl, top1=top1, max_diff=max_diff, detail=detail)
 
 

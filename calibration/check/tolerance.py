@@ -1,13 +1,17 @@
 """How far from the reference an engine of some precision may be."""
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 
 EIGHT_BITS, EIGHT_BITS_KL = 100.0, 0.1
 """An engine in 8 bits diverges 8 to 13 times as far as bfloat16 does (int8 of four engines, 3 layers). Ten times that,
 and so many nats at least, are allowed where the model's rounding is known."""
 TIMES = 4.0
 """How many times the reference's own rounding error an engine of the same precision may have."""
+
+UNLIKE = 0.5
+"""Share of the strangers' divergence that nothing excuses: a model that 16 bits do not hold is no excuse for something
+else."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,7 +84,10 @@ LOSSY = ("8-bit", "4-bit")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rounding:
-    """How far the reference in the model's 16-bit dtype is from itself in float32; the worst short prompt's."""
+    """How far the reference in the model's 16-bit dtype is from itself in float32; the worst short prompt's.
+
+    Of a reference that has 16 bits itself: how far it is from itself in the other 16-bit dtype.
+    """
 
     median_kl: float
     mean_kl: float
@@ -106,8 +113,19 @@ def precision_class(
     return "fp32" if precision == "fp32" or (precision == "model" and dtype == "float32") else "16-bit"
 
 
-def tolerance(precision: str, rounding: Rounding | None) -> Tolerance:
-    """What an engine of this precision is allowed on a model with this rounding error."""
+def tolerance(precision: str, rounding: Rounding | None, reference: str = "fp32") -> Tolerance:
+    """What an engine of this precision is allowed on a model with this rounding error.
+
+    Args:
+        reference: the precision that the reference was computed in.
+    """
+    allowed = _beside_exact(precision, rounding)
+    if reference == "fp32":
+        return allowed
+    return _widened(allowed, rounding) if rounding is not None else _loosest(allowed, TOLERANCES["quantised"])
+
+
+def _beside_exact(precision: str, rounding: Rounding | None) -> Tolerance:
     least = TOLERANCES[precision]
     if rounding is not None and precision == "8-bit":
         return replace(least, median_kl=max(EIGHT_BITS_KL, EIGHT_BITS * rounding.median_kl))
@@ -116,10 +134,31 @@ def tolerance(precision: str, rounding: Rounding | None) -> Tolerance:
     return Tolerance(
         median_kl=max(least.median_kl, TIMES * rounding.median_kl),
         mean_kl=max(least.mean_kl, TIMES * rounding.mean_kl),
-        strangers=0.5,  # a model that 16 bits do not hold is no excuse for something else
+        strangers=UNLIKE,
         # Two scores that are each off by so much change places up to twice as far apart.
         margin=max(least.margin, 2 * rounding.diff),
         mean_margin=max(least.mean_margin, TIMES * rounding.mean_margin),
         all_margin=max(least.all_margin, TIMES / 2 * rounding.mean_margin),
         own_margin=max(least.own_margin, 2 * rounding.diff),
     )
+
+
+def _widened(allowed: Tolerance, rounding: Rounding) -> Tolerance:
+    """Beside a reference that has 16 bits: by its own errors, so that what is more exact than it is not refused.
+
+    A divergence grows with the square of the differences, so its roots add up as lengths do: an engine that is at most
+    as far from the exact scores as the reference is at most twice as far from the reference, four times as many nats.
+    """
+    return Tolerance(
+        median_kl=(math.sqrt(allowed.median_kl) + math.sqrt(TIMES * rounding.median_kl)) ** 2,
+        mean_kl=(math.sqrt(allowed.mean_kl) + math.sqrt(TIMES * rounding.mean_kl)) ** 2,
+        strangers=min(allowed.strangers, UNLIKE),
+        margin=allowed.margin + 2 * rounding.diff,
+        mean_margin=allowed.mean_margin + TIMES * rounding.mean_margin,
+        all_margin=allowed.all_margin + TIMES / 2 * rounding.mean_margin,
+        own_margin=allowed.own_margin,
+    )
+
+
+def _loosest(one: Tolerance, other: Tolerance) -> Tolerance:
+    return Tolerance(**{f.name: max(getattr(one, f.name), getattr(other, f.name)) for f in fields(Tolerance)})

@@ -17,8 +17,7 @@ def refer(engine: "Engine", *, prompts: list[list[int]], new_tokens: int, rows_f
     paths: list[list[int]] = []
     shape: list[int] | None = None
     with Path(rows_file).open("wb") as file:
-        for prompt in prompts:
-            path, rows = engine.score_greedy(prompt, new_tokens)
+        for path, rows in engine.score_greedy_each(prompts, new_tokens):
             paths.append([int(token) for token in path])
             shape = None if rows is None else _write_rows(rows, new_tokens, file)
     return {"paths": paths, "rows": shape}
@@ -121,10 +120,10 @@ def _score(
     likeliest: list[list[int]] = []
     shape: list[int] | None = None
     with Path(rows_file).open("wb") as file:
-        for number, (prompt, continuation) in enumerate(zip(prompts, continuations, strict=True)):
-            if number in long_prompts and not engine.scores_long_prompts:
-                break
-            rows = engine.score(prompt, continuation)
+        scored = len(prompts) if engine.scores_long_prompts else len(prompts) - len(long_prompts)
+        for continuation, rows in zip(
+            continuations[:scored], engine.score_each(prompts[:scored], continuations[:scored]), strict=True
+        ):
             if rows is None:
                 return likeliest, None
             likeliest.append([_best(row) for row in rows])

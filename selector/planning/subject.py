@@ -11,15 +11,12 @@ from calibration.launch.checker import MakeReference
 from calibration.launch.reference import reference_of
 from calibration.measurement import Candidate
 from calibration.registry import all_backends
-from calibration.supervision.launch_spec import Subject
+from calibration.supervision.launch_spec import LaunchSpec, Subject
 from selector.host.spec import HostSpec
 from selector.loading import downloaded
 from selector.planning.events import CalibrationEvent
 from selector.planning.plan import Plan, launch_spec_of
 from selector.planning.preparations import random_checkpoint
-
-REFERENCE_OVERHEAD = 1.3
-"""A float32 reference is computed where its weights, times this, fit into the memory that is free."""
 
 
 def subject_of(
@@ -68,28 +65,25 @@ def memory_limit_bytes(host: HostSpec) -> int:
 
 
 def reference_for(planned: Plan) -> MakeReference:
-    """transformers in float32 on the CPU where that fits into its memory, else in the model's dtype on the device."""
+    """transformers in float32 on the CPU, where it can read the weights so; else in the model's dtype on the device."""
     spec, host = planned.spec, planned.host
     plain: Variant = all_backends()["transformers"].variant("eager")
-    free = host.device.free_bytes if host.device.kind == "cpu" else host.memory_bytes
+    launched = launch_spec_of(Candidate(backend="transformers", variant=plain.name), host)
+
+    def reference(precision: str, dtype: str, device: str) -> LaunchSpec:
+        variant = dataclasses.replace(
+            plain,
+            name=f"reference-{precision}",
+            precision=precision,
+            options={**plain.options, "dtype": dtype},
+        )
+        candidate = Candidate(backend="transformers", variant=variant.name)
+        return dataclasses.replace(launched, candidate=candidate, variant=variant, device=device)
+
+    in_its_dtype = reference("model", "auto", "")
     quant = spec.quant
     dequantised = knows(quant.method, quant.bits, quant.version)
     # transformers reads a .gguf file by dequantising it.
-    plain_weights = quant.method in {"none", "gguf"} or dequantised
-    wide = plain_weights and spec.parameters * 4 * REFERENCE_OVERHEAD < free
-    precision = "fp32" if wide else "model"
-    variant = dataclasses.replace(
-        plain,
-        name=f"reference-{precision}",
-        precision=precision,
-        options={**plain.options, "dtype": "float32" if wide else "auto"},
-    )
-    return reference_of(
-        dataclasses.replace(
-            launch_spec_of(Candidate(backend="transformers", variant=plain.name), host),
-            candidate=Candidate(backend="transformers", variant=variant.name),
-            variant=variant,
-            device="cpu" if wide else "",
-        ),
-        dequantised=dequantised and wide,
-    )
+    if quant.method in {"none", "gguf"} or dequantised:
+        return reference_of(reference("fp32", "float32", "cpu"), instead=in_its_dtype, dequantised=dequantised)
+    return reference_of(in_its_dtype)

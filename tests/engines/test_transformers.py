@@ -136,7 +136,7 @@ def test_what_fits() -> None:
 def test_what_is_listed_without_sdpa_refuses_it() -> None:
     import transformers
 
-    from calibration.backends.transformers import _WITHOUT_SDPA
+    from calibration.backends.transformers.adapter import _WITHOUT_SDPA
 
     here = {name: getattr(transformers, name, None) for name in _WITHOUT_SDPA}
     assert [name for name, found in here.items() if found is not None and getattr(found, "_supports_sdpa", False)] == []

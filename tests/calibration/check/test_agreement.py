@@ -3,6 +3,7 @@
 import random
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -175,7 +176,7 @@ def test_without_scores_the_first_departure_is_judged_by_the_reference(tmp_path:
     near[0, 2] = 9  # nearly as good: two right engines may part here
     far[0, 2] = int(scores[0, 2].argmin())
     one = answers(tmp_path, scores, best, "a")
-    mute = {"rows_file": None, "row_shape": None}
+    mute: dict[str, Any] = {"rows_file": None, "row_shape": None}
     near_answers = Answers(tokens=answers(tmp_path, scores, near, "b").tokens, **mute)
     far_answers = Answers(tokens=answers(tmp_path, scores, far, "c").tokens, **mute)
     assert compare(one, near_answers, "fp32").verdict is OutputVerdict.RIGHT
