@@ -17,7 +17,9 @@ from calibration.check.agreement import (
     fixed_prompts,
     rounding_of,
 )
+from calibration.checkpoints.cut_config import cut_config
 from calibration.registry import find
+from calibration.rung import Rung
 from calibration.worker.main import _Server
 from tests.engines.tiny_models import VOCAB, job
 
@@ -120,6 +122,23 @@ def _tensor(ending: str, change: Callable[[Any], Any], *, every: bool = False) -
         save_file(tensors, file, {"format": "pt"})
 
     return plant
+
+
+def cut(whole: Path, rung: Rung) -> Path:
+    """A checkpoint of a model's first layers, whose weights and widths are the whole model's."""
+    from safetensors.torch import load_file, save_file
+
+    made = whole.parent / f"{whole.name}-cut"
+    if not made.exists():
+        shutil.copytree(whole, made, ignore=shutil.ignore_patterns("*.f32", "*.safetensors"))
+        config = json.loads((whole / "config.json").read_text())
+        (made / "config.json").write_text(json.dumps(cut_config(config, rung)))
+        beyond = tuple(f".layers.{number}." for number in range(rung.layers, rung.of))
+        tensors = load_file(whole / "model.safetensors")
+        kept = {name: tensor for name, tensor in tensors.items() if not any(layer in name for layer in beyond)}
+        assert len(kept) < len(tensors)
+        save_file(kept, made / "model.safetensors", {"format": "pt"})
+    return made
 
 
 class Around(Engine):

@@ -190,7 +190,7 @@ def test_all_weights_do_not_fit_into_the_limit(deep: Path, libraries_bytes: int,
 
 
 def test_one_layer_at_a_time_fits_and_gives_the_same_bits(deep: Path, layered: Answers) -> None:
-    plain = planting.ask(planting._transformers(deep, "float32"), deep / "plain.f32")
+    plain = planting.reference(deep)
     assert layered.precision == "fp32"
     assert layered.tokens == plain.tokens
     found, expected = rows_of(layered.rows_file, layered.row_shape), rows_of(plain.rows_file, plain.row_shape)
@@ -198,7 +198,8 @@ def test_one_layer_at_a_time_fits_and_gives_the_same_bits(deep: Path, layered: A
     assert expected is not None
     assert np.array_equal(found, expected)
     assert layered.rounding is not None
-    assert 1e-5 < layered.rounding.median_kl < 1e-3
+    assert plain.rounding is not None
+    assert 0.5 < layered.rounding.median_kl / plain.rounding.median_kl < 2
 
 
 def agreement(deep: Path, expected: Answers, variant: str, precision: str) -> Agreement:

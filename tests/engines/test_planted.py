@@ -13,6 +13,7 @@ from calibration.check.agreement import Answers, compare
 from calibration.check.tolerance import precision_class
 from calibration.measurement import Agreement, Candidate, OutputVerdict
 from calibration.registry import find
+from calibration.rung import Rung
 from selector.host.spec import HostSpec
 from selector.planning.plan import launch_spec_of
 from tests.engines import planting, tiny_models
@@ -52,19 +53,26 @@ ARCHITECTURES = (
     *("olmo2", "cohere2"),
 )
 EVERYWHERE = ("llama", "qwen3", "gpt2", "granite", "qwen3-moe")
+RUNG = Rung(layers=2, of=6)
 TRUE = [(b, m) for b in ("llamacpp", "openvino") for m in (*EVERYWHERE, {"llamacpp": "gemma3-period"}.get(b, "gemma3"))]
 """Those that hold 16 bits on a CPU (CTranslate2 and ONNX Runtime compute in float32), on models that they know."""
 
 
 @pytest.fixture(scope="session")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
-    """checkpoint(name): the folder of a bfloat16 model."""
+    """checkpoint(name): the folder of a bfloat16 model; of `cut NAME` the first two layers of six."""
     root = tmp_path_factory.mktemp("planted")
 
     def folder(name: str) -> Path:
-        key = f"{name}-in-bfloat16"
+        if name.startswith("cut "):
+            return planting.cut(written(name.removeprefix("cut "), num_hidden_layers=RUNG.of), RUNG)
+        return written(name)
+
+    def written(name: str, **more: int) -> Path:
+        key = f"{name}-in-bfloat16{''.join(f'-{value}' for value in more.values())}"
+        config = {**tiny_models.CONFIGS[name], "torch_dtype": "bfloat16", **more}
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(tiny_models, "CONFIGS", {key: {**tiny_models.CONFIGS[name], "torch_dtype": "bfloat16"}})
+            patch.setattr(tiny_models, "CONFIGS", {key: config})
             return tiny_models.write(key, "published", root)
 
     return folder
@@ -175,10 +183,17 @@ PLANTS: dict[str, Plant] = {
 
 @pytest.mark.parametrize("name", PLANTS)
 @pytest.mark.parametrize("backend", ENGINES)
-def test_a_wrong_model_is_found(backend: str, name: str, check: Check) -> None:
-    found = check(backend, ENGINES[backend], "qwen2", (name.replace(" ", "-"), PLANTS[name]))
+@pytest.mark.parametrize("model", ["qwen2", "cut qwen2"])
+def test_a_wrong_model_is_found(model: str, backend: str, name: str, check: Check) -> None:
+    found = check(backend, ENGINES[backend], model, (name.replace(" ", "-"), PLANTS[name]))
     assert told(found) == (WRONG, found)
     assert found.detail.startswith("diverges from the reference by ")
+
+
+@pytest.mark.parametrize("backend", ENGINES)
+def test_a_true_engine_of_a_cut_model_is_not_refused(backend: str, check: Check) -> None:
+    found = check(backend, ENGINES[backend], "cut qwen2")
+    assert told(found) == (RIGHT, found)
 
 
 @pytest.mark.parametrize(
@@ -192,8 +207,16 @@ def test_a_wrong_window_is_found(backend: str, window: int, check: Check) -> Non
 
 
 @pytest.mark.parametrize("backend", WINDOWED)
-def test_a_true_window_is_right(backend: str, check: Check) -> None:
-    found = check(backend, ENGINES[backend], WINDOWED[backend])
+def test_a_wrong_window_of_a_cut_model_is_found(backend: str, check: Check) -> None:
+    off_by_one = ("window-17", configured(sliding_window=17))
+    found = check(backend, ENGINES[backend], f"cut {WINDOWED[backend]}", off_by_one)
+    assert told(found) == (WRONG, found)
+
+
+@pytest.mark.parametrize("kind", ["", "cut "])
+@pytest.mark.parametrize("backend", WINDOWED)
+def test_a_true_window_is_right(backend: str, kind: str, check: Check) -> None:
+    found = check(backend, ENGINES[backend], f"{kind}{WINDOWED[backend]}")
     assert told(found) == (RIGHT, found)
 
 

@@ -183,6 +183,7 @@ CONFIGS: Mapping[str, dict[str, Any]] = {
         rotary_pct=1.0,
         tie_word_embeddings=True,
     ),
+    "helium": _config("HeliumForCausalLM", "helium", num_key_value_heads=4, head_dim=16, attention_bias=False),
     "granite-moe": _config(
         "GraniteMoeForCausalLM",
         "granitemoe",

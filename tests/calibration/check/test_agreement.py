@@ -278,3 +278,35 @@ def test_prompts_differ_by_seed_and_not_by_call() -> None:
     state = random.getstate()
     assert prompts("a", 100, 5, 2) == prompts("a", 100, 5, 2) != prompts("b", 100, 5, 2)
     assert random.getstate() == state
+
+
+@pytest.mark.parametrize("error", [0.003, 0.03, 0.3])
+@pytest.mark.parametrize(("share", "precision"), [(0, "fp32"), (0.125, "16-bit"), (1, "16-bit")])
+def test_no_candidate_is_refused_for_being_as_exact_as_a_reference_in_16_bits(
+    error: float, share: float, precision: str, tmp_path: Path, scores: "np.ndarray"
+) -> None:
+    """The reference's scores are off by `error`, the other 16-bit dtype's by an eighth, the candidate's by a share."""
+    for seed in range(20):
+        noise = np.random.default_rng(seed).normal(0, error, (3, *scores.shape))
+        inexact, other, candidate = scores + noise[0], scores + noise[1] / 8, scores + share * noise[2]
+        one = replace(answers(tmp_path, inexact, inexact.argmax(-1), "a"), precision="16-bit")
+        other.astype(np.float32).tofile(tmp_path / "other.f32")
+        rounding = rounding_of(one, tmp_path / "other.f32", (NEW_TOKENS, VOCAB))
+        found = compare(
+            replace(one, rounding=rounding), answers(tmp_path, candidate, candidate.argmax(-1), "b"), precision
+        )
+        assert found.verdict is OutputVerdict.RIGHT, found
+        assert found.detail.endswith("; the reference has 16 bits, and more is allowed for it")
+
+
+def test_beside_a_reference_in_16_bits_of_unknown_rounding_more_is_allowed_and_something_else_is_wrong(
+    tmp_path: Path, scores: "np.ndarray"
+) -> None:
+    one = replace(answers(tmp_path, scores, scores.argmax(-1), "a"), precision="16-bit")
+    near = scores + np.random.default_rng(1).normal(0, 0.1, scores.shape)
+    found = compare(one, answers(tmp_path, near, scores.argmax(-1), "b"), "fp32")
+    assert found.verdict is OutputVerdict.RIGHT
+    assert found.kl is not None
+    assert 1e-3 < found.kl < 0.05
+    other = scores[:, ::-1]
+    assert compare(one, answers(tmp_path, other, other.argmax(-1), "c"), "fp32").verdict is OutputVerdict.WRONG

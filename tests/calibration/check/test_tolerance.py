@@ -1,6 +1,7 @@
 """How far from the reference an engine may be: the bounds of each precision, whole, and how rounding widens them."""
 
 import math
+from dataclasses import replace
 
 import pytest
 
@@ -8,6 +9,8 @@ from calibration.check.tolerance import LOSSY, TOLERANCES, Rounding, Tolerance, 
 
 HELD = Rounding(median_kl=1e-5, mean_kl=1e-4, diff=0.01, mean_margin=0.0001)
 """Of a model that 16 bits hold well: its rounding widens no bound."""
+NEAR_TIES = Rounding(median_kl=1e-5, mean_kl=1e-4, diff=0.01, mean_margin=0.02)
+"""Of a model that they hold well and whose best tokens are nearly equal."""
 COARSE = Rounding(median_kl=0.01, mean_kl=0.03, diff=0.5, mean_margin=0.02)
 """Of a model that they hold badly: its rounding widens them all."""
 
@@ -73,19 +76,31 @@ def test_each_precision_has_its_bounds_where_no_rounding_is_known() -> None:
             ),
         ),
         (
+            NEAR_TIES,
+            Tolerance(
+                median_kl=1e-3,
+                mean_kl=0.02,
+                strangers=0.5,
+                margin=0.3,
+                mean_margin=0.08,  # four times its own
+                all_margin=0.04,  # twice
+                own_margin=0.3,
+            ),
+        ),
+        (
             COARSE,
             Tolerance(
                 median_kl=0.04,  # four times its own
                 mean_kl=0.12,
                 strangers=0.5,
                 margin=1.0,  # twice the largest difference of a score
-                mean_margin=0.08,
-                all_margin=0.04,
+                mean_margin=0.25,  # half the largest difference of a score, where that is more than four times its own
+                all_margin=0.125,
                 own_margin=1.0,
             ),
         ),
     ],
-    ids=["held", "coarse"],
+    ids=["held", "near ties", "coarse"],
 )
 def test_at_16_bits_the_references_rounding_widens_the_bounds_and_never_narrows_them(
     rounding: Rounding, allowed: Tolerance
@@ -111,6 +126,26 @@ def test_at_8_bits_a_hundred_times_the_rounding_bounds_the_median_alone(rounding
 @pytest.mark.parametrize(("precision", "allowed"), [("fp32", FP32), ("quantised", QUANTISED), ("4-bit", FOUR_BITS)])
 def test_rounding_to_16_bits_excuses_nothing_at_other_precisions(precision: str, allowed: Tolerance) -> None:
     assert tolerance(precision, COARSE) == allowed
+
+
+def test_a_reference_in_16_bits_adds_its_own_error() -> None:
+    allowed = tolerance("fp32", COARSE, "16-bit")
+    # (0.01 + 0.2) squared: the roots of 1e-4 and of four times 0.01.
+    assert allowed.median_kl == pytest.approx(0.0441)
+    assert allowed.mean_kl == pytest.approx((0.01 + 0.12**0.5) ** 2)
+    assert (allowed.strangers, allowed.own_margin) == (0.5, 0.05)
+    assert allowed.margin == 1.05  # twice the largest difference of a score more
+    assert allowed.mean_margin == pytest.approx(0.005 + 0.25)
+    assert allowed.all_margin == pytest.approx(0.0025 + 0.125)
+    exact = tolerance("16-bit", COARSE)
+    assert tolerance("16-bit", COARSE, "16-bit").median_kl == pytest.approx(4 * exact.median_kl)
+
+
+def test_where_the_error_of_a_reference_in_16_bits_is_not_known_as_much_is_allowed_as_of_a_quantised_checkpoint() -> (
+    None
+):
+    assert tolerance("fp32", None, "16-bit") == replace(QUANTISED, strangers=0.5)
+    assert tolerance("8-bit", None, "16-bit") == EIGHT_BITS
 
 
 @pytest.mark.parametrize(
