@@ -60,7 +60,7 @@ class Advice:
         """That the targets are missed, by how much, and how unlikely it is that they are met."""
         targets, demand = self.question.demand.targets, self.question.demand
         misses = [
-            f"{name} of {time:.3g} s is {_excess(time / target)} too long"
+            f"{name} of {time:.3g} s is {_excess(time / target)}"
             for name, target, time in targets.against(answer.ttft_s, answer.tpot_s)
             if time > target
         ]
@@ -94,5 +94,6 @@ class Advice:
 
 
 def _excess(ratio: float) -> str:
+    """`4.7 % too long`, `2.9 times its target`."""
     more = 100 * (ratio - 1)
-    return f"{more:.{more < 10:d}f} %"
+    return f"{more:.{more < 10:d}f} % too long" if ratio < 2 else f"{ratio:.1f} times its target"
