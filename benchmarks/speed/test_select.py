@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from calibration.workload import Workload
-from selector import select
+from selector import Axes, WinnerMap, select, winners
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -41,6 +41,17 @@ def test_select_unchanged(benchmark: Any, model: Path, cache_of: Callable[[int],
     benchmark.extra_info |= {"what": "select(), nothing changed", "target_s": 0.0001}
     select(str(model), workload="chat", cache=cache)
     benchmark(lambda: select(str(model), workload="chat", cache=cache))
+
+
+def test_a_map(benchmark: Any, model: Path, cache_of: Callable[[int], Path]) -> None:
+    cache, axes = cache_of(100_000), Axes.parse()
+    benchmark.extra_info |= {"what": "winners(), a map of 168 workloads, 100,000 rows", "target_s": 1.0}
+
+    def draw() -> WinnerMap:
+        return winners(str(model), axes, cache=cache)
+
+    assert len(draw().cells) == 168
+    benchmark(draw)
 
 
 @pytest.mark.benchmark(group="fresh process")
