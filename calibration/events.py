@@ -46,10 +46,14 @@ class ConversionBegan:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CheckpointBegan:
-    """A checkpoint with random weights is written."""
+    """A checkpoint is written: random weights, or the first layers of the model's own."""
 
     model: str
     expected: "Estimate"
+    own: bool = False
+    """They are the model's own weights."""
+    cut: str = ""
+    """Rung.cut: of how many layers; empty for all of them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,7 +61,7 @@ class WritingContinues:
     """How far a conversion is, or the writing of random weights; twice a second."""
 
     what: str
-    """`converted model`, `random weights`."""
+    """`converted model`, `random weights`, `first layers`."""
     expected: "Estimate"
     elapsed_s: float
     written_bytes: int

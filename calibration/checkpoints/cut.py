@@ -80,6 +80,30 @@ def cut_checkpoint(source: Path, destination: Path, rung: Rung) -> Path:
     return destination
 
 
+def check_layers(source: Path, config: Mapping[str, Any], rung: Rung) -> None:
+    """Look whether the first layers of a folder, or of a .gguf file, can be read alone; weights that are not here pass.
+
+    Args:
+        config: of the model.
+
+    Raises:
+        ValueError: they cannot, and why.
+        OSError: a file cannot be read.
+    """
+    if any(_is_packed(name, value) for table in _tables(config) for name, value in table.items()):
+        raise ValueError("the embeddings of all layers are one matrix")
+    if source.suffix == ".gguf":
+        return
+    index = source / "model.safetensors.index.json"
+    if index.is_file():
+        names = list(json.loads(index.read_text(encoding="utf-8"))["weight_map"])
+    elif any(source.glob("*.safetensors")) or any(source.glob("*.bin")):
+        names = [tensor.name for file in _files(source) for tensor in _tensors(file)]
+    else:
+        return
+    list(kept_tensors(names, rung))
+
+
 def kept_tensors(names: Iterable[str], rung: Rung) -> Iterator[str]:
     """Of the tensors of a checkpoint those of its first layers, and those of no layer.
 
@@ -103,6 +127,17 @@ def kept_tensors(names: Iterable[str], rung: Rung) -> Iterator[str]:
             continue
         if place is None or place[0] not in stacks or place[1] < rung.layers:
             yield name
+
+
+def _tables(config: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    yield config
+    yield from (table for table in config.values() if isinstance(table, dict))
+
+
+def _is_packed(name: str, value: Any) -> bool:
+    """Gemma 3n and 4 keep the embeddings that they add to each layer in one matrix, a strip a layer."""
+    packed = name == "hidden_size_per_layer_input" or name.endswith(".embedding_length_per_layer_input")
+    return packed and bool(value)
 
 
 def _place(name: str) -> tuple[str, int] | None:

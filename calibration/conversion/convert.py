@@ -27,6 +27,8 @@ class Original:
     dtype: str
     embeddings: int = 0
     """Of the parameters, those of the embedding matrix."""
+    cut: str = ""
+    """Rung.cut"""
 
     @classmethod
     def of(cls, subject: Subject) -> "Original":
@@ -37,6 +39,7 @@ class Original:
             parameters=subject.parameters,
             dtype=subject.dtype,
             embeddings=subject.embeddings,
+            cut=subject.identity.cut,
         )
 
 
@@ -61,6 +64,7 @@ def conversion(spec: LaunchSpec, original: Original, known: Sequence[Artifact]) 
             converter=spec.converter,
             model=original.name,
             prepared_as=spec.variant.prepared_as,
+            cut=original.cut,
         ),
         expected=estimate(
             spec.candidate.backend,

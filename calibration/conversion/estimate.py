@@ -15,6 +15,9 @@ START_S = 5.0
 """A converter's own start: an interpreter that imports torch and the converter, 3 to 6 s on two cores."""
 WRITE_S_PER_GIB = 20.0
 """Random weights: 16 to 20 s a GiB for 0.1 to 0.5 B parameters on two cores."""
+CUT_START_S = 1.0
+CUT_S_PER_GIB = 2.0
+"""The first layers of a checkpoint: they are copied."""
 ROUGH_BYTES = 256 << 20
 """What was made before counts by its size: this much of it counts as much as the rough rate."""
 EVERY_S = 0.5
@@ -99,6 +102,13 @@ def checkpoint_estimate(weight_bytes: int, known: Sequence[Artifact]) -> Estimat
     """Time and disk of random weights, by WRITE_S_PER_GIB and the time that earlier ones took."""
     earlier = [a for a in known if a.kind == "checkpoint" and a.bytes > 0]
     seconds = _seconds(weight_bytes, WRITE_S_PER_GIB * weight_bytes / 2**30, earlier)
+    return Estimate(seconds=seconds, bytes=weight_bytes, scratch_bytes=0)
+
+
+def cut_estimate(weight_bytes: int, known: Sequence[Artifact]) -> Estimate:
+    """Time and disk of the first layers of a checkpoint, by CUT_S_PER_GIB and the time that earlier ones took."""
+    earlier = [(a.bytes, a.seconds) for a in known if a.kind == "cut" and a.bytes > 0]
+    seconds = _corrected(CUT_START_S, weight_bytes, CUT_S_PER_GIB * weight_bytes / 2**30, earlier)
     return Estimate(seconds=seconds, bytes=weight_bytes, scratch_bytes=0)
 
 

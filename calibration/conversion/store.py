@@ -36,7 +36,7 @@ class Artifact:
     path: Path
     """Folder with the content."""
     key: Mapping[str, str]
-    """What it was made of and by what; `kind` is checkpoint, converted or reference."""
+    """What it was made of and by what; `kind` is checkpoint, cut, converted or reference."""
     bytes: int
     seconds: float
     """How long it took to make."""
@@ -83,7 +83,7 @@ class Unfinished:
 
 
 def converted_key(
-    *, weights: str, candidate: Candidate, converter: str, model: str, prepared_as: str = ""
+    *, weights: str, candidate: Candidate, converter: str, model: str, prepared_as: str = "", cut: str = ""
 ) -> dict[str, str]:
     """The key of what a candidate's `prepare` makes.
 
@@ -92,6 +92,7 @@ def converted_key(
         converter: name and version of what converts.
         model: as the user named it.
         prepared_as: Variant.prepared_as.
+        cut: Rung.cut, so that the list of artifacts can say so.
     """
     return {
         "kind": "converted",
@@ -100,6 +101,7 @@ def converted_key(
         "variant": prepared_as or candidate.variant,
         "converter": converter,
         "model": model,
+        **({"cut": cut} if cut else {}),
     }
 
 

@@ -95,6 +95,7 @@ class _Attempt:
                 "kind": "reference",
                 "weights": session.subject.weights_identity,
                 "model": session.subject.name,
+                **({"cut": cut} if (cut := session.subject.identity.cut) else {}),
                 "engine": f"{spec.label} of the dequantised model" if self.dequantised else spec.label,
                 "versions": json.dumps(dict(spec.environment), sort_keys=True),
                 "check": f"{CHECK_VERSION}: {','.join(str(len(p)) for p in prompts)}",

@@ -92,6 +92,14 @@ class _Server:
         write_random_checkpoint(Path(config_dir), Path(destination), seed)
         return {}
 
+    def do_cut(self, *, source: str, destination: str, cut: str) -> dict[str, Any]:
+        """Write the first layers of a checkpoint as a checkpoint of their own; needs no `open`."""
+        from calibration.checkpoints.cut import cut_checkpoint
+        from calibration.rung import Rung
+
+        cut_checkpoint(Path(source), Path(destination), Rung.parse(cut))
+        return {}
+
     def do_dequantise(self, *, source: str, destination: str) -> dict[str, Any]:
         """Write a quantised checkpoint as the float16 checkpoint that it stands for; needs no `open`."""
         from calibration.checkpoints.dequantise import dequantise

@@ -1,4 +1,4 @@
-"""`autobackend artifacts`: random checkpoints, converted models and references that were made once."""
+"""`autobackend artifacts`: random checkpoints, first layers, converted models and references that were made once."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,7 +12,7 @@ from selector.screens.text import age, columns, plural, seconds, size
 if TYPE_CHECKING:
     from calibration.conversion.store import Artifact
 
-KINDS = ("checkpoint", "converted", "reference")
+KINDS = ("checkpoint", "cut", "converted", "reference")
 
 
 @click.group(
@@ -23,7 +23,7 @@ KINDS = ("checkpoint", "converted", "reference")
     )
 )
 def artifacts() -> None:
-    """What was made once: random checkpoints, converted models, references."""
+    """What was made once: random checkpoints, first layers, converted models, references."""
 
 
 @artifacts.command("list")
@@ -44,7 +44,7 @@ def list_(as_json: bool) -> None:
     rows = [("kind", "model", "backend", "size", "made in", "memory", "made")]
     rows += [
         (
-            *(a.kind, a.key.get("model", "-"), _backend(a), size(a.bytes), seconds(a.seconds)),
+            *(a.kind, _model(a), _backend(a), size(a.bytes), seconds(a.seconds)),
             size(a.peak_memory_bytes) if a.peak_memory_bytes is not None else "-",
             age(a.created_at),
         )
@@ -95,6 +95,12 @@ def _is_gone(artifact: "Artifact") -> bool:
         return name.removeprefix("shape:") not in shape_names()
     path = Path(name).expanduser()
     return path.is_absolute() and not path.exists()
+
+
+def _model(artifact: "Artifact") -> str:
+    """`shape:llama-3.1-8b, 3 of 32 layers`."""
+    cut = artifact.key.get("cut", "")
+    return artifact.key.get("model", "-") + (f", {cut.replace('/', ' of ')} layers" if cut else "")
 
 
 def _backend(artifact: "Artifact") -> str:

@@ -47,11 +47,10 @@ Kinds = Sequence[Hashable]
 def rungs_of(spec: ModelSpec) -> tuple[Rung, ...]:
     """The rungs of a ladder, the shallow ones first and the whole model last.
 
-    A model of few layers, or of layers in no pattern that is known here, has only the last. So has a checkpoint that is
-    stored as pickles: its first layers cannot be read alone.
+    A model of few layers, or of layers in no pattern that is known here, has only the last.
     """
     whole = Rung(layers=spec.layers, of=spec.layers)
-    if spec.layers > MOST_LAYERS or _is_pickled(spec):
+    if spec.layers > MOST_LAYERS:
         return (whole,)
     try:
         content, where, beside = read_config(spec.place)
@@ -99,10 +98,6 @@ def kinds_of(content: Mapping[str, Any], config: Config) -> Kinds:
     shared = Fields("", *language_parts(content)).find("num_kv_shared_layers")
     own = [not shared or type(shared[1]) is not int or layer < count - shared[1] for layer in range(count)]
     return list(zip(layers.mixers, layers.mlps, layers.blocks or [None] * count, own, *lists, strict=True))
-
-
-def _is_pickled(spec: ModelSpec) -> bool:
-    return any(spec.folder.glob("pytorch_model*.bin")) and not any(spec.folder.glob("*.safetensors"))
 
 
 def _spaced(kinds: Kinds) -> list[Rung]:

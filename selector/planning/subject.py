@@ -1,7 +1,6 @@
 """What is launched: the model with weights on the disk, and the reference that its candidates are held to."""
 
 import dataclasses
-from pathlib import Path
 
 from calibration.backend import Variant
 from calibration.checkpoints.dequantise import knows
@@ -11,12 +10,12 @@ from calibration.launch.checker import MakeReference
 from calibration.launch.reference import reference_of
 from calibration.measurement import Candidate
 from calibration.registry import all_backends
+from calibration.rung import Rung
 from calibration.supervision.launch_spec import LaunchSpec, Subject
 from selector.host.spec import HostSpec
-from selector.loading import downloaded
 from selector.planning.events import CalibrationEvent
 from selector.planning.plan import Plan, launch_spec_of
-from selector.planning.preparations import random_checkpoint
+from selector.planning.weights import weights_of
 
 
 def subject_of(
@@ -26,23 +25,33 @@ def subject_of(
     *,
     random_weights: bool = False,
 ) -> Subject:
-    """The model with weights on the disk: its own weights, or random weights, which are made once.
+    """The whole model with weights on the disk; see subject_at."""
+    whole = Rung(layers=planned.spec.layers, of=planned.spec.layers)
+    return subject_at(planned, whole, store, reporter, random_weights=random_weights)
+
+
+def subject_at(
+    planned: Plan,
+    rung: Rung,
+    store: ArtifactStore,
+    reporter: Reporter[CalibrationEvent],
+    *,
+    random_weights: bool = False,
+) -> Subject:
+    """The layers of a rung with weights on the disk: the model's own, or random ones; they are written once.
 
     Raises:
-        ModelError: its weights cannot be had.
-        ArtifactError: random weights cannot be made.
+        ModelError: the model's weights cannot be had.
+        ArtifactError: random weights cannot be made, or the first layers not be cut out.
     """
-    spec, host = planned.spec, planned.host
-    if random_weights or spec.name.startswith("shape:"):
-        folder, weights = random_checkpoint(spec, store, reporter, host)
-    else:
-        local = Path(spec.name).exists() and spec.has_weights
-        folder, weights = spec.place if local else downloaded(spec, planned.demand), spec.weights_identity
+    host = planned.host
+    weights = weights_of(planned.spec, rung, random_weights=random_weights)
+    spec = weights.spec
     return Subject(
         name=spec.name,
-        model_dir=folder,
-        weights_identity=weights,
-        identity=planned.identity,
+        model_dir=weights.write(store, reporter, host, planned.demand),
+        weights_identity=weights.identity,
+        identity=dataclasses.replace(planned.identity, cut=rung.cut),
         dtype=spec.dtype,
         vocab_size=spec.vocab_size,
         device=host.device.kind,

@@ -152,8 +152,8 @@ def step(event: LaunchEvent) -> str:
 
 def _making(event: ConversionEvent) -> str:
     match event:
-        case CheckpointBegan(model=model, expected=expected):
-            return f"writing random weights for {model}, once: about {takes(expected)}"
+        case CheckpointBegan():
+            return f"writing {_checkpoint(event)}, once: about {takes(event.expected)}"
         case ConversionBegan(expected=expected):
             return f"converting the model, once: about {takes(expected)}"
         case ConvertedAlongside(others=others):
@@ -162,6 +162,12 @@ def _making(event: ConversionEvent) -> str:
             return f"waiting for another calibration that {doing}"
         case WritingContinues():
             return _written(event)
+
+
+def _checkpoint(event: CheckpointBegan) -> str:
+    """`random weights for the first 3 of 32 layers of shape:llama-3.1-8b`."""
+    model = f"the first {event.cut.replace('/', ' of ')} layers of {event.model}" if event.cut else event.model
+    return model if event.own else f"random weights for {model}"
 
 
 def _written(event: WritingContinues) -> str:

@@ -367,6 +367,11 @@ def test_artifacts(tmp_path: Path) -> None:
     (told,) = json.loads(run("artifacts", "list", "--json", **given).stdout)
     assert (told["key"], told["peak_memory_bytes"]) == (key, 5 << 29)
     assert run("artifacts", "prune", "--kind", "checkpoint", **given).stdout == "deleted 0 artifacts, 0 MiB\n"
+    ArtifactStore(tmp_path).make({"kind": "cut", "model": MODEL, "cut": "3/30"}, build)
+    assert (
+        run("artifacts", "list", **given).stdout.splitlines()[1].startswith(f"cut        {MODEL}, 3 of 30 layers  -  ")
+    )
+    assert run("artifacts", "prune", "--kind", "cut", **given).stdout.startswith("deleted 1 artifact, ")
     assert run("artifacts", "prune", **given).stdout.startswith("deleted 1 artifact, ")
     assert ArtifactStore(tmp_path).list() == []
 

@@ -130,13 +130,6 @@ def test_layers_that_all_differ_are_launched_whole(tmp_path: Path) -> None:
     assert rungs(tmp_path, num_hidden_layers=24, intermediate_size=widths) == [24]
 
 
-def test_pickled_weights_are_launched_whole(tmp_path: Path) -> None:
-    (tmp_path / "pytorch_model.bin").write_bytes(b"pickle")
-    assert rungs(tmp_path, num_hidden_layers=30) == [30]
-    (tmp_path / "model.safetensors").write_bytes(b"tensors")
-    assert rungs(tmp_path, num_hidden_layers=30) == [3, 7, 30]
-
-
 def test_a_config_that_changed_meanwhile_has_only_the_whole(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(json.dumps({**LLAMA, "num_hidden_layers": 30}))
     spec = ModelSpec.read(tmp_path)
