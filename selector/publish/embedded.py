@@ -12,6 +12,7 @@ from selector.publish.matrix import Matrix, Row, Square
 from selector.publish.not_launched import not_launched_of
 from selector.publish.picks import launched, shown_first
 from selector.publish.rerun import Rerun, command
+from selector.publish.shares import of_memory, of_products
 from selector.publish.wording import TITLES, amount, called, percent
 from selector.screens.text import day, within
 
@@ -85,7 +86,7 @@ def _variant(row: Row, square: Square, workloads: Sequence[Workload], texts: Tex
         **({"may_win": 1} if square.may_win else {}),
         "figures": [_figures(square, view, workloads) for view in View],
         "cells": texts.number(" ".join(cell.workload.label for cell in last.cells)),
-        "samples": [_samples(cell) for cell in last.cells],
+        "samples": [[*_samples(cell), *_reached(square, cell)] for cell in last.cells],
     }
 
 
@@ -119,6 +120,12 @@ def _samples(cell: Cell) -> list[str]:
         _in_one_unit([s.ttft_s for s in cell.clean]),
         _in_one_unit([s.tpot_s for s in cell.clean if s.tpot_s is not None]),
     ]
+
+
+def _reached(square: Square, cell: Cell) -> list[str]:
+    """Its shares of the machine's limits in prefill and in decode: `41 % of int8`, `78 %`; empty without a probe."""
+    label = cell.workload.label
+    return [of_products(square.shares, label), of_memory(square.shares, label)] if square.shares else []
 
 
 def _in_one_unit(seconds: Sequence[float]) -> str:

@@ -6,13 +6,17 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from calibration.codec import from_plain, to_plain
 from calibration.errors import AutobackendError, CacheError
-from calibration.measurement import Outcome, from_json, to_json
+from calibration.measurement import Identity, Measurement, Outcome, from_json, to_json
+from calibration.probe import Probe
 from calibration.registry import all_backends
 from selector import context as contexts
 from selector.explanation import explain
 from selector.host.spec import HostSpec
 from selector.identity import identity
+from selector.model.spec import ModelSpec
+from selector.predict.roofline import Needs, needs_of
 from selector.publish.public_names import places_of, public_names, without_places
 from selector.screens.text import plural, size
 
@@ -55,6 +59,10 @@ class HostResults:
     """Candidate label: what its engine does with several sequences (Facts.batching)."""
     on_request: frozenset[str] = frozenset()
     """Labels of the variants that are candidates there only when they are named, whatever else is allowed."""
+    probe: Probe | None = None
+    """What the machine's memory and arithmetic reach; None where it was not probed."""
+    needs: Mapping[str, Mapping[str, Mapping[str, Needs]]] = field(default_factory=dict)
+    """Of a probed machine, by model, candidate label and the label of a cell: what it needs of the machine."""
 
 
 def read(path: Path) -> HostResults:
@@ -84,6 +92,8 @@ def read(path: Path) -> HostResults:
             outcomes=tuple(from_json(record) for record in content["records"]),
             batching=_texts(content.get("batching", {})),
             on_request=frozenset(map(str, content.get("on_request", ()))),
+            probe=None if content.get("probe") is None else from_plain(Probe, content["probe"]),
+            needs={str(m["model"]): _kept_needs(m["needs"]) for m in content["models"] if "needs" in m},
         )
     except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
         raise CacheError(
@@ -93,8 +103,14 @@ def read(path: Path) -> HostResults:
         raise CacheError(f"{path} cannot be read: {error.strerror}") from error
 
 
-def content_of(host: HostSpec, outcomes: Sequence[Outcome], now: float) -> dict[str, Any]:
-    """What the file of `host` holds: JSON that `read` reads, without the folders of this machine."""
+def content_of(
+    host: HostSpec, outcomes: Sequence[Outcome], now: float, *, probe: Probe | None = None
+) -> dict[str, Any]:
+    """What the file of `host` holds: JSON that `read` reads, without the folders of this machine.
+
+    Args:
+        probe: of this machine; beside it stands what each candidate needs for each cell that it was timed on.
+    """
     described = host.to_json()
     for device in described["devices"]:
         del device["free_bytes"]  # it was true for a moment only
@@ -110,7 +126,9 @@ def content_of(host: HostSpec, outcomes: Sequence[Outcome], now: float) -> dict[
             identity(explanation.spec, host, device_count=measured.device_count).shape
             == replace(measured, cut="").shape
         ):
-            verdicts.append({"model": names[model], "verdicts": explanation.to_json()["verdicts"]})
+            kept = {"model": names[model], "verdicts": explanation.to_json()["verdicts"]}
+            needs = {} if probe is None else {"needs": _needs(explanation.spec, host, measured, outcomes)}
+            verdicts.append({**kept, **needs})
     return {
         "format": FORMAT,
         "version": VERSION,
@@ -119,6 +137,7 @@ def content_of(host: HostSpec, outcomes: Sequence[Outcome], now: float) -> dict[
         "environments": contexts.DEFAULT.environments(host),
         "batching": _batching(host),
         "on_request": _on_request(host),
+        **({} if probe is None else {"probe": to_plain(probe)}),
         "models": verdicts,
         "records": [{**to_json(o), "model": names[o.model], **without_places(o, places)} for o in outcomes],
     }
@@ -130,6 +149,30 @@ def _kept_verdict(verdict: Mapping[str, Any]) -> KeptVerdict:
         reasons=tuple(str(reason["text"]) for reason in verdict["reasons"]),
         left_out=str(verdict["left_out"]),
     )
+
+
+def _kept_needs(needs: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Needs]]:
+    return {
+        str(label): {str(cell): from_plain(Needs, needed) for cell, needed in cells.items()}
+        for label, cells in needs.items()
+    }
+
+
+def _needs(spec: ModelSpec, host: HostSpec, measured: Identity, outcomes: Sequence[Outcome]) -> dict[str, Any]:
+    """What each candidate needs for each cell of the whole model that was timed, under this name or of its shape."""
+    shape = replace(measured, cut="").shape
+    timed = {
+        (outcome.candidate, cell.workload): None
+        for outcome in outcomes
+        if isinstance(outcome, Measurement) and outcome.identity.shape == shape
+        for cell in outcome.cells
+    }
+    needs: dict[str, dict[str, Any]] = {}
+    for candidate, workload in timed:
+        needed = needs_of(spec, host, candidate, workload, devices=measured.device_count)
+        if needed is not None:
+            needs.setdefault(candidate.label, {})[workload.label] = to_plain(needed)
+    return needs
 
 
 def _texts(versions: Mapping[str, Any]) -> dict[str, str]:

@@ -8,7 +8,17 @@ from selector.publish.matrix import Matrix
 from selector.publish.not_launched import not_launched_on
 from selector.publish.picks import launched, shown_first
 from selector.publish.rerun import command
-from selector.publish.wording import LEGEND, TITLES, called, converted, models_of, precision
+from selector.publish.wording import (
+    LEGEND,
+    OF_THE_MACHINE,
+    TITLES,
+    called,
+    converted,
+    machine,
+    models_of,
+    precision,
+    reached,
+)
 from selector.screens.text import day, output, plural, seconds, size
 
 
@@ -45,6 +55,9 @@ def html(matrix: Matrix) -> str:
         embedded=embedded(matrix, anchors),
         called=called,
         converted=converted,
+        machine=machine,
+        of_the_machine=OF_THE_MACHINE,
+        reached=reached,
         precision=precision,
         day=day,
         output=output,

@@ -12,7 +12,20 @@ from selector.publish.matrix import Matrix, Row, Square, State
 from selector.publish.not_launched import not_launched_on
 from selector.publish.picks import best_of_backend, launched, most_telling, podium, shown_first
 from selector.publish.rerun import command
-from selector.publish.wording import LEGEND, TITLES, called, converted, mark, models_of, precision, short, tags
+from selector.publish.wording import (
+    LEGEND,
+    OF_THE_MACHINE,
+    TITLES,
+    called,
+    converted,
+    machine,
+    mark,
+    models_of,
+    precision,
+    reached,
+    short,
+    tags,
+)
 from selector.screens.text import day, listing, output, plural, seconds, size
 
 _SPECIAL = re.compile(r"([\\`*_\[\]|~#])")
@@ -52,7 +65,13 @@ def host_markdown(matrix: Matrix, host: HostResults) -> str:
         others=listing([b for b in matrix.backends if b not in backends]),
         legend=LEGEND,
         cell=_cell,
-        variants=lambda row: [_variant(square, first) for square in launched(row) if square.state is State.MEASURED],
+        machine=machine,
+        of_the_machine=OF_THE_MACHINE,
+        variants=lambda row: [
+            _variant(square, first, probed=host.probe is not None)
+            for square in launched(row)
+            if square.state is State.MEASURED
+        ],
         failed=lambda row: [square for square in row.squares if square.state is State.FAILED],
         groups=groups,
         models_of=lambda group: models_of(group, len(rows)),
@@ -117,7 +136,7 @@ def _figure(square: Square, view: View, workload: str) -> str:
     return f"**{sign} {words}**" if figure is not None and figure.best else f"{sign} {words}".strip()
 
 
-def _variant(square: Square, first: Mapping[View, Workload]) -> Sequence[str]:
+def _variant(square: Square, first: Mapping[View, Workload], *, probed: bool) -> Sequence[str]:
     """A line of a model's own table."""
     measured = square.measurement
     assert measured is not None
@@ -135,4 +154,5 @@ def _variant(square: Square, first: Mapping[View, Workload]) -> Sequence[str]:
         escaped(converted(square)),
         seconds(measured.load_s),
         size(measured.gpu_memory_bytes or measured.peak_memory_bytes),
+        *([escaped(reached(square))] if probed else []),
     ]

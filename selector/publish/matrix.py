@@ -7,9 +7,11 @@ from enum import StrEnum
 from calibration.measurement import Cell, Failure, Identity, Measurement, Outcome
 from calibration.workload import STANDARD, Workload
 from selector.evidence import weigh
+from selector.predict.roofline import Shares
 from selector.publish.figures import Figure, View, figures_of
 from selector.publish.host_file import HostResults, KeptVerdict
 from selector.publish.rerun import Rerun, is_lossy, reruns_of
+from selector.publish.shares import shares_in
 
 
 class State(StrEnum):
@@ -41,6 +43,8 @@ class Square:
     figures: Mapping[tuple[View, str], Figure] = field(default_factory=dict)
     """By view and workload label."""
     batching: str = ""
+    shares: Mapping[str, Shares] = field(default_factory=dict)
+    """What the cells of its newest launch reach of the machine's limits, by workload label."""
 
     @property
     def backend(self) -> str:
@@ -199,6 +203,7 @@ def _row(host: HostResults, model: str, identity: Identity, outcomes: Sequence[O
                 may_win=label in may_win,
                 figures=figures.get(label, {}),
                 batching=host.batching.get(label, ""),
+                shares=shares_in(host, model, lasts[label]),
             )
         elif failure is not None:
             message = f"{failure.kind} in {failure.stage}: {failure.message}"

@@ -10,6 +10,7 @@ from calibration.registry import all_backends
 from calibration.whole_file import write_whole
 from selector import context as contexts
 from selector.host.spec import HostSpec
+from selector.predict.probe import probe_of
 from selector.publish.host_file import HostResults, content_of, read
 from selector.publish.html import html
 from selector.publish.markdown import host_markdown, markdown
@@ -36,7 +37,8 @@ def publish(cache: Cache, out: Path, *, host: HostSpec | None = None, now: float
         folder.mkdir(parents=True, exist_ok=True)
         written = []
         if outcomes:
-            content = content_of(here, outcomes, time.time() if now is None else now)
+            probe = probe_of(here.identifier, cache)
+            content = content_of(here, outcomes, time.time() if now is None else now, probe=probe)
             written.append(_write(folder / f"{here.identifier}.json", json.dumps(content, indent=1) + "\n"))
         hosts = sorted((read(path) for path in folder.glob("*.json")), key=lambda h: (h.device, h.host))
         if not hosts:

@@ -3,9 +3,12 @@
 from calibration.measurement import Failure, OutputVerdict
 from calibration.workload import STANDARD, Workload
 from selector.publish.figures import Figure, View
+from selector.publish.host_file import HostResults
 from selector.publish.matrix import Row, Square, State
 from selector.publish.not_launched import NotLaunched
+from selector.publish.shares import of_memory, of_products
 from selector.screens import text as screen
+from selector.screens.probe import reaches
 from selector.screens.text import output, seconds_within, within
 
 TITLES = {View.END_TO_END: "End to end", View.PREFILL: "Prefill", View.DECODE: "Decode"}
@@ -22,6 +25,12 @@ LEGEND = (
     ("unchecked", "its output was not compared with this model's"),
     ("~", "computed from the cells that were timed"),
     ("extrapolated", "beyond the cells that were timed"),
+)
+
+OF_THE_MACHINE = (
+    "Of the machine: which share of the matrix rate that its probe found a prefill reaches, and a decode step of the"
+    " memory bandwidth, in the cell of one sequence with the longest prompt. Above 100 % it was read from the last"
+    " cache, or the machine was faster then."
 )
 
 _MARKS = {State.FAILED: "✕", State.REFUSED: "⊘", State.LEFT_OUT: "○", State.UNTESTED: "·"}
@@ -82,6 +91,22 @@ def called(workload: Workload) -> str:
 def converted(square: Square) -> str:
     """`9.25 s, 0.3 GiB`: what its conversion took and weighs; `-` where nothing is converted or known."""
     return screen.converted(square.measurement) if square.measurement else "-"
+
+
+def machine(host: HostResults) -> str:
+    """CPU, cores and memory, and what the machine's probe reached."""
+    if host.probe is None:
+        return host.machine
+    return f"{host.machine}; {reaches(host.probe)} (probed {screen.day(host.probe.taken_at)})"
+
+
+def reached(square: Square) -> str:
+    """`41 % of int8, 78 % of memory`: what it reaches of the machine, in prefill and in decode."""
+    if not square.shares:
+        return "-"
+    cell = screen.shown_cell(cell.workload for cell in square.cells).label
+    products, memory = of_products(square.shares, cell), of_memory(square.shares, cell)
+    return ", ".join(part for part in (products, f"{memory} of memory") if not part.startswith("-")) or "-"
 
 
 def precision(row: Row) -> str:

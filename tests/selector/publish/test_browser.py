@@ -2,13 +2,16 @@
 
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from calibration.measurement import Agreement, OutputVerdict
 from calibration.registry import all_backends
+from calibration.workload import grid
 from selector.identity import environment_of
+from selector.predict.roofline import Needs
 from selector.publish.figures import View
 from selector.publish.host_file import HostResults, read
 from selector.publish.html import html
@@ -17,9 +20,10 @@ from selector.publish.not_launched import not_launched_of
 from selector.publish.picks import launched
 from selector.publish.tables import Line, anchors, backends_of, compared, host_lines, lines
 from selector.publish.wording import TITLES, called
+from tests.calibration.probes import GIVEN as PROBE
 from tests.selector.launches import rounds
 from tests.selector.publish.chromium import CHROMIUM, DRIVER, ENTER, ESCAPE, SPACE, TAB, Browser, wait_until
-from tests.selector.publish.published import CHAT, CT2, EAGER, HOST, KEY, SDPA, published
+from tests.selector.publish.published import CHAT, CT2, EAGER, HOST, KEY, MODEL, SDPA, published
 
 pytestmark = [
     pytest.mark.skipif(
@@ -361,6 +365,19 @@ def test_a_stale_variant_says_what_changed(browser: Browser, tmp_path: Path) -> 
     story = browser.run("return document.querySelector('dialog[open]').textContent")
     assert "stale; since then: torch 2.12.0 -> 2.13.0" in story
     assert "torch 2.12.0" in story.partition("Versions")[2]
+
+
+def test_a_story_of_a_probed_machine_says_what_was_reached(browser: Browser, tmp_path: Path) -> None:
+    needs = {MODEL: {SDPA: {c.label: Needs(step_bytes=22e7, operations=1e11, dtype="int8") for c in grid()}}}
+    host = replace(published(*rounds(SDPA, KEY, HOST, (1.0, 1.0))), probe=PROBE, needs=needs)
+    path = tmp_path / "matrix.html"
+    path.write_text(html(matrix([host])), encoding="utf-8")
+    browser.open(path)
+    browser.click(".squares a.measured")
+    story = browser.run("return document.querySelector('dialog[open]').textContent")
+    assert "of the machine6.0 % of int8, 25 % of memory" in story
+    assert "cellTTFTTPOTprefill reachesdecode of memory" in story
+    assert "6.0 % of int825 %" in story
 
 
 def test_a_figure_says_that_its_output_is_unchecked(browser: Browser, tmp_path: Path) -> None:
