@@ -36,6 +36,8 @@ PART_S = 60.0
 """After this long a part is given up. Each takes PART_SECONDS, and the first also fills the memory that is read."""
 _NEVER = Deadline(at=None, clock=time.monotonic)
 READ_BYTES = 1 << 30
+"""On a CPU; an accelerator reads ten times as fast, and the start of each read must not count."""
+READ_BYTES_ON_ACCELERATOR = 4 << 30
 TIMES_CACHE = 8
 """So many times the last cache are read: then at most an eighth can come out of it."""
 TORCH_DEVICES = {"cpu": "cpu", "cuda": "cuda", "rocm": "cuda", "maca": "cuda"}
@@ -217,10 +219,11 @@ def _measured(worker: Worker, part: str, *, again_until: float, **how: Any) -> t
 
 def _read_bytes(host: HostSpec, cache_bytes: int) -> int:
     """How much memory is read: far more than a cache holds, and at most a quarter of what is free; whole numbers."""
-    return min(max(READ_BYTES, TIMES_CACHE * cache_bytes), _free_bytes(host, device=True) // 4) // 4096 * 4096
+    least = READ_BYTES if host.device.kind == "cpu" else READ_BYTES_ON_ACCELERATOR
+    return min(max(least, TIMES_CACHE * cache_bytes), _free_bytes(host, device=True) // 4) // 4096 * 4096
 
 
 def _free_bytes(host: HostSpec, *, device: bool = False) -> int:
-    """Of the host's memory, or of the device's; where it is not known, enough for a probe."""
+    """Of the host's memory, or of the device's; where it is not known, what the probe of a CPU needs and some."""
     on_device = device or host.device.kind == "cpu"
     return (host.device.free_bytes if on_device else host.memory_bytes) or 8 * READ_BYTES

@@ -9,6 +9,7 @@ from click.testing import CliRunner
 
 from calibration.cache.cache import Cache
 from selector.cli import main
+from tests.calibration.probes import probed
 from tests.selector.launches import DAY, LOSSY, check, model_and_host, rounds
 
 _, HOST, KEY = model_and_host()
@@ -61,3 +62,14 @@ def test_launches_on_a_few_layers_say_so(tmp_path: Path) -> None:
     whole, shallow = run("show", "shape:smollm2-135m", "--cache", path).splitlines()[1:]
     assert "layers" not in whole
     assert "  3 of 30 layers: pp512:tg32:b1: prefill " in shallow
+
+
+def test_probes_that_come_in_are_counted(tmp_path: Path) -> None:
+    file = tmp_path / "rows.jsonl"
+    with Cache.open(tmp_path / "cache.db") as cache, file.open("w") as stream:
+        cache.add(*rounds(SDPA, KEY, HOST, (1.0,)))
+        cache.add_probe(probed(1))
+        cache.export(stream)
+    imported = ("import", str(file), "--cache", tmp_path / "other.db")
+    assert run(*imported) == f"{file}: 1 launch added, 0 known already; 1 new probe of a machine\n"
+    assert run(*imported) == f"{file}: 0 launches added, 1 known already\n"
