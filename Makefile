@@ -8,13 +8,14 @@
 # make bench      measure speed and memory of autobackend itself: build/figures.json
 # make fidelity   set each engine's own TTFT and TPOT beside ours: build/fidelity.json
 # make study      time what always taking one engine costs on STUDY_SHAPES, which were calibrated before: results/study/
-# make results    calibrate SHAPES on this machine and publish results/
+# make foresight  leave hosts and models of results/ out, predict them, and write how good that is: results/foresight.md
+# make results    calibrate SHAPES on this machine, publish results/ and distil what ships
 # make clean      delete build/
 
 SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DELETE_ON_ERROR:
-.PHONY: install demo test test-vllm check lint docs mutants bench fidelity study results clean
+.PHONY: install demo test test-vllm check lint docs mutants bench fidelity study foresight results clean
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -131,11 +132,15 @@ fidelity: install
 study: install
 	$(BIN)/python -m benchmarks.study $(STUDY_SHAPES) --budget $(STUDY_BUDGET) --out results
 
+foresight: install
+	$(BIN)/python -m benchmarks.foresight --out results
+
 results: install
 	for shape in $(SHAPES); do \
 		$(BIN)/autobackend calibrate shape:$$shape $(RESULTS_WORKLOADS:%=--workload %) --allow-lossy --budget $(BUDGET); \
 	done
 	$(BIN)/autobackend publish --out results
+	$(BIN)/python -m selector.predict.distil results
 
 clean:
 	rm -rf build

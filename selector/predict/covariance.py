@@ -1,7 +1,8 @@
 """Covariance: how alike the times of two candidates are, on two hosts, with two models; a sum of products.
 
-(one for all hosts | by host | alike hosts) x (for all models | by model | alike models) x (for all candidates | by
-candidate | by backend | by precision): 36 terms, each with a variance.
+(one for all hosts | by host | alike hosts) x (for all models | by model | alike models | for mixtures of experts) x
+(for all candidates | by candidate | by backend | by precision | by backend and precision): 60 terms, each with a
+variance. A candidate's precision is its own or, where it takes the checkpoint's, the model's.
 """
 
 from collections.abc import Hashable, Sequence
@@ -9,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Self
 
 from selector.predict.timing import Host
-from selector.predict.traits import host_traits, precision, work_traits
+from selector.predict.traits import host_traits, mixture, precision, work_traits
 from selector.predict.work import Work
 
 if TYPE_CHECKING:
@@ -20,8 +21,8 @@ if TYPE_CHECKING:
     Whole = NDArray[np.intp]
 
 HOSTS: Final = ("", "host", "alike hosts")
-WORKS: Final = ("", "model", "alike models")
-LABELS: Final = ("", "candidate", "backend", "precision")
+WORKS: Final = ("", "model", "alike models", "mixtures")
+LABELS: Final = ("", "candidate", "backend", "precision", "backend at a precision")
 TERMS: Final = tuple(
     " x ".join(filter(None, (label, host, work))) or "all" for label in LABELS for host in HOSTS for work in WORKS
 )
@@ -53,7 +54,7 @@ class Places:
     pair: "Whole"
     """Of each point."""
     kinds: "tuple[Whole, ...]"
-    """Of each point: its candidate, backend and precision, as numbers that are equal where these are."""
+    """Of each point: its candidate, backend, precision and the last two, as numbers that are equal where these are."""
 
     @classmethod
     def of(cls, points: Sequence[Point]) -> Self:
@@ -76,12 +77,13 @@ class Places:
                 _numbers([p.label for p in points]),
                 _numbers([p.label.partition(":")[0] for p in points]),
                 _numbers([precision(p.label, p.work) for p in points]),
+                _numbers([(p.label.partition(":")[0], precision(p.label, p.work)) for p in points]),
             ),
         )
 
 
 def alike(left: Places, right: Places) -> "list[Array]":
-    """For candidates, backends and precisions alone: which points share them; the first is 1 everywhere."""
+    """By the order of LABELS: which points share them; the first is 1 everywhere."""
     import numpy as np
 
     same = [(a[:, None] == b[None, :]).astype(np.float64) for a, b in zip(left.kinds, right.kinds, strict=True)]
@@ -89,7 +91,7 @@ def alike(left: Places, right: Places) -> "list[Array]":
 
 
 def hosts_and_works(left: Places, right: Places) -> "tuple[Array, Array]":
-    """[3, pairs, pairs] each: the covariances over hosts and over models, of unit variance."""
+    """[3, pairs, pairs] and [4, pairs, pairs]: the covariances over hosts and over models, of unit variance."""
     import numpy as np
 
     traits_left, traits_right = (np.array([host_traits(m) for m in p.hosts]) for p in (left, right))
@@ -98,7 +100,8 @@ def hosts_and_works(left: Places, right: Places) -> "tuple[Array, Array]":
     hosts = np.stack([np.ones_like(distance), same_host, np.exp(-distance / _HOST_SCALE)])
     works_left, works_right = (np.array([work_traits(w) for w in p.works]) for p in (left, right))
     same_work = np.array([[float(a.fingerprint == b.fingerprint) for b in right.works] for a in left.works])
-    works = np.stack([np.ones_like(same_work), same_work, works_left @ works_right.T / works_left.shape[1]])
+    mixtures = np.outer([mixture(w) for w in left.works], [mixture(w) for w in right.works])
+    works = np.stack([np.ones_like(same_work), same_work, works_left @ works_right.T / works_left.shape[1], mixtures])
     return (
         hosts[:, left.host_of[:, None], right.host_of[None, :]],
         works[:, left.work_of[:, None], right.work_of[None, :]],

@@ -9,7 +9,7 @@ from selector.memo import Memo
 from selector.predict.covariance import Point
 from selector.predict.layers import timings
 from selector.predict.shipped import content
-from selector.predict.times import LAUNCH, Observed, Times, floored
+from selector.predict.times import Observed, Times, floored, launch_variance
 from selector.predict.timing import Host, Timing
 from selector.predict.work import Work
 
@@ -62,8 +62,7 @@ def foresight(host: Host, work: Work, cache: Cache) -> Foresight | None:
         if not known:
             return None
         variances = floored(content()["variances"])
-        launch = max(variances[name][LAUNCH] for name in variances if name.endswith("level"))
-        return Foresight(known, Times.given(Observed.of(known), variances), launch)
+        return Foresight(known, Times.given(Observed.of(known), variances), launch_variance(variances))
 
     return _MEMO.answer((cache.token(), host, work), (cache,), make)
 

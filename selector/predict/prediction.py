@@ -1,9 +1,8 @@
 """predict(): how long each candidate will take here, before it was measured, and which is probably the fastest."""
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from calibration.cache.cache import Cache
 from calibration.workload import Workload
@@ -12,20 +11,9 @@ from selector.memo import Memo
 from selector.model.spec import ModelSpec
 from selector.predict.foresight import Foresight, foresight
 from selector.predict.layers import host_of
-from selector.predict.times import basis
+from selector.predict.outlook import Outlook
 from selector.predict.timing import Host
 from selector.predict.work import Work
-
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
-    Array = NDArray[np.float64]
-
-SAMPLES: Final = 1000
-"""Of the joint posterior: a P(best) of 0.5 is then known to 0.016. They are the same ones in every process."""
-_SEED: Final = 17
-_Z90: Final = 1.645
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,9 +47,11 @@ class Prediction:
     """What is expected of all candidates."""
 
     predicted: tuple[Predicted, ...]
-    """The pick first, which has the least expected regret; the others by e2e_s."""
+    """The pick first; by e2e_s."""
     expected_regret: float
     """How many times longer the pick is expected to take than the fastest; 1 or more."""
+    to_try: tuple[str, ...]
+    """Labels in the order in which to measure them: the pick, then who most likely improves on those before."""
     hosts: tuple[str, ...]
     """Names of the devices that it was learned from."""
     models: tuple[str, ...]
@@ -98,62 +88,31 @@ def predict(
 
 
 def _predict(known: Foresight, host: Host, work: Work, labels: tuple[str, ...], workload: Workload) -> Prediction:
-    import numpy as np
+    def outlook() -> Outlook:
+        return Outlook.of(*known.at(host, [work], labels), known.launch_variance)
 
-    means, roots = _COEFFICIENTS.answer(
-        (host, work, labels), (known,), lambda: _coefficients(known, host, work, labels)
-    )
-    logs, samples = [], []
-    for phase in (0, 1):
-        at = np.array(basis(workload, phase))
-        part = slice(4 * phase, 4 * phase + 4)
-        logs.append(at @ means[part])
-        samples.append(logs[-1] + np.einsum("k,ksn->sn", at, roots[part]))
-    steps = workload.output_tokens - 1
-    e2e, sampled = _e2e(logs, steps), _e2e(samples, steps)
-    fastest = sampled.min(axis=1)
-    regrets = np.log(sampled / fastest[:, None]).mean(axis=0)
-    best = (sampled <= fastest[:, None]).mean(axis=0)
-    spread = np.sqrt(np.log(sampled).var(axis=0) + known.launch_variance)
-    first = int(regrets.argmin())
-    order = [first, *(i for i in map(int, e2e.argsort()) if i != first)]
+    expected = _OUTLOOKS.answer((host, work, labels), (known,), outlook).at(workload)
+    p_best = expected.p_best
+    order = [int(i) for i in expected.e2e_s.argsort(kind="stable")]
     return Prediction(
         predicted=tuple(
             Predicted(
                 candidate=labels[i],
-                ttft_s=float(np.exp(logs[0][i])),
-                tpot_s=float(np.exp(logs[1][i])) if steps else 0.0,
-                e2e_s=float(e2e[i]),
-                ci90=(float(e2e[i] * np.exp(-_Z90 * spread[i])), float(e2e[i] * np.exp(_Z90 * spread[i]))),
-                p_best=float(best[i]),
+                ttft_s=float(expected.ttft_s[i]),
+                tpot_s=float(expected.tpot_s[i]),
+                e2e_s=float(expected.e2e_s[i]),
+                ci90=(float(expected.low_s[i]), float(expected.high_s[i])),
+                p_best=float(p_best[i]),
             )
             for i in order
         ),
-        expected_regret=math.exp(float(regrets[first])),
+        expected_regret=expected.regret(order[0]),
+        to_try=tuple(labels[i] for i in expected.to_try()),
         hosts=known.hosts,
         models=known.models,
     )
 
 
-def _e2e(logs: "Sequence[Array]", steps: int) -> "Array":
-    import numpy as np
-
-    ttft: Array = np.exp(logs[0])
-    return ttft + steps * np.exp(logs[1]) if steps else ttft
-
-
-def _coefficients(known: Foresight, host: Host, work: Work, labels: tuple[str, ...]) -> "tuple[Array, Array]":
-    """Means [8, label] of the eight numbers, and samples [8, sample, label] of how far they are from them."""
-    import numpy as np
-
-    means, covariances = known.at(host, [work], labels)
-    normal = np.random.default_rng(_SEED).standard_normal((len(means), SAMPLES // 2, len(labels)))
-    normal = np.concatenate([normal, -normal], axis=1)
-    roots = np.linalg.cholesky(covariances + _NUGGET * np.eye(len(labels)))
-    return means, normal @ roots.transpose(0, 2, 1)
-
-
-_NUGGET: Final = 1e-9
 _PREDICTIONS: Final = Memo(256)
-_COEFFICIENTS: Final = Memo(16)
+_OUTLOOKS: Final = Memo(16)
 """Each holds 8 000 numbers for every candidate."""

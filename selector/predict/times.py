@@ -8,6 +8,7 @@ covariance is a sum of products (covariance.py); their variances are estimated f
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Final, Self
 
 from calibration.workload import Workload
@@ -128,6 +129,11 @@ def floored(variances: Variances) -> Variances:
     }
 
 
+def launch_variance(variances: Variances) -> float:
+    """Of the logarithm of what one launch takes, around the candidate's own time."""
+    return max(of[LAUNCH] for name, of in variances.items() if name.endswith("level"))
+
+
 def basis(workload: Workload, phase: int) -> tuple[float, float, float, float]:
     """1, prompt (of a decode step: its mean context), batch, both: -1 and 1 at 128 and 1024 tokens, at b1 and b4."""
     tokens = workload.prompt_tokens + (0.5 * workload.output_tokens if phase else 0.0)
@@ -150,16 +156,23 @@ def coefficients(timing: Timing, typical: "Array | None" = None) -> "Array":
             continue
         design = np.array([basis(workload, phase) for workload, _ in times])
         logs = np.log([seconds for _, seconds in times])
-        for columns in _TOLD:
-            part = design[:, columns]
-            if np.linalg.matrix_rank(part) == len(columns):
-                others = [column for column in range(4) if column not in columns]
-                if typical is not None:
-                    logs = logs - design[:, others] @ typical[4 * phase : 4 * phase + 4][others]
-                values[[4 * phase + column for column in columns]] = np.linalg.lstsq(part, logs, rcond=None)[0]
-                break
+        told, inverse = _solution(tuple(workload for workload, _ in times), phase)
+        others = [column for column in range(4) if column not in told]
+        if typical is not None and others:
+            logs = logs - design[:, others] @ typical[4 * phase : 4 * phase + 4][others]
+        values[[4 * phase + column for column in told]] = inverse @ logs
     return values
 
 
-_TOLD: Final = ([0, 1, 2, 3], [0, 1, 2], [0, 1], [0, 2], [0])
+@lru_cache(256)
+def _solution(cells: tuple[Workload, ...], phase: int) -> "tuple[tuple[int, ...], Array]":
+    """Which of the four numbers the cells tell, and the matrix that gives them from the logarithms of the times."""
+    import numpy as np
+
+    design = np.array([basis(workload, phase) for workload in cells])
+    told = next(columns for columns in _TOLD if np.linalg.matrix_rank(design[:, columns]) == len(columns))
+    return told, np.linalg.pinv(design[:, told])
+
+
+_TOLD: Final = ((0, 1, 2, 3), (0, 1, 2), (0, 1), (0, 2), (0,))
 """Which of level, prompt, batch and both are worked out: as many as the cells tell."""

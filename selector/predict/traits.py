@@ -25,16 +25,19 @@ def family(host: Host) -> tuple[str, str]:
 
 
 def work_traits(work: Work) -> tuple[float, ...]:
-    """Size, depth, width, the output embedding's share, cache, mixture, and whether it is in float32."""
+    """Size, depth, width, the output embedding's share and the cache's size, each of some -1 to 1 for small models."""
     return (
         math.log(work.read_parameters / 2.0e8),
         math.log(work.layers / 24.0),
         math.log(work.hidden / 900.0),
         2.0 * (work.head_parameters / work.read_parameters) - 0.6,
         0.5 * math.log(max(work.kv_numbers, 1) / 1.0e4),
-        1.0 if work.experts else 0.0,
-        1.0 if work.dtype == "float32" else 0.0,
     )
+
+
+def mixture(work: Work) -> float:
+    """1 for a mixture of experts: engines differ in how they compute one far more than in anything else."""
+    return 1.0 if work.experts else 0.0
 
 
 def precision(label: str, work: Work) -> str:
