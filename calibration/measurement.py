@@ -8,6 +8,7 @@ from statistics import median
 from typing import Any
 
 from calibration.codec import LEAST, from_plain, to_plain
+from calibration.rung import Rung
 from calibration.workload import Workload
 
 
@@ -47,6 +48,10 @@ class Identity:
     not keep it: their times count, their verdicts and failures do not."""
     cut: str = ""
     """Rung.cut: empty for the whole model, `6/32` for its first 6 layers. All else is told of the whole model."""
+
+    def __post_init__(self) -> None:
+        if self.cut and Rung.parse(self.cut).whole:
+            raise ValueError(f"a cut has fewer layers than the model; found {self.cut}")
 
     @property
     def shape(self) -> tuple[str | int, ...]:
