@@ -86,6 +86,7 @@ def spec_at(spec: ModelSpec, rung: Rung) -> ModelSpec:
         sliding_window=cut.shape.layers.window,
         key_values=cut.shape.key_values,
         parameters=round(spec.parameters * _share(cut.parameters.total, whole.parameters.total)),
+        expert_parameters=cut.parameters.experts,
         weight_bytes=round(spec.weight_bytes * _share(cut.weight_bytes, whole.weight_bytes)),
     )
 

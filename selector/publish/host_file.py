@@ -11,10 +11,12 @@ from calibration.errors import AutobackendError, CacheError
 from calibration.measurement import Identity, Measurement, Outcome, from_json, to_json
 from calibration.probe import Probe
 from calibration.registry import all_backends
+from calibration.rung import Rung
 from selector import context as contexts
 from selector.explanation import explain
 from selector.host.spec import HostSpec
 from selector.identity import identity
+from selector.model.rungs import spec_at
 from selector.model.spec import ModelSpec
 from selector.predict.roofline import Needs, needs_of
 from selector.publish.public_names import places_of, public_names, without_places
@@ -61,8 +63,8 @@ class HostResults:
     """Labels of the variants that are candidates there only when they are named, whatever else is allowed."""
     probe: Probe | None = None
     """What the machine's memory and arithmetic reach; None where it was not probed."""
-    needs: Mapping[str, Mapping[str, Mapping[str, Needs]]] = field(default_factory=dict)
-    """Of a probed machine, by model, candidate label and the label of a cell: what it needs of the machine."""
+    needs: Mapping[str, Mapping[str, Mapping[str, Mapping[str, Needs]]]] = field(default_factory=dict)
+    """Of a probed machine, by model, Identity.cut, candidate label and the label of a cell: what it needs of it."""
 
 
 def read(path: Path) -> HostResults:
@@ -151,27 +153,33 @@ def _kept_verdict(verdict: Mapping[str, Any]) -> KeptVerdict:
     )
 
 
-def _kept_needs(needs: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Needs]]:
+def _kept_needs(needs: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> dict[str, dict[str, dict[str, Needs]]]:
     return {
-        str(label): {str(cell): from_plain(Needs, needed) for cell, needed in cells.items()}
-        for label, cells in needs.items()
+        str(cut): {
+            str(label): {str(cell): from_plain(Needs, needed) for cell, needed in cells.items()}
+            for label, cells in of_labels.items()
+        }
+        for cut, of_labels in needs.items()
     }
 
 
-def _needs(spec: ModelSpec, host: HostSpec, measured: Identity, outcomes: Sequence[Outcome]) -> dict[str, Any]:
-    """What each candidate needs for each cell of the whole model that was timed, under this name or of its shape."""
+def _needs(
+    spec: ModelSpec, host: HostSpec, measured: Identity, outcomes: Sequence[Outcome]
+) -> dict[str, dict[str, dict[str, Any]]]:
+    """What each candidate needs for each cell that was timed, under this name or of its shape, by Identity.cut."""
     shape = replace(measured, cut="").shape
     timed = {
-        (outcome.candidate, cell.workload): None
+        (outcome.identity.cut, outcome.candidate, cell.workload): None
         for outcome in outcomes
-        if isinstance(outcome, Measurement) and outcome.identity.shape == shape
+        if isinstance(outcome, Measurement) and replace(outcome.identity, cut="").shape == shape
         for cell in outcome.cells
     }
-    needs: dict[str, dict[str, Any]] = {}
-    for candidate, workload in timed:
-        needed = needs_of(spec, host, candidate, workload, devices=measured.device_count)
+    needs: dict[str, dict[str, dict[str, Any]]] = {}
+    for cut, candidate, workload in timed:
+        launched = spec_at(spec, Rung.parse(cut)) if cut else spec
+        needed = needs_of(launched, host, candidate, workload, devices=measured.device_count)
         if needed is not None:
-            needs.setdefault(candidate.label, {})[workload.label] = to_plain(needed)
+            needs.setdefault(cut, {}).setdefault(candidate.label, {})[workload.label] = to_plain(needed)
     return needs
 
 

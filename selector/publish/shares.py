@@ -9,10 +9,10 @@ from selector.screens.text import share
 
 
 def shares_in(host: HostResults, model: str, measurement: Measurement) -> dict[str, Shares]:
-    """Of each cell of a measurement of the whole model, by its label; none where the machine was not probed."""
-    needs = host.needs.get(model, {}).get(measurement.candidate.label, {})
-    if host.probe is None or measurement.identity.cut:
+    """Of each cell of a measurement, by its label; none where the machine was not probed."""
+    if host.probe is None:
         return {}
+    needs = host.needs.get(model, {}).get(measurement.identity.cut, {}).get(measurement.candidate.label, {})
     return {
         cell.workload.label: shares_of(needs[cell.workload.label], cell.ttft_s, cell.tpot_s, host.probe)
         for cell in measurement.cells

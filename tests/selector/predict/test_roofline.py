@@ -7,9 +7,11 @@ import pytest
 
 from calibration.measurement import Candidate
 from calibration.probe import Reached
+from calibration.rung import Rung
 from calibration.workload import Workload
 from selector.host.spec import HostSpec
 from selector.model.quant.format import QuantFormat
+from selector.model.rungs import spec_at
 from selector.model.shape.key_values import KeyValues
 from selector.model.spec import ModelSpec
 from selector.predict.roofline import Needs, Shares, needs_of, shares_of
@@ -169,3 +171,8 @@ def test_the_experts_of_a_real_shape_are_most_of_its_weights() -> None:
     """granite-3.0-1b-a400m: 24 layers of 32 experts, each of three matrices of 1024 x 512."""
     assert ModelSpec.read("shape:granite-3.0-1b-a400m").expert_parameters == 24 * 32 * 3 * 1024 * 512
     assert ModelSpec.read("shape:smollm2-135m").expert_parameters == 0
+
+
+def test_a_few_layers_have_their_own_experts() -> None:
+    whole = ModelSpec.read("shape:granite-3.0-1b-a400m")
+    assert spec_at(whole, Rung(layers=6, of=24)).expert_parameters == 6 * 32 * 3 * 1024 * 512

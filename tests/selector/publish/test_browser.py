@@ -368,8 +368,8 @@ def test_a_stale_variant_says_what_changed(browser: Browser, tmp_path: Path) -> 
 
 
 def test_a_story_of_a_probed_machine_says_what_was_reached(browser: Browser, tmp_path: Path) -> None:
-    needs = {MODEL: {SDPA: {c.label: Needs(step_bytes=22e7, operations=1e11, dtype="int8") for c in grid()}}}
-    host = replace(published(*rounds(SDPA, KEY, HOST, (1.0, 1.0))), probe=PROBE, needs=needs)
+    needed = {c.label: Needs(step_bytes=22e7, operations=1e11, dtype="int8") for c in grid()}
+    host = replace(published(*rounds(SDPA, KEY, HOST, (1.0, 1.0))), probe=PROBE, needs={MODEL: {"": {SDPA: needed}}})
     path = tmp_path / "matrix.html"
     path.write_text(html(matrix([host])), encoding="utf-8")
     browser.open(path)

@@ -46,8 +46,10 @@ def test_the_file_of_a_probed_host_holds_its_probe_and_what_each_cell_needs(tmp_
     kept = results(tmp_path)
     assert kept.probe == PROBE
     needs = {cell.label: needs_of(SPEC, HOST, kept.outcomes[0].candidate, cell) for cell in grid()}
-    assert kept.needs[MODEL][SDPA] == needs
-    assert kept.needs[MODEL].keys() == {SDPA, FP32}
+    assert kept.needs.keys() == {MODEL}
+    assert kept.needs[MODEL].keys() == {""}
+    assert kept.needs[MODEL][""].keys() == {SDPA, FP32}
+    assert kept.needs[MODEL][""][SDPA] == needs
 
 
 def test_without_a_probe_the_file_is_as_before(tmp_path: Path) -> None:
@@ -66,10 +68,22 @@ def test_every_cell_of_the_newest_launch_has_its_shares(tmp_path: Path) -> None:
     assert (of_products(shares, "pp1:tg1:b1"), of_memory(shares, "pp1:tg1:b1")) == ("-", "-")
 
 
-def test_a_launch_on_a_few_layers_reaches_nothing(tmp_path: Path) -> None:
-    kept = results(tmp_path, cut="3/30")
-    assert kept.needs == {MODEL: {}}
-    assert squares(matrix([kept]))[SDPA].shares == {}
+def test_a_launch_on_a_few_layers_needs_what_these_need(tmp_path: Path) -> None:
+    """The embedding of 28,311,552 weights and a tenth of the others; 3 layers that keep 2 x 3 x 64 of 528 tokens."""
+    needed = results(tmp_path, cut="3/30").needs[MODEL]["3/30"][SDPA][LONG]
+    in_layers = (134_515_008 - 28_311_552) // 10
+    assert needed.step_bytes == pytest.approx(2 * (28_311_552 + in_layers + 3 * 384 * 528), rel=1e-4)
+    attention = 4 * 9 * 64 * 3 * (512 * 513 // 2)
+    assert needed.operations == pytest.approx(2 * in_layers * 512 + 2 * 28_311_552 + attention, rel=1e-4)
+
+
+def test_the_whole_model_and_its_first_layers_have_shares_of_their_own(tmp_path: Path) -> None:
+    results(tmp_path)
+    both = results(tmp_path, cut="3/30")
+    assert both.needs[MODEL].keys() == {"", "3/30"}
+    whole, shallow = (next(s for s in row.squares if s.label == SDPA) for row in matrix([both]).rows)
+    assert whole.shares[LONG].bandwidth == pytest.approx(0.3196, rel=1e-3)
+    assert shallow.shares[LONG].bandwidth == pytest.approx(0.0902, rel=1e-2)
 
 
 def test_what_is_read_from_a_cache_is_marked() -> None:
@@ -129,5 +143,5 @@ def test_a_file_with_a_malformed_probe_is_refused(tmp_path: Path) -> None:
 
 def test_needs_are_read_as_they_were_written(tmp_path: Path) -> None:
     kept = results(tmp_path)
-    assert isinstance(kept.needs[MODEL][FP32][LONG], Needs)
-    assert kept.needs[MODEL][FP32][LONG].dtype == "float32"
+    needed = kept.needs[MODEL][""][FP32][LONG]
+    assert (isinstance(needed, Needs), needed.dtype) == (True, "float32")
