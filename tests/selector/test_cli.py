@@ -22,6 +22,7 @@ from selector.context import DEFAULT
 from selector.host.spec import HostSpec
 from selector.identity import identity
 from selector.model.spec import ModelSpec
+from selector.predict.probe import probe_of
 from tests.calibration.probes import probed
 from tests.selector.launches import failure, rounds
 
@@ -279,14 +280,25 @@ def test_host_shows_its_probe(host: HostSpec, tmp_path: Path) -> None:
 
 
 @pytest.mark.engine
-def test_host_takes_its_probe_and_keeps_it(tmp_path: Path) -> None:
-    given = ["--cache", tmp_path / "cache.db"]
-    done = program("host", "--probe", "--json", *given, env={**os.environ, "TMPDIR": str(tmp_path)})
+def test_host_takes_its_probe_and_keeps_it(tmp_path: Path, host: HostSpec) -> None:
+    """A busy program disturbs it, so an older one that nothing disturbed counts still."""
+    quiet = probed(1, host=host.identifier)
+    with Cache.open(tmp_path / "cache.db") as cache:
+        cache.add_probe(quiet)
+    with subprocess.Popen([sys.executable, "-c", "while True: pass"]) as busy:
+        environment = {**os.environ, "TMPDIR": str(tmp_path)}
+        done = program("host", "--probe", "--json", "--cache", tmp_path / "cache.db", env=environment)
+        busy.kill()
     assert done.returncode == 0, done.stderr
-    assert done.stderr.startswith("note: probing ")
+    first, second = done.stderr.splitlines()
+    assert first.startswith("note: probing ")
+    assert second == ("note: other programs disturbed it: the probe of 2026-09-21, which nothing disturbed, counts")
     told = json.loads(done.stdout)
-    assert told["probe"]["host"] == told["identifier"]
-    assert json.loads(run("host", "--json", *given).stdout)["probe"] == told["probe"]
+    assert (told["probe"]["host"], "memory" in told["probe"]["disturbed"]) == (told["identifier"], True)
+    with Cache.open(tmp_path / "cache.db") as cache:
+        older, taken = cache.probes(host.identifier)
+        assert probe_of(host.identifier, cache) == older == quiet
+    assert taken.to_json() == told["probe"]
 
 
 def test_host(host: HostSpec) -> None:
