@@ -104,6 +104,7 @@ class _Weights:
         self._dtype = dtype
         self._files = _files(folder)
         self._conversions: Any = get_model_conversion_mapping(self.model)
+        self._kept_wide = self.model._get_dtype_plan(dtype)
         self.parts, rest = _parts(self.model)
         self._assign([*self.parts, rest])
         self._held: Part | None = None
@@ -134,7 +135,7 @@ class _Weights:
             loaded, _ = convert_and_load_state_dict_in_model(
                 self.model,
                 {key: files[self._files[key]].get_slice(key) for key in part.keys},
-                LoadStateDictConfig(dtype=self._dtype, weight_mapping=self._conversions),
+                LoadStateDictConfig(dtype=self._dtype, dtype_plan=self._kept_wide, weight_mapping=self._conversions),
             )
         troubles = [*loaded.conversion_errors.values(), *map(str, loaded.mismatched_keys), *loaded.error_msgs]
         for parameter, source in part.tied.items():

@@ -79,6 +79,8 @@ class Scripted(Backend):
     def load(self, job: Job) -> Engine:
         print("loading", flush=True)
         misbehave(str(job.variant.options.get("load", job.variant.options.get(f"load_{job.variant.precision}", ""))))
+        if job.variant.options.get("is_large") and not job.variant.options.get("by_layer"):
+            raise MemoryError("all weights at once")
         if job.variant.prepares and (job.artifact_dir is None or not (job.artifact_dir / "converted").exists()):
             raise FileNotFoundError("nothing was converted")
         return CountingEngine(dict(job.variant.options))

@@ -1,0 +1,5 @@
+"""`python -m benchmarks.rounding`: see rounding.py."""
+
+from benchmarks.rounding.rounding import main
+
+raise SystemExit(main())
