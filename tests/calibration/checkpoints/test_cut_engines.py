@@ -7,13 +7,17 @@ from typing import Any
 
 import pytest
 
-from calibration.checkpoints.cut import cut_checkpoint
-from calibration.checkpoints.random_weights import write_random_checkpoint
+from calibration.checkpoints.cut import cut_checkpoint, kept_tensors
+from calibration.checkpoints.cut_config import cut_config
+from calibration.checkpoints.random_weights import _model_class, write_random_checkpoint
 from calibration.registry import find
 from calibration.rung import Rung
-from selector.model.spec import ModelSpec
+from selector.model.rungs import rungs_of
+from selector.model.sources import read_config
+from selector.model.spec import ModelSpec, shape_names
 from tests.engines import tiny_models
 from tests.engines.tiny_models import CONFIGS
+from tests.selector.model import model_folders
 
 pytestmark = [pytest.mark.engine, pytest.mark.filterwarnings("ignore")]
 
@@ -105,6 +109,38 @@ def test_shards_are_read_and_one_file_is_written(tmp_path: Path) -> None:
     sharded, misfits = loaded(cut(tmp_path / "shards", Rung(layers=2, of=6)))
     assert misfits == {}
     assert torch.equal(scores(sharded), scores(without_later_layers(model, 2)))
+
+
+SHAPES = [f"shape:{name}" for name in shape_names()]
+GOLDEN = [
+    *("none-dbrx", "none-deepseek_v2", "none-falcon", "none-gemma2", "none-gemma3", "none-gpt_bigcode", "none-jamba"),
+    *("none-llava", "none-mamba", "none-mistral", "none-mpt", "none-opt", "none-phi3", "none-qwen2_moe"),
+    *("none-qwen3_next", "mxfp4-gpt_oss", "fp8-e4m3-128x128-qwen3"),
+]
+"""Configs of published models for which transformers has a class."""
+
+
+def tensors_of(content: dict[str, Any], folder: Path) -> dict[str, tuple[int, ...]]:
+    """Names and sizes of the tensors that transformers' class makes of a config, without its quantization."""
+    import torch
+    from transformers import AutoConfig
+
+    content = {name: value for name, value in content.items() if name != "quantization_config"}
+    (folder / "config.json").write_text(json.dumps(content))
+    config = AutoConfig.from_pretrained(folder)
+    with torch.device("meta"):
+        model = _model_class(config, content["architectures"])._from_config(config)
+    return {name: tuple(t.shape) for name, t in (*model.named_parameters(), *model.named_buffers())}
+
+
+@pytest.mark.parametrize("name", [*SHAPES, *GOLDEN])
+def test_a_cut_config_makes_the_modules_of_the_first_layers_and_no_others(tmp_path: Path, name: str) -> None:
+    spec = ModelSpec.read(name if name.startswith("shape:") else model_folders.GOLDEN / name)
+    content, _, _ = read_config(spec.folder)
+    everything = tensors_of(dict(content), tmp_path)
+    for rung in rungs_of(spec):
+        kept = set(kept_tensors(everything, rung)) if not rung.whole else everything
+        assert tensors_of(cut_config(content, rung), tmp_path) == {n: everything[n] for n in everything if n in kept}
 
 
 def content_of(file: Path) -> tuple[dict[str, Any], dict[str, tuple[str, bytes]]]:
