@@ -7,8 +7,10 @@ from typing import Any
 
 import pytest
 
+from benchmarks.real_model.gptq_checkpoint import quantised
 from calibration.checkpoints.cut import cut_checkpoint, kept_tensors
 from calibration.checkpoints.cut_config import cut_config
+from calibration.checkpoints.dequantise import dequantise
 from calibration.checkpoints.random_weights import _model_class, write_random_checkpoint
 from calibration.registry import find
 from calibration.rung import Rung
@@ -109,6 +111,39 @@ def test_shards_are_read_and_one_file_is_written(tmp_path: Path) -> None:
     sharded, misfits = loaded(cut(tmp_path / "shards", Rung(layers=2, of=6)))
     assert misfits == {}
     assert torch.equal(scores(sharded), scores(without_later_layers(model, 2)))
+
+
+def test_a_quantised_checkpoint_is_cut_and_dequantised_in_any_order(tmp_path: Path) -> None:
+    import torch
+    from safetensors.torch import load_file, save_file
+
+    source, rung = whole(tmp_path, "llama"), Rung(layers=2, of=6)
+    packed: dict[str, Any] = {}
+    for name, tensor in load_file(source / "model.safetensors").items():
+        if name.endswith("_proj.weight"):
+            parts = quantised(tensor, 16)
+            packed |= {f"{name.removesuffix('weight')}{part}": stored for part, stored in parts.items()}
+        else:
+            packed[name] = tensor
+    save_file(packed, source / "model.safetensors", metadata={"format": "pt"})
+    quant = {"quant_method": "gptq", "bits": 4, "group_size": 16, "modules_in_block_to_quantize": ["model.layers.5"]}
+    config = json.loads((source / "config.json").read_text())
+    (source / "config.json").write_text(json.dumps({**config, "quantization_config": quant}))
+    folders = {name: tmp_path / name for name in ("first-cut", "cut-then-plain", "plain", "plain-then-cut")}
+    for folder in folders.values():
+        folder.mkdir()
+
+    cut_checkpoint(source, folders["first-cut"], rung)
+    assert json.loads((folders["first-cut"] / "config.json").read_text())["quantization_config"] == {
+        **quant,
+        "modules_in_block_to_quantize": [],
+    }
+    dequantise(folders["first-cut"], folders["cut-then-plain"])
+    dequantise(source, folders["plain"])
+    cut_checkpoint(folders["plain"], folders["plain-then-cut"], rung)
+    one, other = (scores(loaded(folders[name])[0]) for name in ("cut-then-plain", "plain-then-cut"))
+    assert torch.equal(one, other)
+    assert torch.equal(one, scores(without_later_layers(loaded(folders["plain"])[0], 2)))
 
 
 SHAPES = [f"shape:{name}" for name in shape_names()]
