@@ -1,6 +1,7 @@
 """Selection: the answer, where it comes from and how sure it is."""
 
-from dataclasses import asdict, dataclass
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from typing import Any
 
@@ -8,9 +9,11 @@ from calibration.backend import Engine
 from calibration.measurement import Candidate, Failure
 from calibration.workload import Workload
 from selector.demand import Demand
+from selector.evidence import OnLayers
 from selector.host.spec import HostSpec
 from selector.model.spec import ModelSpec
 from selector.objective import Objective
+from selector.predict.prediction import Predicted, Prediction
 from selector.ranking import Ranked
 from selector.rules.judge import Verdict
 
@@ -20,8 +23,10 @@ class Source(StrEnum):
 
     FORCED = "forced"
     MEASURED = "measured"
+    LAYERS = "layers"
     STALE = "stale"
     TRANSFERRED = "transferred"
+    PREDICTED = "predicted"
     RULES = "rules"
 
 
@@ -62,12 +67,21 @@ class Selection:
     failed: tuple[Failure, ...]
     """The newest launch of each candidate that failed here."""
     stale: tuple[Stale, ...]
+    layers: tuple[OnLayers, ...]
+    """Candidates that were measured here on the first layers of the model; in the static order."""
+    prediction: Prediction | None
+    """What is expected of the candidates for the whole model, where that is what the answer stands on, or where a
+    forced candidate was not measured. For the objective TTFT the order, the intervals, P(best) and the regret are those
+    of the first token."""
     unmeasured: tuple[Candidate, ...]
     """Candidates that nothing is known of."""
     warnings: tuple[str, ...]
     """Sentences, each with the command that mends it."""
     notes: tuple[str, ...]
     """Sentences that are good to know."""
+    promising: Callable[[], str | None] = field(repr=False, compare=False)
+    """The sentence on a candidate that was not measured and may be faster. It is worked out when it is called, since
+    what was measured answers without a prediction."""
     measured_at: float | None
     """Unix time of the newest launch behind the ranking."""
     spec: ModelSpec
@@ -90,6 +104,12 @@ class Selection:
     def left_out(self) -> tuple[Verdict, ...]:
         """Variants that are legal, but no candidates unless asked for."""
         return tuple(v for v in self.verdicts if v.left_out and not v.reasons)
+
+    @property
+    def expected(self) -> Predicted | None:
+        """What is expected of the answer; None where nothing is predicted."""
+        rows = self.prediction.predicted if self.prediction else ()
+        return next((p for p in rows if p.candidate == self.candidate.label), None)
 
     @property
     def backend(self) -> str:
@@ -126,6 +146,8 @@ class Selection:
                 {"candidate": f.candidate.label, "kind": str(f.kind), "message": f.message} for f in self.failed
             ],
             "stale": [stale.to_json() for stale in self.stale],
+            "layers": [on_layers.to_json() for on_layers in self.layers],
+            "prediction": None if self.prediction is None else prediction_json(self.prediction),
         }
 
     def engine_config(self) -> Any:
@@ -157,3 +179,13 @@ class Selection:
         from selector.loading import load
 
         return load(self, max_context_tokens=max_context_tokens, max_batch=max_batch)
+
+
+def prediction_json(prediction: Prediction) -> dict[str, Any]:
+    """As `autobackend select --json` prints it; seconds."""
+    return {
+        "candidates": [predicted.to_json() for predicted in prediction.predicted],
+        "expected_regret": prediction.expected_regret,
+        "hosts": list(prediction.hosts),
+        "models": list(prediction.models),
+    }

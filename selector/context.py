@@ -3,8 +3,9 @@
 import os
 import time
 import warnings
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from threading import RLock
 from typing import Self
@@ -23,6 +24,7 @@ from selector.host.spec import HostSpec
 from selector.identity import environment_of, identity
 from selector.memo import Memo
 from selector.model.spec import ModelSpec
+from selector.predict.prediction import Prediction, predict
 from selector.rules.judge import Verdict, judge
 
 Stamp = tuple[int, int, int] | None
@@ -61,6 +63,8 @@ class Known:
     """From launches of this shape on this host."""
     elsewhere: Callable[[], tuple[Elsewhere, ...]]
     """From launches of other models, or on other hosts; read when it is asked for."""
+    predict: Callable[[Sequence[str], Workload], Prediction | None]
+    """What to expect of the candidates with these labels by all that is known; None where nothing like it is."""
     verdicts: tuple[Verdict, ...]
     """Of every variant of every backend."""
 
@@ -185,6 +189,7 @@ class Context:
             elsewhere=lambda: self._elsewhere.answer(
                 asked, (cache, environments), lambda: elsewhere(cache, key, environments)
             ),
+            predict=partial(_predict, question),
             verdicts=self.verdicts(question),
         )
 
@@ -274,6 +279,13 @@ def _model_state(model: str, folder: str) -> Hashable:
         *(stamp(f"{folder}/{name}") for name in _SIDECARS),
         None if folder == model else stamp(f"{folder}/../../refs/main"),
     )
+
+
+def _predict(question: Question, labels: Sequence[str], workload: Workload) -> Prediction | None:
+    # All that a prediction is learned from was neither quantised nor spread over devices.
+    if not labels or question.spec.quant.method != "none" or question.demand.tensor_parallel != 1:
+        return None
+    return predict(question.spec, question.host, labels, workload, cache=question.cache)
 
 
 def _rounded(workload: Workload, *, up: bool) -> Workload:

@@ -5,9 +5,9 @@ Whether its output is right, and whether it failed, only launches of this very c
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from calibration.cache.cache import Cache
 from calibration.cost import fit, points
@@ -22,6 +22,7 @@ from calibration.measurement import (
     Outcome,
     OutputVerdict,
 )
+from calibration.rung import Rung
 from calibration.workload import Workload
 from selector.ranking import Record, Timed
 
@@ -37,6 +38,26 @@ Kind = TypeVar("Kind", bound=Outcome)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class OnLayers:
+    """The launches of a candidate on a model's first layers."""
+
+    rung: Rung
+    record: Record
+
+    def to_json(self) -> dict[str, Any]:
+        """As `autobackend select --json` prints it."""
+        agreement = self.record.agreement
+        return {
+            "candidate": self.record.candidate.label,
+            "layers": self.rung.layers,
+            "of": self.rung.of,
+            "n": len(self.record.launches),
+            "output": str(agreement.verdict),
+            "kl": agreement.kl,
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Evidence:
     """What is known, by candidate label. A label is in `measured`, in `stale`, in `failed` or in none of them."""
 
@@ -45,12 +66,16 @@ class Evidence:
     stale: Mapping[str, Record]
     """Times from this host with another environment or policy."""
     failed: Mapping[str, Failure]
-    """The newest launch of this config failed; `outdated` says whether it ran with other versions than today's."""
+    """The newest launch of this config failed; `outdated` says whether it ran with other versions than today's. So did
+    the one on the most layers of a candidate whose whole model was never launched."""
     outdated: frozenset[str]
     """Labels in `failed` that may not fail today."""
     unchecked: Mapping[str, str]
     """Labels in `measured` or `stale` whose output was never checked for this config with these versions, and where
-    their times are from: `timed on another model of this shape`."""
+    times are from: `timed on another model of this shape`."""
+    layers: Mapping[str, tuple[OnLayers, ...]] = field(default_factory=dict)
+    """Times on a few layers with today's environment and policy, the deepest rung first; of labels in `measured` and
+    `stale`, too."""
 
     def answers_wrong(self, label: str) -> bool:
         """Whether the candidate's output is wrong with today's versions."""
@@ -59,7 +84,7 @@ class Evidence:
 
     def tells_of(self, label: str) -> bool:
         """Whether the candidate was ever launched here."""
-        return label in self.measured or label in self.stale or label in self.failed
+        return any(label in known for known in (self.measured, self.stale, self.failed, self.layers))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,11 +100,30 @@ class Elsewhere:
 def evidence(cache: Cache, identity: Identity, environments: Environments) -> Evidence:
     """What the launches on this host say: those of the shape of the times, those of the config of right and failed.
 
+    Launches on a few layers stand apart: they tell times of the whole model by a prediction alone.
+
     Raises:
         CacheError: the cache cannot be read.
     """
-    outcomes = _of_this_shape(cache, identity)
-    return weigh(outcomes, identity.config, environments)
+    by_cut: dict[str, list[Outcome]] = {}
+    for outcome in _of_this_shape(cache, identity):
+        by_cut.setdefault(outcome.identity.cut, []).append(outcome)
+    whole = weigh(by_cut.pop(identity.cut, ()), identity.config, environments)
+    if identity.cut:
+        return whole
+    layers, failed, outdated = dict[str, tuple[OnLayers, ...]](), dict[str, Failure](), set[str]()
+    rungs = sorted(((Rung.parse(cut), outcomes) for cut, outcomes in by_cut.items()), key=lambda pair: pair[0].layers)
+    for rung, outcomes in reversed(rungs):
+        known = weigh(outcomes, identity.config, environments)
+        for label, record in known.measured.items():
+            if label not in failed:
+                layers[label] = (*layers.get(label, ()), OnLayers(rung=rung, record=record))
+        new = known.failed.keys() - layers.keys() - failed.keys()
+        failed |= {label: known.failed[label] for label in new if not whole.tells_of(label)}
+        outdated |= new & known.outdated
+    return replace(
+        whole, layers=layers, failed={**whole.failed, **failed}, outdated=whole.outdated | (outdated & failed.keys())
+    )
 
 
 def elsewhere(cache: Cache, identity: Identity, environments: Environments) -> tuple[Elsewhere, ...]:
@@ -172,9 +216,9 @@ def _of_this_shape(cache: Cache, identity: Identity) -> list[Outcome]:
         quant=identity.quant,
         device=identity.device,
         fingerprint=identity.fingerprint,
-        cut=identity.cut,
+        cut=None,
     )
-    return [outcome for outcome in outcomes if outcome.identity.shape == identity.shape]
+    return [o for o in outcomes if replace(o.identity, cut=identity.cut).shape == identity.shape]
 
 
 def _comparable(outcomes: Sequence[Kind], today: Mapping[str, str]) -> list[Kind]:

@@ -75,11 +75,12 @@ def _answer(question: Question, context: Context, strict: bool) -> Selection:
     candidates = find_candidates(question, known)
     picked = pick(question, candidates, known)
     demand, name, here = question.demand, question.spec.name, known.evidence
-    if strict and picked.source is Source.RULES and (demand.targets or not demand.forced):
+    unmeasured = picked.source in {Source.PREDICTED, Source.RULES}
+    if strict and unmeasured and (demand.targets or not demand.forced):
         raise NotCalibrated(
             f"{name} was never measured on this host", f"measure it: {demand.command('calibrate', name)}"
         )
-    advice = Advice(question=question, known=here, pick=picked)
+    advice = Advice(question=question, known=known, candidates=candidates, pick=picked)
     if strict and picked.ranked is not None and not picked.ranked.meets:
         raise TargetsMissed(advice.missed(picked.ranked), f"see all of them: {demand.command('select', name)} --why")
     return Selection(
@@ -93,9 +94,12 @@ def _answer(question: Question, context: Context, strict: bool) -> Selection:
         verdicts=candidates.verdicts,
         failed=tuple(here.failed[label] for label in candidates.legal if label in here.failed),
         stale=picked.stale,
+        layers=tuple(here.layers[label][0] for label in candidates.legal if label in here.layers),
+        prediction=picked.prediction,
         unmeasured=tuple(candidate for label, candidate in candidates.legal.items() if not here.tells_of(label)),
         warnings=tuple(advice.warnings()),
         notes=tuple(advice.notes()),
+        promising=advice.promising,
         measured_at=picked.measured_at,
         spec=question.spec,
         host=question.host,

@@ -1,15 +1,22 @@
 """What is said beside an answer: what it lacks, and what is good to know."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from calibration.race.decisions import BAND
 from selector.answer import Source
+from selector.choice.candidates import Candidates
+from selector.choice.expectation import expect
 from selector.choice.larger_batch import larger_batch
 from selector.choice.pick import Pick
-from selector.context import Question
-from selector.evidence import Evidence
+from selector.context import Known, Question
+from selector.objective import Objective
+from selector.predict.prediction import Predicted
 from selector.ranking import Ranked
 from selector.targets import SURE, percent
+
+REAL = 0.5
+"""From this probability on a candidate that was not measured is named as one that may be faster than the answer."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -17,12 +24,13 @@ class Advice:
     """What a selection says beside its answer."""
 
     question: Question
-    known: Evidence
+    known: Known
+    candidates: Candidates
     pick: Pick
 
     def warnings(self) -> Iterable[str]:
         """What the answer lacks, each with the command that mends it."""
-        name, label, known = self.question.spec.name, self.pick.label, self.known
+        name, label, known = self.question.spec.name, self.pick.label, self.known.evidence
         failure = known.failed.get(label)
         if failure:
             when = " with other versions" if label in known.outdated else ""
@@ -30,10 +38,10 @@ class Advice:
         elif self.pick.source is Source.STALE:
             changed = ", ".join(known.stale[label].differences)
             yield f"{label} was measured with other versions ({changed}). Measure again: {self._calibrate}"
-        elif self.pick.source is Source.RULES and not self.question.demand.forced:
-            yield f"{name} was never measured on this host; this is the static order. Measure it: {self._calibrate}"
+        elif not self.question.demand.forced:
+            yield from self._not_measured()
         if self.question.demand.targets and self.pick.ranked is None:
-            yield f"whether {label} meets {self.question.demand.targets} is not known. Measure it: {self._calibrate}"
+            yield from self._targets_not_measured()
         elif self.pick.ranked is not None and not self.pick.ranked.meets:
             yield self.missed(self.pick.ranked)
         if self.pick.source in {Source.MEASURED, Source.STALE} and (origin := known.unchecked.get(label)):
@@ -46,6 +54,8 @@ class Advice:
             here = origin.identity.host == self.question.host.identifier
             where = "here" if here else "on another host with the same device"
             yield f"{origin.model} was measured {where}; {self.question.spec.name} was not"
+        if self.question.demand.forced and self.pick.ranked is None and (row := self._expected):
+            yield f"{self.pick.label} was never measured on this host; it is predicted to {self._take(row)}"
         if ranked is not None:
             yield from self._surest(ranked)
             yield from larger_batch(self.question.demand, self.question.spec.name, self.pick.ranking, ranked)
@@ -73,6 +83,80 @@ class Advice:
             f" ({percent(answer.chance or 0.0)} likely to meet)"
         )
 
+    def _not_measured(self) -> Iterable[str]:
+        """That the whole model was never measured here, and what the answer stands on instead."""
+        name, label, prediction = self.question.spec.name, self.pick.label, self.pick.prediction
+        match self.pick.source:
+            case Source.RULES if self.question.demand.objective is Objective.MEMORY:
+                why = "nothing tells what it will take of memory, so this is the static order"
+                yield f"{name} was never measured on this host; {why}. Measure it: {self._calibrate}"
+            case Source.RULES:
+                why = "nothing is known of a model and a host like these, so this is the static order"
+                yield f"{name} was never measured on this host; {why}. Measure it: {self._calibrate}"
+            case Source.PREDICTED if prediction and (row := self._expected):
+                learned = f"{_count(prediction.models, 'model')} on {_count(prediction.hosts, 'host')}"
+                yield (
+                    f"{name} was never measured on this host; by {learned} {label} is predicted to {self._take(row)}"
+                    f" and to be the best with a probability of {percent(row.p_best)}. Make sure: {self._calibrate}"
+                )
+            case Source.LAYERS:
+                where = f"{label} was measured on {self.known.evidence.layers[label][0].rung}"
+                takes = f"; the whole is predicted to {self._take(row)}" if (row := self._expected) else ""
+                yield f"{where} of {name} alone{takes}. Make sure: {self._calibrate} --full"
+            case _:
+                pass
+
+    def _targets_not_measured(self) -> Iterable[str]:
+        targets, label, row = self.question.demand.targets, self.pick.label, self._expected
+        if row is None:
+            yield f"whether {label} meets {targets} is not known. Measure it: {self._calibrate}"
+            return
+        verb = "meet" if targets.worst(row.ttft_s, row.tpot_s) <= 1.0 else "miss"
+        times = f"TTFT {_seconds(row.ttft_s)}, TPOT {_seconds(row.tpot_s)}"
+        yield f"{label} is predicted to {verb} {targets} ({times}), not measured. Measure it: {self._calibrate}"
+
+    def promising(self) -> str | None:
+        """That a candidate which was not measured is predicted to be faster than the answer, which was; else None.
+
+        Raises:
+            CacheError: the cache cannot be read.
+        """
+        if self.pick.source not in {Source.MEASURED, Source.LAYERS}:
+            return None
+        here = self.known.evidence
+        untold = [label for label in self.candidates.allowed if not here.tells_of(label)]
+        prediction = untold and expect(self.question, self.known, [self.pick.label, *untold])
+        if not prediction:
+            return None
+        rows = {row.candidate: row for row in prediction.predicted}
+        likely = max((row for row in prediction.predicted if row.candidate in untold), key=lambda row: row.p_best)
+        if self.pick.label not in rows:
+            return None
+        pair = expect(self.question, self.known, [self.pick.label, likely.candidate])
+        row = next(row for row in pair.predicted if row.candidate == likely.candidate) if pair else likely
+        times = self._value(rows[self.pick.label]) / self._value(row)
+        if row.p_best < REAL or times <= 1 + BAND:
+            return None
+        return (
+            f"{row.candidate} was not measured; it is predicted to be {times:.2g} times faster"
+            f" (P {row.p_best:.2g}). Measure it: {self._calibrate}"
+        )
+
+    def _value(self, row: Predicted) -> float:
+        return row.ttft_s if self.question.demand.objective is Objective.TTFT else row.e2e_s
+
+    def _take(self, row: Predicted) -> str:
+        """`take 12.3 s (10.1 to 15 s)`, where the interval is what 90 % of launches take."""
+        low, high = row.ci90
+        first = self.question.demand.objective is Objective.TTFT
+        told = f"{_seconds(self._value(row))} ({_seconds(low).removesuffix(' s')} to {_seconds(high)})"
+        return f"give the first token after {told}" if first else f"take {told}"
+
+    @property
+    def _expected(self) -> Predicted | None:
+        rows = self.pick.prediction.predicted if self.pick.prediction else ()
+        return next((row for row in rows if row.candidate == self.pick.label), None)
+
     def _surest(self, answer: Ranked) -> Iterable[str]:
         """A candidate that is likelier to meet the targets than an answer that is not sure to."""
         if answer.chance is None or not answer.meets or answer.chance >= SURE:
@@ -91,6 +175,14 @@ class Advice:
     @property
     def _calibrate(self) -> str:
         return self.question.demand.command("calibrate", self.question.spec.name)
+
+
+def _seconds(value: float) -> str:
+    return f"{value:.3g} s" if value < 999.5 else f"{value:.0f} s"
+
+
+def _count(names: Sequence[str], word: str) -> str:
+    return f"{len(names)} {word}{'s' * (len(names) != 1)}"
 
 
 def _excess(ratio: float) -> str:

@@ -1,5 +1,7 @@
 """`autobackend select`: the fastest backend for a model on this machine."""
 
+import os
+
 import click
 
 from selector.commands._options import cache_option, demand_options, examples, json_option, model_argument
@@ -25,6 +27,8 @@ def select(
     model: str, demand: Demand, strict: bool, cache: str | None, why: bool, as_command: bool, as_json: bool
 ) -> None:
     """Print the fastest backend for MODEL on this machine, as backend:variant."""
+    # numpy's threads are for larger matrices than a prediction's; on a busy machine they only wait for each other.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     from selector.predict.probe import probe_of
     from selector.screens.select import why as why_screen
     from selector.selection import choose
@@ -32,6 +36,7 @@ def select(
     with open_cache(cache) as opened:
         selection = choose(model, demand, cache=opened, strict=strict)
         probe = probe_of(selection.host.identifier, opened) if why else None
+        promising = selection.promising()
     if as_json:
         show_json(selection.to_json())
     elif as_command:
@@ -44,3 +49,5 @@ def select(
         warn(sentence)
     for sentence in selection.notes:
         note(sentence)
+    if promising:
+        note(promising)

@@ -168,7 +168,7 @@ def _selection(planned: Plan, workload: Workload, cache: Cache) -> Selection:
     """
     named = planned.demand.for_one(workload)
     of_all = choose(planned.spec.name, dataclasses.replace(named, backends=()), cache=cache, host=planned.host)
-    if of_all.source is Source.RULES and named.forced:
+    if of_all.source in {Source.PREDICTED, Source.RULES} and named.forced:
         return choose(planned.spec.name, named, cache=cache, host=planned.host)
     return of_all
 

@@ -6,8 +6,10 @@ from calibration.measurement import Candidate, OutputVerdict
 from calibration.probe import Probe
 from selector.answer import Selection, Source
 from selector.choice.refusals import reasons_of
+from selector.evidence import OnLayers
 from selector.explanation import Explanation, Group
 from selector.objective import Objective
+from selector.predict.prediction import Prediction
 from selector.predict.roofline import Shares, needs_of, shares_of
 from selector.price import Costs
 from selector.ranking import Ranked
@@ -15,6 +17,7 @@ from selector.screens.probe import limits
 from selector.screens.text import (
     age,
     amount,
+    between,
     columns,
     listing,
     money,
@@ -65,13 +68,21 @@ def why(
     right = 3 + 2 * bool(shares) + (selection.objective.unit != "s") + bool(selection.demand.targets)
     right += 2 * (selection.demand.price_per_hour is not None)
     lines += ["  " + line for line in columns(rows, "<" + ">" * right)]
+    if selection.prediction:
+        lines += ["  " + line for line in _expectations(selection, selection.prediction)]
     cached = any(reached.cached for reached in shares.values())
     notes = [("machine:", limits(probe, now=now, cached=cached))] if probe is not None and shares else []
     notes += [("refused:", f"{name} ({reason})") for name, reason in _joined(selection)]
     notes += [("failed:", f"{f.candidate.label} ({f.kind} in {f.stage}: {f.message})") for f in selection.failed]
     notes += [("stale:", f"{s.candidate.label} ({', '.join(s.differences)})") for s in selection.stale]
-    notes += [("left out:", f"{v.candidate.label} ({v.left_out})") for v in selection.left_out]
-    if selection.ranking and selection.unmeasured:
+    notes += [
+        ("left out:", f"{name} ({reason})") for name, reason in reasons_of(selection.left_out, selection.verdicts)
+    ]
+    if not selection.prediction:
+        whole = {ranked.candidate for ranked in selection.ranking}
+        shallow = [depth for depth in selection.layers if depth.record.candidate not in whole]
+        notes += [("on layers:", f"{depth.record.candidate.label} ({_depth(depth)})") for depth in shallow]
+    if selection.measured_at is not None and selection.unmeasured:
         notes.append(("not measured:", ", ".join(c.label for c in selection.unmeasured)))
     titled = [(title if i == 0 or notes[i - 1][0] != title else "", text) for i, (title, text) in enumerate(notes)]
     return lines + ["  " + line for line in columns(titled, across=None if across is None else across - 2)]
@@ -79,6 +90,16 @@ def why(
 
 def _where_from(selection: Selection, now: float | None) -> str:
     launches = sum(ranked.n for ranked in selection.ranking)
+    prediction = selection.prediction
+    if prediction and selection.source is Source.PREDICTED:
+        models, hosts = plural(len(prediction.models), "model"), plural(len(prediction.hosts), "host")
+        return f"predicted by launches of {models} on {hosts}"
+    if selection.source is Source.LAYERS and selection.measured_at is not None:
+        rungs = dict.fromkeys(str(depth.rung) for depth in selection.layers)
+        launches = sum(len(depth.record.launches) for depth in selection.layers)
+        evidence = f"{plural(launches, 'launch')}, {plural(len(selection.layers), 'candidate')}"
+        predicted = "; the times of the whole model are predicted" if prediction else ""
+        return f"measured here on {listing([*rungs])} {age(selection.measured_at, now)} ({evidence}){predicted}"
     if selection.measured_at is None or not launches:
         return "the first of the static order" if selection.source is Source.RULES else str(selection.source)
     word = {Source.MEASURED: "measured here", Source.STALE: "measured here with other versions"}.get(
@@ -86,6 +107,29 @@ def _where_from(selection: Selection, now: float | None) -> str:
     )
     evidence = f"{plural(launches, 'launch')}, {plural(len(selection.ranking), 'candidate')}"
     return f"{word} {age(selection.measured_at, now)} ({evidence})"
+
+
+def _expectations(selection: Selection, prediction: Prediction) -> list[str]:
+    """What is expected of each candidate, and what the answer is expected to lose to the best of them."""
+    depths = {depth.record.candidate.label: _depth(depth) for depth in selection.layers}
+    first_token = selection.objective is Objective.TTFT
+    asked, other = ("TTFT", "in all") if first_token else ("expected", "TTFT")
+    rows = [("candidate", asked, "90 % of launches", "P(best)", other, "TPOT", "measured" if depths else "")]
+    for row in prediction.predicted:
+        ttft, whole = seconds(row.ttft_s), seconds(row.e2e_s)
+        times = (ttft, between(*row.ci90), whole) if first_token else (whole, between(*row.ci90), ttft)
+        depth = depths.get(row.candidate, "the whole model" if depths else "")
+        rows.append((row.candidate, *times[:2], percent(row.p_best), times[2], seconds(row.tpot_s), depth))
+    lines = columns(rows, "<>>>>>")
+    if selection.expected is prediction.pick and len(prediction.predicted) > 1:
+        worse = f"{100 * (prediction.expected_regret - 1):.1f} %"
+        lines.append(f"{selection.candidate.label} is expected to take {worse} more than the best of them.")
+    return lines
+
+
+def _depth(depth: OnLayers) -> str:
+    """`6 of 32 layers, right`."""
+    return f"{depth.rung}, {output(depth.record.agreement)}"
 
 
 def _tie_broken_by(selection: Selection) -> str:

@@ -65,6 +65,17 @@ def seconds_within(value: float, half: float) -> str:
     return within(value / unit, half / unit) + f" {name}"
 
 
+def between(low: float, high: float) -> str:
+    """An interval of durations, with its unit once where both have the same.
+
+    >>> between(19.22, 60.3), between(0.5, 1.25)
+    ('19.2 to 60.3 s', '500 ms to 1.25 s')
+    """
+    least, most = seconds(low), seconds(high)
+    unit = least.partition(" ")[2]
+    return f"{least.removesuffix(f' {unit}') if most.endswith(f' {unit}') else least} to {most}"
+
+
 def within(value: float, half: float) -> str:
     """Both numbers to the digit at which the value has three.
 

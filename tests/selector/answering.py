@@ -1,5 +1,6 @@
 """What the tests of select() ask, and of which model and host."""
 
+from dataclasses import replace
 from typing import Any
 
 from calibration.cache.cache import Cache
@@ -7,15 +8,23 @@ from calibration.measurement import Outcome
 from calibration.registry import all_backends
 from selector.answer import Selection
 from selector.demand import Demand
-from selector.identity import environment_of
+from selector.host.spec import Device, HostSpec
+from selector.identity import environment_of, identity
 from selector.rules.judge import judge
 from selector.selection import choose
-from tests.selector.launches import (
-    model_and_host,
-)
+from tests.selector.launches import cpu_host, model_and_host
 
 MODEL = "shape:smollm2-135m"
 SPEC, HOST, KEY = model_and_host(MODEL)
+ARM = replace(
+    cpu_host("0" * 12),
+    cpu_name="neoverse_v1",
+    cpu_model="ARM",
+    cpu_features=frozenset({"neon"}),
+    devices=(Device(kind="cpu", name="ARM neoverse_v1, 2 cores", memory_bytes=24 << 30, free_bytes=20 << 30),),
+)
+"""A host of a family that nothing is shipped of: all that is known of it, its own launches tell."""
+ARM_KEY = identity(SPEC, ARM)
 CT2, SDPA, EAGER = "ctranslate2:float32", "transformers:sdpa", "transformers:eager"
 
 
@@ -28,10 +37,10 @@ def labels(selection: Selection) -> list[str]:
     return [ranked.candidate.label for ranked in selection.ranking]
 
 
-def answer(cache: Cache, *outcomes: Outcome, **asked: Any) -> Selection:
+def answer(cache: Cache, *outcomes: Outcome, host: HostSpec = HOST, **asked: Any) -> Selection:
     cache.add(*outcomes)
-    return choose(MODEL, cache=cache, host=HOST, **asked)
+    return choose(MODEL, cache=cache, host=host, **asked)
 
 
-def all_labels() -> list[str]:
-    return [v.candidate.label for v in judge(SPEC, HOST, Demand()) if v.legal and not v.left_out]
+def all_labels(host: HostSpec = HOST) -> list[str]:
+    return [v.candidate.label for v in judge(SPEC, host, Demand()) if v.legal and not v.left_out]

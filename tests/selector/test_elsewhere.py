@@ -168,7 +168,7 @@ def test_times_of_other_configs_say_where_they_are_from(cache: Cache, configs: t
 
 
 def test_launches_on_a_few_layers_are_another_depths(cache: Cache) -> None:
-    """They are found when their depth is asked for, and say nothing of a whole model, this one's or another's."""
+    """They are found when their depth is asked for; their times are none of a whole model, this one's or another's."""
     cut = replace(KEY, cut="3/30")
     cache.add(
         measurement(SDPA, cut, HOST, slow=0.1),
@@ -178,7 +178,7 @@ def test_launches_on_a_few_layers_are_another_depths(cache: Cache) -> None:
     )
     environments = DEFAULT.environments(HOST)
     whole, shallow = evidence(cache, KEY, environments), evidence(cache, cut, environments)
-    assert (set(whole.measured), set(whole.failed)) == ({EAGER}, set())
-    assert (set(shallow.measured), set(shallow.failed)) == ({SDPA}, {CT2})
+    assert (set(whole.measured), set(whole.failed), set(whole.layers)) == ({EAGER}, {CT2}, {SDPA})
+    assert (set(shallow.measured), set(shallow.failed), set(shallow.layers)) == ({SDPA}, {CT2}, set())
     assert elsewhere(cache, KEY, environments) == ()
     assert [other.model for other in elsewhere(cache, cut, environments)] == ["another, cut"]

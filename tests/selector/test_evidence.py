@@ -8,7 +8,20 @@ from calibration.cache.cache import Cache
 from calibration.measurement import FailureKind
 from selector import SelectionWarning, select
 from selector.answer import Source
-from tests.selector.answering import CT2, EAGER, HOST, KEY, MODEL, SDPA, all_labels, answer, labels, with_versions
+from tests.selector.answering import (
+    ARM,
+    ARM_KEY,
+    CT2,
+    EAGER,
+    HOST,
+    KEY,
+    MODEL,
+    SDPA,
+    all_labels,
+    answer,
+    labels,
+    with_versions,
+)
 from tests.selector.launches import (
     DAY,
     failure,
@@ -62,7 +75,8 @@ def test_todays_launches_replace_stale_ones(cache: Cache) -> None:
 
 
 def test_another_size_on_this_host_is_transferred(cache: Cache) -> None:
-    found = answer(cache, *rounds(SDPA, other_size(KEY), HOST, (1.0, 1.0), model="shape:smollm2-360m"))
+    launches = rounds(SDPA, other_size(ARM_KEY), ARM, (1.0, 1.0), model="shape:smollm2-360m")
+    found = answer(cache, *launches, host=ARM)
     assert (found.source, found.candidate.label, found.stale) == (Source.TRANSFERRED, SDPA, ())
     assert found.notes == ("shape:smollm2-360m was measured here; shape:smollm2-135m was not",)
 
@@ -82,16 +96,17 @@ def test_this_model_on_another_host_comes_before_another_size_here(cache: Cache)
 @pytest.mark.parametrize("change", [{"device_count": 2}, {"dtype": "float32"}, {"device": "another"}, {"quant": "awq"}])
 def test_never_transferred(cache: Cache, change: dict[str, object]) -> None:
     found = answer(cache, *rounds(EAGER, replace(KEY, **change), HOST, (1.0,)))  # type: ignore[arg-type]
-    assert found.source is Source.RULES
+    assert (found.source, found.ranking) == (Source.PREDICTED, ())
 
 
 def test_what_failed_here_is_not_transferred(cache: Cache) -> None:
-    other = other_size(KEY)
+    other = other_size(ARM_KEY)
     found = answer(
         cache,
-        *rounds(EAGER, other, HOST, (1.0,)),
-        *rounds(SDPA, other, HOST, (2.0,)),
-        failure(EAGER, KEY, HOST),
+        *rounds(EAGER, other, ARM, (1.0,)),
+        *rounds(SDPA, other, ARM, (2.0,)),
+        failure(EAGER, ARM_KEY, ARM),
+        host=ARM,
     )
     assert (found.source, found.candidate.label, labels(found)) == (Source.TRANSFERRED, SDPA, [SDPA])
 
@@ -108,9 +123,9 @@ def test_a_failure_is_told_and_never_chosen(cache: Cache) -> None:
 
 
 def test_what_only_failed_is_not_the_static_choice_while_another_is_left(cache: Cache) -> None:
-    found = answer(cache, failure(CT2, KEY, HOST))
-    others = [v.candidate.label for v in found.verdicts if v.legal and not v.left_out and v.candidate.label != CT2]
-    assert (found.source, found.candidate.label) == (Source.RULES, others[0])
+    first, second = all_labels(ARM)[:2]
+    found = answer(cache, failure(first, ARM_KEY, ARM), host=ARM)
+    assert (found.source, found.candidate.label) == (Source.RULES, second)
 
 
 def test_when_all_failed_the_first_is_tried_with_a_warning(cache: Cache) -> None:

@@ -22,7 +22,20 @@ from selector.model.spec import ModelSpec
 from selector.rules.judge import judge
 from selector.screens.select import why
 from selector.selection import choose
-from tests.selector.answering import CT2, EAGER, HOST, KEY, MODEL, SDPA, SPEC, all_labels, answer, labels, with_versions
+from tests.selector.answering import (
+    ARM,
+    CT2,
+    EAGER,
+    HOST,
+    KEY,
+    MODEL,
+    SDPA,
+    SPEC,
+    all_labels,
+    answer,
+    labels,
+    with_versions,
+)
 from tests.selector.launches import (
     DAY,
     LOSSY,
@@ -40,21 +53,22 @@ THREE_AGREE = 1.0850 ** math.sqrt(0.6)
 freedom, and the launches of two such candidates have four."""
 
 
-def test_uncalibrated_is_the_static_order_with_one_warning(cache: Cache) -> None:
+def test_where_nothing_is_known_it_is_the_static_order_with_one_warning(cache: Cache) -> None:
     with pytest.warns(SelectionWarning) as told:
-        found = select(MODEL, cache=cache, host=HOST)
-    first = next(v for v in explain(MODEL, host=HOST).verdicts if v.legal and not v.left_out)
-    assert (found.source, found.candidate, found.ranking, found.tie, found.extrapolated) == (
+        found = select(MODEL, cache=cache, host=ARM)
+    first = next(v for v in explain(MODEL, host=ARM).verdicts if v.legal and not v.left_out)
+    assert (found.source, found.candidate, found.ranking, found.tie, found.extrapolated, found.prediction) == (
         "rules",
         first.candidate,
         (),
         (),
         False,
+        None,
     )
     assert [str(w.message) for w in told] == [
         (
-            "shape:smollm2-135m was never measured on this host; this is the static order."
-            " Measure it: autobackend calibrate shape:smollm2-135m"
+            "shape:smollm2-135m was never measured on this host; nothing is known of a model and a host like these, so"
+            " this is the static order. Measure it: autobackend calibrate shape:smollm2-135m"
         )
     ]
     assert told[0].filename == __file__
@@ -136,6 +150,8 @@ def test_the_fastest_of_what_was_measured_here(cache: Cache) -> None:
         ],
         "failed": [],
         "stale": [],
+        "layers": [],
+        "prediction": None,
     }
 
 
@@ -229,7 +245,7 @@ def test_a_wrong_output_of_other_versions_may_be_right_today(cache: Cache) -> No
         *(failure(x, KEY, HOST) for x in all_labels() if x != SDPA),
         failure(SDPA, KEY, HOST, kind=FailureKind.WRONG_OUTPUT, stage="check", message="diverges", environment=old),
     )
-    assert (found.source, found.candidate.label) == (Source.RULES, SDPA)
+    assert (found.source, found.candidate.label) == (Source.PREDICTED, SDPA)
     assert found.warnings == (
         f"{SDPA} failed here with other versions: wrong output, diverges. Measure again: autobackend calibrate {MODEL}",
     )
@@ -286,9 +302,10 @@ def test_forced_takes_the_best_variant_of_the_backend(cache: Cache) -> None:
     assert found.warnings == ()
 
 
-def test_forced_without_measurements_is_the_first_variant(cache: Cache) -> None:
-    found = answer(cache, backend="transformers", strict=True)
-    assert (found.source, found.candidate.label, found.warnings) == (Source.FORCED, FIRST, ())
+def test_forced_without_measurements_is_the_first_variant_where_nothing_is_known(cache: Cache) -> None:
+    found = answer(cache, backend="transformers", strict=True, host=ARM)
+    first = next(label for label in all_labels(ARM) if label.startswith("transformers:"))
+    assert (found.source, found.candidate.label, found.warnings, found.notes) == (Source.FORCED, first, (), ())
 
 
 def test_a_variant_on_request_runs_when_it_is_named(cache: Cache) -> None:
@@ -350,7 +367,7 @@ def test_a_launch_without_decoding_answers_only_for_one_token(cache: Cache) -> N
         launch, cells=tuple(replace(c, samples=tuple(replace(s, tpot_s=None) for s in c.samples)) for c in launch.cells)
     )
     found = answer(cache, bare)
-    assert found.source is Source.RULES
+    assert (found.source, found.ranking) == (Source.PREDICTED, ())
     assert choose(MODEL, cache=cache, host=HOST, workload=one).source is Source.MEASURED
 
 

@@ -1,0 +1,299 @@
+"""Answers where the whole model was not measured: predicted from other hosts and models, or from a few layers here."""
+
+from dataclasses import replace
+
+import pytest
+
+from calibration.cache.cache import Cache
+from calibration.errors import NotCalibrated
+from calibration.measurement import FailureKind, Identity
+from calibration.rung import Rung
+from calibration.workload import Workload
+from selector import SelectionWarning, select
+from selector.answer import Source
+from selector.predict.prediction import predict
+from selector.screens.select import why
+from selector.selection import choose
+from tests.selector.answering import (
+    ARM,
+    ARM_KEY,
+    CT2,
+    EAGER,
+    HOST,
+    KEY,
+    MODEL,
+    SDPA,
+    SPEC,
+    all_labels,
+    answer,
+    labels,
+    with_versions,
+)
+from tests.selector.launches import DAY, LOSSY, failure, rounds
+
+CHAT = Workload.parse("chat")
+CALIBRATE = f"autobackend calibrate {MODEL}"
+
+
+def on_layers(layers: int, key: Identity = ARM_KEY) -> Identity:
+    return replace(key, cut=Rung(layers=layers, of=30).cut)
+
+
+def test_with_nothing_measured_the_answer_is_predicted_with_its_time_and_how_sure_it_is(cache: Cache) -> None:
+    with pytest.warns(SelectionWarning) as told:
+        found = select(MODEL, cache=cache, host=HOST)
+    expected = predict(SPEC, HOST, all_labels(), CHAT, cache=cache)
+    assert expected is not None
+    assert (found.source, found.candidate.label, found.ranking) == (Source.PREDICTED, expected.pick.candidate, ())
+    assert (found.prediction, found.expected) == (expected, expected.pick)
+    assert {row.candidate for row in expected.predicted} == set(all_labels())
+    (warning,) = told
+    pick = expected.pick
+    assert str(warning.message) == (
+        f"{MODEL} was never measured on this host; by 6 models on 6 hosts {pick.candidate} is predicted to take"
+        f" {pick.e2e_s:.3g} s ({pick.ci90[0]:.3g} to {pick.ci90[1]:.3g} s) and to be the best with a probability of"
+        f" {round(100 * pick.p_best)} %. Make sure: {CALIBRATE}"
+    )
+
+
+def test_the_json_has_what_was_predicted_and_by_what(cache: Cache) -> None:
+    found = answer(cache)
+    assert found.prediction is not None
+    told = found.to_json()
+    assert (told["source"], told["layers"]) == ("predicted", [])
+    assert told["prediction"] == {
+        "candidates": [row.to_json() for row in found.prediction.predicted],
+        "expected_regret": found.prediction.expected_regret,
+        "hosts": list(found.prediction.hosts),
+        "models": list(found.prediction.models),
+    }
+    assert set(told["prediction"]["candidates"][0]) == {"candidate", "ttft_s", "tpot_s", "e2e_s", "ci90", "p_best"}
+
+
+def test_a_prediction_is_no_measurement_for_strict(cache: Cache) -> None:
+    with pytest.raises(NotCalibrated, match="was never measured on this host"):
+        answer(cache, strict=True)
+
+
+def test_what_failed_here_is_never_predicted_to_be_the_answer(cache: Cache) -> None:
+    first = answer(cache).candidate.label
+    found = answer(cache, failure(first, KEY, HOST, kind=FailureKind.WRONG_OUTPUT, stage="check", message="diverges"))
+    assert found.prediction is not None
+    assert found.source is Source.PREDICTED
+    assert found.candidate.label != first
+    assert first not in {row.candidate for row in found.prediction.predicted}
+
+
+def test_forced_has_its_predicted_time_beside_those_of_the_others(cache: Cache) -> None:
+    found = answer(cache, backend=CT2, strict=True)
+    assert (found.source, found.candidate.label, found.warnings) == (Source.FORCED, CT2, ())
+    row = found.expected
+    assert row is not None
+    assert found.prediction is not None
+    assert {SDPA, EAGER} < {other.candidate for other in found.prediction.predicted}
+    low, high = row.ci90
+    assert found.notes == (
+        f"{CT2} was never measured on this host; it is predicted to take {row.e2e_s:.3g} s ({low:.3g} to {high:.3g} s)",
+    )
+
+
+def test_forced_to_a_backend_the_best_of_its_variants_is_predicted(cache: Cache) -> None:
+    found = answer(cache, backend="transformers")
+    own = [label for label in all_labels() if label.startswith("transformers:")]
+    alone = predict(SPEC, HOST, own, CHAT, cache=cache)
+    assert alone is not None
+    assert (found.source, found.candidate.label) == (Source.FORCED, alone.pick.candidate)
+
+
+def test_the_first_token_has_an_order_of_its_own(cache: Cache) -> None:
+    found = answer(cache, objective="ttft")
+    first = predict(SPEC, HOST, all_labels(), replace(CHAT, output_tokens=1), cache=cache)
+    whole = predict(SPEC, HOST, all_labels(), CHAT, cache=cache)
+    assert first is not None
+    assert whole is not None
+    assert found.prediction is not None
+    assert found.candidate.label == first.pick.candidate
+    assert [row.candidate for row in found.prediction.predicted] == [row.candidate for row in first.predicted]
+    told, of_whole = found.prediction.pick, next(r for r in whole.predicted if r.candidate == first.pick.candidate)
+    assert told == replace(of_whole, p_best=first.pick.p_best, ci90=first.pick.ci90)
+    assert "is predicted to give the first token after" in found.warnings[0]
+
+
+def test_nothing_predicts_memory(cache: Cache) -> None:
+    found = answer(cache, objective="memory")
+    assert (found.source, found.candidate.label) == (Source.RULES, all_labels()[0])
+    assert found.warnings == (
+        (
+            f"{MODEL} was never measured on this host; nothing tells what it will take of memory, so this is the static"
+            f" order. Measure it: {CALIBRATE} --objective memory"
+        ),
+    )
+
+
+def test_of_candidates_with_targets_the_best_that_is_predicted_to_meet_them(cache: Cache) -> None:
+    prediction = answer(cache).prediction
+    assert prediction is not None
+    quickest = min(prediction.predicted, key=lambda row: row.ttft_s)
+    target_s = quickest.ttft_s * 1.001
+    found = answer(cache, ttft_s=target_s)
+    assert found.candidate.label == quickest.candidate
+    assert f"{quickest.candidate} is predicted to meet TTFT <= {target_s:g} s" in found.warnings[-1]
+    missed = answer(cache, ttft_s=quickest.ttft_s / 2)
+    assert missed.candidate.label == quickest.candidate
+    assert "is predicted to miss TTFT" in missed.warnings[-1]
+
+
+def test_the_same_shape_on_another_host_with_the_same_device_comes_before_a_prediction(cache: Cache) -> None:
+    there = replace(KEY, host="b" * 12)
+    found = answer(cache, *rounds(EAGER, there, HOST, (1.0,)))
+    assert (found.source, found.candidate.label, found.prediction) == (Source.TRANSFERRED, EAGER, None)
+
+
+def test_a_prediction_comes_before_another_size(cache: Cache) -> None:
+    """It weighs that size with all else; where it knows nothing, the other size answers: see test_evidence."""
+    other = replace(KEY, fingerprint="0" * 12)
+    assert answer(cache, *rounds(EAGER, other, HOST, (1.0,))).source is Source.PREDICTED
+
+
+def test_launches_on_a_few_layers_answer_by_what_they_let_one_expect(cache: Cache) -> None:
+    found = answer(
+        cache,
+        *rounds(SDPA, on_layers(6), ARM, (0.2, 0.2), at=DAY),
+        *rounds(EAGER, on_layers(6), ARM, (0.5,), at=DAY, agreement=LOSSY),
+        *rounds(EAGER, on_layers(3), ARM, (0.3,), at=DAY),
+        host=ARM,
+    )
+    assert (found.source, found.candidate.label, found.ranking) == (Source.LAYERS, SDPA, ())
+    assert found.prediction is not None
+    assert [row.candidate for row in found.prediction.predicted] == [SDPA, EAGER]
+    assert found.to_json()["layers"] == [
+        {"candidate": SDPA, "layers": 6, "of": 30, "n": 2, "output": "right", "kl": 1e-9},
+        {"candidate": EAGER, "layers": 6, "of": 30, "n": 1, "output": "lossy", "kl": 0.012},
+    ]
+    row = found.expected
+    assert row is not None
+    assert found.warnings == (
+        (
+            f"{SDPA} was measured on 6 of 30 layers of {MODEL} alone; the whole is predicted to take {row.e2e_s:.3g} s"
+            f" ({row.ci90[0]:.3g} to {row.ci90[1]:.3g} s). Make sure: {CALIBRATE} --full"
+        ),
+    )
+    # More than a fifth of the layers took more than 0.2 of the whole: not the time of the cut model itself.
+    assert row.e2e_s > 2 * 0.2 * (1.034 + 127 * 0.022)
+    assert set(labels(found)).isdisjoint({SDPA, EAGER})
+    assert choose(MODEL, cache=cache, host=ARM, strict=True) is not None
+
+
+def test_the_screen_of_layers_says_the_depth_of_each(cache: Cache) -> None:
+    launches = (
+        *rounds(SDPA, on_layers(6), ARM, (0.2, 0.2), at=DAY),
+        *rounds(EAGER, on_layers(3), ARM, (0.5,), at=DAY, agreement=LOSSY),
+    )
+    lines = why(answer(cache, *launches, host=ARM), now=DAY + 3 * 86400 + 120)
+    assert lines[0] == (
+        f"{SDPA}, measured here on 6 of 30 layers and 3 of 30 layers 3 days ago (3 launches, 2 candidates);"
+        " the times of the whole model are predicted, for pp512:tg128:b1"
+    )
+    assert lines[1].split() == [
+        "candidate",
+        "expected",
+        "90",
+        "%",
+        "of",
+        "launches",
+        "P(best)",
+        "TTFT",
+        "TPOT",
+        "measured",
+    ]
+    assert [(line.split()[0], line.rpartition("  ")[2]) for line in lines[2:4]] == [
+        (SDPA, "6 of 30 layers, right"),
+        (EAGER, "3 of 30 layers, lossy (KL 0.012)"),
+    ]
+    assert lines[4].startswith(f"  {SDPA} is expected to take ")
+
+
+def test_layers_never_pass_for_the_whole_model(cache: Cache) -> None:
+    """Whoever was measured whole comes first, and who was slower on the same layers is no rival."""
+    found = answer(
+        cache,
+        *rounds(SDPA, on_layers(6), ARM, (0.2,)),
+        *rounds(EAGER, on_layers(6), ARM, (0.4,)),
+        *rounds(SDPA, ARM_KEY, ARM, (1.0, 1.0), calibration="c2"),
+        host=ARM,
+    )
+    assert (found.source, found.candidate.label, labels(found)) == (Source.MEASURED, SDPA, [SDPA])
+    assert found.prediction is None
+    assert [depth.record.candidate.label for depth in found.layers] == [SDPA, EAGER]
+    assert [" ".join(line.split()) for line in why(found) if "layers" in line] == [
+        f"on layers: {EAGER} (6 of 30 layers, right)"
+    ]
+
+
+def test_who_was_far_faster_on_the_same_layers_answers_before_who_was_measured_whole(cache: Cache) -> None:
+    found = answer(
+        cache,
+        *rounds(SDPA, on_layers(6), ARM, (0.2,)),
+        *rounds(EAGER, on_layers(6), ARM, (0.02,)),
+        *rounds(SDPA, ARM_KEY, ARM, (1.0, 1.0), calibration="c2"),
+        host=ARM,
+    )
+    assert (found.source, found.candidate.label, labels(found)) == (Source.LAYERS, EAGER, [SDPA])
+
+
+def test_a_failure_on_layers_takes_a_candidate_out_until_the_whole_was_measured(cache: Cache) -> None:
+    wrong = failure(SDPA, on_layers(6), ARM, kind=FailureKind.WRONG_OUTPUT, stage="check", message="diverges")
+    found = answer(cache, wrong, *rounds(EAGER, on_layers(3), ARM, (0.5,)), host=ARM)
+    assert (found.source, found.candidate.label) == (Source.LAYERS, EAGER)
+    assert [f.candidate.label for f in found.failed] == [SDPA]
+    whole = answer(cache, *rounds(SDPA, ARM_KEY, ARM, (0.1, 0.1), calibration="c2"), host=ARM)
+    assert (whole.source, whole.candidate.label, whole.failed) == (Source.MEASURED, SDPA, ())
+
+
+def test_deeper_rungs_count_before_shallower_ones(cache: Cache) -> None:
+    found = answer(
+        cache,
+        *rounds(SDPA, on_layers(3), ARM, (0.5,)),
+        failure(SDPA, on_layers(6), ARM, kind=FailureKind.OUT_OF_MEMORY),
+        failure(EAGER, on_layers(3), ARM),
+        *rounds(EAGER, on_layers(6), ARM, (0.5,)),
+        host=ARM,
+    )
+    assert (found.candidate.label, [f.candidate.label for f in found.failed]) == (EAGER, [SDPA])
+
+
+def test_layers_of_other_versions_answer_nothing(cache: Cache) -> None:
+    stale = with_versions(torch="2.12.0")
+    found = answer(cache, *rounds(SDPA, on_layers(6, KEY), HOST, (0.5,), environment=stale))
+    assert (found.source, found.layers) == (Source.PREDICTED, ())
+
+
+def test_a_candidate_that_was_not_measured_and_is_predicted_to_be_faster_is_named(cache: Cache) -> None:
+    """On this host the shape is well known; what was measured here took a hundred times as long."""
+    found = answer(cache, *rounds(SDPA, KEY, HOST, (100.0, 100.0)))
+    assert (found.source, found.candidate.label, found.notes) == (Source.MEASURED, SDPA, ())
+    sentence = found.promising()
+    assert sentence is not None
+    assert sentence.endswith(f"). Measure it: {CALIBRATE}")
+    assert " was not measured; it is predicted to be " in sentence
+    assert sentence.split()[0] in {label for label in all_labels() if label != SDPA}
+
+
+def test_where_the_fastest_was_measured_no_other_is_named(cache: Cache) -> None:
+    assert answer(cache, *rounds(SDPA, KEY, HOST, (0.01, 0.01))).promising() is None
+    assert answer(cache, *rounds(CT2, KEY, HOST, (0.5,)), objective="memory").promising() is None
+
+
+def test_the_screen_of_a_prediction(cache: Cache) -> None:
+    found = answer(cache)
+    assert found.prediction is not None
+    lines = why(found)
+    rows = found.prediction.predicted
+    assert lines[0] == (f"{found.candidate.label}, predicted by launches of 6 models on 6 hosts, for pp512:tg128:b1")
+    assert lines[1].split() == ["candidate", "expected", "90", "%", "of", "launches", "P(best)", "TTFT", "TPOT"]
+    assert [line.split()[0] for line in lines[2 : 2 + len(rows)]] == [row.candidate for row in rows]
+    worse = 100 * (found.prediction.expected_regret - 1)
+    assert (
+        lines[2 + len(rows)]
+        == f"  {found.candidate.label} is expected to take {worse:.1f} % more than the best of them."
+    )
