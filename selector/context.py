@@ -39,6 +39,9 @@ _SIDECARS = ("config.json", "hf_quant_config.json", "quant_config.json", "quanti
 _MODELS = 512
 """Models that are remembered."""
 
+_ATTEMPTS = 10
+"""How often an answer is worked out anew while others write to the cache; a calibration does so every few seconds."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Question:
@@ -173,7 +176,9 @@ class Context:
         """What `make` answered to this very question, as long as the cache is as it was."""
         # The token before the rows: what is written meanwhile makes the answer out of date, never the other way round.
         key = question.cache.token(), question.demand, strict
-        return self._answers.answer(key, (question.cache, question.host, question.spec), make)
+        return self._answers.answer(
+            key, (question.cache, question.host, question.spec), lambda: _settled(question, make)
+        )
 
     def known(self, question: Question) -> Known:
         """What launches and rules say, as far as it is not known already.
@@ -279,6 +284,16 @@ def _model_state(model: str, folder: str) -> Hashable:
         *(stamp(f"{folder}/{name}") for name in _SIDECARS),
         None if folder == model else stamp(f"{folder}/../../refs/main"),
     )
+
+
+def _settled(question: Question, make: Callable[[], Selection]) -> Selection:
+    """An answer all parts of which were read from the same cache: a prediction reads more of it than the evidence."""
+    for _ in range(_ATTEMPTS):
+        before = question.cache.token()
+        made = make()
+        if question.cache.token() == before:
+            break
+    return made
 
 
 def _predict(question: Question, labels: Sequence[str], workload: Workload) -> Prediction | None:

@@ -139,7 +139,7 @@ class Advice:
             return None
         return (
             f"{row.candidate} was not measured; it is predicted to be {times:.2g} times faster"
-            f" (P {row.p_best:.2g}). Measure it: {self._calibrate}"
+            f" (P {min(row.p_best, 0.99):.2g}). Measure it: {self._calibrate}"
         )
 
     def _value(self, row: Predicted) -> float:

@@ -23,7 +23,7 @@ from calibration.events import (
 from calibration.measurement import Check, Failure, FailureKind, Measurement, Outcome, OutputVerdict
 from calibration.noise import prior_cv
 from calibration.race.runner import Tally
-from selector.answer import Selection
+from selector.answer import Selection, Source
 from selector.choice.refusals import reasons_of
 from selector.comparison import ratio
 from selector.objective import Objective
@@ -33,6 +33,7 @@ from selector.planning.preparations import Preparations
 from selector.ranking import Ranked
 from selector.screens.text import (
     amount,
+    between,
     columns,
     converted,
     cv_of_one,
@@ -290,6 +291,14 @@ def verdict(selection: Selection) -> str:
     """As in: x answers pp512:tg128:b1 in 3.27 s, 1.71 ± 0.05 times faster than y."""
     objective, workload = selection.objective, selection.workload.label
     first = next((r for r in selection.ranking if r.candidate == selection.candidate), None)
+    if first is None and (row := selection.expected):
+        times = f"{seconds(row.e2e_s)} ({between(*row.ci90)})"
+        on = " on a few layers" if selection.source is Source.LAYERS else ""
+        return (
+            f"{row.candidate} was measured{on} and is predicted to answer {workload} in {times}."
+            if on
+            else (f"{row.candidate} is predicted to answer {workload} in {times}; it was not measured.")
+        )
     if first is None:
         return f"{selection.candidate.label} is the first of the static order for {workload}."
     start = f"{first.candidate.label} {objective.told.format(workload=workload, value=amount(first, objective))}"

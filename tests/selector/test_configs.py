@@ -111,7 +111,7 @@ def test_a_check_of_this_config_makes_it_right(gemmas: Twins) -> None:
 
 def test_a_check_alone_gives_no_times(gemmas: Twins) -> None:
     found = gemmas.answer(check(FAST, gemmas.second, HOST))
-    assert (found.source, found.ranking) == (Source.RULES, ())
+    assert (found.source, found.ranking) == (Source.PREDICTED, ())
     found = gemmas.answer(*rounds(SLOW, gemmas.first, HOST, (1.0,)))
     assert (labels(found), [c.label for c in found.unmeasured]) == ([SLOW], [FAST])
 

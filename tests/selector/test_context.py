@@ -24,7 +24,7 @@ def test_an_answer_is_remembered_until_the_cache_changes(cache: Cache) -> None:
 
 
 def test_a_launch_of_another_process_changes_the_answer(cache: Cache, tmp_path: Path) -> None:
-    assert choose(MODEL, cache=cache, host=HOST).source is Source.RULES
+    assert choose(MODEL, cache=cache, host=HOST).source is Source.PREDICTED
     with Cache.open(tmp_path / "cache.db") as other:
         other.add(*rounds(EAGER, KEY, HOST, (1.0,)))
     assert choose(MODEL, cache=cache, host=HOST).candidate.label == EAGER
@@ -46,7 +46,7 @@ def test_caches_by_path_and_by_variable(tmp_path: Path, monkeypatch: pytest.Monk
     with Cache.open(path) as opened:
         opened.add(*rounds(EAGER, KEY, HOST, (1.0,)))
     monkeypatch.setenv("AUTOBACKEND_CACHE", str(tmp_path / "none.db"))
-    assert choose(MODEL, host=HOST).source is Source.RULES
+    assert choose(MODEL, host=HOST).source is Source.PREDICTED
     assert choose(MODEL, cache=path, host=HOST).candidate.label == EAGER
     monkeypatch.setenv("AUTOBACKEND_CACHE", str(path))
     assert choose(MODEL, host=HOST).candidate.label == EAGER

@@ -18,10 +18,21 @@ def imported(code: str, *names: str, warn: str = "ignore") -> list[str]:
     return run.stdout.rpartition("\n ")[2].split()
 
 
+MEASURED = """
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from calibration.cache.cache import Cache
+from tests.selector.answering import HOST, KEY, SDPA, answer
+from tests.selector.launches import rounds
+with TemporaryDirectory() as folder, Cache.open(Path(folder) / "cache.db") as cache:
+    assert answer(cache, *rounds(SDPA, KEY, HOST, (1.0,))).source == "measured"
+"""
+
+
 @pytest.mark.parametrize(
     "code",
     [
-        "from selector import select; select('shape:gpt2')",
+        MEASURED,
         "from selector import explain; explain('shape:qwen2.5-7b').to_json()",
         "from selector import select, explain, calibrate, ModelSpec, HostSpec, Workload, Selection",
         "import selector.cli, selector.publish.publish, selector.screens.progress",
@@ -29,6 +40,11 @@ def imported(code: str, *names: str, warn: str = "ignore") -> list[str]:
 )
 def test_no_engine_is_imported(code: str) -> None:
     assert imported(code, *ENGINES) == []
+
+
+def test_a_prediction_imports_numpy_and_no_engine() -> None:
+    code = "from tests.selector.answering import HOST; from selector import select; select('shape:gpt2', host=HOST)"
+    assert imported(code, *ENGINES) == ["numpy"]
 
 
 def test_a_selection_imports_none_of_the_heavy_libraries_of_ours() -> None:

@@ -17,7 +17,7 @@ from selector.screens.calibrate import verdict
 from selector.screens.select import why
 from selector.selection import choose
 from selector.targets import Targets, chance
-from tests.selector.answering import CT2, EAGER, HOST, KEY, MODEL, SDPA, answer, labels
+from tests.selector.answering import ARM, CT2, EAGER, HOST, KEY, MODEL, SDPA, answer, labels
 from tests.selector.launches import DAY, rounds
 
 TASK = "pp100:tg11:b2"
@@ -175,11 +175,12 @@ def test_strict_wants_targets_that_are_met(measured: Cache, cache: Cache) -> Non
 
 
 def test_nothing_is_known_of_targets_where_nothing_was_measured(cache: Cache) -> None:
-    found = asked(cache, ttft_s=0.3)
+    found = choose(MODEL, cache=cache, host=ARM, workload=TASK, ttft_s=0.3)
     assert found.warnings[-1] == (
         f"whether {found.candidate.label} meets TTFT <= 0.3 s is not known. Measure it:"
         f" autobackend calibrate {MODEL} --workload {TASK} --ttft 0.3"
     )
+    assert "is predicted to miss TTFT <= 0.3 s (" in asked(cache, ttft_s=0.3).warnings[-1]
     with pytest.raises(NotCalibrated):
         asked(cache, ttft_s=0.3, backend=SDPA, strict=True)
     assert asked(cache, backend=SDPA, strict=True).candidate.label == SDPA
