@@ -54,9 +54,11 @@ def test_without_a_probe_nothing_is_said_of_the_machine(cache: Cache) -> None:
 def test_times_of_another_model_or_host_reach_nothing_here(cache: Cache) -> None:
     _, host, key = model_and_host(MODEL)
     cache.add(*rounds(SDPA, other_size(key), host, (1.0,)))
-    assert "transferred" in lines(cache, host)[0]
+    assert "predicted" in lines(cache, host)[0]
     assert not any("memory" in line for line in lines(cache, host))
+    cache.add(*rounds(SDPA, key, host, (1.0,)))
     elsewhere = cpu_host("bbbbbbbbbbbb")
+    assert "transferred" in lines(cache, elsewhere)[0]
     assert not any("memory" in line for line in lines(cache, elsewhere))
 
 
