@@ -48,7 +48,11 @@ def probing(event: ProbeBegan | ProbeEnded | ProbeFailed) -> list[str]:
         case ProbeBegan(expected_s=expected_s):
             return [f"probing the machine, once, about {expected_s:.0f} s (--no-probe leaves it out)"]
         case ProbeEnded(probe=probe):
-            disturbed = "; other programs used the CPU meanwhile" if probe.disturbed else ""
+            disturbed = (
+                "; other programs used the CPU meanwhile: autobackend host --probe takes it anew"
+                if probe.disturbed
+                else ""
+            )
             return [f"it {reaches(probe)}; took {seconds(probe.seconds)}{disturbed}", ""]
         case ProbeFailed(message=message):
             return [f"no probe of the machine: {message}", ""]

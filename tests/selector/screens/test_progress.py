@@ -138,7 +138,8 @@ def test_the_probe_is_announced_and_told_in_a_line() -> None:
         "",
     ]
     disturbed = probed(1, disturbed=("int8",))
-    assert said(ProbeEnded(probe=disturbed)) == [f"{reached}; other programs used the CPU meanwhile", ""]
+    mend = "other programs used the CPU meanwhile: autobackend host --probe takes it anew"
+    assert said(ProbeEnded(probe=disturbed)) == [f"{reached}; {mend}", ""]
 
 
 def test_a_machine_that_cannot_be_probed_is_said_to_be() -> None:
