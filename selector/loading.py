@@ -2,6 +2,7 @@
 
 import logging
 import sys
+from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -106,11 +107,12 @@ def load(choice: Choice, *, max_context_tokens: int | None, max_batch: int | Non
         ) from error
 
 
-def downloaded(spec: ModelSpec, demand: Demand) -> Path:
+def downloaded(spec: ModelSpec, demand: Demand, *, without: Collection[str] = ()) -> Path:
     """The folder with the weights of a hub id; huggingface_hub downloads what is missing.
 
     Args:
         demand: what the model was wanted for; the mend asks for it.
+        without: files, or patterns of their names, that are not needed.
 
     Raises:
         ModelError: the model has no weights, or they cannot be downloaded.
@@ -121,7 +123,7 @@ def downloaded(spec: ModelSpec, demand: Demand) -> Path:
     import huggingface_hub
 
     try:
-        return Path(huggingface_hub.snapshot_download(spec.name))
+        return Path(huggingface_hub.snapshot_download(spec.name, ignore_patterns=list(without)))
     except (OSError, ValueError, huggingface_hub.errors.HfHubHTTPError) as error:
         raise ModelError(
             f"the weights of {spec.name} cannot be downloaded: {error}",

@@ -74,10 +74,27 @@ def cut_checkpoint(source: Path, destination: Path, rung: Rung) -> Path:
         if (source / name).is_file():
             content = json.loads((source / name).read_text(encoding="utf-8"))
             _write_json(destination / name, without_later_layers(content, rung.layers))
-    tensors = [tensor for file in _files(source) for tensor in _tensors(file)]
-    kept = set(kept_tensors([tensor.name for tensor in tensors], rung))
+    places = _indexed(source)
+    files = [source / name for name in shards_of(source, rung)] if places else _files(source)
+    tensors = [tensor for file in files for tensor in _tensors(file)]
+    kept = set(kept_tensors(places or [tensor.name for tensor in tensors], rung))
     _write_tensors([tensor for tensor in tensors if tensor.name in kept], destination / "model.safetensors")
     return destination
+
+
+def shards_of(source: Path, rung: Rung) -> list[str]:
+    """The weight files that hold the first layers, by the index of a folder; empty where it has none.
+
+    Raises:
+        ValueError: the weights do not name their layers.
+    """
+    places = _indexed(source)
+    return sorted({places[name] for name in kept_tensors(places, rung)}) if places else []
+
+
+def all_shards(source: Path) -> set[str]:
+    """The weight files that the index of a folder names; empty where it has none."""
+    return set(_indexed(source).values())
 
 
 def check_layers(source: Path, config: Mapping[str, Any], rung: Rung) -> None:
@@ -94,9 +111,8 @@ def check_layers(source: Path, config: Mapping[str, Any], rung: Rung) -> None:
         raise ValueError("the embeddings of all layers are one matrix")
     if source.suffix == ".gguf":
         return
-    index = source / "model.safetensors.index.json"
-    if index.is_file():
-        names = list(json.loads(index.read_text(encoding="utf-8"))["weight_map"])
+    if places := _indexed(source):
+        names = list(places)
     elif any(source.glob("*.safetensors")) or any(source.glob("*.bin")):
         names = [tensor.name for file in _files(source) for tensor in _tensors(file)]
     else:
@@ -149,16 +165,21 @@ def _place(name: str) -> tuple[str, int] | None:
     return None
 
 
+def _indexed(source: Path) -> dict[str, str]:
+    """By the index of a folder, which need not have all its files here: the file of each tensor; empty without one."""
+    index = source / "model.safetensors.index.json"
+    if not index.is_file():
+        return {}
+    places: dict[str, str] = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
+    return places
+
+
 def _files(source: Path) -> list[Path]:
-    """The safetensors files of the model, each tensor in one of them.
+    """The safetensors files of a model without an index.
 
     Raises:
         ValueError: there are none.
     """
-    index = source / "model.safetensors.index.json"
-    if index.is_file():
-        weight_map = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
-        return [source / name for name in sorted(set(weight_map.values()))]
     single = source / "model.safetensors"
     files = [single] if single.is_file() else sorted(source.glob("*.safetensors"))
     files = [file for file in files if not file.name.startswith(_SECOND_COPIES)]

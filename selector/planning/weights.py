@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from calibration.checkpoints.cut import CUT_VERSION, check_layers
+from calibration.checkpoints.cut import CUT_VERSION, all_shards, check_layers, shards_of
 from calibration.checkpoints.cut_config import cut_config
 from calibration.checkpoints.random_weights import SEED, checkpoint_key, random_weights_identity
 from calibration.conversion.convert import Original
@@ -28,6 +28,9 @@ from selector.model.sources import read_config
 from selector.model.spec import ModelSpec
 
 CHECKPOINT_LIMIT_S = 3600.0
+
+NOT_READ = ("*.bin", "*.pt", "*.pth", "*.gguf", "*.h5", "*.msgpack", "*.onnx", "onnx/*")
+"""Other copies of the weights, which need not be downloaded to cut the first layers out of safetensors."""
 
 RANDOM, FIRST_LAYERS = "random weights", "first layers"
 """What is written, as screens name it."""
@@ -78,7 +81,7 @@ class Weights:
             ArtifactError: no space; transformers cannot make random ones, or the first layers cannot be cut out.
         """
         spec = self.whole
-        source = spec.folder if self.random else _own(spec, demand)
+        source = spec.folder if self.random else _own(spec, self.rung, demand)
         if self.key is None:
             return source
         what = RANDOM if self.random else FIRST_LAYERS
@@ -205,5 +208,14 @@ def config_folder(spec: ModelSpec, rung: Rung) -> Iterator[Path]:
         yield Path(folder)
 
 
-def _own(spec: ModelSpec, demand: Demand) -> Path:
-    return spec.place if Path(spec.name).exists() and spec.has_weights else downloaded(spec, demand)
+def _own(spec: ModelSpec, rung: Rung, demand: Demand) -> Path:
+    """The model's own weights; of a hub id, of whose first layers an index tells the files, those files alone.
+
+    Raises:
+        ModelError: they cannot be had.
+    """
+    if Path(spec.name).exists() and spec.has_weights:
+        return spec.place
+    needed = set() if rung.whole else set(shards_of(spec.folder, rung))
+    others = all_shards(spec.folder) - needed if needed else ()
+    return downloaded(spec, demand, without=(*others, *(NOT_READ if needed else ())))

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from calibration.checkpoints.cut import cut_checkpoint, kept_tensors
+from calibration.checkpoints.cut import _place, all_shards, cut_checkpoint, kept_tensors, shards_of
 from calibration.rung import Rung
 
 RUNG = Rung(layers=2, of=6)
@@ -74,6 +74,21 @@ def test_shards_become_one_file(tmp_path: Path) -> None:
     (source / "consolidated.safetensors").write_bytes(b"another copy, which the index does not name")
     assert same(cut(source), {**layers(2), **OUTSIDE})
     assert sorted(file.name for file in (tmp_path / "cut").iterdir()) == ["config.json", "model.safetensors"]
+
+
+def test_shards_of_later_layers_need_not_be_there(tmp_path: Path) -> None:
+    tensors = {**layers(), **OUTSIDE}
+    shards: dict[str, dict[str, Any]] = {"first.safetensors": {}, "later.safetensors": {}, "ends.safetensors": {}}
+    for name, tensor in tensors.items():
+        place = _place(name)
+        shard = "ends" if place is None else "first" if place[1] < 3 else "later"
+        shards[f"{shard}.safetensors"][name] = tensor
+    source = checkpoint(tmp_path / "whole", shards, index=True)
+    assert all_shards(source) == set(shards)
+    assert shards_of(source, RUNG) == ["ends.safetensors", "first.safetensors"]
+    assert shards_of(source, Rung(layers=4, of=6)) == sorted(shards)
+    (source / "later.safetensors").unlink()
+    assert same(cut(source), {**layers(2), **OUTSIDE})
 
 
 def test_shards_without_an_index(tmp_path: Path) -> None:
