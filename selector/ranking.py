@@ -13,7 +13,7 @@ from calibration.race.decisions import BAND
 from calibration.workload import Workload
 from selector.demand import Demand
 from selector.price import Costs
-from selector.targets import HOPELESS, LIKELY, chance
+from selector.targets import LIKELY, chance, nearness
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,8 +129,7 @@ class Ranked:
     @property
     def nearness(self) -> tuple[float, float]:
         """The larger, the nearer to the targets: by the probability, and where it is next to none by the miss."""
-        near = self.chance if self.chance is not None and self.chance >= HOPELESS else 0.0
-        return near, -self.miss
+        return nearness(self.chance or 0.0, self.miss)
 
     def to_json(self) -> dict[str, Any]:
         """As `autobackend select --json` prints it; seconds."""

@@ -81,8 +81,8 @@ def _answer(question: Question, context: Context, strict: bool) -> Selection:
             f"{name} was never measured on this host", f"measure it: {demand.command('calibrate', name)}"
         )
     advice = Advice(question=question, known=known, candidates=candidates, pick=picked)
-    if strict and picked.ranked is not None and not picked.ranked.meets:
-        raise TargetsMissed(advice.missed(picked.ranked), f"see all of them: {demand.command('select', name)} --why")
+    if strict and (missed := advice.unmet()):
+        raise TargetsMissed(missed, f"see all of them: {demand.command('select', name)} --why")
     return Selection(
         model=name,
         candidate=candidates.legal[picked.label],

@@ -14,6 +14,8 @@ LIKELY = 0.5
 SURE = 0.9
 """A less likely answer is said to be unsure, and the surest candidate is named beside it."""
 
+_Z90 = 1.645
+
 HOPELESS = 0.005
 """Chances below this are told as `< 1 %` and are as good as each other: what orders them is by how much they miss."""
 
@@ -81,6 +83,26 @@ def chance(worst: Sequence[float], prior: float) -> float:
     believed = math.sqrt((PRIOR_WEIGHT * prior**2 + (n - 1) * seen**2) / (PRIOR_WEIGHT + n - 1))
     both = _normal(room / (max(seen, prior) * off)), _student(room / (believed * off), n - 1)
     return max(both, key=lambda probability: abs(probability - 0.5))
+
+
+def chance_within(ratio: float, ci90: tuple[float, float]) -> float:
+    """The probability that a launch keeps to one target, of a prediction.
+
+    Args:
+        ratio: the predicted time over its target.
+        ci90: what one launch will take, with 90 %, in any unit: its logarithm is normal.
+    """
+    spread = math.log(ci90[1] / ci90[0]) / (2 * _Z90)
+    return _normal(-math.log(ratio) / spread) if spread > 0.0 else float(ratio <= 1.0)
+
+
+def nearness(chance: float, miss: float) -> tuple[float, float]:
+    """The larger, the nearer to the targets: by the probability, and where it is next to none by the miss.
+
+    Args:
+        miss: how many times its target the time is that keeps worst to it.
+    """
+    return chance if chance >= HOPELESS else 0.0, -miss
 
 
 def percent(probability: float) -> str:

@@ -13,7 +13,7 @@ from selector.context import Known, Question
 from selector.objective import Objective
 from selector.predict.prediction import Predicted
 from selector.ranking import Ranked
-from selector.targets import SURE, percent
+from selector.targets import LIKELY, SURE, percent
 
 REAL = 0.5
 """From this probability on a candidate that was not measured is named as one that may be faster than the answer."""
@@ -41,9 +41,10 @@ class Advice:
         elif not self.question.demand.forced:
             yield from self._not_measured()
         if self.question.demand.targets and self.pick.ranked is None:
-            yield from self._targets_not_measured()
-        elif self.pick.ranked is not None and not self.pick.ranked.meets:
-            yield self.missed(self.pick.ranked)
+            told = self._targets_predicted() or f"whether {label} meets {self.question.demand.targets} is not known"
+            yield f"{told}. Measure it: {self._calibrate}"
+        elif unmet := self.unmet():
+            yield unmet
         if self.pick.source in {Source.MEASURED, Source.STALE} and (origin := known.unchecked.get(label)):
             yield f"{label} was {origin}; its output is unchecked for {name}. Check it: {self._calibrate}"
 
@@ -66,7 +67,14 @@ class Advice:
                 changed = ", ".join(s.differences)
                 yield f"{s.candidate.label} was faster before {changed}. Measure it again: {self._calibrate}"
 
-    def missed(self, answer: Ranked) -> str:
+    def unmet(self) -> str | None:
+        """That the answer is not likely to meet the targets; None where it is, or where that is not known."""
+        if self.pick.ranked is not None:
+            return None if self.pick.ranked.meets else self._missed(self.pick.ranked)
+        row = self._expected
+        return self._targets_predicted() if row and row.chance is not None and row.chance < LIKELY else None
+
+    def _missed(self, answer: Ranked) -> str:
         """That the targets are missed, by how much, and how unlikely it is that they are met."""
         targets, demand = self.question.demand.targets, self.question.demand
         misses = [
@@ -106,14 +114,14 @@ class Advice:
             case _:
                 pass
 
-    def _targets_not_measured(self) -> Iterable[str]:
+    def _targets_predicted(self) -> str | None:
+        """Whether the answer is expected to meet the targets; None where nothing is predicted."""
         targets, label, row = self.question.demand.targets, self.pick.label, self._expected
         if row is None:
-            yield f"whether {label} meets {targets} is not known. Measure it: {self._calibrate}"
-            return
-        verb = "meet" if targets.worst(row.ttft_s, row.tpot_s) <= 1.0 else "miss"
-        times = f"TTFT {_seconds(row.ttft_s)}, TPOT {_seconds(row.tpot_s)}"
-        yield f"{label} is predicted to {verb} {targets} ({times}), not measured. Measure it: {self._calibrate}"
+            return None
+        verb = "meet" if (row.chance or 0.0) >= LIKELY else "miss"
+        times = f"TTFT {_seconds(row.ttft_s)}, TPOT {_seconds(row.tpot_s)}; {percent(row.chance or 0.0)} likely to meet"
+        return f"{label} is predicted to {verb} {targets} ({times}), not measured"
 
     def promising(self) -> str | None:
         """That a candidate which was not measured is predicted to be faster than the answer, which was; else None.

@@ -6,6 +6,7 @@ from dataclasses import replace
 from selector.context import Known, Question
 from selector.objective import Objective
 from selector.predict.prediction import Predicted, Prediction
+from selector.targets import LIKELY, Targets, chance_within, nearness
 
 
 def expect(question: Question, known: Known, labels: Sequence[str]) -> Prediction | None:
@@ -17,34 +18,54 @@ def expect(question: Question, known: Known, labels: Sequence[str]) -> Predictio
         CacheError: the cache cannot be read.
     """
     demand = question.demand
-    match demand.objective:
-        case Objective.MEMORY:
-            return None
-        case Objective.TTFT:
-            whole = known.predict(labels, demand.workload)
-            first = known.predict(labels, replace(demand.workload, output_tokens=1))
-            return whole and first and _ordered_by(first, whole)
-        case _:
-            return known.predict(labels, demand.workload)
+    if demand.objective is Objective.MEMORY:
+        return None
+    whole = known.predict(labels, demand.workload)
+    if whole is None or not (demand.targets or demand.objective is Objective.TTFT):
+        return whole
+    first = known.predict(labels, replace(demand.workload, output_tokens=1))
+    if first is None:
+        return None
+    whole = _with_chances(whole, first, demand.targets)
+    return _ordered_by(first, whole) if demand.objective is Objective.TTFT else whole
 
 
 def best_of(question: Question, known: Known, prediction: Prediction, allowed: Collection[str]) -> Predicted | None:
     """The candidate to take of those that are allowed; None where nothing is expected of any.
 
-    Where there are targets, of those that are expected to meet them; where none is, the nearest to them.
+    Where there are targets, of those that are likely to meet them; where none is, the nearest to them.
     """
     rows = [row for row in prediction.predicted if row.candidate in allowed]
     if not rows:
         return None
     targets = question.demand.targets
     if targets:
-        meeting = [row for row in rows if targets.worst(row.ttft_s, row.tpot_s) <= 1.0]
-        return next(iter(meeting), None) or min(rows, key=lambda row: targets.worst(row.ttft_s, row.tpot_s))
+        meeting = (row for row in rows if (row.chance or 0.0) >= LIKELY)
+        return next(meeting, None) or max(
+            rows, key=lambda row: nearness(row.chance or 0.0, targets.worst(row.ttft_s, row.tpot_s))
+        )
     if rows[0] is not prediction.pick:
         # Of some of them the least regret is another one's than of all.
         among = expect(question, known, [row.candidate for row in rows])
         return next(row for row in rows if among is None or row.candidate == among.pick.candidate)
     return rows[0]
+
+
+def _with_chances(whole: Prediction, first: Prediction, targets: Targets) -> Prediction:
+    """With the probability that a launch meets the targets.
+
+    What makes a launch slow makes its first token and the others slow, so that the less likely of the two decides. A
+    time per token is as uncertain as the whole answer.
+    """
+    spreads = {row.candidate: row.ci90 for row in first.predicted}
+    rows = []
+    for row in whole.predicted:
+        both = {"TTFT": spreads[row.candidate], "TPOT": row.ci90}
+        kept = [
+            chance_within(time / target, both[name]) for name, target, time in targets.against(row.ttft_s, row.tpot_s)
+        ]
+        rows.append(replace(row, chance=min(kept, default=None)))
+    return replace(whole, predicted=tuple(rows))
 
 
 def _ordered_by(first: Prediction, whole: Prediction) -> Prediction:

@@ -5,11 +5,18 @@ from collections.abc import Iterator
 from selector.answer import Source
 from selector.map.winners import Barred, Cell, WinnerMap, Won
 from selector.screens.text import age, money, plural, seconds
+from selector.targets import percent
 
 NOTHING = "-"
 AS_GOOD, FAR, MISSED = "/", "?", "!"
 
-_SOURCES = {Source.MEASURED: "measured here", Source.STALE: "measured here with other versions"}
+_SOURCES = {
+    Source.MEASURED: "measured here",
+    Source.LAYERS: "predicted from a few layers measured here",
+    Source.STALE: "measured here with other versions",
+    Source.PREDICTED: "predicted from other hosts and models",
+    Source.RULES: "the first of the static order",
+}
 
 
 def mark(drawn: WinnerMap, cell: Cell) -> str:
@@ -66,7 +73,8 @@ def signs(drawn: WinnerMap) -> Iterator[tuple[str, str]]:
     """Each sign that the map has, and what it means."""
     first, *others = drawn.letters.values()
     if any(cell.rival for cell in drawn.won):
-        yield f"{first}{AS_GOOD}{others[0]}", f"{first}, and {others[0]} is as good as far as the launches can tell"
+        known = "this is known" if any(cell.expected for cell in drawn.won) else "the launches can tell"
+        yield f"{first}{AS_GOOD}{others[0]}", f"{first}, and {others[0]} is as good as far as {known}"
     if any(cell.missed for cell in drawn.won):
         yield f"{first}{MISSED}", f"the nearest, where no candidate meets {drawn.demand.targets}"
     if any(cell.extrapolated for cell in drawn.won):
@@ -92,10 +100,12 @@ def sentence(drawn: WinnerMap) -> str:
 
 def _told(drawn: WinnerMap, cell: Won) -> Iterator[str]:
     yield cell.label
-    if cell.pick.ranked is not None:
-        yield seconds(cell.pick.ranked.e2e_s)
-        if costs := cell.pick.ranked.costs:
-            yield f"{money(costs.output)} per M new tokens"
+    if cell.e2e_s is not None:
+        yield ("predicted " if cell.expected else "") + seconds(cell.e2e_s)
+    if cell.pick.ranked is not None and (costs := cell.pick.ranked.costs):
+        yield f"{money(costs.output)} per M new tokens"
+    if cell.expected is not None:
+        yield f"the best with a probability of {percent(cell.expected.p_best)}"
     if cell.pick.tie:
         yield f"as {drawn.demand.objective.good} as {' and '.join(cell.pick.tie)}"
     if cell.missed:

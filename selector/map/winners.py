@@ -20,7 +20,10 @@ from selector.demand import Demand, DemandOptions
 from selector.host.spec import HostSpec
 from selector.map.axes import Axes
 from selector.map.legality import verdicts_of
+from selector.objective import Objective
+from selector.predict.prediction import Predicted
 from selector.rules.judge import Verdict, judge
+from selector.targets import LIKELY
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,8 +39,39 @@ class Won:
 
     @property
     def rival(self) -> str:
-        """The first of those that are as good as it; empty where none is."""
-        return next((r.candidate.label for r in self.pick.ranking if r.candidate.label in self.pick.tie), "")
+        """The first of those that are as good as it, or that are as likely to be the best; empty where none is."""
+        if self.expected is None:
+            return next((r.candidate.label for r in self.pick.ranking if r.candidate.label in self.pick.tie), "")
+        others = [row for row in self.expectations if row.candidate != self.label]
+        if not others or self.missed or self.expected.p_best >= _CLEAR:
+            return ""
+        return max(others, key=lambda row: row.p_best).candidate
+
+    @property
+    def expectations(self) -> tuple[Predicted, ...]:
+        """What is predicted of it and of the others; empty where it was measured."""
+        return self.pick.prediction.predicted if self.pick.prediction and self.pick.ranked is None else ()
+
+    @property
+    def expected(self) -> Predicted | None:
+        """What is predicted of it; None where it was measured."""
+        return next((row for row in self.expectations if row.candidate == self.label), None)
+
+    @property
+    def e2e_s(self) -> float | None:
+        """What the workload takes, measured or predicted; None where neither is known."""
+        known = self.pick.ranked or self.expected
+        return None if known is None else known.e2e_s
+
+    def times_more(self, label: str, objective: Objective) -> float | None:
+        """How many times more another candidate takes; None where it was neither measured nor predicted with it."""
+        if self.pick.ranked is not None:
+            other = next((r for r in self.pick.ranking if r.candidate.label == label), None)
+            return None if other is None else median_ratio(other, self.pick.ranked, objective)
+        row = next((row for row in self.expectations if row.candidate == label), None)
+        if row is None or self.expected is None:
+            return None
+        return row.ttft_s / self.expected.ttft_s if objective is Objective.TTFT else row.e2e_s / self.expected.e2e_s
 
     @property
     def extrapolated(self) -> bool:
@@ -46,7 +80,8 @@ class Won:
     @property
     def missed(self) -> bool:
         """No candidate meets the targets here."""
-        return self.pick.ranked is not None and not self.pick.ranked.meets
+        known = self.pick.ranked or self.expected
+        return known is not None and known.chance is not None and known.chance < LIKELY
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,6 +93,9 @@ class Barred:
 
 
 Cell = Won | Barred
+
+_CLEAR = 0.5
+"""A predicted winner is a tie with the next where it is less likely than this that nobody is faster."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,9 +153,9 @@ class WinnerMap:
         """What it costs to take this candidate everywhere; None where it was timed for no workload."""
         logs = []
         for cell in self.won:
-            best, other = cell.pick.ranked, next((r for r in cell.pick.ranking if r.candidate.label == label), None)
-            if best is not None and other is not None:
-                logs.append(math.log(max(1.0, median_ratio(other, best, self.demand.objective))))
+            times = cell.times_more(label, self.demand.objective)
+            if times is not None:
+                logs.append(math.log(max(1.0, times)))
         if not logs:
             return None
         return Always(
@@ -128,6 +166,7 @@ class WinnerMap:
     def steadiest(self) -> tuple[str, Always] | None:
         """Of the candidates that run everything that something runs: the one that costs least to take everywhere."""
         labels = {r.candidate.label for cell in self.won for r in cell.pick.ranking}
+        labels |= {row.candidate for cell in self.won for row in cell.expectations}
         costs = {label: cost for label in sorted(labels) if (cost := self.always(label)) is not None}
         able = [label for label, cost in costs.items() if cost.unable == len(self.barred)]
         best = min(able, key=lambda label: costs[label].geomean, default=None)
@@ -189,18 +228,19 @@ class WinnerMap:
     def _cell(self, cell: Cell) -> dict[str, Any]:
         if isinstance(cell, Barred):
             return {"workload": cell.workload.label, "candidate": None, "reason": cell.reason}
-        ranked = cell.pick.ranked
+        ranked, known = cell.pick.ranked, cell.pick.ranked or cell.expected
         return {
             "workload": cell.workload.label,
             "candidate": cell.label,
             "source": str(cell.pick.source),
             "tie": list(cell.pick.tie),
             "extrapolated": cell.extrapolated,
-            "ttft_s": ranked and ranked.ttft_s,
-            "tpot_s": ranked and ranked.tpot_s,
-            "e2e_s": ranked and ranked.e2e_s,
+            "ttft_s": known and known.ttft_s,
+            "tpot_s": known and known.tpot_s,
+            "e2e_s": known and known.e2e_s,
             "output_tps": ranked and ranked.output_tps,
-            "chance": ranked and ranked.chance,
+            "p_best": cell.expected and cell.expected.p_best,
+            "chance": known and known.chance,
             "cost_per_million_output": ranked and ranked.costs and ranked.costs.output,
             "cost_per_million_total": ranked and ranked.costs and ranked.costs.total,
         }

@@ -29,6 +29,8 @@ class Predicted:
     """Of e2e_s: what one launch will take, with 90 %."""
     p_best: float
     """Probability that no other candidate is faster."""
+    chance: float | None = None
+    """Probability that a launch meets the targets of a demand; None where it has none."""
 
     def to_json(self) -> dict[str, Any]:
         """As `autobackend select --json` prints it."""
@@ -39,6 +41,7 @@ class Predicted:
             "e2e_s": self.e2e_s,
             "ci90": list(self.ci90),
             "p_best": self.p_best,
+            "chance": self.chance,
         }
 
 

@@ -114,13 +114,15 @@ def _expectations(selection: Selection, prediction: Prediction) -> list[str]:
     depths = {depth.record.candidate.label: _depth(depth) for depth in selection.layers}
     first_token = selection.objective is Objective.TTFT
     asked, other = ("TTFT", "in all") if first_token else ("expected", "TTFT")
-    rows = [("candidate", asked, "90 % of launches", "P(best)", other, "TPOT", "measured" if depths else "")]
+    meets = ("meets",) if selection.demand.targets else ()
+    rows = [("candidate", asked, "90 % of launches", "P(best)", other, "TPOT", *meets, "measured" if depths else "")]
     for row in prediction.predicted:
         ttft, whole = seconds(row.ttft_s), seconds(row.e2e_s)
         times = (ttft, between(*row.ci90), whole) if first_token else (whole, between(*row.ci90), ttft)
         depth = depths.get(row.candidate, "the whole model" if depths else "")
-        rows.append((row.candidate, *times[:2], percent(row.p_best), times[2], seconds(row.tpot_s), depth))
-    lines = columns(rows, "<>>>>>")
+        kept = () if row.chance is None else (percent(row.chance),)
+        rows.append((row.candidate, *times[:2], percent(row.p_best), times[2], seconds(row.tpot_s), *kept, depth))
+    lines = columns(rows, "<>>>>>" + ">" * len(meets))
     if selection.expected is prediction.pick and len(prediction.predicted) > 1:
         worse = f"{100 * (prediction.expected_regret - 1):.1f} %"
         lines.append(f"{selection.candidate.label} is expected to take {worse} more than the best of them.")

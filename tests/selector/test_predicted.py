@@ -1,11 +1,13 @@
 """Answers where the whole model was not measured: predicted from other hosts and models, or from a few layers here."""
 
+import math
 from dataclasses import replace
+from statistics import NormalDist
 
 import pytest
 
 from calibration.cache.cache import Cache
-from calibration.errors import NotCalibrated
+from calibration.errors import NotCalibrated, TargetsMissed
 from calibration.measurement import FailureKind, Identity
 from calibration.rung import Rung
 from calibration.workload import Workload
@@ -14,6 +16,7 @@ from selector.answer import Source
 from selector.predict.prediction import predict
 from selector.screens.select import why
 from selector.selection import choose
+from selector.targets import percent
 from tests.selector.answering import (
     ARM,
     ARM_KEY,
@@ -67,7 +70,15 @@ def test_the_json_has_what_was_predicted_and_by_what(cache: Cache) -> None:
         "hosts": list(found.prediction.hosts),
         "models": list(found.prediction.models),
     }
-    assert set(told["prediction"]["candidates"][0]) == {"candidate", "ttft_s", "tpot_s", "e2e_s", "ci90", "p_best"}
+    assert set(told["prediction"]["candidates"][0]) == {
+        "candidate",
+        "ttft_s",
+        "tpot_s",
+        "e2e_s",
+        "ci90",
+        "p_best",
+        "chance",
+    }
 
 
 def test_a_prediction_is_no_measurement_for_strict(cache: Cache) -> None:
@@ -138,9 +149,48 @@ def test_of_candidates_with_targets_the_best_that_is_predicted_to_meet_them(cach
     found = answer(cache, ttft_s=target_s)
     assert found.candidate.label == quickest.candidate
     assert f"{quickest.candidate} is predicted to meet TTFT <= {target_s:g} s" in found.warnings[-1]
-    missed = answer(cache, ttft_s=quickest.ttft_s / 2)
-    assert missed.candidate.label == quickest.candidate
+    missed = answer(cache, ttft_s=quickest.ttft_s / 1.2)
+    assert missed.prediction is not None
+    likeliest = max(missed.prediction.predicted, key=lambda row: row.chance or 0.0)
+    assert missed.candidate.label == likeliest.candidate
     assert "is predicted to miss TTFT" in missed.warnings[-1]
+
+
+def test_the_chance_of_a_prediction_is_that_of_the_less_likely_target(cache: Cache) -> None:
+    """TTFT is as uncertain as the one token of a workload without others, TPOT as the whole answer."""
+    found = answer(cache, ttft_s=1.0, tpot_s=0.05)
+    whole, first = (predict(SPEC, HOST, all_labels(), w, cache=cache) for w in (CHAT, replace(CHAT, output_tokens=1)))
+    assert found.prediction is not None
+    assert whole is not None
+    assert first is not None
+
+    def kept(time: float, target: float, ci90: tuple[float, float]) -> float:
+        middle, spread = math.log(time), math.log(ci90[1] / ci90[0]) / 2 / 1.645
+        return NormalDist(middle, spread).cdf(math.log(target))
+
+    spreads = {row.candidate: row.ci90 for row in first.predicted}
+    for row, plain in zip(found.prediction.predicted, whole.predicted, strict=True):
+        by_ttft = kept(row.ttft_s, 1.0, spreads[row.candidate])
+        assert row.chance == pytest.approx(min(by_ttft, kept(row.tpot_s, 0.05, row.ci90)))
+        assert replace(row, chance=None) == plain
+    lines = why(found)
+    head = next(line for line in lines if "P(best)" in line)
+    assert head.split() == "candidate expected 90 % of launches P(best) TTFT TPOT meets".split()
+    assert percent(found.prediction.pick.chance or 0.0) in lines[lines.index(head) + 1]
+    only_ttft = answer(cache, ttft_s=1.0).prediction
+    assert only_ttft is not None
+    assert only_ttft.pick.chance == pytest.approx(kept(only_ttft.pick.ttft_s, 1.0, spreads[only_ttft.pick.candidate]))
+
+
+def test_an_answer_on_layers_that_is_predicted_to_miss_its_targets_is_an_error_when_strict(cache: Cache) -> None:
+    """Without targets it is none: something was measured."""
+    cache.add(*rounds(SDPA, on_layers(6, KEY), HOST, (1.0, 1.0)), *rounds(EAGER, on_layers(6, KEY), HOST, (2.0, 2.0)))
+    assert choose(MODEL, cache=cache, host=HOST, strict=True).source == Source.LAYERS
+    with pytest.raises(TargetsMissed) as error:
+        choose(MODEL, cache=cache, host=HOST, strict=True, ttft_s=0.001)
+    assert "is predicted to miss TTFT <= 0.001 s (TTFT " in error.value.message
+    assert error.value.message.endswith("; < 1 % likely to meet), not measured")
+    assert choose(MODEL, cache=cache, host=HOST, strict=True, ttft_s=1000.0).source == Source.LAYERS
 
 
 def test_the_same_shape_on_another_host_with_the_same_device_comes_before_a_prediction(cache: Cache) -> None:

@@ -64,7 +64,10 @@ def test_it_takes_no_workload_and_no_broken_axis(path: Path) -> None:
     )
 
 
-def test_nothing_measured_is_an_error(tmp_path: Path) -> None:
-    found = run(MODEL, "--cache", tmp_path / "empty.db", "--prompts", "64", "--outputs", "8", "--batches", "1")
+def test_nothing_measured_nor_predicted_is_an_error(tmp_path: Path) -> None:
+    """Nothing predicts the memory that a candidate takes."""
+    axes = ("--prompts", "64", "--outputs", "8", "--batches", "1")
+    found = run(MODEL, "--cache", tmp_path / "empty.db", *axes, "--objective", "memory")
     assert (found.exit_code, found.stdout) == (7, "")
-    assert found.stderr.endswith(f"measure it: autobackend calibrate {MODEL} --workload pp64:tg8:b1\n")
+    measure = f"measure it: autobackend calibrate {MODEL} --workload pp64:tg8:b1 --objective memory\n"
+    assert found.stderr.endswith(measure)

@@ -17,7 +17,7 @@ from selector.map.legality import verdicts_of
 from selector.map.winners import Barred, WinnerMap, Won, winners
 from selector.rules.judge import judge
 from selector.selection import choose
-from tests.selector.answering import CT2, HOST, KEY, MODEL, SDPA, SPEC
+from tests.selector.answering import ARM, CT2, HOST, KEY, MODEL, SDPA, SPEC
 from tests.selector.launches import failure, measurement, rounds
 from tests.selector.map.mapped import CELLS, two_regions
 
@@ -136,11 +136,53 @@ def test_a_rival_that_launches_cannot_tell_apart_has_a_letter_though_it_never_wi
 
 def test_nothing_known_is_an_error_with_the_command_that_measures_its_corners(cache: Cache) -> None:
     with pytest.raises(NotCalibrated) as error:
-        mapped(cache, allow_lossy=True)
+        winners(MODEL, SMALL, cache=cache, host=ARM, allow_lossy=True)
     assert (error.value.message, error.value.mend) == (
         f"{MODEL} was never measured on this host: a map of the static order says nothing",
         f"measure it: autobackend calibrate {MODEL} --workload pp64:tg8:b1 --workload pp1024:tg256:b4 --allow-lossy",
     )
+
+
+def test_with_nothing_measured_it_is_predicted_and_says_so(cache: Cache) -> None:
+    drawn = mapped(cache, WIDE, allow_lossy=True, ttft_s=3.0)
+    assert drawn.sources == {Source.PREDICTED: len(drawn.won)}
+    for cell in drawn.won[::20]:
+        answer = choose(MODEL, cache=cache, host=HOST, workload=cell.workload, allow_lossy=True, ttft_s=3.0)
+        assert (cell.label, cell.expected) == (answer.candidate.label, answer.expected)
+        assert cell.expected is not None
+        assert (cell.e2e_s, cell.missed) == (cell.expected.e2e_s, (cell.expected.chance or 0.0) < 0.5)
+        assert not cell.extrapolated
+    unsure = [cell for cell in drawn.won if cell.rival]
+    assert {cell.missed for cell in drawn.won} == {True, False}
+    assert 0 < len(unsure) < len(drawn.won)
+    for cell in unsure:
+        chances = {row.candidate: row.p_best for row in cell.expectations}
+        assert cell.expected is not None
+        assert cell.expected.p_best < 0.5
+        assert not cell.missed
+        del chances[cell.label]
+        assert chances[cell.rival] == max(chances.values())
+    assert [sentence.partition(".")[0] for sentence in drawn.warnings()] == [
+        f"{len(drawn.won)} of {len(drawn.cells)} answers are predicted: not measured with today's versions on this host"
+    ]
+
+
+def test_what_always_taking_one_candidate_is_predicted_to_cost(cache: Cache) -> None:
+    axes = Axes.parse("64,1024", "8", "1")
+    drawn = mapped(cache, axes, backends=[CT2, SDPA])
+    answers = [choose(MODEL, cache=cache, host=HOST, workload=w, backends=[CT2, SDPA]) for w in drawn.cells]
+    ratios = [
+        row.e2e_s / a.expected.e2e_s
+        for a in answers
+        if a.prediction and a.expected
+        for row in a.prediction.predicted
+        if row.candidate == CT2
+    ]
+    always = drawn.always(CT2)
+    assert always is not None
+    assert always.worst == pytest.approx(max(1.0, *ratios))
+    assert len(ratios) == 2
+    assert always.unable == 0
 
 
 def test_nothing_that_runs_is_the_error_of_select(measured: Cache) -> None:
