@@ -196,9 +196,8 @@ def test_a_mend_can_be_satisfied(cache: Cache) -> None:
     host = two_gpus()
     unmeasured = choose(EVEN, cache=cache, host=host, tensor_parallel=2, trust_remote_code=True)
     again = f"autobackend calibrate {EVEN} --trust-remote-code --tensor-parallel 2"
-    assert unmeasured.warnings == (
-        f"{EVEN} was never measured on this host; this is the static order. Measure it: {again}",
-    )
+    why = "nothing is known of a model and a host like these, so this is the static order"
+    assert unmeasured.warnings == (f"{EVEN} was never measured on this host; {why}. Measure it: {again}",)
     label = unmeasured.candidate.label
     _, _, model, *options = shlex.split(again)
     demand = demanded(*options)
