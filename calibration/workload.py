@@ -71,6 +71,10 @@ CELL_OUTPUT_TOKENS = 32
 """New tokens in a calibration cell: enough decode steps for a steady TPOT, few enough to be quick."""
 
 
+OTHER_BATCH = 4
+"""Beside batch 1 on a GPU: far enough from 1 to tell the cost of a sequence, with little more memory for its cache."""
+
+
 def grid(workloads: Iterable[Workload] = (), *, gpu: bool = False) -> tuple[Workload, ...]:
     """The calibration cells that bracket `workloads`: every corner of prompt length and batch around them.
 
@@ -78,6 +82,9 @@ def grid(workloads: Iterable[Workload] = (), *, gpu: bool = False) -> tuple[Work
     batches of 16 and more, at 1.22 (geometric means on argonne-lcf/LLM-Inference-Bench, cells never calibrated, without
     the rows that are wrong there: all of llama.cpp with a batch over 1 time one sequence). Without workloads the cells
     bracket ordinary use: pp64 to pp512 and batch 1 to 4 on a CPU, pp128 to pp2048 and batch 1 to 16 on a GPU.
+
+    On a GPU there are always two batches: where uses have one, batch 1 stands beside it, or OTHER_BATCH beside 1. One
+    batch cannot tell what a step costs from what each sequence adds to it.
 
     >>> [cell.label for cell in grid([Workload.parse("pp1024:tg64:b4"), Workload.parse("pp128:tg32:b1")])]
     ['pp128:tg32:b1', 'pp1056:tg32:b1', 'pp128:tg32:b4', 'pp1056:tg32:b4']
@@ -90,6 +97,8 @@ def grid(workloads: Iterable[Workload] = (), *, gpu: bool = False) -> tuple[Work
         longest = max(use.context_tokens for use in uses) - CELL_OUTPUT_TOKENS
         prompts = (min(use.prompt_tokens for use in uses), max(longest, *(use.prompt_tokens for use in uses)))
         batches = (min(use.batch for use in uses), max(use.batch for use in uses))
+        if gpu and batches[0] == batches[1]:
+            batches = (1, batches[1] if batches[1] > 1 else OTHER_BATCH)
         if prompts[1] < 2 * prompts[0]:
             # Two lengths this close tell a fixed cost from a cost per token badly; a short prompt is cheap to add.
             prompts = (max(1, prompts[0] // 4), prompts[1])

@@ -64,8 +64,13 @@ def plan(
     here = host or HostSpec.detect()
     spec = ModelSpec.read(model)
     cells = _within(grid(wanted.workloads, gpu=here.device.kind != "cpu"), spec.max_position)
-    largest = max(cells, key=lambda cell: cell.context_tokens * cell.batch)
-    verdicts = judge(spec, here, wanted.for_one(largest))
+    verdicts = judge(spec, here, wanted.for_one(_largest(cells)))
+    asked = _within(grid(wanted.workloads), spec.max_position)
+    if wanted.workloads and _largest(asked) != _largest(cells):
+        # A batch that nobody asked for must not cost a candidate: where it does not fit, it is not measured.
+        alone = judge(spec, here, wanted.for_one(_largest(asked)))
+        if sum(v.legal for v in alone) > sum(v.legal for v in verdicts):
+            cells, verdicts = asked, alone
     named = tuple(verdict for verdict in verdicts if wanted.names(verdict.candidate.label))
     return Plan(
         spec=spec,
@@ -76,6 +81,10 @@ def plan(
         verdicts=named,
         launch_specs=tuple(launch_spec_of(v.candidate, here) for v in named if v.legal and not v.left_out),
     )
+
+
+def _largest(cells: tuple[Workload, ...]) -> Workload:
+    return max(cells, key=lambda cell: cell.context_tokens * cell.batch)
 
 
 def launch_spec_of(candidate: Candidate, host: HostSpec) -> LaunchSpec:

