@@ -19,6 +19,7 @@ from calibration.workload import STANDARD
 from selector.cli import main
 from selector.objective import Objective
 from selector.screens.text import size
+from tests.readme_prediction import prediction_screen
 
 ROOT = Path(__file__).resolve().parent.parent
 SECTION = re.compile(r"(<!-- ([a-z]+) -->\n)(.*?)(<!-- end -->)", re.DOTALL)
@@ -128,6 +129,7 @@ SECTIONS: dict[str, Callable[[], str]] = {
     "make": make_table,
     "names": names_table,
     "objectives": objectives_table,
+    "predicted": prediction_screen,
     "rules": rules_table,
     "sets": sets_table,
     "workloads": workloads_table,

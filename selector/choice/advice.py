@@ -104,8 +104,9 @@ class Advice:
             case Source.PREDICTED if prediction and (row := self._expected):
                 learned = f"{_count(prediction.models, 'model')} on {_count(prediction.hosts, 'host')}"
                 yield (
-                    f"{name} was never measured on this host; by {learned} {label} is predicted to {self._take(row)}"
-                    f" and to be the best with a probability of {percent(row.p_best)}. Make sure: {self._calibrate}"
+                    f"{name} was never measured on this host; by launches of {learned}, {label} is predicted to"
+                    f" {self._take(row)}, and is the best with a probability of {percent(row.p_best)}."
+                    f" Make sure: {self._calibrate}"
                 )
             case Source.LAYERS:
                 where = f"{label} was measured on {self.known.evidence.layers[label][0].rung}"

@@ -53,9 +53,9 @@ def test_with_nothing_measured_the_answer_is_predicted_with_its_time_and_how_sur
     (warning,) = told
     pick = expected.pick
     assert str(warning.message) == (
-        f"{MODEL} was never measured on this host; by 6 models on 6 hosts {pick.candidate} is predicted to take"
-        f" {pick.e2e_s:.3g} s ({pick.ci90[0]:.3g} to {pick.ci90[1]:.3g} s) and to be the best with a probability of"
-        f" {round(100 * pick.p_best)} %. Make sure: {CALIBRATE}"
+        f"{MODEL} was never measured on this host; by launches of 6 models on 6 hosts, {pick.candidate} is predicted to"
+        f" take {pick.e2e_s:.3g} s ({pick.ci90[0]:.3g} to {pick.ci90[1]:.3g} s), and is the best with a probability of"
+        f" {percent(pick.p_best)}. Make sure: {CALIBRATE}"
     )
 
 
