@@ -159,9 +159,9 @@ def _times(ranked: Ranked, objective: Objective) -> tuple[str, ...]:
 
 def _shares(selection: Selection, probe: Probe) -> dict[Candidate, Shares]:
     """Of each candidate that was measured here: what its times reach of the machine's limits."""
-    here = {Source.MEASURED, Source.STALE, Source.FORCED}
+    whole = selection.source in {Source.MEASURED, Source.STALE, Source.FORCED} and selection.prediction is None
     shares = {}
-    for ranked in selection.ranking if selection.source in here else ():
+    for ranked in selection.ranking if whole else ():
         if ranked.candidate not in selection.unmeasured and (
             needs := needs_of(
                 selection.spec,
