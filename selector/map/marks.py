@@ -76,7 +76,7 @@ def signs(drawn: WinnerMap) -> Iterator[tuple[str, str]]:
         known = "this is known" if any(cell.expected for cell in drawn.won) else "the launches can tell"
         yield f"{first}{AS_GOOD}{others[0]}", f"{first}, and {others[0]} is as good as far as {known}"
     if any(cell.missed for cell in drawn.won):
-        yield f"{first}{MISSED}", f"the nearest, where no candidate meets {drawn.demand.targets}"
+        yield f"{first}{MISSED}", f"the nearest; no candidate meets {drawn.demand.targets}"
     if any(cell.extrapolated for cell in drawn.won):
         yield f"{first}{FAR}", "extrapolated: outside of the measured cells"
     if drawn.barred:

@@ -19,8 +19,8 @@ _ROOM = 1100
 """Panels stand side by side up to here."""
 _LEAST = 860
 """Width that the legend's lines need."""
-_LETTER = 6.9
-"""Width of a letter of the 13 pixel font in the mean; a longer line would leave the drawing."""
+_LETTER = 8
+"""Width of a letter of the bold 13 pixel font in the mean; a longer line would leave the drawing."""
 
 _COLOURS = ("#7fb8e6", "#f5b84d", "#6fcfae", "#f0908a", "#d9c8f2", "#f3e36b", "#c9b29b", "#b7dd79")
 """Light enough for black letters, and told apart by people who see no red or no green (after Okabe and Ito)."""
@@ -35,7 +35,7 @@ class _Box:
     letters: str
     title: str
     kind: str
-    """Its classes: `c0`, with `far` where it is extrapolated; `nothing`."""
+    """Its classes: `c0`, with `far` where it is extrapolated and `missed` where it misses the targets; `nothing`."""
     hatch: str
     """The class of the candidate that is as good; empty where none is."""
 
@@ -65,11 +65,8 @@ def svg(drawn: WinnerMap, *, now: float | None = None) -> str:
     beside = max(1, min(len(axes.batches), (_ROOM + _MARGIN) // (panel_wide + _MARGIN)))
     wide = max(_LEAST, 2 * _MARGIN + beside * panel_wide + (beside - 1) * _MARGIN)
     letters_across = int((wide - 2 * _MARGIN) / _LETTER)
-    head = [
-        line
-        for text in (title(drawn, now), question(drawn), DIRECTIONS)
-        for line in textwrap.wrap(text, letters_across)
-    ]
+    told = [("head", title(drawn, now)), ("", question(drawn)), ("", DIRECTIONS)]
+    head = [(kind, line) for kind, text in told for line in textwrap.wrap(text, letters_across)]
     top = _MARGIN + _LINE * len(head) + 10
     panels = tuple(
         _panel(drawn, place, _MARGIN + place % beside * (panel_wide + _MARGIN), top + place // beside * panel_high)
@@ -134,7 +131,7 @@ def _boxes(drawn: WinnerMap, batch: int) -> Iterator[_Box]:
 def _kinds(drawn: WinnerMap, cell: Cell) -> str:
     if not isinstance(cell, Won):
         return "nothing"
-    return _kind(drawn, cell.label) + " far" * cell.extrapolated
+    return _kind(drawn, cell.label) + " far" * cell.extrapolated + " missed" * cell.missed
 
 
 def _kind(drawn: WinnerMap, label: str) -> str:

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
@@ -57,6 +58,13 @@ def test_a_small_one_cell_by_cell(drawn: WinnerMap) -> None:
 def test_what_is_extrapolated_is_faded(drawn: WinnerMap, cache: Cache) -> None:
     far = winners(MODEL, Axes.parse("64", "8", "1,8"), cache=cache, host=HOST)
     assert [cells for _, cells in panels(read(svg(far)))] == [[("A", "cell c0")], [("B?", "cell c1 far", "fade")]]
+
+
+def test_what_misses_the_targets_is_crossed_out(cache: Cache) -> None:
+    cache.add(*two_regions())
+    drawing = read(svg(winners(MODEL, Axes.parse("64,1024", "8", "1"), cache=cache, host=HOST, ttft_s=0.2)))
+    assert [cells for _, cells in panels(drawing)] == [[("A", "cell c0"), ("B!", "cell c1 missed")]]
+    assert [path.get("class") for path in drawing.iter(f"{SVG}path")] == ["cross"]
 
 
 def test_every_cell_has_the_letters_of_the_text_and_its_story(drawn: WinnerMap) -> None:
@@ -129,7 +137,7 @@ CONTRAST = """
 )
 def test_a_browser_shows_all_of_it_readable_dark_and_light(drawn: WinnerMap, tmp_path: Path) -> None:
     """Every word is inside the drawing, every cell holds its letters, and all have the contrast of WCAG 2 (4.5)."""
-    write_svg(drawn, tmp_path / "map.svg")
+    write_svg(replace(drawn, device="AMD EPYC (x86_64_v4 + avx512_bf16 avx512_vnni) " * 4), tmp_path / "map.svg")
     with Browser() as browser:
         for scheme in ("light", "dark"):
             browser.media(prefers_color_scheme=scheme)

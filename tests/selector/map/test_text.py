@@ -62,7 +62,7 @@ def test_what_misses_the_targets_and_what_nothing_runs(measured: Cache) -> None:
         "",
         "A  ctranslate2:float32  1 of 2",
         "",
-        "A!  the nearest, where no candidate meets TTFT <= 0.05 s",
+        "A!  the nearest; no candidate meets TTFT <= 0.05 s",
         "-   nothing runs it here (needs at most 8192 tokens a sequence, the model's positions; found 8200",
         "    (pp8192:tg8:b1))",
         "",
