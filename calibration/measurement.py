@@ -54,6 +54,11 @@ class Identity:
             raise ValueError(f"a cut has fewer layers than the model; found {self.cut}")
 
     @property
+    def layers(self) -> str:
+        """`6 of 32 layers`; empty for the whole model."""
+        return str(Rung.parse(self.cut)) if self.cut else ""
+
+    @property
     def shape(self) -> tuple[str | int, ...]:
         """What times go by: everything but the config. A launch on a few layers has another than one of the whole."""
         return (

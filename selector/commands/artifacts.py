@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from calibration.rung import Rung
 from selector.commands._options import examples, json_option
 from selector.commands._terminal import show, show_json
 from selector.screens.text import age, columns, plural, seconds, size
@@ -99,8 +100,8 @@ def _is_gone(artifact: "Artifact") -> bool:
 
 def _model(artifact: "Artifact") -> str:
     """`shape:llama-3.1-8b, 3 of 32 layers`."""
-    cut = artifact.key.get("cut", "")
-    return artifact.key.get("model", "-") + (f", {cut.replace('/', ' of ')} layers" if cut else "")
+    cut = artifact.key.get("cut")
+    return artifact.key.get("model", "-") + (f", {Rung.parse(cut)}" if cut else "")
 
 
 def _backend(artifact: "Artifact") -> str:

@@ -163,7 +163,7 @@ class _Line:
     @property
     def name(self) -> str:
         """`shape:llama-3.1-8b, 6 of 32 layers`; the model alone where all of it was launched."""
-        return ", ".join(filter(None, (self.model, _layers(self.identity))))
+        return ", ".join(filter(None, (self.model, self.identity.layers)))
 
     @property
     def failures(self) -> int:
@@ -216,12 +216,8 @@ def _versions(outcome: Outcome) -> str:
     return " ".join(f"{name} {outcome.environment[name]}" for name in names[:2]) or "-"
 
 
-def _layers(identity: Identity) -> str:
-    return f"{identity.cut.replace('/', ' of ')} layers" if identity.cut else ""
-
-
 def _result(outcome: Outcome) -> str:
-    return ": ".join(filter(None, (_layers(outcome.identity), _result_alone(outcome))))
+    return ": ".join(filter(None, (outcome.identity.layers, _result_alone(outcome))))
 
 
 def _result_alone(outcome: Outcome) -> str:

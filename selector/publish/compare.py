@@ -240,7 +240,8 @@ def _models(old: HostResults, new: HostResults) -> Iterable[tuple[str, _Known, _
         own = [key for key in same if key[0].config == identity.config] or [k for k in same if not k[0].config]
         if own:
             kind = new.device_kind
-            yield model, _known(old, own[0], before[own[0]], kind), _known(new, (identity, model), outcomes, kind)
+            named = f"{model}, {identity.layers}" if identity.cut else model
+            yield named, _known(old, own[0], before[own[0]], kind), _known(new, (identity, model), outcomes, kind)
 
 
 def _known(results: HostResults, key: tuple[Identity, str], outcomes: Sequence[Outcome], device_kind: str) -> _Known:

@@ -114,7 +114,7 @@ def precision(row: Row) -> str:
     key = row.identity
     words = [key.dtype] + ([key.quant] if key.quant != "none" else [])
     words += [f"{key.device_count} devices"] if key.device_count > 1 else []
-    return ", ".join(words + ([f"on {key.cut.replace('/', ' of ')} layers"] if key.cut else []))
+    return ", ".join(words + ([f"on {key.layers}"] if key.cut else []))
 
 
 def models_of(group: NotLaunched, everything: int) -> str:

@@ -23,6 +23,7 @@ from calibration.events import (
 from calibration.measurement import Check, Failure, FailureKind, Measurement, Outcome, OutputVerdict
 from calibration.noise import prior_cv
 from calibration.race.runner import Tally
+from calibration.rung import Rung
 from selector.answer import Selection, Source
 from selector.choice.refusals import reasons_of
 from selector.comparison import ratio
@@ -167,7 +168,7 @@ def _making(event: ConversionEvent) -> str:
 
 def _checkpoint(event: CheckpointBegan) -> str:
     """`random weights for the first 3 of 32 layers of shape:llama-3.1-8b`."""
-    model = f"the first {event.cut.replace('/', ' of ')} layers of {event.model}" if event.cut else event.model
+    model = f"the first {Rung.parse(event.cut)} of {event.model}" if event.cut else event.model
     return model if event.own else f"random weights for {model}"
 
 

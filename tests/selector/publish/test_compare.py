@@ -229,3 +229,14 @@ def test_old_results_that_are_not_there(name: str, message: str, tmp_path: Path)
     (tmp_path / "empty").mkdir()
     with pytest.raises(UsageError, match=message):
         read_older(tmp_path / name)
+
+
+def test_a_few_layers_are_compared_with_the_same_few_layers() -> None:
+    cut = replace(KEY, cut="3/30")
+    on_layers = [replace(o, identity=cut) for o in launched(ct2=0.3, sdpa=0.1)]
+    before = published(*launched(ct2=1.0, sdpa=1.5), *on_layers, verdicts=LEGAL)
+    assert compare([before], [before]).changes == ()
+    now = published(*launched("c2", ct2=1.0, sdpa=1.5), failure(SDPA, cut, HOST), *on_layers[:3], verdicts=LEGAL)
+    [change] = [change for change in compare([before], [now]).changes if change.kind is Kind.FAILING]
+    assert (change.model, change.of) == (f"{MODEL}, 3 of 30 layers", SDPA)
+    assert compare([published(*on_layers)], [published(*launched(ct2=1.0))]).models == 0
