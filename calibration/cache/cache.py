@@ -171,6 +171,21 @@ class Cache:
             with suppress(*_MALFORMED):
                 yield rows.outcome(row)
 
+    def newest(self, count: int) -> list[Outcome]:
+        """The launches that were added last (of a server's database: that ran last), at most `count`; oldest first.
+
+        It takes as long however many there are. Malformed rows are left out.
+
+        Raises:
+            CacheError: the cache cannot be read.
+        """
+        last = "rowid" if self._file else "started_at"
+        launches = []
+        for row in self._lookup(f"{_SELECT} ORDER BY {last} DESC LIMIT :count", {"count": count}):
+            with suppress(*_MALFORMED):
+                launches.append(_outcome(row))
+        return sorted(launches, key=lambda launch: (launch.started_at, launch.run_id))
+
     def delete(self, run_ids: Iterable[str]) -> int:
         """Forget launches, in one transaction. Returns how many there were; raises CacheError as `add` does."""
         ids = list(run_ids)

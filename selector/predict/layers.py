@@ -29,6 +29,9 @@ from selector.predict.work import Work
 MOST: Final = 1500
 """Timings that are used, the newest: fitting takes time by their third power, two seconds at so many."""
 
+ROWS: Final = 2000
+"""Launches of the cache that are read, the newest: 60 us each, and a team's cache may hold a million."""
+
 _CPU: Final = re.compile(r"(?:.*\((?P<cpu>[^()]*)\)|(?P<arm>[^()]+)), (?P<cores>\d+) cores?")
 """HostSpec's name of a CPU: `AMD EPYC (zen3 + avx_vnni), 2 cores`; an ARM processor has no brackets."""
 
@@ -77,7 +80,7 @@ def timings(host: Host, work: Work, cache: Cache) -> tuple[Timing, ...]:
 
 def _of_cache(cache: Cache, host: Host, work: Work) -> list[Timing]:
     groups: dict[tuple[object, ...], list[Measurement]] = {}
-    for outcome in cache.all():
+    for outcome in cache.newest(ROWS):
         if isinstance(outcome, Measurement) and outcome.identity.quant == "none" and outcome.identity.device_count == 1:
             identity = outcome.identity
             versions = tuple(sorted(outcome.environment.items()))

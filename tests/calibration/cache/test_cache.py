@@ -104,6 +104,14 @@ def test_all_filters_by_column_and_age(cache: Cache) -> None:
         list(cache.all(size=1, gpu="A100"))
 
 
+def test_the_newest_are_those_that_were_added_last(cache: Cache) -> None:
+    assert cache.newest(3) == []
+    launches = [replace(measured(number), started_at=100.0 - number) for number in range(5)]
+    cache.add(*launches)
+    assert cache.newest(3) == [launches[4], launches[3], launches[2]]
+    assert cache.newest(9) == launches[::-1]
+
+
 def test_delete_and_prune(cache: Cache) -> None:
     old = {"torch": "2.12.0", "transformers": "5.23.0"}
     cache.add(*map(measured, range(6)), measured(6, environment=old), failed(7))
