@@ -1,13 +1,18 @@
 """`autobackend calibrate`: time every backend that can run a model here."""
 
-from typing import Any
+import shlex
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from calibration import errors
-from selector.commands._options import cache_option, demand_options, examples, json_option, model_argument
+from selector.commands._options import cache_option, demand_options, examples, json_option
 from selector.commands._terminal import across, note, open_cache, show, show_json, warn
 from selector.demand import Demand
+
+if TYPE_CHECKING:
+    from selector.planning.calibrate import Calibration
 
 
 @click.command(
@@ -15,9 +20,10 @@ from selector.demand import Demand
         "autobackend calibrate shape:smollm2-135m",
         "autobackend calibrate ./Qwen2.5-7B-Instruct-AWQ --workload pp2048:tg256:b8 --budget 1800",
         "autobackend calibrate ./model --backends ctranslate2,transformers:sdpa --allow-lossy",
+        "autobackend calibrate --stale",
     )
 )
-@model_argument
+@click.argument("model", required=False)
 @demand_options
 @click.option(
     "--rounds",
@@ -41,21 +47,80 @@ from selector.demand import Demand
     "--no-probe", is_flag=True, help="Do not measure first, once on a host, how fast it reads memory and multiplies."
 )
 @click.option("--again", is_flag=True, help="Measure anew what is in the cache.")
+@click.option(
+    "--stale",
+    is_flag=True,
+    help="Measure what an upgrade made stale and could change an answer (see check), beside the pick of today;"
+    " without MODEL, of all models.",
+)
 @cache_option
 @json_option
-def calibrate(model: str, demand: Demand, no_probe: bool, cache: str | None, as_json: bool, **how: Any) -> None:
+def calibrate(
+    model: str | None, demand: Demand, no_probe: bool, cache: str | None, as_json: bool, stale: bool, **how: Any
+) -> None:
     """Time every backend that can run MODEL here, each in a process of its own, and keep the samples.
 
     Stop it whenever you like: what was measured is kept, and the same command goes on from there.
     """
+    if stale:
+        _stale(model, demand, cache, as_json, how["rounds"], how["budget_s"])
+        return
+    if model is None:
+        raise click.UsageError("Missing argument 'MODEL'.")
     from rich.console import Console
 
     from selector.planning import calibrate as planning
-    from selector.screens import calibrate as screens
     from selector.screens.progress import Progress
 
     with open_cache(cache) as opened, Progress(Console(stderr=True), random_weights=how["random_weights"]) as progress:
         calibration = planning.calibrate(model, demand, cache=opened, reporter=progress, probe=not no_probe, **how)
+    _require_an_answer(calibration, model)
+    if as_json:
+        show_json(calibration.to_json())
+    else:
+        _show(calibration, model)
+
+
+def _stale(
+    model: str | None, demand: Demand, cache: str | None, as_json: bool, rounds: int, budget_s: float | None
+) -> None:
+    """Calibrate what `autobackend check` says could change an answer."""
+    from rich.console import Console
+
+    from selector.screens import check as screens
+    from selector.screens.progress import Progress
+    from selector.upkeep.outdated import stale_models
+    from selector.upkeep.renew import calibrate_stale
+
+    if words := replace(demand, trust_remote_code=False).options():
+        raise errors.UsageError(f"--stale measures again what was measured; found {shlex.join(words)}", "leave it out")
+    models, calibrations = (model,) if model else (), list["Calibration"]()
+    with open_cache(cache) as opened:
+        found = stale_models(opened, models=models)
+        for line in screens.gone(found):
+            warn(line)
+        note(screens.sentence(found))
+        for calibration in calibrate_stale(
+            opened,
+            reporter=lambda random_weights: Progress(Console(stderr=True), random_weights=random_weights),
+            models=models,
+            rounds=rounds,
+            budget_s=budget_s,
+            trust_remote_code=demand.trust_remote_code,
+        ):
+            calibrations.append(calibration)
+            if not as_json and calibration.selections:
+                _show(calibration, calibration.plan.spec.name)
+    if as_json:
+        show_json([calibration.to_json() for calibration in calibrations])
+    for calibration in calibrations:
+        _require_an_answer(calibration, calibration.plan.spec.name)
+
+
+def _require_an_answer(calibration: "Calibration", model: str) -> None:
+    """Raise NothingMeasured, or the reason why no workload has an answer; warn of those that have none."""
+    from selector.screens import calibrate as screens
+
     if not calibration.selections and not calibration.unanswered:
         raise errors.NothingMeasured(
             screens.all_failed(calibration.tally), f"the logs' ends: autobackend cache show {model} --json"
@@ -64,9 +129,11 @@ def calibrate(model: str, demand: Demand, no_probe: bool, cache: str | None, as_
         raise calibration.unanswered[-1].reason
     for unanswered in calibration.unanswered:
         warn(f"no backend is legal for {unanswered.workload.label}: {unanswered.reason.mend}")
-    if as_json:
-        show_json(calibration.to_json())
-        return
+
+
+def _show(calibration: "Calibration", model: str) -> None:
+    from selector.screens import calibrate as screens
+
     show(screens.table(calibration))
     show(screens.failures(calibration.tally, across=across()))
     click.echo()

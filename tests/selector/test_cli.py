@@ -42,6 +42,7 @@ COMMANDS = [
     "publish",
     "cache",
     "artifacts",
+    "check",
 ]
 COMMANDS += [f"cache {name}" for name in ("list", "show", "path", "export", "import", "prune", "check")]
 COMMANDS += ["artifacts list", "artifacts prune"]

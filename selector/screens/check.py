@@ -1,0 +1,76 @@
+"""The screen of `check`: which rows are stale, could they change an answer, what measuring them costs."""
+
+from collections.abc import Iterable, Sequence
+
+from selector.screens.text import columns, plural, seconds
+from selector.upkeep.outdated import StaleCandidate, StaleModel
+
+
+def table(found: Sequence[StaleModel], across: int | None = None) -> Iterable[str]:
+    """A line for each stale candidate; nothing where none is stale."""
+    rows = [("model", "candidate", "measure again", "could change an answer", "what changed")]
+    for stale in found:
+        for i, candidate in enumerate(stale.candidates):
+            rows.append((
+                _named(stale) if i == 0 else "",
+                candidate.label,
+                _cost(candidate),
+                _effect(candidate),
+                ", ".join(candidate.differences),
+            ))  # fmt: skip
+    return columns(rows, "<<>", across=across) if len(rows) > 1 else []
+
+
+def gone(found: Sequence[StaleModel]) -> Iterable[str]:
+    """A sentence for each model that cannot be measured."""
+    for stale in found:
+        if stale.gone:
+            yield f"{_named(stale)} cannot be measured: {stale.gone}. Forget it: {_prune(stale.model)}"
+
+
+def sentence(found: Sequence[StaleModel]) -> str:
+    """What is to be done, and what it costs."""
+    mattering = [stale for stale in found if stale.mattering]
+    count, could = (sum(map(len, c)) for c in ([s.candidates for s in found], [s.mattering for s in mattering]))
+    if not count:
+        return "nothing is stale"
+    if not could:
+        return f"{plural(count, 'candidate')} {'is' if count == 1 else 'are'} stale, and could not change an answer"
+    conversions = sum(candidate.conversion_s > 0 for stale in mattering for candidate in stale.mattering)
+    made = f", with {plural(conversions, 'conversion')}" if conversions else ""
+    beside = " beside the picks of today" if any(stale.leaders for stale in mattering) else ""
+    return (
+        f"{could} of {plural(count, 'stale candidate')} could change an answer: measuring them{beside}"
+        f" takes about {seconds(sum(stale.seconds for stale in mattering))}{made}"
+    )
+
+
+def _named(stale: StaleModel) -> str:
+    """The model, with its layers where its rows are of its first layers."""
+    cut, _, of = stale.identity.cut.partition("/")
+    return f"{stale.model}, {cut} of {of} layers" if cut else stale.model
+
+
+def _cost(candidate: StaleCandidate) -> str:
+    if not candidate.matters:
+        return "-"
+    converts = f" + {seconds(candidate.conversion_s)} converting" if candidate.conversion_s else ""
+    return f"{seconds(candidate.seconds)}{converts}"
+
+
+def _effect(candidate: StaleCandidate) -> str:
+    if candidate.barred:
+        return f"no: cannot run, {candidate.barred}"
+    if not candidate.matters:
+        return "no: too slow by its times then"
+    where = candidate.workloads
+    if not where:
+        return candidate.because
+    shown = f"{where[0]} and {len(where) - 1} more" if len(where) > 1 else where[0]
+    return f"{candidate.because} ({shown})"
+
+
+def _prune(model: str) -> str:
+    import shlex
+
+    return shlex.join(["autobackend", "cache", "prune", "--model", model])
