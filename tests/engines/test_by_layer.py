@@ -202,10 +202,10 @@ def test_one_layer_at_a_time_fits_and_gives_the_same_bits(deep: Path, layered: A
     assert 0.5 < layered.rounding.median_kl / plain.rounding.median_kl < 2
 
 
-def agreement(deep: Path, expected: Answers, variant: str, precision: str) -> Agreement:
-    engine = planting.load(find("llamacpp"), variant, deep)
+def agreement(folder: Path, expected: Answers, variant: str, precision: str) -> Agreement:
+    engine = planting.load(find("llamacpp"), variant, folder)
     try:
-        return compare(expected, planting.ask(engine, deep / f"{variant}.f32", expected), precision)
+        return compare(expected, planting.ask(engine, folder / f"{variant}.f32", expected), precision)
     finally:
         engine.close()
 
@@ -218,23 +218,31 @@ def test_llamacpp_in_float16_is_right_beside_a_layered_reference(deep: Path, lay
     assert found.kl < layered.rounding.mean_kl / 10
 
 
-def test_what_is_more_exact_than_a_reference_in_16_bits_is_not_refused(deep: Path, tmp_path: Path) -> None:
-    within = session(deep, tmp_path, 1 << 34)
+@pytest.fixture(scope="module")
+def inexact(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Answers]:
+    """A checkpoint and its reference, which cannot be computed in float32."""
+    root = tmp_path_factory.mktemp("inexact")
+    folder = written(root, "llama")
     refused = replace(reference("fp32"), python=Path("/nowhere/python"))
-    made = reference_of(refused, instead=reference("model"))(within)
+    made = reference_of(refused, instead=reference("model"))(session(folder, root, 1 << 34))
     assert made is not None
     assert made.precision == "16-bit"
-    for variant, precision in (("f16", "16-bit"), ("f32", "fp32")):
-        found = agreement(deep, made, variant, precision)
-        assert found.verdict is OutputVerdict.RIGHT, found
-        assert found.detail.endswith("; the reference has 16 bits, and more is allowed for it")
-        # Beside an exact reference float32 is allowed less than this.
-        assert found.kl is not None
-        assert found.kl > TOLERANCES["fp32"].mean_kl
+    return folder, made
 
 
-def test_an_error_is_found_beside_a_reference_in_16_bits(deep: Path, tmp_path: Path) -> None:
-    folder = planting.planted(deep, "another-theta", planting.configured(rope_theta=10000.0))
-    made = reference_of(reference("model"))(session(deep, tmp_path, 1 << 34))
-    assert made is not None
-    assert agreement(folder, made, "f16", "16-bit").verdict is OutputVerdict.WRONG
+@pytest.mark.parametrize(("variant", "precision"), [("f16", "16-bit"), ("f32", "fp32")])
+def test_what_is_more_exact_than_a_reference_in_16_bits_is_not_refused(
+    variant: str, precision: str, inexact: tuple[Path, Answers]
+) -> None:
+    found = agreement(*inexact, variant, precision)
+    assert found.verdict is OutputVerdict.RIGHT, found
+    assert found.detail.endswith("; the reference has 16 bits, and more is allowed for it")
+    # Beside an exact reference float32 is allowed less than this.
+    assert found.kl is not None
+    assert found.kl > TOLERANCES["fp32"].mean_kl
+
+
+def test_an_error_is_found_beside_a_reference_in_16_bits(inexact: tuple[Path, Answers]) -> None:
+    folder, made = inexact
+    wrong = planting.planted(folder, "another-theta", planting.configured(rope_theta=10000.0))
+    assert agreement(wrong, made, "f16", "16-bit").verdict is OutputVerdict.WRONG
