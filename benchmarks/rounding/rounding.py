@@ -52,8 +52,10 @@ def errors_in(config: Mapping[str, Any]) -> dict[str, Error]:
     errors = {"a permuted weight": Error(config={}, weight="v_proj.weight")}
     if config["model_type"] == "gpt2":
         return {"a permuted weight": Error(config={}, weight="mlp.c_proj.weight")}
-    if "rope_theta" in config:
-        errors["another rope theta"] = Error(config={"rope_theta": 2 * config["rope_theta"]})
+    # Of Gemma 3 the one of the layers with a window: it may have no others.
+    theta = "rope_local_base_freq" if "rope_local_base_freq" in config else "rope_theta"
+    if theta in config:
+        errors["another rope theta"] = Error(config={theta: 2 * config[theta]})
     if config.get("sliding_window") and config.get("use_sliding_window", True):
         errors["a window off by one"] = Error(config={"sliding_window": config["sliding_window"] + 1})
     return errors
