@@ -28,6 +28,8 @@ os.environ |= {
     "HF_HOME": str(HOME / "huggingface"),
     "HF_HUB_OFFLINE": "1",
     "HF_HUB_DISABLE_TELEMETRY": "1",
+    # Of the predictions' matrices, which are small: on a busy machine numpy's threads only wait for each other.
+    "OPENBLAS_NUM_THREADS": "1",
 }
 
 # A test's calibration and one of the machine's do not wait for each other, nor do those of two test processes.

@@ -63,6 +63,30 @@ def test_select_in_a_fresh_process(benchmark: Any, model: Path, cache_of: Callab
 
 
 @pytest.mark.benchmark(group="fresh process")
+def test_select_in_a_fresh_process_with_nothing_measured(benchmark: Any, tmp_path: Path) -> None:
+    """An 8 B, which no calibration that ships has timed."""
+    command = [
+        sys.executable,
+        "-m",
+        "autobackend",
+        "select",
+        "shape:llama-3.1-8b",
+        "--cache",
+        str(tmp_path / "none.db"),
+    ]
+    benchmark.extra_info |= {
+        "what": "autobackend select in a fresh process, nothing measured: predicted",
+        "target_s": 0.5,
+    }
+
+    def answer() -> str:
+        return subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stderr
+
+    assert " is predicted to take " in answer()
+    benchmark.pedantic(answer, rounds=15)
+
+
+@pytest.mark.benchmark(group="fresh process")
 def test_autoget_backend_in_a_fresh_process(benchmark: Any, model: Path, lmdeploy_python: Path) -> None:
     code = "import sys; from lmdeploy.archs import autoget_backend; print(autoget_backend(sys.argv[1]))"
     command = [str(lmdeploy_python), "-c", code, str(model)]
