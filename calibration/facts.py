@@ -115,8 +115,9 @@ class Facts:
     prepare_s_per_gib: float = PREPARE_S_PER_GIB
     """Seconds that a conversion takes for each GiB of weights, roughly: the estimate until a conversion was timed."""
     prepare_memory: Mapping[str, PrepareMemory] = field(default_factory=dict)
-    """Variant.prepared_as, or the variant's name: what its conversion holds in memory. Measured, of checkpoints of 0.1
-    to 0.5 B parameters, each conversion alone: `python -m benchmarks.conversions`."""
+    """Variant.prepared_as, or the variant's name: what its conversion holds in memory. Measured, each conversion alone,
+    by `python -m benchmarks.conversions` of bfloat16 checkpoints of smollm2-135m, gemma-3-270m, smollm2-360m,
+    qwen2.5-0.5b: of those of them that the backend takes. For larger ones it is extrapolated."""
     beside: tuple[str, ...] = ()
     """Distributions, `name==version`, that variants which prepare need in a folder of their own, since their modules
     clash with others' (environments.distributions.beside_folder)."""

@@ -3,7 +3,7 @@
 `python -m benchmarks.conversions [MODEL...] [--backends A,B] [--out build/conversions.json]`
 
 The file gathers the runs. Of each conversion with two sizes or more it prints the line through its peaks, as
-Facts.prepare_memory wants it: bytes at the start, and bytes for each parameter.
+Facts.prepare_memory wants it: bytes at the start, for each parameter, and for each weight of the embeddings.
 """
 
 import argparse
@@ -102,19 +102,35 @@ def measure(model: str, labels: Sequence[str]) -> Iterable[Peak]:
 
 
 def lines(peaks: Sequence[Peak]) -> Iterable[str]:
-    """The least squares line through the peaks of each conversion."""
+    """The line through the peaks of each conversion of 16-bit checkpoints, least squares of the relative errors."""
     import numpy as np
 
-    for backend, variant in sorted({(p["backend"], p["variant"]) for p in peaks}):
-        own = [p for p in peaks if (p["backend"], p["variant"]) == (backend, variant)]
-        sizes, tops = ([float(p[name]) for p in own] for name in ("parameters", "peak_memory_bytes"))
-        if len(set(sizes)) > 1:
-            slope, start = np.polyfit(sizes, tops, 1)
-            off = max(abs(start + slope * size - top) / top for size, top in zip(sizes, tops, strict=True))
-            yield (
-                f"{backend}:{variant}: {start / 2**20:.0f} MiB + {slope:.2f} bytes a parameter, "
-                f"off by {off:.0%} at most, {len(own)} sizes"
+    sixteen_bit = [p for p in peaks if p["dtype"] != "float32"]
+    for backend, variant in sorted({(p["backend"], p["variant"]) for p in sixteen_bit}):
+        own = [p for p in sixteen_bit if (p["backend"], p["variant"]) == (backend, variant)]
+        tops = np.array([p["peak_memory_bytes"] for p in own], float)
+        parts = np.array([[1.0, p["parameters"], p["embeddings"]] for p in own]) / tops[:, None]
+        fits = [_fit(parts, columns) for columns in ([0, 1, 2], [0, 1], [0, 2]) if len(columns) <= len(own)]
+        # No part of the memory is negative: a part that would be is left out.
+        known = [fit for fit in fits if (fit >= 0).all()]
+        if known:
+            start, per_parameter, per_embedding = best = min(
+                known, key=lambda fit: float(((parts @ fit - 1) ** 2).sum())
             )
+            yield (
+                f"{backend}:{variant}: {start / 2**20:.0f} MiB, {per_parameter:.2f} bytes a parameter and"
+                f" {per_embedding:.2f} more of the embeddings, off by {abs(parts @ best - 1).max():.0%} at most,"
+                f" {len(own)} sizes"
+            )
+
+
+def _fit(parts: Any, columns: list[int]) -> Any:
+    """Factors of the three parts, of which those that are not among `columns` are 0."""
+    import numpy as np
+
+    factors = np.zeros(3)
+    factors[columns] = np.linalg.lstsq(parts[:, columns], np.ones(len(parts)), rcond=None)[0]
+    return factors
 
 
 def _place(peak: Peak) -> tuple[str, ...]:

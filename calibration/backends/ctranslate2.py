@@ -8,7 +8,19 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from calibration.backend import Backend, Deployment, Device, Engine, Facts, Generation, Job, Model, Rows, Variant
+from calibration.backend import (
+    Backend,
+    Deployment,
+    Device,
+    Engine,
+    Facts,
+    Generation,
+    Job,
+    Model,
+    PrepareMemory,
+    Rows,
+    Variant,
+)
 from calibration.config_json import ConfigJson
 
 _REGISTRY = "ctranslate2 4.8.5 converters/transformers.py (register_loader)"
@@ -61,6 +73,12 @@ class CTranslate2Backend(Backend):
         package="ctranslate2",
         requires=("ctranslate2>=4.5", "torch>=2.4", "transformers>=5"),
         prepare_s_per_gib=15.0,
+        # 16-bit weights stay in the checkpoint's file until each is written. gpt2's are float32 and transposed first:
+        # it takes twice what this says.
+        prepare_memory={
+            "float": PrepareMemory(start_bytes=249 << 20, per_parameter=0.56, per_embedding=1.5),
+            "int8": PrepareMemory(start_bytes=303 << 20, per_parameter=0.33, per_embedding=8.8),
+        },
         install="autobackend backends install ctranslate2",
         devices=frozenset({"cpu", "cuda"}),
         architectures=_DECODERS,

@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from calibration.backend import Backend, Deployment, Engine, Facts, Generation, Job, Rows, Variant
+from calibration.backend import Backend, Deployment, Engine, Facts, Generation, Job, PrepareMemory, Rows, Variant
 
 _BUILDER = "onnxruntime-genai 0.18.0 models/builder.py (create_model)"
 
@@ -45,6 +45,12 @@ class OnnxRuntimeBackend(Backend):
             "transformers>=5",
         ),
         prepare_s_per_gib=20.0,
+        # Quantised weights are made from the whole graph in float32; in fp32 the graph's weights stay in files.
+        prepare_memory={
+            "fp32": PrepareMemory(start_bytes=336 << 20, per_parameter=0.29, per_embedding=7.8),
+            "int8": PrepareMemory(start_bytes=331 << 20, per_parameter=5.45, per_embedding=10.7),
+            "int4": PrepareMemory(start_bytes=327 << 20, per_parameter=5.02, per_embedding=4.9),
+        },
         install="autobackend backends install onnxruntime",
         # GPUs take a distribution of another name, onnxruntime-genai-cuda.
         devices=frozenset({"cpu"}),

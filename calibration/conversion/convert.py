@@ -154,7 +154,10 @@ class Converter:
                 deadline.ask(worker, "prepare", self.limit_s, "prepare", destination=str(destination))
             # What the worker printed so far is the conversion's: the worker that measures begins after it.
             shutil.copyfile(log, destination.parent / LOG)
-            return Watched(peak_memory_bytes=worker.peak_unmapped_bytes)
+            return Watched(
+                peak_memory_bytes=worker.peak_unmapped_bytes,
+                expected_memory_bytes=wanted.expected.memory_by_facts_bytes,
+            )
 
         try:
             return self.store.make(

@@ -41,6 +41,8 @@ class Estimate:
     """That it needs besides while it runs."""
     memory_bytes: int = 0
     """At its peak; 0 where the number of parameters is not known."""
+    memory_by_facts_bytes: int = 0
+    """The same by the backend's facts alone."""
 
     @property
     def needed_bytes(self) -> int:
@@ -73,7 +75,7 @@ def estimate(
     Bytes: parameters x the variant's precision; quantising variants may write the model in its own dtype first.
     Seconds: START_S, and `rate` for each GiB of weights that is read, corrected by what the backend's earlier
     conversions took for a byte of their results; by those of the same variant alone where there are some.
-    Memory: by the backend's facts, corrected in the same way by what the variant's own conversions held.
+    Memory: by the backend's facts, corrected by what the variant's own conversions held beside what the facts had said.
 
     Args:
         parameters: of the model; 0: not known.
@@ -88,13 +90,13 @@ def estimate(
     quantises = variant.precision in {"int8", "int4"}
     earlier = [a for a in known if a.kind == "converted" and a.key.get("backend") == backend and a.bytes > 0]
     of_variant = [a for a in earlier if a.key.get("variant") == (variant.prepared_as or variant.name)]
-    watched = [(a.bytes, a.peak_memory_bytes) for a in of_variant if a.peak_memory_bytes is not None]
-    roughly = memory.weights_bytes(parameters, embeddings)
+    by_facts = memory.weights_bytes(parameters, embeddings)
     return Estimate(
         seconds=_seconds(made_bytes, rate * parameters * own / 2**30, of_variant or earlier),
         bytes=int(made_bytes),
         scratch_bytes=int(parameters * own) if quantises else 0,
-        memory_bytes=int(_corrected(memory.start_bytes, made_bytes, roughly, watched)) if parameters else 0,
+        memory_bytes=int(memory.start_bytes + by_facts * _heavier(memory, of_variant)) if parameters else 0,
+        memory_by_facts_bytes=int(memory.start_bytes + by_facts) if parameters else 0,
     )
 
 
@@ -129,6 +131,20 @@ def _corrected(start: float, count: float, roughly: float, earlier: Sequence[tup
     made = sum(size for size, _ in earlier)
     rate = (roughly / count * ROUGH_BYTES + took_beyond) / (ROUGH_BYTES + made) if count else 0.0
     return start + count * rate
+
+
+def _heavier(memory: PrepareMemory, earlier: Sequence[Artifact]) -> float:
+    """How many times more earlier conversions held beyond the start than the facts had said.
+
+    The facts count as much as ROUGH_BYTES that were held, so that a tiny model says next to nothing of a large one.
+    """
+    said_and_held = [
+        (max(0, said - memory.start_bytes), max(0, held - memory.start_bytes))
+        for a in earlier
+        if (said := a.expected_memory_bytes) is not None and (held := a.peak_memory_bytes) is not None
+    ]
+    all_said, all_held = (sum(each) for each in zip(*said_and_held, strict=True)) if said_and_held else (0, 0)
+    return (ROUGH_BYTES + all_held) / (ROUGH_BYTES + all_said)
 
 
 class Watch:

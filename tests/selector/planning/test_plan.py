@@ -3,6 +3,7 @@
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -12,11 +13,13 @@ from calibration.conversion.store import ArtifactStore, converted_key
 from calibration.errors import IllegalBackend, ModelError, UsageError
 from calibration.measurement import Candidate
 from calibration.registry import all_backends
+from calibration.rung import Rung
 from calibration.supervision.launch_spec import LaunchSpec
 from calibration.workload import Workload
 from selector.host.spec import Device, HostSpec
 from selector.identity import converter_of
 from selector.model.shape_library import shape_folder
+from selector.model.spec import ModelSpec
 from selector.planning.calibrate import calibrate
 from selector.planning.plan import launch_spec_of, plan
 from selector.planning.preparations import preparations
@@ -161,6 +164,24 @@ def test_what_is_in_the_store_is_not_made_again_and_teaches_the_estimate(tmp_pat
     assert made.seconds < 5
     assert expected.seconds == pytest.approx(5 + 15 * 2 * spec.parameters / 2**30 * 256 / 257)
     assert prepares(preparations(spec, [first], store, random_weights=False, memory_bytes=8 << 30)) == []
+
+
+def test_what_memory_will_not_hold_is_said_before_it_begins_and_a_few_layers_are_held(tmp_path: Path) -> None:
+    spec, store = ModelSpec.read("shape:llama-3.1-8b"), ArtifactStore(tmp_path)
+    candidates = conversions("llamacpp:q4_0", "ctranslate2:float32", "openvino:fp16-pa", "onnxruntime:int8")
+    how: dict[str, Any] = {"random_weights": False, "memory_bytes": 22 << 30}
+    whole = preparations(spec, candidates, store, **how)
+    assert whole.too_large == {
+        "openvino:fp16-pa": "conversion needs about 31 GiB of memory; 22 GiB are there",
+        "onnxruntime:int8": "conversion needs about 46 GiB of memory; 22 GiB are there",
+    }
+    assert [label for label, _ in whole.conversions] == ["llamacpp:q4_0", "ctranslate2:float32"]
+    assert prepares(whole)[-2:] == [
+        "not made  openvino:fp16-pa  conversion needs about 31 GiB of memory; 22 GiB are there",
+        "          onnxruntime:int8  conversion needs about 46 GiB of memory; 22 GiB are there",
+    ]
+    layers = preparations(spec, candidates, store, rung=Rung(layers=3, of=32), **how)
+    assert (layers.too_large, len(layers.conversions)) == ({}, 4)
 
 
 def test_a_converter_is_everything_that_it_uses() -> None:
