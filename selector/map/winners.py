@@ -94,6 +94,8 @@ class Barred:
 
 Cell = Won | Barred
 
+_TOLD = {Source.LAYERS: "from a few layers", Source.RULES: "the first of the static order"}
+
 _CLEAR = 0.5
 """A predicted winner is a tie with the next where it is less likely than this that nobody is faster."""
 
@@ -176,8 +178,9 @@ class WinnerMap:
         """What its answers lack, each with the command that mends it."""
         for source, count in self.sources.items():
             if source is not Source.MEASURED:
-                where = "with today's versions on this host"
-                yield f"{count} of {len(self.cells)} answers are {source}: not measured {where}. {self._mend}"
+                where = "on the whole model with today's versions on this host"
+                told = _TOLD.get(source, source)
+                yield f"{count} of {len(self.cells)} answers are {told}: not measured {where}. {self._mend}"
 
     def notes(self) -> Iterable[str]:
         """What is good to know beside it."""

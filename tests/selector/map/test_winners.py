@@ -7,17 +7,18 @@ import pytest
 
 from calibration.cache.cache import Cache
 from calibration.errors import AutobackendError, IllegalBackend, NoLegalBackend, NotCalibrated
-from calibration.measurement import FailureKind
+from calibration.measurement import FailureKind, Identity
 from calibration.workload import Workload
 from selector.answer import Source
 from selector.context import Context
 from selector.demand import Demand
+from selector.host.spec import HostSpec
 from selector.map.axes import Axes
 from selector.map.legality import verdicts_of
 from selector.map.winners import Barred, WinnerMap, Won, winners
 from selector.rules.judge import judge
 from selector.selection import choose
-from tests.selector.answering import ARM, CT2, HOST, KEY, MODEL, SDPA, SPEC
+from tests.selector.answering import ARM, ARM_KEY, CT2, EAGER, HOST, KEY, MODEL, SDPA, SPEC
 from tests.selector.launches import failure, measurement, rounds
 from tests.selector.map.mapped import CELLS, two_regions
 
@@ -162,9 +163,23 @@ def test_with_nothing_measured_it_is_predicted_and_says_so(cache: Cache) -> None
         assert not cell.missed
         del chances[cell.label]
         assert chances[cell.rival] == max(chances.values())
+    where = "on the whole model with today's versions on this host"
     assert [sentence.partition(".")[0] for sentence in drawn.warnings()] == [
-        f"{len(drawn.won)} of {len(drawn.cells)} answers are predicted: not measured with today's versions on this host"
+        f"{len(drawn.won)} of {len(drawn.cells)} answers are predicted: not measured {where}"
     ]
+
+
+@pytest.mark.parametrize(("host", "key"), [(HOST, KEY), (ARM, ARM_KEY)])
+def test_what_stands_on_a_few_layers_says_so(cache: Cache, host: HostSpec, key: Identity) -> None:
+    """On a host of which nothing is shipped, too, the launches on layers let one expect the whole model's times."""
+    shallow = replace(key, cut="6/30")
+    cache.add(*rounds(SDPA, shallow, host, (1.0, 1.0)), *rounds(EAGER, shallow, host, (4.0, 4.0)))
+    drawn = winners(MODEL, SMALL, cache=cache, host=host, backends=[SDPA, EAGER])
+    assert (drawn.sources, dict(drawn.wins)) == ({Source.LAYERS: 8}, {SDPA: 8})
+    answers = [choose(MODEL, cache=cache, host=host, workload=w, backends=[SDPA, EAGER]) for w in drawn.cells]
+    assert [cell.e2e_s for cell in drawn.won] == [a.expected and a.expected.e2e_s for a in answers]
+    (sentence,) = drawn.warnings()
+    assert sentence.startswith("8 of 8 answers are from a few layers: not measured on the whole model with today's")
 
 
 def test_what_always_taking_one_candidate_is_predicted_to_cost(cache: Cache) -> None:
@@ -200,7 +215,7 @@ def test_times_of_other_versions_are_said_and_extrapolations_counted(cache: Cach
     drawn = mapped(cache, Axes.parse("64:1024", "32", "1"))
     again = f"Measure its corners: autobackend calibrate {MODEL} --workload pp64:tg32:b1 --workload pp1024:tg32:b1"
     assert list(drawn.warnings()) == [
-        f"5 of 5 answers are stale: not measured with today's versions on this host. {again}"
+        f"5 of 5 answers are stale: not measured on the whole model with today's versions on this host. {again}"
     ]
     assert list(drawn.notes()) == [f"1 of 5 answers are extrapolated from what was measured. {again}"]
 
