@@ -293,13 +293,9 @@ def verdict(selection: Selection) -> str:
     objective, workload = selection.objective, selection.workload.label
     first = next((r for r in selection.ranking if r.candidate == selection.candidate), None)
     if first is None and (row := selection.expected):
-        times = f"{seconds(row.e2e_s)} ({between(*row.ci90)})"
-        on = " on a few layers" if selection.source is Source.LAYERS else ""
-        return (
-            f"{row.candidate} was measured{on} and is predicted to answer {workload} in {times}."
-            if on
-            else (f"{row.candidate} is predicted to answer {workload} in {times}; it was not measured.")
-        )
+        takes = f"is predicted to answer {workload} in {seconds(row.e2e_s)} ({between(*row.ci90)})"
+        measured = "measured on a few layers" if selection.source is Source.LAYERS else "not measured"
+        return f"{row.candidate}, {measured}, {takes}."
     if first is None:
         return f"{selection.candidate.label} is the first of the static order for {workload}."
     start = f"{first.candidate.label} {objective.told.format(workload=workload, value=amount(first, objective))}"

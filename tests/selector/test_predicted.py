@@ -1,4 +1,4 @@
-"""Answers where the whole model was not measured: predicted from other hosts and models, or from a few layers here."""
+"""Answers where nothing was measured here: predicted from other hosts and models."""
 
 import math
 from dataclasses import replace
@@ -7,19 +7,17 @@ from statistics import NormalDist
 import pytest
 
 from calibration.cache.cache import Cache
-from calibration.errors import NotCalibrated, TargetsMissed
-from calibration.measurement import FailureKind, Identity
-from calibration.rung import Rung
+from calibration.errors import NotCalibrated
+from calibration.measurement import FailureKind
 from calibration.workload import Workload
 from selector import SelectionWarning, select
 from selector.answer import Source
 from selector.predict.prediction import predict
+from selector.screens.calibrate import verdict
 from selector.screens.select import why
-from selector.selection import choose
+from selector.screens.text import between, seconds
 from selector.targets import percent
 from tests.selector.answering import (
-    ARM,
-    ARM_KEY,
     CT2,
     EAGER,
     HOST,
@@ -29,17 +27,11 @@ from tests.selector.answering import (
     SPEC,
     all_labels,
     answer,
-    labels,
-    with_versions,
 )
-from tests.selector.launches import DAY, LOSSY, failure, rounds
+from tests.selector.launches import failure, rounds
 
 CHAT = Workload.parse("chat")
 CALIBRATE = f"autobackend calibrate {MODEL}"
-
-
-def on_layers(layers: int, key: Identity = ARM_KEY) -> Identity:
-    return replace(key, cut=Rung(layers=layers, of=30).cut)
 
 
 def test_with_nothing_measured_the_answer_is_predicted_with_its_time_and_how_sure_it_is(cache: Cache) -> None:
@@ -182,17 +174,6 @@ def test_the_chance_of_a_prediction_is_that_of_the_less_likely_target(cache: Cac
     assert only_ttft.pick.chance == pytest.approx(kept(only_ttft.pick.ttft_s, 1.0, spreads[only_ttft.pick.candidate]))
 
 
-def test_an_answer_on_layers_that_is_predicted_to_miss_its_targets_is_an_error_when_strict(cache: Cache) -> None:
-    """Without targets it is none: something was measured."""
-    cache.add(*rounds(SDPA, on_layers(6, KEY), HOST, (1.0, 1.0)), *rounds(EAGER, on_layers(6, KEY), HOST, (2.0, 2.0)))
-    assert choose(MODEL, cache=cache, host=HOST, strict=True).source == Source.LAYERS
-    with pytest.raises(TargetsMissed) as error:
-        choose(MODEL, cache=cache, host=HOST, strict=True, ttft_s=0.001)
-    assert "is predicted to miss TTFT <= 0.001 s (TTFT " in error.value.message
-    assert error.value.message.endswith("; < 1 % likely to meet), not measured")
-    assert choose(MODEL, cache=cache, host=HOST, strict=True, ttft_s=1000.0).source == Source.LAYERS
-
-
 def test_the_same_shape_on_another_host_with_the_same_device_comes_before_a_prediction(cache: Cache) -> None:
     there = replace(KEY, host="b" * 12)
     found = answer(cache, *rounds(EAGER, there, HOST, (1.0,)))
@@ -203,119 +184,6 @@ def test_a_prediction_comes_before_another_size(cache: Cache) -> None:
     """It weighs that size with all else; where it knows nothing, the other size answers: see test_evidence."""
     other = replace(KEY, fingerprint="0" * 12)
     assert answer(cache, *rounds(EAGER, other, HOST, (1.0,))).source is Source.PREDICTED
-
-
-def test_launches_on_a_few_layers_answer_by_what_they_let_one_expect(cache: Cache) -> None:
-    found = answer(
-        cache,
-        *rounds(SDPA, on_layers(6), ARM, (0.2, 0.2), at=DAY),
-        *rounds(EAGER, on_layers(6), ARM, (0.5,), at=DAY, agreement=LOSSY),
-        *rounds(EAGER, on_layers(3), ARM, (0.3,), at=DAY),
-        host=ARM,
-    )
-    assert (found.source, found.candidate.label, found.ranking) == (Source.LAYERS, SDPA, ())
-    assert found.prediction is not None
-    assert [row.candidate for row in found.prediction.predicted] == [SDPA, EAGER]
-    assert found.to_json()["layers"] == [
-        {"candidate": SDPA, "layers": 6, "of": 30, "n": 2, "output": "right", "kl": 1e-9},
-        {"candidate": EAGER, "layers": 6, "of": 30, "n": 1, "output": "lossy", "kl": 0.012},
-    ]
-    row = found.expected
-    assert row is not None
-    assert found.warnings == (
-        (
-            f"{SDPA} was measured on 6 of 30 layers of {MODEL} alone; the whole is predicted to take {row.e2e_s:.3g} s"
-            f" ({row.ci90[0]:.3g} to {row.ci90[1]:.3g} s). Make sure: {CALIBRATE} --full"
-        ),
-    )
-    # More than a fifth of the layers took more than 0.2 of the whole: not the time of the cut model itself.
-    assert row.e2e_s > 2 * 0.2 * (1.034 + 127 * 0.022)
-    assert set(labels(found)).isdisjoint({SDPA, EAGER})
-    assert choose(MODEL, cache=cache, host=ARM, strict=True) is not None
-
-
-def test_the_screen_of_layers_says_the_depth_of_each(cache: Cache) -> None:
-    launches = (
-        *rounds(SDPA, on_layers(6), ARM, (0.2, 0.2), at=DAY),
-        *rounds(EAGER, on_layers(3), ARM, (0.5,), at=DAY, agreement=LOSSY),
-    )
-    lines = why(answer(cache, *launches, host=ARM), now=DAY + 3 * 86400 + 120)
-    assert lines[0] == (
-        f"{SDPA}, measured here on 6 of 30 layers and 3 of 30 layers 3 days ago (3 launches, 2 candidates);"
-        " the times of the whole model are predicted, for pp512:tg128:b1"
-    )
-    assert lines[1].split() == [
-        "candidate",
-        "expected",
-        "90",
-        "%",
-        "of",
-        "launches",
-        "P(best)",
-        "TTFT",
-        "TPOT",
-        "measured",
-    ]
-    assert [(line.split()[0], line.rpartition("  ")[2]) for line in lines[2:4]] == [
-        (SDPA, "6 of 30 layers, right"),
-        (EAGER, "3 of 30 layers, lossy (KL 0.012)"),
-    ]
-    assert lines[4].startswith(f"  {SDPA} is expected to take ")
-
-
-def test_layers_never_pass_for_the_whole_model(cache: Cache) -> None:
-    """Whoever was measured whole comes first, and who was slower on the same layers is no rival."""
-    found = answer(
-        cache,
-        *rounds(SDPA, on_layers(6), ARM, (0.2,)),
-        *rounds(EAGER, on_layers(6), ARM, (0.4,)),
-        *rounds(SDPA, ARM_KEY, ARM, (1.0, 1.0), calibration="c2"),
-        host=ARM,
-    )
-    assert (found.source, found.candidate.label, labels(found)) == (Source.MEASURED, SDPA, [SDPA])
-    assert found.prediction is None
-    assert [depth.record.candidate.label for depth in found.layers] == [SDPA, EAGER]
-    assert [" ".join(line.split()) for line in why(found) if "layers" in line] == [
-        f"on layers: {EAGER} (6 of 30 layers, right)"
-    ]
-
-
-def test_who_was_far_faster_on_the_same_layers_answers_before_who_was_measured_whole(cache: Cache) -> None:
-    found = answer(
-        cache,
-        *rounds(SDPA, on_layers(6), ARM, (0.2,)),
-        *rounds(EAGER, on_layers(6), ARM, (0.02,)),
-        *rounds(SDPA, ARM_KEY, ARM, (1.0, 1.0), calibration="c2"),
-        host=ARM,
-    )
-    assert (found.source, found.candidate.label, labels(found)) == (Source.LAYERS, EAGER, [SDPA])
-
-
-def test_a_failure_on_layers_takes_a_candidate_out_until_the_whole_was_measured(cache: Cache) -> None:
-    wrong = failure(SDPA, on_layers(6), ARM, kind=FailureKind.WRONG_OUTPUT, stage="check", message="diverges")
-    found = answer(cache, wrong, *rounds(EAGER, on_layers(3), ARM, (0.5,)), host=ARM)
-    assert (found.source, found.candidate.label) == (Source.LAYERS, EAGER)
-    assert [f.candidate.label for f in found.failed] == [SDPA]
-    whole = answer(cache, *rounds(SDPA, ARM_KEY, ARM, (0.1, 0.1), calibration="c2"), host=ARM)
-    assert (whole.source, whole.candidate.label, whole.failed) == (Source.MEASURED, SDPA, ())
-
-
-def test_deeper_rungs_count_before_shallower_ones(cache: Cache) -> None:
-    found = answer(
-        cache,
-        *rounds(SDPA, on_layers(3), ARM, (0.5,)),
-        failure(SDPA, on_layers(6), ARM, kind=FailureKind.OUT_OF_MEMORY),
-        failure(EAGER, on_layers(3), ARM),
-        *rounds(EAGER, on_layers(6), ARM, (0.5,)),
-        host=ARM,
-    )
-    assert (found.candidate.label, [f.candidate.label for f in found.failed]) == (EAGER, [SDPA])
-
-
-def test_layers_of_other_versions_answer_nothing(cache: Cache) -> None:
-    stale = with_versions(torch="2.12.0")
-    found = answer(cache, *rounds(SDPA, on_layers(6, KEY), HOST, (0.5,), environment=stale))
-    assert (found.source, found.layers) == (Source.PREDICTED, ())
 
 
 def test_a_candidate_that_was_not_measured_and_is_predicted_to_be_faster_is_named(cache: Cache) -> None:
@@ -346,4 +214,13 @@ def test_the_screen_of_a_prediction(cache: Cache) -> None:
     assert (
         lines[2 + len(rows)]
         == f"  {found.candidate.label} is expected to take {worse:.1f} % more than the best of them."
+    )
+
+
+def test_a_calibration_says_what_its_answer_is_predicted_to_take(cache: Cache) -> None:
+    found = answer(cache)
+    assert found.expected is not None
+    takes = f"{seconds(found.expected.e2e_s)} ({between(*found.expected.ci90)})"
+    assert verdict(found) == (
+        f"{found.candidate.label}, not measured, is predicted to answer pp512:tg128:b1 in {takes}."
     )
