@@ -11,7 +11,7 @@ from benchmarks.foresight.policies import medians, random_regret, static_order
 from selector.predict.covariance import Point
 from selector.predict.outlook import Outlook
 from selector.predict.shipped import shipped
-from selector.predict.times import Observed, Times, floored, launch_variance
+from selector.predict.times import Observed, Times, launch_variance, widened
 from selector.predict.timing import Timing
 from selector.predict.variances import estimate
 
@@ -44,6 +44,8 @@ class Fold:
     """Times within their 90 % interval ..."""
     times: int
     """... of so many."""
+    squares: float
+    """Sum of the squares of the logarithms of predicted over true times."""
     fit_s: float
 
 
@@ -66,7 +68,7 @@ def fold(left_out: LeftOut, host: str, model: str) -> Fold:
     known = [t for t in timings if left_out.keeps(t, host, model)]
     began = time.perf_counter()
     observed = Observed.of(known)
-    variances = floored(estimate(observed))
+    variances = widened(estimate(observed), len({timing.work.fingerprint for timing in known}))
     fit_s = time.perf_counter() - began
     times = Times.given(observed, variances)
     every = groups_of(timings)
@@ -74,6 +76,7 @@ def fold(left_out: LeftOut, host: str, model: str) -> Fold:
     by_medians = medians(known, every, left_out)
     cases: list[Case] = []
     inside = total = 0
+    squares = 0.0
     for group in groups:
         for of, labels in zip(CLASSES, (lossless([*group.seconds]), [*group.seconds]), strict=True):
             outlook = _outlook(times, timings, group, labels, launch_variance(variances))
@@ -86,6 +89,7 @@ def fold(left_out: LeftOut, host: str, model: str) -> Fold:
                     for low, truth, high in zip(expected.low_s, truths, expected.high_s, strict=True)
                 )
                 total += len(truths)
+                squares += sum(math.log(s / truth) ** 2 for s, truth in zip(expected.e2e_s, truths, strict=True))
             orders = {
                 MODEL: [labels[i] for i in expected.to_try()],
                 MEDIANS: by_medians(own),
@@ -96,9 +100,9 @@ def fold(left_out: LeftOut, host: str, model: str) -> Fold:
                 for policy, order in orders.items()
             }
             log_regrets[RANDOM] = tuple(random_regret(own, k) for k in range(1, MOST_TRIED + 1))
-            pick = int(expected.e2e_s.argmin())
-            cases.append(Case(group=own, left_out=left_out, of=of, log_regrets=log_regrets, expected_regret=pick))
-    return Fold(cases=tuple(cases), inside=inside, times=total, fit_s=fit_s)
+            regret = expected.regret(int(expected.e2e_s.argmin()))
+            cases.append(Case(group=own, left_out=left_out, of=of, log_regrets=log_regrets, expected_regret=regret))
+    return Fold(cases=tuple(cases), inside=inside, times=total, squares=squares, fit_s=fit_s)
 
 
 def _outlook(times: Times, timings: Sequence[Timing], group: Group, labels: Sequence[str], launch: float) -> Outlook:

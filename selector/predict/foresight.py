@@ -9,7 +9,7 @@ from selector.memo import Memo
 from selector.predict.covariance import Point
 from selector.predict.layers import timings
 from selector.predict.shipped import content
-from selector.predict.times import Observed, Times, floored, launch_variance
+from selector.predict.times import Observed, Times, launch_variance, widened
 from selector.predict.timing import Host, Timing
 from selector.predict.work import Work
 
@@ -61,7 +61,8 @@ def foresight(host: Host, work: Work, cache: Cache) -> Foresight | None:
         known = timings(host, work, cache)
         if not known:
             return None
-        variances = floored(content()["variances"])
+        models = len({timing.work.fingerprint for timing in known})
+        variances = widened(content()["variances"], models)
         return Foresight(known, Times.given(Observed.of(known), variances), launch_variance(variances))
 
     return _MEMO.answer((cache.token(), host, work), (cache,), make)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final, Self
 from calibration.workload import Workload
 from selector.predict.covariance import TERMS, Places, Point, covariance
 from selector.predict.timing import Timing
+from selector.predict.work import Work
 
 if TYPE_CHECKING:
     import numpy as np
@@ -53,17 +54,15 @@ class Observed:
         """Reduce each timing."""
         import numpy as np
 
-        complete = np.array([coefficients(timing) for timing in timings]).reshape(len(timings), len(COEFFICIENTS))
+        works = np.array([logarithms(timing.work) for timing in timings]).reshape(len(timings), len(COEFFICIENTS))
+        complete = np.array([coefficients(timing) for timing in timings]).reshape(works.shape)
         told_all = complete[~np.isnan(complete).any(axis=1)]
         typical = np.median(told_all, axis=0) if len(told_all) else None
+        for i in np.flatnonzero(np.isnan(complete).any(axis=1)):
+            complete[i] = coefficients(timings[i], typical)
         return cls(
             tuple(Point(host=t.host, work=t.work, label=t.label) for t in timings),
-            np.array(
-                [
-                    values if not np.isnan(values).any() else coefficients(timing, typical)
-                    for values, timing in zip(complete, timings, strict=True)
-                ]
-            ).reshape(complete.shape),
+            complete - works,
             np.array([(_OUTDATED if t.outdated else 1.0) / min(c.launches for c in t.cells.values()) for t in timings]),
         )
 
@@ -116,22 +115,34 @@ class Times:
             means.append(process.mean + between @ process.weights)
             posterior = prior - between @ process.inverse @ between.T
             covariances.append((posterior + posterior.T) / 2)
-        return np.array(means), np.array(covariances)
+        return np.array(means) + np.array([logarithms(point.work) for point in points]).T, np.array(covariances)
 
 
-def floored(variances: Variances) -> Variances:
-    """The same, none of FLOORS smaller than it says."""
-    return {
-        name: {**of, **{term: max(least, of.get(term, 0.0)) for term, least in FLOORS.items()}}
-        if name.endswith("level")
-        else of
-        for name, of in variances.items()
-    }
+def widened(variances: Variances, models: int) -> Variances:
+    """The same, none of FLOORS smaller than it says, and those by model as few models make them uncertain.
+
+    A variance that n values tell is itself uncertain: what is predicted with it is spread as Student's t of n degrees
+    of freedom, whose variance is n / (n - 2) times as large.
+    """
+    more = models / (models - 2) if models > 2 else 3.0
+    wider = {}
+    for name, of in variances.items():
+        floors = FLOORS if name.endswith("level") else {}
+        least = {**of, **{term: max(variance, of.get(term, 0.0)) for term, variance in floors.items()}}
+        few = {term for term in least if "model" in term and "host" not in term}
+        wider[name] = {term: variance * (more if term in few else 1.0) for term, variance in least.items()}
+    return wider
 
 
 def launch_variance(variances: Variances) -> float:
     """Of the logarithm of what one launch takes, around the candidate's own time."""
-    return max(of[LAUNCH] for name, of in variances.items() if name.endswith("level"))
+    levels = [of[LAUNCH] for name, of in variances.items() if name.endswith("level")]
+    return sum(levels) / len(levels)
+
+
+def logarithms(work: Work) -> tuple[float, ...]:
+    """What the eight numbers are told beside: twice the work takes twice the time, but for what the processes say."""
+    return math.log(work.body_parameters), 0.0, 0.0, 0.0, math.log(work.read_parameters), 0.0, 0.0, 0.0
 
 
 def basis(workload: Workload, phase: int) -> tuple[float, float, float, float]:

@@ -25,13 +25,16 @@ def family(host: Host) -> tuple[str, str]:
 
 
 def work_traits(work: Work) -> tuple[float, ...]:
-    """Size, depth, width, the output embedding's share and the cache's size, each of some -1 to 1 for small models."""
+    """How small its layers are, the output embedding's share and its size: what moves times per parameter.
+
+    An engine has a cost for each layer whatever its size, which a layer of 5 M parameters takes as long as to read; so
+    a model's first layers differ from the whole in the other two alone.
+    """
+    each = work.body_parameters / work.layers
     return (
-        math.log(work.read_parameters / 2.0e8),
-        math.log(work.layers / 24.0),
-        math.log(work.hidden / 900.0),
+        3.0 * (1.0 / (1.0 + each / 5.0e6) - 0.35),
         2.0 * (work.head_parameters / work.read_parameters) - 0.6,
-        0.5 * math.log(max(work.kv_numbers, 1) / 1.0e4),
+        0.5 * math.log(work.read_parameters / 2.0e8),
     )
 
 

@@ -70,6 +70,6 @@ def _estimate(observed: Observed, number: int, steps: int) -> dict[str, float]:
         variances = variances * ratios
         launch *= math.sqrt(float(weights**2 @ noise) / float(np.diag(inverse) @ noise))
     if not works[3].any():
-        variances[1:, 0, 3] = variances[1:, 0, 0]
+        variances[1:, 0, 3], variances[:, 1:, 3] = variances[1:, 0, 0], 0.0
     kept = {term: float(f"{v:.3g}") for term, v in zip(TERMS, variances.ravel(), strict=True) if v >= _LEAST}
     return {**kept, LAUNCH: float(f"{launch:.3g}")}

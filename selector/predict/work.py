@@ -26,6 +26,11 @@ class Work:
     experts: int
     experts_per_token: int
 
+    @property
+    def body_parameters(self) -> int:
+        """Of the layers, as far as a token needs them: what a token of a prompt is multiplied with."""
+        return max(self.read_parameters - self.head_parameters, 1)
+
     @classmethod
     def of(cls, spec: ModelSpec) -> Self:
         """The work of a whole model."""
