@@ -79,8 +79,10 @@ def _coverage(folds: Sequence[Fold]) -> list[str]:
         own = [fold for fold in folds if fold.cases and fold.cases[0].left_out is left_out]
         share = sum(fold.inside for fold in own) / sum(fold.times for fold in own)
         met = "held" if 0.85 <= share <= 0.95 else "not held"
-        rows.append((str(left_out), f"{share:.1%}", str(sum(fold.times for fold in own)), met))
-    return _table(("", "of the times inside their 90 % interval", "times", "goal: 85 to 95 %"), rows)
+        off = math.exp(math.sqrt(sum(fold.squares for fold in own) / sum(fold.times for fold in own)))
+        rows.append((str(left_out), f"{share:.1%}", f"{off:.2f}", str(sum(fold.times for fold in own)), met))
+    head = ("", "of the times inside their 90 % interval", "typical factor off", "times", "goal: 85 to 95 %")
+    return _table(head, rows)
 
 
 def _speed(folds: Sequence[Fold], speed: dict[str, float]) -> list[str]:

@@ -37,8 +37,8 @@ def beliefs_of(
     layers moves what is believed of the whole model.
 
     Returns:
-        None where nothing like the host, or not one of the candidates' backends, was ever timed. A candidate of another
-        backend is believed to be as an average one, within wide limits.
+        None where nothing like the host, or not one of the candidates' backends, was ever timed, and for a quantised
+        checkpoint. A candidate of another backend is believed to be as an average one, within wide limits.
 
     Raises:
         CacheError: the cache cannot be read.
@@ -46,7 +46,7 @@ def beliefs_of(
     import numpy as np
 
     here, work = host_of(host), Work.of(spec)
-    known = foresight(here, work, cache)
+    known = foresight(here, work, cache) if spec.quant.method == "none" else None
     if known is None or not known.known(labels):
         return None
     works = [work if rung.whole else work.cut(rung.layers) for rung in rungs]

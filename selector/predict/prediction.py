@@ -73,14 +73,14 @@ def predict(
     The first call for a model and a host takes some tenths of a second, the next ones, for any workload, under 1 ms.
 
     Returns:
-        None where nothing like the host or none of the candidates' backends was ever timed. Candidates of other
-        backends are left out.
+        None where nothing like the host or none of the candidates' backends was ever timed, and for a quantised
+        checkpoint. Candidates of other backends are left out.
 
     Raises:
         CacheError: the cache cannot be read.
     """
     here, work = host_of(host), Work.of(spec)
-    known = foresight(here, work, cache)
+    known = foresight(here, work, cache) if spec.quant.method == "none" else None
     if known is None:
         return None
     asked = known.known(labels)

@@ -58,7 +58,7 @@ class Observed:
         complete = np.array([coefficients(timing) for timing in timings]).reshape(works.shape)
         told_all = complete[~np.isnan(complete).any(axis=1)]
         typical = np.median(told_all, axis=0) if len(told_all) else None
-        for i in np.flatnonzero(np.isnan(complete).any(axis=1)):
+        for i in map(int, np.flatnonzero(np.isnan(complete).any(axis=1))):
             complete[i] = coefficients(timings[i], typical)
         return cls(
             tuple(Point(host=t.host, work=t.work, label=t.label) for t in timings),

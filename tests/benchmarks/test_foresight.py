@@ -88,11 +88,17 @@ def test_the_report_judges_each_goal() -> None:
         )
 
     folds = [
-        Fold(cases=tuple(case(left_out, of, math.log(1.05)) for of in CLASSES), inside=9, times=10, fit_s=2.0)
+        Fold(
+            cases=tuple(case(left_out, of, math.log(1.05)) for of in CLASSES),
+            inside=9,
+            times=10,
+            squares=0.4,
+            fit_s=2.0,
+        )
         for left_out in LeftOut
     ]
     page = report(folds, digest="0123", command="the command", speed={"first answer": 0.25})
     assert "First pick 1.050, goal 1.1: met; best of the first 3 1.000, goal 1.015: met." in page
     assert "First pick 1.050, goal 1.03: not met; best of the first 3 1.000, goal 1.005: met." in page
-    assert "| host not known | 90.0% | 10 | held |" in page
+    assert "| host not known | 90.0% | 1.22 | 10 | held |" in page
     assert "| first answer | 250.0 ms |" in page

@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from calibration.rung import Rung
 from calibration.workload import Workload, grid
 from selector.host.spec import HostSpec
 from selector.identity import identity
+from selector.model.quant.format import QuantFormat
 from selector.model.spec import ModelSpec
 from selector.predict.beliefs import beliefs_of
 from selector.predict.prediction import Prediction, predict
@@ -52,6 +54,12 @@ def test_one_token_takes_the_time_to_the_first(cache: Cache, llama: ModelSpec, h
 def test_nothing_is_predicted_where_nothing_like_it_is_known(cache: Cache, llama: ModelSpec, here: HostSpec) -> None:
     assert predict(llama, host(devices=(A100,)), LABELS, CHAT, cache=cache) is None
     assert predict(llama, here, ["turbomind:default", "fake:plain"], CHAT, cache=cache) is None
+
+
+def test_nothing_is_predicted_of_a_quantised_checkpoint(cache: Cache, llama: ModelSpec, here: HostSpec) -> None:
+    quantised = replace(llama, quant=QuantFormat(method="gptq", bits=4))
+    assert predict(quantised, here, LABELS, CHAT, cache=cache) is None
+    assert beliefs_of(quantised, here, LABELS, [Rung(layers=16, of=16)], grid(), cache=cache) is None
 
 
 def test_a_backend_that_was_never_timed_is_left_out(cache: Cache, llama: ModelSpec, here: HostSpec) -> None:
