@@ -4,19 +4,18 @@ import os
 import time
 import warnings
 from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from threading import RLock
 from typing import Self
 
 from calibration.cache.cache import Cache
-from calibration.environments.config_file import config_path
-from calibration.environments.distributions import beside_folder
 from calibration.measurement import Identity
 from calibration.registry import all_backends
 from calibration.workload import Workload
 from selector.answer import Selection, SelectionWarning
+from selector.changes import model_state, packages_and_config, same_host, stamp
 from selector.demand import Demand
 from selector.evidence import Elsewhere, Environments, Evidence, elsewhere, evidence
 from selector.host.kinds import HIDING_VARIABLES
@@ -27,14 +26,8 @@ from selector.model.spec import ModelSpec
 from selector.predict.prediction import Prediction, predict
 from selector.rules.judge import Verdict, judge
 
-Stamp = tuple[int, int, int] | None
-
 HOST_SECONDS = 30.0
 """A host is looked at anew after this long: free memory and devices change without leaving a sign in a file."""
-
-_SIDECARS = ("config.json", "hf_quant_config.json", "quant_config.json", "quantize_config.json")
-"""Files that ModelSpec reads and that can change without a change of their folder."""
-
 
 _MODELS = 512
 """Models that are remembered."""
@@ -128,7 +121,7 @@ class Context:
                 return self._seen.host  # another thread has looked meanwhile
             host = HostSpec.detect()
             state = self._host_state(host)
-            if seen is not None and state == seen.state and _same(host, seen.host):
+            if seen is not None and state == seen.state and same_host(host, seen.host):
                 host = seen.host  # the same in all that is compared: what was worked out for it still holds
             self._seen = _Seen(host=host, state=state, at=time.monotonic())
             return host
@@ -142,14 +135,14 @@ class Context:
         name = os.fspath(model)
         key = isinstance(model, Path), name
         known = self._models.get(key)
-        if known is not None and known[0] == _model_state(name, known[1]):
+        if known is not None and known[0] == model_state(name, known[1]):
             return known[2]
         spec = ModelSpec.read(model)
         folder = os.fspath(spec.folder)
         with self._lock:
             while len(self._models) >= _MODELS:
                 del self._models[next(iter(self._models))]
-            self._models[key] = _model_state(name, folder), folder, spec
+            self._models[key] = model_state(name, folder), folder, spec
         return spec
 
     def open(self, where: Cache | str | Path | None, notify: Callable[[str], None] | None = None) -> Cache:
@@ -235,55 +228,12 @@ class Context:
     def _host_state(self, host: HostSpec) -> Hashable:
         environ = os.environ.get
         chosen = environ("AUTOBACKEND_CONFIG"), environ("XDG_CONFIG_HOME"), environ("HOME")
-        watched = self._watched.answer(chosen, (host,), lambda: _packages_and_config(host))
+        watched = self._watched.answer(chosen, (host,), lambda: packages_and_config(host))
         return (*map(stamp, watched), *map(environ, HIDING_VARIABLES))
 
 
 DEFAULT = Context()
 """What calls share that name no other."""
-
-
-def stamp(path: str) -> Stamp:
-    """Changes when the file does; None where there is none."""
-    try:
-        status = os.stat(path)  # noqa: PTH116  a tenth of the time of Path.stat
-    except OSError:
-        return None
-    return status.st_ino, status.st_mtime_ns, status.st_size
-
-
-def _same(one: HostSpec, other: HostSpec) -> bool:
-    return replace(one, devices=other.devices) == other and _same_devices(one, other)
-
-
-def _same_devices(one: HostSpec, other: HostSpec) -> bool:
-    """The same but for free memory that moved by less than a thirtieth of the device's."""
-    return len(one.devices) == len(other.devices) and all(
-        replace(a, free_bytes=b.free_bytes) == b and abs(a.free_bytes - b.free_bytes) * 30 < max(a.memory_bytes, 1)
-        for a, b in zip(one.devices, other.devices, strict=True)
-    )
-
-
-def _packages_and_config(host: HostSpec) -> tuple[str, ...]:
-    folders = {os.fspath(folder) for i in host.installations.values() for folder in i.site_packages}
-    folders |= {
-        os.fspath(beside_folder(host.installations[name].python, pin.partition("==")[0]))
-        for name, backend in all_backends().items()
-        if name in host.installations
-        for pin in backend.facts.beside
-    }
-    return os.fspath(config_path()), *sorted(folders)
-
-
-def _model_state(model: str, folder: str) -> Hashable:
-    # `model` is the folder itself, or, for a hub id, a folder that would come first if it existed.
-    # A hub id's folder is .../snapshots/REVISION; .../refs/main names the revision.
-    return (
-        stamp(model),
-        stamp(folder),
-        *(stamp(f"{folder}/{name}") for name in _SIDECARS),
-        None if folder == model else stamp(f"{folder}/../../refs/main"),
-    )
 
 
 def _settled(question: Question, make: Callable[[], Selection]) -> Selection:
