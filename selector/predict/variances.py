@@ -1,6 +1,7 @@
 """The variances of the model of times, estimated by maximum likelihood."""
 
 import math
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
 from selector.predict.covariance import HOSTS, LABELS, TERMS, WORKS, Places, alike, hosts_and_works
@@ -20,8 +21,8 @@ _LEAST: Final = 1e-6
 """Smaller variances are left out: a standard deviation of a thousandth."""
 
 
-def estimate(observed: Observed, *, steps: int = STEPS) -> dict[str, dict[str, float]]:
-    """By coefficient and term, by the MM iteration for variance components.
+def estimate(observed: Observed, names: Sequence[str] = COEFFICIENTS) -> dict[str, dict[str, float]]:
+    """By coefficient (these alone) and term, by the MM iteration for variance components.
 
     Each step multiplies a variance by sqrt((y' P V P y) / tr(P V)), where V is its matrix and P the inverse of the
     whole covariance: the likelihood never falls and no variance gets negative (Zhou, Hu, Zhou, Lange: MM algorithms for
@@ -30,10 +31,10 @@ def estimate(observed: Observed, *, steps: int = STEPS) -> dict[str, dict[str, f
     Where no model is a mixture of experts, nothing tells how far engines differ on one. They are then taken to differ
     as much as they do on all other models together.
     """
-    return {name: _estimate(observed, number, steps) for number, name in enumerate(COEFFICIENTS)}
+    return {name: _estimate(observed, COEFFICIENTS.index(name)) for name in names}
 
 
-def _estimate(observed: Observed, number: int, steps: int) -> dict[str, float]:
+def _estimate(observed: Observed, number: int) -> dict[str, float]:
     import numpy as np
 
     told = np.flatnonzero(~np.isnan(observed.values[:, number]))
@@ -49,7 +50,7 @@ def _estimate(observed: Observed, number: int, steps: int) -> dict[str, float]:
     variances = np.full(shape, values.var() / len(TERMS))
     variances[0, 0, 0] = _OF_ALL
     launch = float(values.var()) / len(TERMS)
-    for _ in range(steps):
+    for _ in range(STEPS):
         by_kind = np.einsum("chw,hij,wij->cij", variances, hosts, works, optimize=True)
         whole = sum(kind[rows, columns] * shared for kind, shared in zip(by_kind, same, strict=True))
         whole[np.diag_indices(len(told))] += launch * noise + 1e-8

@@ -2,9 +2,13 @@
 
 from pathlib import Path
 
+import pytest
+
 from calibration.workload import Workload
 from selector.predict import shipped
 from selector.predict.distil import distil, text_of
+from selector.predict.times import Observed
+from selector.predict.variances import estimate
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -27,3 +31,10 @@ def test_it_tells_where_a_time_is_from() -> None:
     assert timing.environment["xllamacpp"] == "2026.10.11549"
     cell = timing.cells[Workload.parse("pp128:tg32:b1")]
     assert (cell.launches, cell.ttft_s, cell.tpot_s) == (1, 0.2476, 0.01685)
+
+
+def test_the_variances_are_estimated_from_the_rows() -> None:
+    observed = Observed.of(shipped.shipped())
+    for name, of in estimate(observed, ["tpot level"]).items():
+        kept = shipped.content()["variances"][name]
+        assert of == pytest.approx({term: kept.get(term, 0.0) for term in of}, rel=0.02, abs=1e-5)
