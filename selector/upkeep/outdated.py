@@ -10,7 +10,7 @@ from calibration.conversion.store import ArtifactStore
 from calibration.environments.versions import differences
 from calibration.errors import AutobackendError, UsageError
 from calibration.measurement import Failure, Identity, Outcome
-from calibration.registry import all_backends
+from calibration.registry import all_backends, find
 from calibration.rung import Rung
 from calibration.workload import Workload
 from selector import context as contexts
@@ -93,7 +93,7 @@ class StaleModel:
         return Demand(
             workloads=asked_for(self.cells, gpu=gpu),
             backends=labels,
-            allow_lossy=True,
+            allow_lossy=any(_is_lossy(label) for label in labels),
             tensor_parallel=self.identity.device_count,
         )
 
@@ -214,6 +214,11 @@ def _plan(name: str, identity: Identity, labels: Iterable[str], host: HostSpec) 
     if identity.cut and Rung.parse(identity.cut).of != planned.spec.layers:
         return f"{identity.cut} are no layers of it"
     return planned
+
+
+def _is_lossy(label: str) -> bool:
+    backend, _, variant = label.partition(":")
+    return find(backend).variant(variant).lossy
 
 
 def _barred(planned: Plan, label: str) -> str:

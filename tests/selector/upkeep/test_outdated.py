@@ -206,7 +206,9 @@ def test_what_is_measured_are_the_stale_ones_beside_the_picks(cache: Cache, tmp_
         *measured(CT2, 1.0),
     )
     demand = stale.demand(gpu=False)
-    assert (demand.backends, demand.workloads, demand.allow_lossy) == ((SDPA, CT2), (), True)
+    assert (demand.backends, demand.workloads, demand.allow_lossy) == ((SDPA, CT2), (), False)
+    [stale] = found(cache, tmp_path, *measured(INT8, 0.5, environment=OLD_CT2, agreement=LOSSY))
+    assert stale.demand(gpu=False).allow_lossy
 
 
 def run(*words: object) -> Any:
