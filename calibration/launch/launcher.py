@@ -52,17 +52,20 @@ class Launcher:
         share_s: float | None = None,
         promising: Promising = lambda _cells: False,
         upcoming: Sequence[LaunchSpec] = (),
+        worthwhile: Promising = lambda _cells: True,
     ) -> Launched:
         """Prepare, load, check and time a candidate.
 
         Args:
             share_s: seconds from the load on after which it is given up.
             upcoming: who will be launched after it; where it must be converted, so are the next ones beside it.
+            worthwhile: whether the cells that were timed leave anything to be told by the others.
 
         Returns:
             The measurement, or the failure with its kind, its stage and the end of the log.
         """
-        return self._launch(spec, round_number, self.session.cells, share_s, promising, upcoming)
+        course = _Course(self.session.cells, share_s, promising, worthwhile)
+        return self._launch(spec, round_number, course, upcoming)
 
     def check(
         self,
@@ -77,15 +80,13 @@ class Launcher:
         Returns:
             The check, or the failure.
         """
-        return self._launch(spec, round_number, (), share_s, lambda _cells: False, upcoming)
+        return self._launch(spec, round_number, _Course((), share_s), upcoming)
 
     def _launch(
         self,
         spec: LaunchSpec,
         round_number: int,
-        cells: Sequence[Workload],
-        share_s: float | None,
-        promising: Promising,
+        course: "_Course",
         upcoming: Sequence[LaunchSpec],
     ) -> Launched:
         session, run_id = self.session, uuid.uuid4().hex
@@ -109,8 +110,8 @@ class Launcher:
                 artifact = self._prepare(spec, upcoming, log)
             finally:
                 once_s = session.clock() - began
-            deadline = session.deadline.within(share_s)
-            outcome = self._answer(spec, cells, artifact, log, deadline, promising, common)
+            deadline = session.deadline.within(course.share_s)
+            outcome = self._answer(spec, course, artifact, log, deadline, common)
         except GivenUp as given_up:
             outcome = _given_up(given_up, log, deadline, common)
         return Launched(outcome=outcome, seconds=session.clock() - began, once_s=once_s)
@@ -127,11 +128,10 @@ class Launcher:
     def _answer(
         self,
         spec: LaunchSpec,
-        workloads: Sequence[Workload],
+        course: "_Course",
         artifact: Artifact | None,
         log: Path,
         deadline: Deadline,
-        promising: Promising,
         common: dict[str, Any],
     ) -> Outcome | Skipped:
         """Load and check, and time the workloads, in a worker of its own."""
@@ -145,7 +145,7 @@ class Launcher:
             agreement = self.checker.check(spec, worker, deadline)
             if agreement.verdict is OutputVerdict.WRONG:
                 raise GivenUp("check", Trouble(kind=FailureKind.WRONG_OUTPUT, message=agreement.detail))
-            cells = self._time(spec, workloads, worker, deadline, promising, common["run_id"])
+            cells = self._time(spec, course, worker, deadline, common["run_id"])
             answered = common | {
                 "load_s": load_s,
                 "peak_memory_bytes": worker.peak_memory_bytes,
@@ -154,18 +154,17 @@ class Launcher:
                 "prepare_s": artifact.seconds if artifact else None,
                 "artifact_bytes": artifact.bytes if artifact else None,
             }
-            return Measurement(**answered, cells=cells) if workloads else Check(**answered)
+            return Measurement(**answered, cells=cells) if course.cells else Check(**answered)
 
     def _time(
         self,
         spec: LaunchSpec,
-        workloads: Sequence[Workload],
+        course: "_Course",
         worker: Worker,
         share: Deadline,
-        promising: Promising,
         run_id: str,
     ) -> tuple[Cell, ...]:
-        """The cells of the workloads, or as many as were timed before the deadline.
+        """The cells, or as many as were timed before the deadline, or as the others were worth their time.
 
         Args:
             share: the deadline of a launch that is not promising; the others have the whole budget's.
@@ -173,11 +172,13 @@ class Launcher:
         session, cells = self.session, list[Cell]()
         deadline = share
         try:
-            for number, workload in enumerate(workloads, start=1):
+            for number, workload in enumerate(course.cells, start=1):
+                if cells and not course.worthwhile(cells):
+                    break
                 session.reporter.report(
-                    CellBegan(candidate=spec.label, number=number, of=len(workloads), workload=workload)
+                    CellBegan(candidate=spec.label, number=number, of=len(course.cells), workload=workload)
                 )
-                deadline = session.deadline if promising(cells) else share
+                deadline = session.deadline if course.promising(cells) else share
                 cells.append(time_cell(worker, deadline, workload, run_id, session.limits.sample_s, cells))
             deadline.ask(worker, "close", CLOSE_S, "close")
         except GivenUp as given_up:
@@ -185,6 +186,17 @@ class Launcher:
             if not (cells and given_up.trouble.at_deadline and deadline.is_past()):
                 raise
         return tuple(cells)
+
+
+@dataclass(frozen=True, slots=True)
+class _Course:
+    """What a launch shall time, and for how long."""
+
+    cells: Sequence[Workload]
+    """None: it is checked only."""
+    share_s: float | None
+    promising: Promising = lambda _cells: False
+    worthwhile: Promising = lambda _cells: True
 
 
 def _given_up(given_up: GivenUp, log: Path, deadline: Deadline, common: dict[str, Any]) -> Failure | Skipped:

@@ -55,7 +55,7 @@ def time_cell(
         sample("warm-up", min(WARM_UP_TOKENS, workload.output_tokens))
     samples: list[Sample] = []
     spent_s = 0.0
-    while len(samples) < _least_repeats(spent_s) or (len(samples) < REPEATS_MOST and spent_s < CELL_SECONDS):
+    while _goes_on(len(samples), spent_s):
         taken, seconds = sample(str(len(samples)), workload.output_tokens)
         if taken.dirty:
             again, seconds = sample(f"{len(samples)}-again", workload.output_tokens)
@@ -65,9 +65,21 @@ def time_cell(
     return Cell(workload=workload, samples=tuple(samples))
 
 
-def _least_repeats(spent_s: float) -> int:
-    """How often a cell must be timed, when it was timed for so long already."""
-    return 1 if spent_s >= LONG_CALL_S else REPEATS_LEAST
+def expected_s(workload: Workload, ttft_s: float, tpot_s: float | None) -> float:
+    """What timing a cell takes, its warm-up included, where one call takes so long."""
+    step_s = tpot_s or 0.0
+    call_s = ttft_s + (workload.output_tokens - 1) * step_s
+    repeats = 0
+    while _goes_on(repeats, repeats * call_s):
+        repeats += 1
+    warm_up_s = ttft_s + min(WARM_UP_TOKENS, workload.output_tokens - 1) * step_s if ttft_s < LONG_CALL_S else 0.0
+    return warm_up_s + repeats * call_s
+
+
+def _goes_on(samples: int, spent_s: float) -> bool:
+    """Whether a cell is timed once more, when it was timed so often and for so long already."""
+    least = 1 if spent_s >= LONG_CALL_S else REPEATS_LEAST
+    return samples < least or (samples < REPEATS_MOST and spent_s < CELL_SECONDS)
 
 
 def _prefill_is_long(workload: Workload, before: Sequence[Cell]) -> bool:

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from calibration.noise import SHARED_CPU_CV, prior_cv
+from calibration.noise import HOST_WEIGHT, SHARED_CPU_CV, prior_cv
 from calibration.rung import Rung
 from calibration.workload import Workload
 
@@ -47,6 +47,33 @@ class Observation:
     """Cell: TTFT and TPOT, seconds."""
 
 
+def learned(noise: Noise, launches: Sequence[Observation]) -> Noise:
+    """The noise that launches show, which begins as the prior's: how candidates differ from themselves between rounds.
+
+    What a round has in common is taken out first, as far as the candidates that were launched in several show it.
+    """
+    levels: dict[tuple[str, Rung], dict[int, float]] = {}
+    cells = set.intersection(*(set(launch.times) for launch in launches)) if launches else set()
+    for launch in launches:
+        logs = [math.log(seconds) for cell in cells for seconds in launch.times[cell] if seconds]
+        if logs:
+            levels.setdefault((launch.label, launch.rung), {})[launch.round] = sum(logs) / len(logs)
+    again = {key: rounds for key, rounds in levels.items() if len(rounds) > 1}
+    own = {key: sum(rounds.values()) / len(rounds) for key, rounds in again.items()}
+    drift: dict[tuple[Rung, int], list[float]] = {}
+    for (label, rung), rounds in again.items():
+        for number, level in rounds.items():
+            drift.setdefault((rung, number), []).append(level - own[label, rung])
+    left = [
+        level - own[label, rung] - sum(drift[rung, number]) / len(drift[rung, number])
+        for (label, rung), rounds in again.items()
+        for number, level in rounds.items()
+    ]
+    freedom = max(0, len(left) - len(again) - len(drift) + len({rung for _, rung in again}))
+    squares = HOST_WEIGHT * noise.launch_cv**2 + sum(x * x for x in left)
+    return replace(noise, launch_cv=math.sqrt(squares / (HOST_WEIGHT + freedom)))
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Beliefs:
     """A joint Gaussian of the log seconds of all candidates, on all rungs and cells."""
@@ -59,6 +86,8 @@ class Beliefs:
     """[label, rung, cell, phase]: log TTFT and log TPOT; that of a cell with one output token is not used."""
     covariance: "NDArray[np.float64]"
     """Of the mean, flattened: [n, n]."""
+    informed: bool = True
+    """It tells candidates apart: one that it thinks slow may be left out of a race, and else only what was seen may."""
 
     def given(self, launches: Sequence[Observation], noise: Noise | None = None) -> "Beliefs":
         """What is believed once launches were seen.
@@ -80,6 +109,23 @@ class Beliefs:
             self,
             mean=(mean + gain @ (np.array(values) - mean[places])).reshape(self.mean.shape),
             covariance=(conditioned + conditioned.T) / 2,
+        )
+
+    def among(self, labels: Sequence[str]) -> "Beliefs":
+        """Of some of the candidates.
+
+        Raises:
+            ValueError: there is no such label.
+        """
+        import numpy as np
+
+        if tuple(labels) == self.labels:
+            return self
+        numbers = [self.labels.index(label) for label in labels]
+        size = self.mean[0].size
+        places = [number * size + i for number in numbers for i in range(size)]
+        return replace(
+            self, labels=tuple(labels), mean=self.mean[numbers], covariance=self.covariance[np.ix_(places, places)]
         )
 
     def place(self, label: str, rung: Rung, cell: Workload, phase: int) -> int:
@@ -125,8 +171,9 @@ class Beliefs:
         import numpy as np
 
         mean = np.zeros((len(labels), len(rungs), len(cells), PHASES))
-        mean[..., 0] = [[math.log(rung.layers / rung.of) for _ in cells] for rung in rungs]
-        mean[..., 1] = mean[..., 0] + math.log(0.1)
+        parts, tokens = [rung.layers / rung.of for rung in rungs], [cell.prompt_tokens * cell.batch for cell in cells]
+        mean[..., 0] = np.log(np.outer(parts, tokens) * SECONDS_A_TOKEN)
+        mean[..., 1] = np.log(parts)[:, None] + math.log(SECONDS_A_STEP)
         phase, cell, rung, label = np.eye(PHASES), np.eye(len(cells)), np.eye(len(rungs)), np.eye(len(labels))
         all_phases, all_cells = np.ones_like(phase), np.ones_like(cell)
         # How far apart whole and cut models are: none for the whole, more for each halving of the layers.
@@ -137,14 +184,29 @@ class Beliefs:
             + np.kron(np.kron(np.ones_like(rung), cell), CELL_SD**2 * phase)
             + np.kron(np.kron(along, all_cells), HALVING_SD**2 * (all_phases + phase) / 2)
         )
+        of_backend = np.kron(np.kron(np.ones_like(rung), all_cells), BACKEND_SD**2 * (all_phases + phase))
         of_all = SCALE_SD**2 * np.kron(np.kron(rung, cell), phase)
-        covariance = (np.kron(np.ones_like(label), of_all) + np.kron(label, own)).astype(np.float64)
-        return cls(labels=tuple(labels), rungs=tuple(rungs), cells=tuple(cells), mean=mean, covariance=covariance)
+        backends = [name.partition(":")[0] for name in labels]
+        alike = np.array([[float(one == other) for other in backends] for one in backends])
+        covariance = np.kron(np.ones_like(label), of_all) + np.kron(alike, of_backend) + np.kron(label, own)
+        return cls(
+            labels=tuple(labels),
+            rungs=tuple(rungs),
+            cells=tuple(cells),
+            mean=mean,
+            covariance=np.asarray(covariance, dtype=np.float64),
+            informed=False,
+        )
 
 
+SECONDS_A_TOKEN, SECONDS_A_STEP = 0.002, 0.03
+"""Of a model of half a billion parameters on two cores, in the middle of results/: where a guess begins."""
 SCALE_SD = 3.0
 """How fast a model runs on a machine that nobody has seen: within a factor of 400, in logarithms."""
-CANDIDATE_SD, PHASE_SD, CELL_SD = 0.5, 0.35, 0.1
-"""How far candidates are apart: in all they do, in prefill beside decoding, and in a cell beside the others."""
+BACKEND_SD, CANDIDATE_SD, PHASE_SD, CELL_SD = 0.32, 0.22, 0.32, 0.15
+"""How far candidates are apart in logarithms: what a backend's have in common, in all they do and once more in prefill
+and in decoding; what is one candidate's own in all it does, in each phase, and in a cell beside the others. From the
+groups of host and model of results/, where the variance of prefill is 0.44 and of decoding 0.27, of which two
+candidates of one backend share 0.43 and 0.12."""
 HALVING_SD = 0.08
 """How far the ratio of two candidates moves with each halving of the layers."""

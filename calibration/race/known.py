@@ -27,11 +27,21 @@ class Known:
         return frozenset(timed - self.agreements.keys())
 
 
-def resumable(candidates: Sequence[LaunchSpec], identity: Identity, cells: Iterable[Workload], cache: Cache) -> Known:
+def resumable(
+    candidates: Sequence[LaunchSpec],
+    identity: Identity,
+    cells: Iterable[Workload],
+    cache: Cache,
+    *,
+    partly: bool = False,
+) -> Known:
     """What still holds of the newest calibration of this config, or, where it has none, of a model of the same shape.
 
     A launch holds when its environment and policy are today's, and a measurement when it has every cell that is asked
     for. A launch killed by the budget or by the user leaves no row, so it is simply missing.
+
+    Args:
+        partly: a measurement holds when it has any of the cells, too.
     """
     wanted, environments = set(cells), {c.label: dict(c.environment) for c in candidates}
     rows = cache.find(
@@ -52,7 +62,7 @@ def resumable(candidates: Sequence[LaunchSpec], identity: Identity, cells: Itera
         key=lambda o: o.started_at,
     )
     own = [o for o in current if o.identity.config == identity.config]
-    timed = [o for o in current if isinstance(o, Measurement) and wanted <= {c.workload for c in o.cells}]
+    timed = [o for o in current if isinstance(o, Measurement) and _has(o, wanted, partly=partly)]
     newest = [o for o in timed if o.identity.config == identity.config] or timed
     if not newest:
         return Known(agreements=_agreements(own))
@@ -60,6 +70,11 @@ def resumable(candidates: Sequence[LaunchSpec], identity: Identity, cells: Itera
     calibration_id = newest[-1].calibration_id
     launches = [o for o in current if o.run_id in run_ids and o.calibration_id == calibration_id]
     return Known(launches=launches, agreements=_agreements(own))
+
+
+def _has(measurement: Measurement, wanted: set[Workload], *, partly: bool) -> bool:
+    timed = {cell.workload for cell in measurement.cells}
+    return bool(wanted & timed) if partly else wanted <= timed
 
 
 def _agreements(own: Iterable[Outcome]) -> dict[str, Agreement]:

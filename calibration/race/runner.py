@@ -2,8 +2,7 @@
 
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -14,37 +13,14 @@ from calibration.events import Event, LaunchBegan, LaunchEnded, LaunchGivenUp, R
 from calibration.launch.checker import Checker, MakeReference, no_reference
 from calibration.launch.launcher import Launcher
 from calibration.launch.session import Session
-from calibration.measurement import Agreement, Answered, Measurement, Outcome
+from calibration.measurement import Answered, Measurement
 from calibration.race.budget import Budget
 from calibration.race.known import Known, resumable
 from calibration.race.state import Bounds, Race
+from calibration.race.tally import Tally
 from calibration.supervision.deadline import Deadline
 from calibration.supervision.launch_spec import LaunchSpec, Limits, Skipped, Subject
 from calibration.workload import Workload
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Tally:
-    """What a calibration did."""
-
-    calibration_id: str
-    outcomes: tuple[Outcome, ...]
-    """Everything known of this calibration, oldest first, what an earlier run had left included. Times may be another
-    model's of the same shape."""
-    fresh: frozenset[str]
-    """run_ids of this run's launches."""
-    agreements: Mapping[str, Agreement]
-    """Candidate label: the verdict on its output for this config; a candidate without one is unchecked."""
-    out: Mapping[str, int]
-    """Candidate label: the round after which it was out of the race."""
-    ended: str
-    """Why it ended: `one left`, `none left`, `tied`, `rounds`; `load`: loads cost minutes, one was clear; `budget`: it
-    left something undecided."""
-    unmeasured: tuple[str, ...]
-    """Labels of candidates without any launch, when the budget was spent."""
-    check_s: float
-    """Seconds spent on references and correctness checks."""
-    seconds: float
 
 
 def calibrate(

@@ -11,6 +11,7 @@ from calibration.measurement import Cell, Check, Measurement, Outcome
 from calibration.race import history
 from calibration.race.decisions import History
 from calibration.race.known import Known
+from calibration.race.ladder import SURE
 from calibration.supervision.launch_spec import LaunchSpec, Skipped
 
 LONG_LOAD_S = 60.0
@@ -31,6 +32,8 @@ class Bounds:
     budget_s: float | None = None
     """No launch begins that is not expected to end within it; a launch that overruns it is given up."""
     shares: float = SHARES
+    sure: float = SURE
+    """The probability at which a race on a ladder is over."""
     long_load_s: float = LONG_LOAD_S
     """Where loads take longer than this, one round is followed by a rematch of the leaders only."""
 

@@ -10,9 +10,9 @@ from calibration.conversion.store import ArtifactStore
 from calibration.errors import IllegalBackend, NoLegalBackend, UsageError
 from calibration.events import Reporter, Silent
 from calibration.measurement import Check, Measurement, to_json
-from calibration.race.runner import Tally
 from calibration.race.runner import calibrate as race_candidates
 from calibration.race.state import Bounds
+from calibration.race.tally import Tally
 from calibration.supervision.device_lock import device_lock
 from calibration.supervision.launch_spec import Limits
 from calibration.workload import Workload

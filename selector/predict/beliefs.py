@@ -9,9 +9,10 @@ from calibration.rung import Rung
 from calibration.workload import Workload
 from selector.host.spec import HostSpec
 from selector.model.spec import ModelSpec
-from selector.predict.foresight import foresight
+from selector.predict.foresight import Foresight, foresight
 from selector.predict.layers import host_of
 from selector.predict.times import basis
+from selector.predict.timing import Host
 from selector.predict.work import Work
 
 CUT_SD: Final = 0.08
@@ -43,12 +44,17 @@ def beliefs_of(
     Raises:
         CacheError: the cache cannot be read.
     """
-    import numpy as np
-
     here, work = host_of(host), Work.of(spec)
     known = foresight(here, work, cache) if spec.quant.method == "none" else None
-    if known is None or not known.known(labels):
-        return None
+    return beliefs_from(known, here, work, labels, rungs, cells) if known and known.known(labels) else None
+
+
+def beliefs_from(
+    known: Foresight, here: Host, work: Work, labels: Sequence[str], rungs: Sequence[Rung], cells: Sequence[Workload]
+) -> Beliefs:
+    """The same, from a model of times that was conditioned before."""
+    import numpy as np
+
     works = [work if rung.whole else work.cut(rung.layers) for rung in rungs]
     means, covariances = known.at(here, works, labels)
     count, points = len(cells), len(labels) * len(rungs)

@@ -22,7 +22,7 @@ from calibration.events import (
 )
 from calibration.measurement import Check, Failure, FailureKind, Measurement, Outcome, OutputVerdict
 from calibration.noise import prior_cv
-from calibration.race.runner import Tally
+from calibration.race.tally import Tally
 from calibration.rung import Rung
 from selector.answer import Selection, Source
 from selector.choice.refusals import reasons_of
@@ -187,6 +187,20 @@ def given_up(event: LaunchGivenUp) -> str:
     """One line for a launch that the budget ended."""
     kept = f"{event.cells} of {event.of} cells are kept" if event.cells else "nothing was timed yet"
     return f"{event.candidate} was given up after {seconds(event.seconds)}, for the budget's sake: {kept}"
+
+
+def standing(picks: Sequence[str], sureness: float) -> str:
+    """As in: 0.83 sure that the best is onnxruntime:int4."""
+    return f"{probability(sureness)} sure that the best is {listing(list(dict.fromkeys(picks)))}"
+
+
+def probability(value: float) -> str:
+    """A probability in two decimals, and never 1.00, since nothing is.
+
+    >>> probability(0.9449), probability(0.9999)
+    ('0.94', 'more than 0.99')
+    """
+    return f"{value:.2f}" if value < 0.995 else "more than 0.99"
 
 
 def left(remaining_s: float | None) -> str:

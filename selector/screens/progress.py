@@ -19,6 +19,8 @@ from calibration.events import (
     RaceEnded,
     ReferenceFailed,
     RoundBegan,
+    RungBegan,
+    Standing,
     WritingContinues,
 )
 from selector.planning.events import (
@@ -29,7 +31,7 @@ from selector.planning.events import (
     ProbeEnded,
     ProbeFailed,
 )
-from selector.screens.calibrate import given_up, header, launched, left, prepares, step
+from selector.screens.calibrate import given_up, header, launched, left, prepares, standing, step
 from selector.screens.host import probing
 
 EVERY_S = 20.0
@@ -85,13 +87,10 @@ class Progress:
                 self._lines([*prepares(preparations, across=self._across), ""])
             case ProbeBegan() | ProbeEnded() | ProbeFailed():
                 self._lines(probing(event))
-            case RoundBegan(number=number, of=of):
-                self._round = f"round {number} of at most {of}"
-            case LaunchBegan(candidate=candidate, left_s=left_s):
-                self._candidate = candidate
-                self._shown_s = 0.0
-                self._end_s = None if left_s is None else self._clock() + left_s
-                self._step("starting")
+            case RoundBegan() | RungBegan() | LaunchBegan():
+                self._begin(event)
+            case Standing(picks=picks, sureness=sureness):
+                self._line(standing(picks, sureness))
             case LaunchEnded(outcome=outcome):
                 self._line(launched(outcome))
             case LaunchGivenUp():
@@ -104,6 +103,19 @@ class Progress:
                 self._candidate = ""
             case _ if self._bar is not None or self._is_worth_a_line(event):
                 self._step(step(event))
+
+    def _begin(self, event: RoundBegan | RungBegan | LaunchBegan) -> None:
+        match event:
+            case RoundBegan(number=number, of=of):
+                self._round = f"round {number} of at most {of}"
+            case RungBegan(rung=rung):
+                self._round, self._candidate = str(rung), ""
+            case LaunchBegan(candidate=candidate, left_s=left_s, rung=rung):
+                self._round = str(rung) if rung else self._round
+                self._candidate = candidate
+                self._shown_s = 0.0
+                self._end_s = None if left_s is None else self._clock() + left_s
+                self._step("starting")
 
     def _is_worth_a_line(self, event: LaunchEvent) -> bool:
         """Lines stay: how far something is written is worth one in a while, and of the cells the first."""

@@ -11,7 +11,7 @@ from calibration.conversion.store import ArtifactStore
 from calibration.events import ConversionBegan, ConvertedAlongside, Event
 from calibration.facts import PrepareMemory
 from calibration.measurement import Failure, FailureKind, Measurement
-from calibration.race.runner import Tally
+from calibration.race.tally import Tally
 from tests.calibration.engines.racing import entry, race
 
 EACH = PrepareMemory().start_bytes + int(PrepareMemory().per_parameter) * (1 << 20)

@@ -1,23 +1,32 @@
 """Entries and a subject for races of the scripted engine; also run as a program, to be killed: racing.py FOLDER."""
 
 import sys
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from calibration.backend import Variant
 from calibration.cache.cache import Cache
+from calibration.conversion.convert import Original
 from calibration.conversion.store import ArtifactStore
 from calibration.events import Event, Reporter, Silent
 from calibration.launch.checker import no_reference
 from calibration.launch.reference import reference_of
 from calibration.measurement import Candidate, Identity
-from calibration.race.runner import Tally, calibrate
+from calibration.race.beliefs import Beliefs
+from calibration.race.climb import climb
+from calibration.race.depth import Depth
+from calibration.race.runner import calibrate
 from calibration.race.state import Bounds
+from calibration.race.tally import Tally
+from calibration.rung import Rung
 from calibration.supervision.launch_spec import LaunchSpec, Limits, Subject
 from calibration.workload import Workload
 
 CELLS = (Workload(prompt_tokens=4, output_tokens=4), Workload(prompt_tokens=12, output_tokens=4, batch=2))
+WHOLE = Rung(layers=8, of=8)
+FEW = Rung(layers=2, of=8)
 LIMITS = Limits(prepare_s=20, load_s=3, sample_s=3)
 
 
@@ -105,6 +114,56 @@ def race(
             bounds=Bounds(**bounds),
             again=again,
             limits=limits,
+        )
+
+
+def depth(folder: Path, rung: Rung, *, config: str = "", checked: bool = True, **changes: Any) -> Depth:
+    """A rung of the scripted engine's model, whose weights are nothing."""
+    whole = subject(folder, config)
+    own = replace(whole, identity=replace(whole.identity, cut=rung.cut), weights_identity=rung.cut or "none")
+    settings: dict[str, Any] = {
+        "rung": rung,
+        "identity": own.identity,
+        "original": Original.of(own),
+        "subject": lambda: own,
+        "memory_bytes": 400 << 20,
+        "reference": reference_of(entry("reference")) if checked else no_reference,
+    }
+    return Depth(**(settings | changes))
+
+
+def ascend(
+    folder: Path,
+    *entries: LaunchSpec,
+    rungs: Sequence[Rung] = (WHOLE,),
+    depths: Mapping[Rung, Mapping[str, Any]] | None = None,
+    checked: bool = True,
+    reporter: Reporter[Event] | None = None,
+    beliefs: Beliefs | None = None,
+    again: bool = False,
+    config: str = "",
+    **bounds: Any,
+) -> Tally:
+    """Calibrate on a ladder in `folder`, which keeps the cache and the artifacts.
+
+    Args:
+        depths: rung: fields of its Depth.
+    """
+    (folder / "model").mkdir(exist_ok=True)
+    changes = depths or {}
+    with Cache.open(folder / "cache.db") as cache:
+        return climb(
+            entries,
+            [depth(folder / "model", r, config=config, checked=checked, **changes.get(r, {})) for r in rungs],
+            CELLS,
+            CELLS,
+            cache,
+            ArtifactStore(folder / "artifacts"),
+            reporter or Silent(),
+            beliefs=beliefs,
+            bounds=Bounds(**bounds),
+            again=again,
+            limits=LIMITS,
         )
 
 

@@ -28,7 +28,7 @@ from calibration.events import (
     WritingContinues,
 )
 from calibration.measurement import Failure, FailureKind, Measurement, Outcome, OutputVerdict
-from calibration.race.runner import Tally
+from calibration.race.tally import Tally
 from calibration.supervision.launch_spec import Limits
 from tests.calibration.engines.racing import CELLS, entry, race
 from tests.calibration.race.recording import Recorder, Stopper

@@ -27,7 +27,7 @@ from calibration.events import (
     WaitingForAnother,
     WritingContinues,
 )
-from calibration.race.runner import Tally
+from calibration.race.tally import Tally
 from calibration.workload import grid
 from selector.planning.calibrate import Calibration
 from selector.planning.events import CalibrationEvent, PreparationsKnown, ProbeBegan, ProbeEnded, ProbeFailed

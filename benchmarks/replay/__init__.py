@@ -1,0 +1,1 @@
+"""Policies of a calibration, replayed over the launches that hosts have recorded."""

@@ -1,0 +1,29 @@
+"""The prior of a replayed race: the model of times, given what hosts other than the race's showed on other shapes."""
+
+from functools import cache
+
+from benchmarks.replay.recorded import Recorded
+from calibration.race.beliefs import Beliefs
+from calibration.rung import Rung
+from selector.predict.beliefs import beliefs_from
+from selector.predict.foresight import Foresight
+from selector.predict.shipped import content, shipped
+from selector.predict.times import LAUNCH, Observed, Times, floored
+from selector.predict.work import Work
+
+
+def prior(race: Recorded) -> Beliefs:
+    """Beliefs of a race from rows that share neither its host nor its shape; only the variances are those of all."""
+    work = Work.of(race.spec)
+    known = _known(race.host, work)
+    here = next(t.host for t in shipped() if t.host.identifier == race.host)
+    rung = Rung(layers=race.spec.layers, of=race.spec.layers)
+    return beliefs_from(known, here, work, tuple(race.launches), [rung], race.cells)
+
+
+@cache
+def _known(host: str, work: Work) -> Foresight:
+    others = tuple(t for t in shipped() if t.host.identifier != host and t.work != work)
+    variances = floored(content()["variances"])
+    launch = max(variances[name][LAUNCH] for name in variances if name.endswith("level"))
+    return Foresight(others, Times.given(Observed.of(others), variances), launch)
