@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from calibration import errors
+from calibration.race.ladder import SURE
 from selector.commands._options import cache_option, demand_options, examples, json_option
 from selector.commands._terminal import across, note, open_cache, show, show_json, warn
 from selector.demand import Demand
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
         "autobackend calibrate ./Qwen2.5-7B-Instruct-AWQ --workload pp2048:tg256:b8 --budget 1800",
         "autobackend calibrate ./model --backends ctranslate2,transformers:sdpa --allow-lossy",
         "autobackend calibrate --stale",
+        "autobackend calibrate ./model --full",
     )
 )
 @click.argument("model", required=False)
@@ -31,8 +33,17 @@ if TYPE_CHECKING:
     type=click.IntRange(1),
     default=3,
     show_default=True,
-    help="Launches of a candidate at most.",
+    help="Launches of a candidate at most; on a ladder, on each of its rungs.",
 )
+@click.option(
+    "--sure",
+    metavar="P",
+    type=click.FloatRange(0.5, 1, max_open=True),
+    default=SURE,
+    show_default=True,
+    help="Stop when the pick is within 3 % of the best with this probability, for every workload.",
+)
+@click.option("--full", is_flag=True, help="Race every candidate on the whole model, in rounds.")
 @click.option(
     "--budget",
     "budget_s",
@@ -58,7 +69,10 @@ if TYPE_CHECKING:
 def calibrate(
     model: str | None, demand: Demand, no_probe: bool, cache: str | None, as_json: bool, stale: bool, **how: Any
 ) -> None:
-    """Time every backend that can run MODEL here, each in a process of its own, and keep the samples.
+    """Time the backends that can run MODEL here until the answer is sure, each in a process of its own.
+
+    Candidates climb a ladder: from what is predicted to a few layers of the model, and from there to the whole model.
+    Who cannot win any more is not launched again; of a model that is too large, the answer stands on its few layers.
 
     Stop it whenever you like: what was measured is kept, and the same command goes on from there.
     """

@@ -10,9 +10,12 @@ from calibration.conversion.store import ArtifactStore
 from calibration.errors import IllegalBackend, NoLegalBackend, UsageError
 from calibration.events import Reporter, Silent
 from calibration.measurement import Check, Measurement, to_json
+from calibration.race.beliefs import Noise
+from calibration.race.climb import climb
+from calibration.race.ladder import SURE
 from calibration.race.runner import calibrate as race_candidates
 from calibration.race.state import Bounds
-from calibration.race.tally import Tally
+from calibration.race.tally import Sureness, Tally
 from calibration.supervision.device_lock import device_lock
 from calibration.supervision.launch_spec import Limits
 from calibration.workload import Workload
@@ -21,6 +24,7 @@ from selector.choice.refusals import explain_command
 from selector.demand import Demand, DemandOptions
 from selector.host.spec import HostSpec
 from selector.planning.events import CalibrationEvent, Planned, PreparationsKnown
+from selector.planning.ladder import beliefs_for, deciding_workloads, depths_of
 from selector.planning.plan import Plan, plan
 from selector.planning.preparations import preparations
 from selector.planning.probing import probe_once
@@ -63,6 +67,9 @@ class Calibration:
             "checked": len(checks),
             "reused": len(tally.outcomes) - len(tally.fresh),
             "out": dict(tally.out),
+            "reasons": dict(tally.reasons),
+            "whole_refused": dict(tally.whole_refused),
+            "sureness": _sureness_json(tally.sureness),
             "unmeasured": list(tally.unmeasured),
             "cache": self.cache,
             "selections": [selection.to_json() for selection in self.selections],
@@ -76,6 +83,8 @@ def calibrate(
     demand: Demand | None = None,
     *,
     rounds: int = 3,
+    sure: float = SURE,
+    full: bool = False,
     budget_s: float | None = None,
     random_weights: bool = False,
     again: bool = False,
@@ -87,14 +96,17 @@ def calibrate(
     limits: Limits | None = None,
     **options: Unpack[DemandOptions],
 ) -> Calibration:
-    """Time every candidate for `model` on this host, check its output, and keep the samples.
+    """Time the candidates for `model` on this host until the answer is sure, check their outputs, and keep the samples.
 
-    A candidate whose times are known from another model of the same shape is checked and not timed.
+    Candidates climb a ladder: from what is predicted to a few layers, and from there to the whole model. A candidate
+    whose times are known from another model of the same shape is checked and not timed.
 
     Args:
         model: a folder, a hub id or `shape:NAME`.
         demand: what is wanted; or, more briefly, `options`: see DemandOptions. The cells bracket its workloads.
-        rounds: launches of a candidate at most.
+        rounds: launches of a candidate at most, on a ladder: on each of its rungs.
+        sure: it is over once the pick is within 3 % of the best with this probability.
+        full: race every candidate on the whole model in rounds instead, until it is slower than another beyond doubt.
         budget_s: seconds for everything; the tally names what was not measured by then.
         random_weights: time random weights of the model's shape (always so for `shape:NAME`).
         again: measure anew what is already in the cache.
@@ -109,42 +121,71 @@ def calibrate(
     """
     if rounds < 1:
         raise UsageError(f"a calibration needs 1 round or more; found {rounds}")
+    if not 0.5 <= sure < 1.0:
+        raise UsageError(f"a probability to be sure with is at least 0.5 and below 1; found {sure:g}")
     reporter = reporter or Silent()
     planned = plan(model, demand, host=host, **options)
     reporter.report(Planned(plan=planned))
     if not planned.launch_specs:
         raise _nothing_to_measure(planned)
     artifacts = store or ArtifactStore()
-    made = preparations(
-        planned.spec,
-        planned.launch_specs,
-        artifacts,
-        random_weights=random_weights,
-        memory_bytes=memory_limit_bytes(planned.host),
-    )
-    reporter.report(PreparationsKnown(preparations=made))
+    if full:
+        made = preparations(
+            planned.spec,
+            planned.launch_specs,
+            artifacts,
+            random_weights=random_weights,
+            memory_bytes=memory_limit_bytes(planned.host),
+        )
+        reporter.report(PreparationsKnown(preparations=made))
+    bounds = Bounds(rounds=rounds, sure=sure)
     opened = cache if isinstance(cache, Cache) else Cache.open(cache)
     try:
         if probe:
             probed_s = probe_once(planned.host, opened, reporter, budget_s=budget_s)
             budget_s = None if budget_s is None else budget_s - probed_s
+        bounds = dataclasses.replace(bounds, budget_s=budget_s)
         with device_lock(planned.host.device.name):
-            tally = race_candidates(
-                planned.launch_specs,
-                subject_of(planned, artifacts, reporter, random_weights=random_weights),
-                planned.cells,
-                opened,
-                artifacts,
-                reporter,
-                reference=reference_for(planned),
-                bounds=Bounds(rounds=rounds, budget_s=budget_s),
-                again=again,
-                limits=limits,
-            )
+            if full:
+                tally = race_candidates(
+                    planned.launch_specs,
+                    subject_of(planned, artifacts, reporter, random_weights=random_weights),
+                    planned.cells,
+                    opened,
+                    artifacts,
+                    reporter,
+                    reference=reference_for(planned),
+                    bounds=bounds,
+                    again=again,
+                    limits=limits,
+                )
+            else:
+                depths = depths_of(planned, artifacts, reporter, random_weights=random_weights)
+                tally = climb(
+                    planned.launch_specs,
+                    depths,
+                    deciding_workloads(planned),
+                    planned.cells,
+                    opened,
+                    artifacts,
+                    reporter,
+                    beliefs=beliefs_for(planned, depths, opened),
+                    noise=Noise.of(planned.host.device.kind),
+                    bounds=bounds,
+                    again=again,
+                    limits=limits,
+                )
         return _answered(Calibration(plan=planned, tally=tally, cache=opened.location), opened)
     finally:
         if opened is not cache:
             opened.close()
+
+
+def _sureness_json(sureness: Sureness | None) -> dict[str, Any] | None:
+    if sureness is None:
+        return None
+    picks = dict(sureness.picks)
+    return {"probability": sureness.probability, "rung": str(sureness.rung), "cut": sureness.rung.cut, "picks": picks}
 
 
 def _answered(calibration: Calibration, cache: Cache) -> Calibration:
