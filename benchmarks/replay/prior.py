@@ -8,7 +8,7 @@ from calibration.rung import Rung
 from selector.predict.beliefs import beliefs_from
 from selector.predict.foresight import Foresight
 from selector.predict.shipped import content, shipped
-from selector.predict.times import LAUNCH, Observed, Times, floored
+from selector.predict.times import Observed, Times, launch_variance, widened
 from selector.predict.work import Work
 
 
@@ -24,6 +24,5 @@ def prior(race: Recorded) -> Beliefs:
 @cache
 def _known(host: str, work: Work) -> Foresight:
     others = tuple(t for t in shipped() if t.host.identifier != host and t.work != work)
-    variances = floored(content()["variances"])
-    launch = max(variances[name][LAUNCH] for name in variances if name.endswith("level"))
-    return Foresight(others, Times.given(Observed.of(others), variances), launch)
+    variances = widened(content()["variances"], len({t.work.fingerprint for t in others}))
+    return Foresight(others, Times.given(Observed.of(others), variances), launch_variance(variances))

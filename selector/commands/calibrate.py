@@ -150,6 +150,7 @@ def _show(calibration: "Calibration", model: str) -> None:
 
     show(screens.table(calibration))
     show(screens.failures(calibration.tally, across=across()))
+    show(screens.never_launched(calibration.tally, across=across()))
     click.echo()
     show(screens.sentences(calibration))
     note(f"kept in {calibration.cache}. Next: {calibration.selections[0].demand.command('select', model)}")

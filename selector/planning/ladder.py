@@ -1,22 +1,20 @@
 """The ladder of a plan: its rungs as they are launched, and what is believed of the candidates before."""
 
+import dataclasses
 from collections.abc import Mapping
 from functools import partial
 
 from calibration.cache.cache import Cache
-from calibration.checkpoints.random_weights import checkpoint_key, random_weights_identity
-from calibration.conversion.convert import Original
-from calibration.conversion.estimate import checkpoint_estimate
 from calibration.conversion.store import ArtifactStore
 from calibration.events import Reporter
 from calibration.race.beliefs import Beliefs
 from calibration.race.depth import Depth
-from calibration.rung import Rung
 from calibration.workload import Workload
 from selector.objective import Objective
 from selector.planning.events import CalibrationEvent
 from selector.planning.plan import Plan
-from selector.planning.subject import memory_limit_bytes, reference_for, subject_of
+from selector.planning.subject import memory_limit_bytes, reference_for, subject_at
+from selector.planning.weights import launchable_rungs, weights_of
 from selector.predict.beliefs import beliefs_of
 
 FIRST_TOKEN: Mapping[Objective, int] = {Objective.TTFT: 1}
@@ -29,28 +27,24 @@ def depths_of(
     """The rungs of a plan, the shallow ones first and the whole model last.
 
     Raises:
+        ModelError: the config cannot be read any more.
         ArtifactError: the store cannot be read.
     """
-    spec = planned.spec
-    randomly = random_weights or spec.name.startswith("shape:")
-    weights = random_weights_identity(spec.folder) if randomly else spec.weights_identity
-    unwritten = randomly and store.get(checkpoint_key(spec.folder, spec.name)) is None
-    whole = Depth(
-        rung=Rung(layers=spec.layers, of=spec.layers),
-        identity=planned.identity,
-        original=Original(
-            name=spec.name,
-            weights=weights,
-            parameters=spec.parameters,
-            dtype=spec.dtype,
-            embeddings=spec.vocab_size * spec.hidden_size,
-        ),
-        subject=partial(subject_of, planned, store, reporter, random_weights=random_weights),
-        memory_bytes=memory_limit_bytes(planned.host),
-        reference=reference_for(planned),
-        checkpoint=checkpoint_estimate(spec.weight_bytes, store.list()) if unwritten else None,
-    )
-    return (whole,)
+    depths = []
+    for rung in launchable_rungs(planned.spec, random_weights=random_weights):
+        weights = weights_of(planned.spec, rung, random_weights=random_weights)
+        depths.append(
+            Depth(
+                rung=rung,
+                identity=dataclasses.replace(planned.identity, cut=rung.cut),
+                original=weights.original,
+                subject=partial(subject_at, planned, rung, store, reporter, random_weights=random_weights),
+                memory_bytes=memory_limit_bytes(planned.host),
+                reference=reference_for(planned),
+                checkpoint=weights.lacking(store),
+            )
+        )
+    return tuple(depths)
 
 
 def beliefs_for(planned: Plan, depths: tuple[Depth, ...], cache: Cache) -> Beliefs | None:

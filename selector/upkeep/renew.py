@@ -57,6 +57,7 @@ def calibrate_stale(
                     name,
                     dataclasses.replace(demand, trust_remote_code=trust_remote_code),
                     rounds=rounds,
+                    full=True,
                     budget_s=left_s,
                     random_weights=random_weights,
                     again=True,
@@ -71,8 +72,7 @@ def calibrate_stale(
 def _worth_measuring(cache: Cache, name: str, host: HostSpec, store: ArtifactStore | None) -> Iterator[StaleModel]:
     """What is stale of a model now, for each number of devices: a model of its shape may have been measured since.
 
-    The ladder finds its own way to the whole model, so the candidates of the rows on layers are launched with those of
-    the whole model.
+    They are all raced on the whole model, those of the rows on layers with them.
     """
     found = [stale for stale in stale_models(cache, models=(name,), host=host, store=store) if stale.mattering]
     by_devices: dict[int, list[StaleModel]] = {}

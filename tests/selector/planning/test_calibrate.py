@@ -88,7 +88,7 @@ def test_it_is_one_json_object(model: Path, cache: Cache) -> None:
     told = json.loads(json.dumps(calibration.to_json()))
     assert list(told) == [
         "calibration_id", "ended", "seconds", "check_s", "check_share", "measured", "checked", "reused", "out",
-        "unmeasured", "cache", "selections", "unanswered", "outcomes",
+        "reasons", "whole_refused", "sureness", "unmeasured", "cache", "selections", "unanswered", "outcomes",
     ]  # fmt: skip
     assert (told["measured"], told["reused"], told["cache"]) == (0, 2, str(cache.location))
     assert [s["candidate"] for s in told["selections"]] == [SDPA]
