@@ -6,6 +6,7 @@
 # make docs       write anew what the program itself writes of README and docs: help screens, tables
 # make mutants    change one token of the core at a time: its tests must fail (tests/mutants.toml); 10 to 30 minutes
 # make bench      measure speed and memory of autobackend itself: build/figures.json
+# make replay     replay the policies of a calibration over the launches of results/hosts: build/replay.md
 # make fidelity   set each engine's own TTFT and TPOT beside ours: build/fidelity.json
 # make study      time what always taking one engine costs on STUDY_SHAPES, which were calibrated before: results/study/
 # make foresight  leave hosts and models of results/ out, predict them, and write how good that is: results/foresight.md
@@ -15,7 +16,7 @@
 SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DELETE_ON_ERROR:
-.PHONY: install demo test test-vllm check lint docs mutants bench fidelity study foresight results clean
+.PHONY: install demo test test-vllm check lint docs mutants bench replay fidelity study foresight results clean
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -125,6 +126,9 @@ bench: .venv/tools
 	@mkdir -p build
 	$(BIN)/python -m pytest benchmarks/speed --benchmark-only --benchmark-save-data --benchmark-json=build/benchmarks.json
 	$(BIN)/python -m benchmarks.speed.figures build/benchmarks.json build/figures.json
+
+replay: install
+	OPENBLAS_NUM_THREADS=1 $(BIN)/python -m benchmarks.replay
 
 fidelity: install
 	$(BIN)/python -m benchmarks.fidelity

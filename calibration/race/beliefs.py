@@ -123,9 +123,12 @@ class Beliefs:
             return self
         numbers = [self.labels.index(label) for label in labels]
         size = self.mean[0].size
-        places = [number * size + i for number in numbers for i in range(size)]
+        places = np.array([number * size + i for number in numbers for i in range(size)], dtype=np.intp)
         return replace(
-            self, labels=tuple(labels), mean=self.mean[numbers], covariance=self.covariance[np.ix_(places, places)]
+            self,
+            labels=tuple(labels),
+            mean=self.mean[np.array(numbers, dtype=np.intp)],
+            covariance=self.covariance[np.ix_(places, places)],
         )
 
     def place(self, label: str, rung: Rung, cell: Workload, phase: int) -> int:
