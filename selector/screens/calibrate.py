@@ -260,10 +260,12 @@ def table(calibration: Calibration) -> list[str]:
     heads = (*speeds, "GPU memory" if on_gpu else "peak memory", *(["converted in"] if made else []))
     rows = [("candidate", "launches", *heads, "output", "")]
     for label in labels:
-        launches = [m for m in measured if m.candidate.label == label]
+        cut = _deepest([m.identity.cut for m in measured if m.candidate.label == label])
+        launches = [m for m in measured if m.candidate.label == label and m.identity.cut == cut]
         ttft, tpot = prefill(launches, cell, cv), decode(launches, cell, cv)
         memory = max(m.gpu_memory_bytes or m.peak_memory_bytes for m in launches)
-        note = f"out after round {tally.out[label]}" if label in tally.out else ""
+        out = f"out after round {tally.out[label]}" if label in tally.out else ""
+        note = ", ".join(part for part in (f"on {Rung.parse(cut)}" if cut else "", out) if part)
         rows.append(
             (
                 label,
@@ -277,6 +279,11 @@ def table(calibration: Calibration) -> list[str]:
             )
         )
     return columns(rows, "<>>>>" + (">" if made else "") + "<<", gap=3)
+
+
+def _deepest(cuts: Sequence[str]) -> str:
+    """The cut of most layers; that of the whole model is empty."""
+    return "" if "" in cuts else max(cuts, key=lambda cut: Rung.parse(cut).layers)
 
 
 def failures(tally: Tally, *, across: int | None = None) -> list[str]:
