@@ -51,6 +51,7 @@ def climb(
     again: bool = False,
     limits: Limits | None = None,
     clock: Callable[[], float] = time.monotonic,
+    foretell: Callable[[Position, Ascent], None] = lambda _position, _ascent: None,
 ) -> Tally:
     """Launch who is expected to tell most per second, until the pick is sure; each launch is kept before the next.
 
@@ -65,6 +66,7 @@ def climb(
         beliefs: of these candidates, rungs and cells; where there are none, nothing is known beforehand.
         noise: how launches differ, before any was seen.
         bounds: a launch that the budget ends keeps the cells that it has timed.
+        foretell: is shown where the race stands before its first launch.
 
     Raises:
         ArtifactError: the weights of the first rung cannot be had.
@@ -87,6 +89,7 @@ def climb(
     with tempfile.TemporaryDirectory(prefix="autobackend-", ignore_cleanup_errors=True) as folder:
         site = _Site(ascent, tuple(cells), store, Path(folder), reporter, limits or Limits(), deadline)
         race = _Climb(ascent, site, cache, bounds)
+        foretell(race.position, ascent)
         ended = race.run()
     reporter.report(RaceEnded(why=ended.why))
     return _tally(ascent, race.position, ended, check_s=site.check_s, seconds=clock() - began)

@@ -80,6 +80,8 @@ class Position:
             best = max(affordable, key=lambda move: (move.gain / move.seconds, -move.seconds))
             if best.must or not self._is_settled or any(move.gain >= self._least_gain for move in affordable):
                 return best
+            if musts := [move for move in affordable if move.must]:
+                return max(musts, key=lambda move: (move.gain / move.seconds, -move.seconds))
             return Ended(why="on layers" if self._stands_on_layers() else "tied")
         if moves:
             return Ended(why="budget")
@@ -108,7 +110,7 @@ class Position:
         """Seconds until the race is over, at most those of the budget; None while no launch can be made."""
         if not self.seconds:
             return self.left_s
-        left = [self.seconds[label, self._first_rung(label)] for label in self.untried]
+        left = [self.seconds[label, self.first_rung(label)] for label in self.untried]
         finals = sorted(s for (label, rung), s in self.seconds.items() if rung == self.target)
         total = sum(left) + FINALISTS * len(self.groups) * (finals[len(finals) // 2] if finals else 0.0)
         return total if self.left_s is None else min(total, self.left_s)
@@ -193,7 +195,7 @@ class Position:
         return [x for x in self.labels if x in can_be and x not in self.launched and self._may_lead(x)]
 
     def _may_lead(self, label: str) -> bool:
-        """Whether the 90 % interval of its time reaches the leader's on any workload; always, if nothing is known."""
+        """Whether the 90 % interval of its time reaches the leader's on any workload; yes where nothing is known."""
         if not self.prior.informed:
             return True
         pairs = zip(self._leaders, self.groups, strict=True)
@@ -225,13 +227,13 @@ class Position:
         """What can be launched next: a candidate for the first time on a rung, or the leader and a rival in turn."""
         able = {label for label, _ in self.seconds}
         untried = [label for label in self.labels if label in able and label not in self.launched]
-        singles = [self._move([(label, self._first_rung(label))]) for label in untried]
+        singles = [self._move([(label, self.first_rung(label))]) for label in untried]
         due = [label for label in self.labels if label in self.launched and label not in self.out]
         again: list[Move] = []
         for rung in sorted({rung for _, rung in self.seconds}):
             count = self._count(rung)
             here = [x for x in due if (x, rung) in self.seconds and count.get(x, 0) < self.rounds]
-            here = [x for x in here if rung >= self._first_rung(x)]
+            here = [x for x in here if rung >= self.first_rung(x)]
             if self._lone(rung):
                 # Half a round compares nothing: its second launch comes first.
                 again += [self._move([(x, rung)]) for x in here if x not in self._in_round(rung)]
@@ -261,8 +263,12 @@ class Position:
         last = next((x.label for x in reversed(self.launches) if x.rung == rung and x.label in {leader, rival}), "")
         return [(rival, rung), (leader, rung)] if last == rival else [(leader, rung), (rival, rung)]
 
-    def _first_rung(self, label: str) -> Rung:
-        """The rung that a candidate is launched on first."""
+    def first_rung(self, label: str) -> Rung:
+        """The rung that a candidate is launched on first.
+
+        Raises:
+            ValueError: it cannot be launched on any.
+        """
         own = [rung for name, rung in self.seconds if name == label]
         begun = min((launch.rung for launch in self.launches), default=None)
         if begun in own:

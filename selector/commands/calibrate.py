@@ -133,7 +133,7 @@ def _stale(
 
 def _require_an_answer(calibration: "Calibration", model: str) -> None:
     """Raise NothingMeasured, or the reason why no workload has an answer; warn of those that have none."""
-    from selector.screens import calibrate as screens
+    from selector.screens import results as screens
 
     if not calibration.selections and not calibration.unanswered:
         raise errors.NothingMeasured(
@@ -146,7 +146,7 @@ def _require_an_answer(calibration: "Calibration", model: str) -> None:
 
 
 def _show(calibration: "Calibration", model: str) -> None:
-    from selector.screens import calibrate as screens
+    from selector.screens import results as screens
 
     show(screens.table(calibration))
     show(screens.failures(calibration.tally, across=across()))

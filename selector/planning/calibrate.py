@@ -23,8 +23,8 @@ from selector.answer import Selection, Source
 from selector.choice.refusals import explain_command
 from selector.demand import Demand, DemandOptions
 from selector.host.spec import HostSpec
-from selector.planning.events import CalibrationEvent, Planned, PreparationsKnown
-from selector.planning.ladder import beliefs_for, deciding_workloads, depths_of
+from selector.planning.events import CalibrationEvent, LadderPlanned, Planned, PreparationsKnown
+from selector.planning.ladder import beliefs_for, deciding_workloads, depths_of, reaches_of
 from selector.planning.plan import Plan, plan
 from selector.planning.preparations import preparations
 from selector.planning.probing import probe_once
@@ -174,6 +174,9 @@ def calibrate(
                     bounds=bounds,
                     again=again,
                     limits=limits,
+                    foretell=lambda position, ascent: reporter.report(
+                        LadderPlanned(reaches=reaches_of(position, ascent, depths, artifacts))
+                    ),
                 )
         return _answered(Calibration(plan=planned, tally=tally, cache=opened.location), opened)
     finally:

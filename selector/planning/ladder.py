@@ -7,11 +7,13 @@ from functools import partial
 from calibration.cache.cache import Cache
 from calibration.conversion.store import ArtifactStore
 from calibration.events import Reporter
+from calibration.race.ascent import Ascent
 from calibration.race.beliefs import Beliefs
-from calibration.race.depth import Depth
+from calibration.race.depth import Depth, conversions
+from calibration.race.ladder import FINALISTS, Position
 from calibration.workload import Workload
 from selector.objective import Objective
-from selector.planning.events import CalibrationEvent
+from selector.planning.events import CalibrationEvent, Reach
 from selector.planning.plan import Plan
 from selector.planning.subject import memory_limit_bytes, reference_for, subject_at
 from selector.planning.weights import launchable_rungs, weights_of
@@ -27,8 +29,8 @@ def depths_of(
     """The rungs of a plan, the shallow ones first and the whole model last.
 
     Raises:
-        ModelError: the config cannot be read any more.
         ArtifactError: the store cannot be read.
+        ModelError: the config cannot be read any more.
     """
     depths = []
     for rung in launchable_rungs(planned.spec, random_weights=random_weights):
@@ -45,6 +47,39 @@ def depths_of(
             )
         )
     return tuple(depths)
+
+
+def reaches_of(
+    position: Position, ascent: Ascent, depths: tuple[Depth, ...], store: ArtifactStore
+) -> tuple[Reach, ...]:
+    """What each rung will probably launch from a position on.
+
+    Raises:
+        ArtifactError: the store cannot be read.
+    """
+    first = {label: position.first_rung(label) for label in position.untried}
+    reaches = []
+    for depth in depths:
+        beginning = [label for label, rung in first.items() if rung == depth.rung]
+        able = sorted(s for (_, rung), s in position.seconds.items() if rung == depth.rung)
+        climbing = 0 if beginning or not able or depth.rung != position.target else FINALISTS * len(position.groups)
+        count = len(beginning) or min(climbing, len(able))
+        launches_s = sum(position.seconds[label, depth.rung] for label in beginning)
+        launches_s += climbing and count * able[len(able) // 2]
+        lacking = conversions(depth, [ascent.specs[label] for label in beginning], store)
+        written = sum(expected.bytes for expected in lacking.values())
+        written += depth.checkpoint.bytes if depth.checkpoint and count else 0
+        reaches.append(
+            Reach(
+                rung=depth.rung,
+                candidates=count,
+                at_most=not beginning,
+                seconds=launches_s + (position.opening_s.get(depth.rung, 0.0) if count else 0.0),
+                bytes=written,
+                refused={label: why for (label, rung), why in ascent.refused.items() if rung == depth.rung},
+            )
+        )
+    return tuple(reaches)
 
 
 def beliefs_for(planned: Plan, depths: tuple[Depth, ...], cache: Cache) -> Beliefs | None:

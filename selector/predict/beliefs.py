@@ -17,8 +17,8 @@ from selector.predict.work import Work
 
 CUT_SD: Final = 0.08
 """How far the ratio of two candidates' times moves with each halving of the layers, beside what the model of times
-says: from 24 to 6 and to 2 layers of qwen2.5-0.5b, and from 30 to 9 and to 3 of smollm2-135m, eight candidates each
-kept winner and first three, and moved by up to a third."""
+says. An assumption: on 24, 6 and 2 layers of qwen2.5-0.5b and 30, 9 and 3 of smollm2-135m eight candidates kept their
+winner, and how far the ratios moved was not kept."""
 CELL_SD: Final = 0.05
 """How far a cell is from being bilinear between the corners of the grid."""
 
@@ -37,6 +37,8 @@ def beliefs_of(
     What is believed of one candidate on one rung is tied to the same candidate on the others, so that a launch of a few
     layers moves what is believed of the whole model.
 
+    Launches of this model on this host are not in it: the race counts them.
+
     Returns:
         None where nothing like the host, or not one of the candidates' backends, was ever timed, and for a quantised
         checkpoint. A candidate of another backend is believed to be as an average one, within wide limits.
@@ -45,7 +47,7 @@ def beliefs_of(
         CacheError: the cache cannot be read.
     """
     here, work = host_of(host), Work.of(spec)
-    known = foresight(here, work, cache) if spec.quant.method == "none" else None
+    known = foresight(here, work, cache, beforehand=True) if spec.quant.method == "none" else None
     return beliefs_from(known, here, work, labels, rungs, cells) if known and known.known(labels) else None
 
 

@@ -50,8 +50,11 @@ class Foresight:
         return self.times.at([Point(host=host, work=work, label=label) for label in labels for work in works])
 
 
-def foresight(host: Host, work: Work, cache: Cache) -> Foresight | None:
+def foresight(host: Host, work: Work, cache: Cache, *, beforehand: bool = False) -> Foresight | None:
     """What is known of hosts like this one; None where nothing is.
+
+    Args:
+        beforehand: without launches of this model on this host: a race counts those itself.
 
     Raises:
         CacheError: the cache cannot be read.
@@ -59,13 +62,21 @@ def foresight(host: Host, work: Work, cache: Cache) -> Foresight | None:
 
     def make() -> Foresight | None:
         known = timings(host, work, cache)
+        if beforehand:
+            known = tuple(t for t in known if not _is_own(t, host, work))
         if not known:
             return None
         models = len({timing.work.fingerprint for timing in known})
         variances = widened(content()["variances"], models)
         return Foresight(known, Times.given(Observed.of(known), variances), launch_variance(variances))
 
-    return _MEMO.answer((cache.token(), host, work), (cache,), make)
+    return _MEMO.answer((cache.token(), host, work, beforehand), (cache,), make)
+
+
+def _is_own(timing: Timing, host: Host, work: Work) -> bool:
+    """Whether it was taken on this host, of this model or of its first layers."""
+    own = timing.host.identifier, timing.work.fingerprint, timing.work.dtype
+    return own == (host.identifier, work.fingerprint, work.dtype)
 
 
 _MEMO: Final = Memo(8)

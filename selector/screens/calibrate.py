@@ -20,23 +20,14 @@ from calibration.events import (
     WaitingForAnother,
     WritingContinues,
 )
-from calibration.measurement import Check, Failure, FailureKind, Measurement, Outcome, OutputVerdict
-from calibration.noise import prior_cv
-from calibration.race.tally import Sureness, Tally
+from calibration.measurement import Check, Failure, Outcome
 from calibration.rung import Rung
-from selector.answer import Selection, Source
 from selector.choice.refusals import reasons_of
-from selector.comparison import ratio
-from selector.objective import Objective
-from selector.planning.calibrate import Calibration
+from selector.planning.events import Reach
 from selector.planning.plan import Plan
 from selector.planning.preparations import Preparations
-from selector.ranking import Ranked
 from selector.screens.text import (
-    amount,
-    between,
     columns,
-    converted,
     cv_of_one,
     decode,
     listing,
@@ -49,7 +40,6 @@ from selector.screens.text import (
     shown_cell,
     size,
 )
-from selector.targets import percent
 
 
 def header(plan: Plan, *, random_weights: bool = False, across: int | None = None) -> list[str]:
@@ -97,6 +87,25 @@ def _not_made(made: Preparations) -> list[tuple[str, str]]:
         backend, _, variant = label.partition(":")
         labels.setdefault((backend, reason), []).append(variant)
     return [(f"{backend}:{','.join(variants)}", reason) for (backend, reason), variants in labels.items()]
+
+
+def ladder(reaches: Sequence[Reach], *, across: int | None = None) -> list[str]:
+    """A line for each rung: how many candidates it will probably launch, and what that takes."""
+    rows, reasons = list[tuple[str, str]](), dict[str, str]()
+    for reach in reaches:
+        amount = f", {size(reach.bytes)}" if reach.bytes else ""
+        most = "up to " if reach.at_most else ""
+        what = f"{most}{plural(reach.candidates, 'candidate')}, about {about(reach.seconds)}{amount}"
+        rows.append(("ladder" if not rows else "", f"{reach.rung}: {what if reach.candidates else 'nobody'}"))
+        reasons |= reach.refused if reach.rung.whole else {}
+    lines = columns([(title.ljust(10), text) for title, text in rows], across=across)
+    by_reason: dict[str, list[str]] = {}
+    for label, reason in reasons.items():
+        by_reason.setdefault(reason, []).append(label)
+    not_whole = [
+        ("not whole" if i == 0 else "", ", ".join(labels), why) for i, (why, labels) in enumerate(by_reason.items())
+    ]
+    return lines + columns([(title.ljust(10), *rest) for title, *rest in not_whole], across=across)
 
 
 def takes(expected: Estimate) -> str:
@@ -194,21 +203,6 @@ def standing(picks: Sequence[str], sureness: float) -> str:
     return f"{probability(sureness)} sure that the best is {listing(list(dict.fromkeys(picks)))}"
 
 
-def sure(sureness: Sureness) -> str:
-    """As in: sure: 0.96 that onnxruntime:int4 is within 3 % of the best, on 6 of 32 layers."""
-    picks = list(dict.fromkeys(sureness.picks.values()))
-    are = "is" if len(picks) == 1 else "are"
-    where = "" if sureness.rung.whole else f", on {sureness.rung}"
-    return f"sure: {probability(sureness.probability)} that {listing(picks)} {are} within 3 % of the best{where}"
-
-
-def never_launched(tally: Tally, *, across: int | None = None) -> list[str]:
-    """A line for each candidate that was not launched, with the reason."""
-    launched = {outcome.candidate.label for outcome in tally.outcomes}
-    rows = [("not launched", label, why) for label, why in tally.reasons.items() if label not in launched]
-    return columns(rows, across=across)
-
-
 def probability(value: float) -> str:
     """A probability in two decimals, and never 1.00, since nothing is.
 
@@ -225,9 +219,10 @@ def left(remaining_s: float | None) -> str:
 
 def launched(outcome: Outcome) -> str:
     """One line for a launch that is over."""
-    head = f"{outcome.candidate.label}, round {outcome.round}: "
+    depth = f"{Rung.parse(outcome.identity.cut)}, " if outcome.identity.cut else ""
+    head = f"{outcome.candidate.label}, {depth}round {outcome.round}: "
     if isinstance(outcome, Failure):
-        return f"{head}{outcome.kind} in {outcome.stage}: {_first_line(outcome.message)}"
+        return f"{head}{outcome.kind} in {outcome.stage}: {first_line(outcome.message)}"
     if isinstance(outcome, Check):
         return (
             f"{head}checked, not timed again: loaded in {seconds(outcome.load_s)}, output {output(outcome.agreement)}"
@@ -240,134 +235,6 @@ def launched(outcome: Outcome) -> str:
     return head + ", ".join(part for part in parts if part)
 
 
-def table(calibration: Calibration) -> list[str]:
-    """A line for each candidate that was launched, the best for the first workload first."""
-    tally = calibration.tally
-    ranking = [ranked for selection in calibration.selections[:1] for ranked in selection.ranking]
-    order = [ranked.candidate.label for ranked in ranking]
-    cv = ranking[0].spread.launch_cv if ranking else prior_cv(calibration.plan.host.device.kind)
-    measured = [o for o in tally.outcomes if isinstance(o, Measurement)]
-    if not measured:
-        return []
-    cell = shown_cell(c.workload for m in measured for c in m.cells)
-    labels = sorted(
-        {m.candidate.label for m in measured},
-        key=lambda label: (order.index(label) if label in order else len(order), label),
-    )
-    on_gpu = any(m.gpu_memory_bytes for m in measured)
-    speeds = (f"prefill pp{cell.prompt_tokens} b{cell.batch}", f"decode tg{cell.output_tokens} b{cell.batch}")
-    made = any(m.prepare_s is not None for m in measured)
-    heads = (*speeds, "GPU memory" if on_gpu else "peak memory", *(["converted in"] if made else []))
-    rows = [("candidate", "launches", *heads, "output", "")]
-    for label in labels:
-        cut = _deepest([m.identity.cut for m in measured if m.candidate.label == label])
-        launches = [m for m in measured if m.candidate.label == label and m.identity.cut == cut]
-        ttft, tpot = prefill(launches, cell, cv), decode(launches, cell, cv)
-        memory = max(m.gpu_memory_bytes or m.peak_memory_bytes for m in launches)
-        out = f"out after round {tally.out[label]}" if label in tally.out else ""
-        note = ", ".join(part for part in (f"on {Rung.parse(cut)}" if cut else "", out) if part)
-        rows.append(
-            (
-                label,
-                str(len(launches)),
-                rate(ttft) if ttft else "-",
-                rate(tpot) if tpot else "-",
-                size(memory),
-                *([converted(launches[-1])] if made else []),
-                output(tally.agreements[label]) if label in tally.agreements else str(OutputVerdict.UNCHECKED),
-                note,
-            )
-        )
-    return columns(rows, "<>>>>" + (">" if made else "") + "<<", gap=3)
-
-
-def _deepest(cuts: Sequence[str]) -> str:
-    """The cut of most layers; that of the whole model is empty."""
-    return "" if "" in cuts else max(cuts, key=lambda cut: Rung.parse(cut).layers)
-
-
-def failures(tally: Tally, *, across: int | None = None) -> list[str]:
-    """A line for each candidate that failed, with what it said."""
-    rows = [
-        ("failed", o.candidate.label, f"{o.kind} in {o.stage}: {_first_line(o.message)}")
-        for o in tally.outcomes
-        if isinstance(o, Failure)
-    ]
-    return columns(rows, across=across)
-
-
-def sentences(calibration: Calibration) -> list[str]:
-    """What a person would say of the answers, of what was not measured, and of what comes next."""
-    tally = calibration.tally
-    lines = [verdict(selection) for selection in calibration.selections]
-    if tally.sureness is not None:
-        lines.append(sure(tally.sureness))
-    if tally.unmeasured:
-        why = " within the budget" if tally.ended == "budget" else f", {tally.ended}"
-        lines.append(f"Not measured{why}: {', '.join(tally.unmeasured)}. The same command goes on from here.")
-    elif tally.ended == "budget":
-        lines.append("The budget ended before all was decided: the same command goes on from here.")
-    cells = [c for o in tally.outcomes if isinstance(o, Measurement) for c in o.cells]
-    dirty = sum(any(s.dirty for s in c.samples) for c in cells)
-    if dirty:
-        were = "was" if dirty == 1 else "were"
-        lines.append(f"{plural(dirty, 'cell')} of {len(cells)} {were} disturbed by other programs that used the CPU.")
-    if tally.fresh and tally.seconds > 0 and tally.check_s > 0:
-        share = 100 * tally.check_s / tally.seconds
-        lines.append(f"Correctness checks took {share:.0f} % of {tally.seconds:.0f} s.")
-    checks = sum(isinstance(o, Check) and o.run_id in tally.fresh for o in tally.outcomes)
-    if checks:
-        lines.append(
-            f"The times of {plural(checks, 'candidate')} were known: only the output was checked"
-            " (--again times everything anew)."
-        )
-    if not tally.fresh:
-        lines.append("Nothing was missing or stale, so nothing was measured anew (--again measures it all).")
-    return lines
-
-
-def verdict(selection: Selection) -> str:
-    """As in: x answers pp512:tg128:b1 in 3.27 s, 1.71 ± 0.05 times faster than y."""
-    objective, workload = selection.objective, selection.workload.label
-    first = next((r for r in selection.ranking if r.candidate == selection.candidate), None)
-    if first is None and (row := selection.expected):
-        takes = f"is predicted to answer {workload} in {seconds(row.e2e_s)} ({between(*row.ci90)})"
-        measured = "measured on a few layers" if selection.source is Source.LAYERS else "not measured"
-        return f"{row.candidate}, {measured}, {takes}."
-    if first is None:
-        return f"{selection.candidate.label} is the first of the static order for {workload}."
-    start = f"{first.candidate.label} {objective.told.format(workload=workload, value=amount(first, objective))}"
-    if selection.extrapolated:
-        start += " (extrapolated)"
-    others = [r for r in selection.ranking if r is not first]
-    if first.chance is not None:
-        how = "meets" if first.meets else "is the nearest to"
-        start += f", and {how} {selection.demand.targets} ({percent(first.chance)} likely to meet)"
-        if others and not any(first.meets and r.meets for r in others):
-            return f"{start}; {'nothing else does' if first.meets else 'nothing that was measured meets them'}."
-        others = [r for r in others if r.meets]
-    if not others:
-        return f"{start}; nothing else was measured."
-    if selection.tie:
-        return f"{start}, as {objective.good} as {listing(selection.tie)}."
-    return f"{start}, {_better(others[0], first, objective)} than {others[0].candidate.label}."
-
-
-def _better(worse: Ranked, best: Ranked, objective: Objective) -> str:
-    times = ratio(worse, best, objective)
-    places = 1 if times.value >= 10 else 2
-    spread = f" ± {(times.high - times.low) / 2:.{places}f}" if objective.of_launch else ""
-    return f"{times.value:.{places}f}{spread} times {objective.better}"
-
-
-def _first_line(message: str) -> str:
+def first_line(message: str) -> str:
+    """Of what a failure said."""
     return message.strip().partition("\n")[0]
-
-
-def all_failed(tally: Tally) -> str:
-    """The message for a calibration that measured nothing."""
-    kinds = {o.candidate.label: o for o in tally.outcomes if isinstance(o, Failure)}
-    lines = [f"  {label}: {f.kind} in {f.stage}: {_first_line(f.message)}" for label, f in kinds.items()]
-    wrong = [f for f in kinds.values() if f.kind is FailureKind.WRONG_OUTPUT]
-    start = "every candidate answered wrong" if lines and len(wrong) == len(kinds) else "no candidate was measured"
-    return "\n".join([start, *lines])

@@ -25,13 +25,14 @@ from calibration.events import (
 )
 from selector.planning.events import (
     CalibrationEvent,
+    LadderPlanned,
     Planned,
     PreparationsKnown,
     ProbeBegan,
     ProbeEnded,
     ProbeFailed,
 )
-from selector.screens.calibrate import given_up, header, launched, left, prepares, standing, step
+from selector.screens.calibrate import given_up, header, ladder, launched, left, prepares, standing, step
 from selector.screens.host import probing
 
 EVERY_S = 20.0
@@ -85,18 +86,16 @@ class Progress:
                 self._lines(header(plan, random_weights=self._random_weights, across=self._across))
             case PreparationsKnown(preparations=preparations):
                 self._lines([*prepares(preparations, across=self._across), ""])
+            case LadderPlanned(reaches=reaches):
+                self._lines([*ladder(reaches, across=self._across), ""])
             case ProbeBegan() | ProbeEnded() | ProbeFailed():
                 self._lines(probing(event))
             case RoundBegan() | RungBegan() | LaunchBegan():
                 self._begin(event)
             case Standing(picks=picks, sureness=sureness):
                 self._line(standing(picks, sureness))
-            case LaunchEnded(outcome=outcome):
-                self._line(launched(outcome))
-            case LaunchGivenUp():
-                self._line(given_up(event))
-            case CandidateOut(candidate=candidate, number=number, why=why):
-                self._line(f"{candidate} is out after round {number}: {why}")
+            case LaunchEnded() | LaunchGivenUp() | CandidateOut():
+                self._end(event)
             case ReferenceFailed(message=message):
                 self._line(f"no reference, outputs stay unchecked: {message}")
             case RaceEnded():
@@ -116,6 +115,15 @@ class Progress:
                 self._shown_s = 0.0
                 self._end_s = None if left_s is None else self._clock() + left_s
                 self._step("starting")
+
+    def _end(self, event: LaunchEnded | LaunchGivenUp | CandidateOut) -> None:
+        match event:
+            case LaunchEnded(outcome=outcome):
+                self._line(launched(outcome))
+            case LaunchGivenUp():
+                self._line(given_up(event))
+            case CandidateOut(candidate=candidate, number=number, why=why):
+                self._line(f"{candidate} is out after round {number}: {why}")
 
     def _is_worth_a_line(self, event: LaunchEvent) -> bool:
         """Lines stay: how far something is written is worth one in a while, and of the cells the first."""

@@ -13,7 +13,7 @@ from calibration.workload import Workload
 from selector import SelectionWarning, select
 from selector.answer import Source
 from selector.predict.prediction import predict
-from selector.screens.calibrate import verdict
+from selector.screens.results import verdict
 from selector.screens.select import why
 from selector.screens.text import between, seconds
 from selector.targets import percent

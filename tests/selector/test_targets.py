@@ -13,7 +13,7 @@ from calibration.errors import NotCalibrated, TargetsMissed
 from calibration.noise import SHARED_CPU_CV
 from selector import SelectionWarning, select
 from selector.answer import Selection
-from selector.screens.calibrate import verdict
+from selector.screens.results import verdict
 from selector.screens.select import why
 from selector.selection import choose
 from selector.targets import Targets, chance

@@ -14,7 +14,7 @@ from selector.model.spec import ModelSpec
 from selector.objective import Objective
 from selector.planning.calibrate import Calibration, calibrate
 from selector.planning.plan import plan
-from selector.screens.calibrate import sentences, table
+from selector.screens.results import sentences, table
 from tests.selector.answering import EAGER, HOST, SDPA, SPEC
 from tests.selector.launches import failure, rounds
 
