@@ -34,7 +34,8 @@ def test_the_fastest_way_counts_and_a_hopeless_one_is_not_repeated() -> None:
 
 def test_a_way_is_repeated_for_as_long_as_it_may_take() -> None:
     _, times = fastest({"only": sleeping(0.005, [], "only")}, 0.2)
-    assert 0.1 < sum(times) < 0.3
+    assert sum(times) > 0.1
+    assert sum(times[:-1]) < 0.2
 
 
 def test_a_way_that_does_not_work_is_left_out() -> None:
@@ -52,7 +53,8 @@ def test_numpy_reads_memory_and_multiplies_float32(threads: int) -> None:
     memory = measure(library, MEMORY, threads=threads, size=8 * MIB, seconds=0.05)
     assert memory["way"] in {"dot (numpy)", "max (numpy)"}
     product = measure(library, "float32", threads=threads, size=0, seconds=0.05)
-    assert product["way"] == "matmul (numpy), 512 x 512"
+    # A fast processor multiplies larger matrices in the time that it is given.
+    assert product["way"] in {f"matmul (numpy), {n} x {n}" for n in (512, 1024, 2048)}
     # Any processor that runs numpy reads more than 0.1 GB a second and does more than 10^8 operations.
     assert min(*memory["samples"], *product["samples"]) > 0.1
 
