@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-CHECK_VERSION = "3"
+CHECK_VERSION = "4"
 """Part of the key of a kept reference. Raise it when the prompts change, or what a reference is."""
 NEW_TOKENS = 8
 PROMPT_TOKENS = (24, 24, 96)

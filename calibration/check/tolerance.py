@@ -96,7 +96,7 @@ LOSSY = ("8-bit", "4-bit")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rounding:
-    """How far the reference in the model's 16-bit dtype is from itself in float32; the worst short prompt's.
+    """How far the reference in the model's 16-bit dtype is from itself in float32; the worst prompt's.
 
     Of a reference that has 16 bits itself: how far it is from itself in the other 16-bit dtype.
     """

@@ -127,9 +127,16 @@ class Position:
 
     @property
     def target(self) -> Rung:
-        """The deepest rung that any candidate can be launched on: what the answer is for."""
-        launched = {launch.rung for launch in self.launches}
-        return max((rung for _, rung in self.seconds), default=max(launched, default=max(self.prior.rungs)))
+        """What the answer is for: the whole model where any candidate can be launched so, else one rung of layers.
+
+        That is the rung on which the race began, or that takes the least for all: more layers would cost their own
+        weights, reference and conversions, and still not be the whole model.
+        """
+        rungs = {rung for _, rung in self.seconds}
+        begun = {launch.rung for launch in self.launches}
+        if whole := [rung for rung in rungs | begun if rung.whole]:
+            return whole[0]
+        return min(begun or rungs or {max(self.prior.rungs)}, key=lambda rung: (self._all_s(rung), rung))
 
     @cached_property
     def picks(self) -> list[tuple[str, ...]]:
@@ -202,9 +209,8 @@ class Position:
         return any(self.outlook.times_slower(label, picks)[1] <= 1.0 for picks, group in pairs if label in group)
 
     def _deepest(self, label: str) -> Rung:
-        return max(
-            (rung for name, rung in self.seconds if name == label), default=self.launched.get(label, self.target)
-        )
+        rungs = [rung for name, rung in self.seconds if name == label and rung <= self.target]
+        return max(rungs, default=self.launched.get(label, self.target))
 
     def _reason(self, label: str, launched: Rung | None) -> str:
         pairs = [(picks, group) for picks, group in zip(self._leaders, self.groups, strict=True) if label in group]
@@ -230,7 +236,7 @@ class Position:
         singles = [self._move([(label, self.first_rung(label))]) for label in untried]
         due = [label for label in self.labels if label in self.launched and label not in self.out]
         again: list[Move] = []
-        for rung in sorted({rung for _, rung in self.seconds}):
+        for rung in sorted({rung for _, rung in self.seconds if rung <= self.target}):
             count = self._count(rung)
             here = [x for x in due if (x, rung) in self.seconds and count.get(x, 0) < self.rounds]
             here = [x for x in here if rung >= self.first_rung(x)]
@@ -269,7 +275,8 @@ class Position:
         Raises:
             ValueError: it cannot be launched on any.
         """
-        own = [rung for name, rung in self.seconds if name == label]
+        own = [rung for name, rung in self.seconds if name == label and rung <= self.target]
+        own = own or [rung for name, rung in self.seconds if name == label]
         begun = min((launch.rung for launch in self.launches), default=None)
         if begun in own:
             return begun
@@ -277,12 +284,15 @@ class Position:
 
     def _expected_s(self, rung: Rung) -> float:
         """Of a race that begins on a rung: all who must be tried there, the finalists on the target."""
-        untried = [self.seconds[label, rung] for label in self.labels if (label, rung) in self.seconds]
-        total = self.opening_s.get(rung, 0.0) + sum(untried)
+        total = self._all_s(rung)
         if rung < self.target:
             finals = [s for (_, at), s in self.seconds.items() if at == self.target]
             total += self.opening_s.get(self.target, 0.0) + FINALISTS * len(self.groups) * sum(finals) / len(finals)
         return total
+
+    def _all_s(self, rung: Rung) -> float:
+        """Of a launch of every candidate on a rung, its opening included."""
+        return self.opening_s.get(rung, 0.0) + sum(s for (_, at), s in self.seconds.items() if at == rung)
 
     def _count(self, rung: Rung) -> dict[str, int]:
         count: dict[str, int] = {}
