@@ -103,7 +103,8 @@ class Position:
 
     @cached_property
     def outlook(self) -> Outlook:
-        return Outlook.on(self.beliefs, self.target, self.workloads)
+        """Of the whole model, whatever it is that can be launched: that is what the answer is for."""
+        return Outlook.on(self.beliefs, max(self.prior.rungs), self.workloads)
 
     @property
     def remaining_s(self) -> float | None:
@@ -127,7 +128,7 @@ class Position:
 
     @property
     def target(self) -> Rung:
-        """What the answer is for: the whole model where any candidate can be launched so, else one rung of layers.
+        """What is climbed to: the whole model where any candidate can be launched so, else one rung of layers.
 
         That is the rung on which the race began, or that takes the least for all: more layers would cost their own
         weights, reference and conversions, and still not be the whole model.

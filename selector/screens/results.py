@@ -77,11 +77,23 @@ def _deepest(cuts: Sequence[str]) -> str:
 
 
 def sure(sureness: Sureness) -> str:
-    """As in: sure: 0.96 that onnxruntime:int4 is within 3 % of the best, on 6 of 32 layers."""
+    """As in: sure: 0.96 that onnxruntime:int4 is within 3 % of the best, by 6 of 32 layers."""
     picks = list(dict.fromkeys(sureness.picks.values()))
     are = "is" if len(picks) == 1 else "are"
-    where = "" if sureness.rung.whole else f", on {sureness.rung}"
+    where = "" if sureness.rung.whole else f", by {sureness.rung}"
     return f"sure: {probability(sureness.probability)} that {listing(picks)} {are} within 3 % of the best{where}"
+
+
+def likely(selection: Selection) -> str:
+    """What is known of an answer that stands on a few layers, as `select --why` says it."""
+    row, prediction = selection.expected, selection.prediction
+    if row is None or prediction is None:
+        return ""
+    times = f"{100 * (prediction.expected_regret - 1):.1f} %"
+    return (
+        f"Of the whole model {row.candidate} is the best with a probability of {percent(row.p_best)}, and is expected"
+        f" to take {times} more than the best."
+    )
 
 
 def never_launched(tally: Tally, *, across: int | None = None) -> list[str]:
@@ -107,8 +119,10 @@ def sentences(calibration: Calibration) -> list[str]:
     """What a person would say of the answers, of what was not measured, and of what comes next."""
     tally = calibration.tally
     lines = [verdict(selection) for selection in calibration.selections]
-    if tally.sureness is not None:
+    on_layers = [s for s in calibration.selections if s.source is Source.LAYERS]
+    if tally.sureness is not None and not on_layers:
         lines.append(sure(tally.sureness))
+    lines += [likely(selection) for selection in on_layers if selection.expected is not None]
     if tally.unmeasured:
         why = " within the budget" if tally.ended == "budget" else f", {tally.ended}"
         lines.append(f"Not measured{why}: {', '.join(tally.unmeasured)}. The same command goes on from here.")
