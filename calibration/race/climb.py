@@ -180,7 +180,7 @@ class _Climb:
                 raise
             ascent.close(rung, error.message)
             return
-        position, number = self.position, ascent.round_of(label, rung)
+        position, number = self.position, ascent.rounds_of(label) if checks else ascent.round_of(label, rung)
         reporter.report(LaunchBegan(candidate=label, left_s=position.remaining_s, rung=rung))
         left_s = position.left_s
         share_s = None if left_s is None else self._bounds.shares * left_s / (1 + len(position.untried))
