@@ -54,7 +54,7 @@ def test_loads_streams_batches_and_closes(worker: Worker, checkpoint: Checkpoint
     ready = loaded(worker, checkpoint("qwen2", **tiny_checkpoints.WIDE))
     assert isinstance(ready, Reply), worker.log_tail()
     for batch in (1, 4):
-        sampled = worker.ask("sample", timeout_s=60, seed="1", prompt_tokens=64, output_tokens=16, batch=batch)
+        sampled = worker.ask("sample", timeout_s=60, seed="1", prompt_tokens=64, output_tokens=128, batch=batch)
         assert isinstance(sampled, Reply), sampled
         assert sampled.fields["ttft_s"] > 0
         assert sampled.fields["tpot_s"] > 0
