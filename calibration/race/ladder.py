@@ -249,7 +249,8 @@ class Position:
             for leader in sorted(self._leading & set(here)):
                 again += [self._move(self._in_turn(leader, x, rung)) for x in here if x != leader and x in count]
         if must := [replace(move, must=True) for move in singles if move.launches[0][0] in self.untried]:
-            return [*must, *again]
+            # Leader and rival in turn wait: who must be launched may beat both.
+            return [*must, *(move for move in again if len(move.launches) == 1)]
         return [*singles, *again]
 
     @cached_property
