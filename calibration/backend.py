@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
 from calibration.facts import Facts, PrepareMemory, QuantFact, Variant
+from calibration.server import OwnServer, ServerPlace
+from calibration.streams import OneAfterAnother, Streams
 from calibration.workload import Workload
 
 __all__ = [
@@ -242,6 +244,17 @@ class Backend(ABC):
     @abstractmethod
     def load(self, job: Job) -> Engine:
         """Load the model, ready to generate."""
+
+    def streams(self, job: Job) -> Streams:
+        """Load the model to serve requests that come and go, at most `job.max_batch` at once.
+
+        An engine that cannot take a request while others run serves one after another.
+        """
+        return OneAfterAnother(self.load(job))
+
+    def own_server(self, variant: Variant, deployment: Deployment, place: ServerPlace) -> OwnServer | None:
+        """The server that the engine brings, where it is the better one to serve with; None: `streams` are served."""
+        return None
 
     def engine_config(self, variant: Variant, deployment: Deployment) -> Any:
         """The engine's own configuration object (or keyword arguments) for serving; imports the engine."""

@@ -148,6 +148,20 @@ class Worker:
             return Trouble(kind=kind, message=str(answer["message"]))
         return Reply(fields=answer, seconds=seconds, foreign_cores=foreign)
 
+    def send(self, line: bytes) -> None:
+        """Write a line to a worker that serves: it answers when it has something, see worker/serving.py.
+
+        Raises:
+            BrokenPipeError: the worker is gone.
+        """
+        left = memoryview(line)
+        while left:
+            left = left[os.write(self._commands, left) :]
+
+    def next_line(self, timeout_s: float) -> bytes | Trouble:
+        """The next line from a worker that serves; Trouble.at_deadline: there was none in time, and it lives."""
+        return self._wait(time.monotonic() + timeout_s, converting=False)
+
     def kill(self) -> None:
         """End the worker, its process group and whatever left the group; wait until it is gone."""
         if self._killed:  # by now the number may be that of another group

@@ -32,6 +32,7 @@ if __package__ in (None, ""):
 if TYPE_CHECKING:
     from calibration.backend import Backend, Engine, Job
     from calibration.probing.kernels import Library
+    from calibration.streams import Streams
 
 
 def main(argv: Sequence[str]) -> None:
@@ -47,12 +48,16 @@ def main(argv: Sequence[str]) -> None:
             request = json.loads(line)
             verb = request.pop("verb")
             try:
+                if verb == "serve":
+                    _send(events, {"event": "done"})
+                    server.take_requests(commands, events)
+                    break
                 answer = {"event": "done", **server.serve(verb, request)}
             except Exception as error:  # noqa: BLE001  whatever an engine raises is a result
                 answer = {"event": "error", **_describe(error)}
                 traceback.print_exc()
             _send(events, answer)
-            if verb == "close":
+            if verb in {"close", "serve"}:
                 break
     # An engine's shutdown may hang or abort, when all is answered; the supervisor kills the group anyway.
     sys.stdout.flush()
@@ -68,6 +73,7 @@ class _Server:
         self.backend: Backend | None = None
         self.engine: Engine | None = None
         self.library: Library | None = None
+        self.streams: Streams | None = None
 
     def serve(self, verb: str, request: dict[str, Any]) -> dict[str, Any]:
         """Do what a request asks for; the result goes into the answer."""
@@ -133,6 +139,23 @@ class _Server:
         began = time.perf_counter()
         self.engine = self.backend.load(self.job)
         return {"seconds": time.perf_counter() - began}
+
+    def do_load_streams(self) -> dict[str, Any]:
+        """Load the model for requests that come and go; the verb `serve` then takes over the pipes."""
+        assert self.backend is not None and self.job is not None
+        began = time.perf_counter()
+        self.streams = self.backend.streams(self.job)
+        abilities = sorted(self.streams.abilities)
+        seconds = time.perf_counter() - began
+        return {"seconds": seconds, "abilities": abilities, "batching": self.streams.batching}
+
+    def take_requests(self, commands: IO[str], events: IO[str]) -> None:
+        """Serve requests until the pipe ends; see worker/serving.py."""
+        from calibration.worker.serving import serve
+
+        assert self.streams is not None
+        serve(self.streams, commands, events)
+        self.streams.close()
 
     def do_refer(self, **request: Any) -> dict[str, Any]:
         """Answer the correctness check's prompts as the reference; see answers.refer."""

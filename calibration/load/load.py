@@ -1,0 +1,96 @@
+"""Load: how many requests come, when, and how long their prompts and answers are; its label is a workload's."""
+
+import re
+from dataclasses import dataclass
+
+from calibration.errors import UsageError
+
+_LABEL = re.compile(r"pp(\d{1,7})(?:-(\d{1,7}))?:tg(\d{1,7})(?:-(\d{1,7}))?:(?:c(\d{1,5})|r(\d{1,6}(?:\.\d{1,6})?))")
+MEND = "write it as pp512:tg128:c8 (eight streams), pp512:tg128:r0.5 (half a request a second) or pp200-800:tg64-256:c4"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, order=True)
+class Lengths:
+    """Tokens of prompts or answers: all of one length, or drawn evenly between two."""
+
+    low: int
+    high: int
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.low <= self.high:
+            raise UsageError(f"lengths need 1 <= least <= most; found {self.low}-{self.high}")
+
+    @property
+    def mean(self) -> float:
+        return (self.low + self.high) / 2
+
+    def __str__(self) -> str:
+        return str(self.low) if self.low == self.high else f"{self.low}-{self.high}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, order=True)
+class Load:
+    """Requests to a server. Closed loop: each of `streams` sends its next one when its last answer has ended. Open loop:
+    they come by chance, `rate` a second on average, whether answers have ended or not."""
+
+    prompt: Lengths
+    output: Lengths
+    streams: int = 0
+    """0: the loop is open."""
+    rate: float = 0.0
+    """Requests a second; 0: the loop is closed."""
+
+    def __post_init__(self) -> None:
+        if (self.streams > 0) == (self.rate > 0):
+            raise UsageError(
+                f"a load needs streams or a rate, more than 0; found {self.streams} streams, {self.rate:g} requests a second",
+                MEND,
+            )
+
+    @property
+    def closed(self) -> bool:
+        return self.streams > 0
+
+    @property
+    def label(self) -> str:
+        """`pp512:tg128:c8`, `pp200-800:tg64-256:r0.5`."""
+        return f"pp{self.prompt}:tg{self.output}:" + (f"c{self.streams}" if self.closed else f"r{self.rate:g}")
+
+    @property
+    def context_tokens(self) -> int:
+        """Tokens of the longest sequence when its last one is generated."""
+        return self.prompt.high + self.output.high
+
+    @classmethod
+    def parse(cls, text: str) -> "Load":
+        """Read a label or a standard name.
+
+        Raises:
+            UsageError: the text is neither.
+
+        >>> Load.parse("pp512:tg128:c8").label
+        'pp512:tg128:c8'
+        >>> Load.parse("pp200-800:tg64:r0.5").prompt
+        Lengths(low=200, high=800)
+        """
+        if text in STANDARD:
+            return STANDARD[text]
+        label = _LABEL.fullmatch(text.strip())
+        if not label:
+            raise UsageError(f"unknown load {text!r}", f"{MEND}, or name one of: {', '.join(STANDARD)}")
+        low, high, least, most, streams, rate = label.groups()
+        return cls(
+            prompt=Lengths(low=int(low), high=int(high or low)),
+            output=Lengths(low=int(least), high=int(most or least)),
+            streams=int(streams or 0),
+            rate=float(rate or 0),
+        )
+
+
+STANDARD: dict[str, Load] = {
+    "serve": Load(prompt=Lengths(low=256, high=768), output=Lengths(low=64, high=192), streams=8),
+    "serve-few": Load(prompt=Lengths(low=256, high=768), output=Lengths(low=64, high=192), streams=2),
+    "serve-short": Load(prompt=Lengths(low=32, high=128), output=Lengths(low=16, high=64), streams=8),
+}
+"""Ordinary loads under a name: chats of the length of the workload `chat` with eight and with two users, and short
+questions with short answers (classification, completion)."""

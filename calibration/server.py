@@ -1,0 +1,46 @@
+"""OwnServer: the server that an engine brings, as a program to be started, watched and asked over HTTP."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerPlace:
+    """Where an engine's own server is to listen, and how much it is to hold."""
+
+    port: int
+    host: str = "127.0.0.1"
+    key: str = ""
+    """It must answer nobody who does not know it, where it can be told a key; empty: none."""
+    served_name: str = "model"
+    """The name under which it is asked for the model."""
+    slots: int = 8
+    """Requests at once."""
+    context_tokens: int = 2048
+    """Longest sequence, prompt and new tokens, of each."""
+    threads: int = 1
+    cpus: tuple[int, ...] = ()
+    """Cores that it is bound to; empty: it is not bound."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OwnServer:
+    """A program that serves a model by HTTP, as OpenAI's API has it."""
+
+    argv: tuple[str, ...]
+    """After the backend's interpreter: `("-m", "vllm.entrypoints.openai.api_server", ...)`."""
+    variables: Mapping[str, str] = field(default_factory=dict)
+    """Additions to the environment."""
+    ready_path: str = "/health"
+    """Answers 200 once the model is loaded."""
+    takes_token_ids: bool = True
+    """Whether /v1/completions takes a prompt as token ids."""
+    takes_key: bool = True
+    fields: Mapping[str, object] = field(default_factory=dict)
+    """Fields that every request to it carries, such as `cache_prompt`: false."""
+    forced_length: Mapping[str, object] = field(default_factory=lambda: {"ignore_eos": True})
+    """Fields that a request carries which must not end before `max_tokens`."""
+    parameters: frozenset[str] = frozenset({"temperature", "top_p", "seed", "stop", "logprobs"})
+    """Of the request's fields those that it heeds; one that it does not is refused, never ignored."""
+    graceful: bool = False
+    """Whether SIGTERM lets running requests end; else they are waited for before it is stopped."""

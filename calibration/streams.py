@@ -1,0 +1,156 @@
+"""Streams: an engine that serves requests which come and go; what a served request asks for and what each step gives.
+
+Runs in the engine's interpreter: standard library only. One thread owns the streams: it adds and cancels requests
+between two steps, and takes each step's tokens from `step`.
+"""
+
+from abc import ABC, abstractmethod
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING, ClassVar
+
+if TYPE_CHECKING:
+    from calibration.backend import Engine
+
+
+class Ability(StrEnum):
+    """What a request may ask for beside greedy tokens; a request that asks for more than the engine can is refused."""
+
+    TEMPERATURE = "temperature"
+    TOP_P = "top_p"
+    SEED = "seed"
+    LOGPROBS = "logprobs"
+
+
+class Finish(StrEnum):
+    """Why a request ended."""
+
+    STOP = "stop"
+    """The model ended its answer."""
+    LENGTH = "length"
+    """It has as many tokens as were asked for."""
+    CANCELLED = "cancelled"
+    ERROR = "error"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """What is asked of an engine for one prompt."""
+
+    id: str
+    """Unique among the requests that run or wait."""
+    prompt: tuple[int, ...]
+    max_tokens: int
+    """New tokens at most; the caller has seen to it that prompt and new tokens fit in the context."""
+    end_tokens: frozenset[int] = frozenset()
+    """The first of these ends the request; it is counted, and told as the last token. Empty: nothing but `max_tokens`
+    ends it, whatever the checkpoint says."""
+    temperature: float = 0.0
+    """0: greedy."""
+    top_p: float = 1.0
+    seed: int | None = None
+    logprobs: int = 0
+    """How many of the likeliest tokens are told with their log-probabilities at each step, beside the chosen one's; 0:
+    none is."""
+
+    def needs(self) -> frozenset[Ability]:
+        """What an engine must be able to do for this request."""
+        wanted = {
+            Ability.TEMPERATURE: self.temperature > 0,
+            Ability.TOP_P: self.temperature > 0 and self.top_p < 1,
+            Ability.SEED: self.temperature > 0 and self.seed is not None,
+            Ability.LOGPROBS: self.logprobs > 0,
+        }
+        return frozenset(ability for ability, is_wanted in wanted.items() if is_wanted)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenScores:
+    """Log-probabilities at one step, nats."""
+
+    chosen: float
+    likeliest: tuple[tuple[int, float], ...] = ()
+    """(token, log-probability), the likeliest first."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Delta:
+    """What a step gave one request."""
+
+    id: str
+    tokens: tuple[int, ...] = ()
+    scores: tuple[TokenScores, ...] = ()
+    """One for each token where the request asked for logprobs; else empty."""
+    finish: Finish | None = None
+    """None: it goes on. After a delta with a finish nothing more comes for this id."""
+    message: str = ""
+    """Why it failed, where the finish is ERROR."""
+
+
+class Streams(ABC):
+    """An engine that runs several requests at once, a step at a time. Used by one thread."""
+
+    abilities: ClassVar[frozenset[Ability]] = frozenset()
+    batching: ClassVar[str] = "continuous"
+    """`continuous`: a request joins those that run. `static`: it waits until a batch ends. `none`: one after another.
+    `turns`: several run, and take turns step by step. Screens tell it."""
+
+    @property
+    @abstractmethod
+    def running(self) -> int:
+        """Requests that the engine works on; those that wait in it included."""
+
+    @abstractmethod
+    def add(self, request: Request) -> None:
+        """Take a request; its tokens come from the steps that follow.
+
+        Raises:
+            ValueError: the engine cannot take it, and why; the others go on.
+        """
+
+    @abstractmethod
+    def step(self) -> Sequence[Delta]:
+        """Do one step for the requests that run; it blocks at most for the time of one step.
+
+        An engine that fails for one request tells it with Finish.ERROR; one that fails as a whole raises.
+        """
+
+    @abstractmethod
+    def cancel(self, request_id: str) -> None:
+        """End a request now and free its place; no delta follows. An unknown id is not an error: it may have ended."""
+
+    def close(self) -> None:
+        """Free what can be freed; the process ends right after."""
+
+
+class OneAfterAnother(Streams):
+    """Streams of an engine that can only `generate`: requests wait in a queue, and each answer comes whole."""
+
+    batching = "none"
+
+    def __init__(self, engine: "Engine") -> None:
+        self._engine = engine
+        self._waiting: deque[Request] = deque()
+
+    @property
+    def running(self) -> int:
+        return len(self._waiting)
+
+    def add(self, request: Request) -> None:
+        self._waiting.append(request)
+
+    def step(self) -> Sequence[Delta]:
+        request = self._waiting.popleft()
+        [path] = self._engine.generate([request.prompt], request.max_tokens).tokens
+        ended = next((place for place, token in enumerate(path) if token in request.end_tokens), None)
+        if ended is None:
+            return [Delta(id=request.id, tokens=tuple(path), finish=Finish.LENGTH)]
+        return [Delta(id=request.id, tokens=tuple(path[: ended + 1]), finish=Finish.STOP)]
+
+    def cancel(self, request_id: str) -> None:
+        self._waiting = deque(request for request in self._waiting if request.id != request_id)
+
+    def close(self) -> None:
+        self._engine.close()
