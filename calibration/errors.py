@@ -97,3 +97,9 @@ class Outdated(AutobackendError):
     """Measurements that an upgrade made stale could change an answer."""
 
     exit_code = 15
+
+
+class NotServed(AutobackendError):
+    """`serve` cannot listen at its address, or its engine cannot be loaded or dies at every load."""
+
+    exit_code = 16

@@ -30,8 +30,9 @@ class Lengths:
 
 @dataclass(frozen=True, slots=True, kw_only=True, order=True)
 class Load:
-    """Requests to a server. Closed loop: each of `streams` sends its next one when its last answer has ended. Open loop:
-    they come by chance, `rate` a second on average, whether answers have ended or not."""
+    """Requests to a server. Closed loop: each of `streams` sends its next one when its last answer has ended. Open
+    loop: they come by chance, `rate` a second on average, whether answers have ended or not.
+    """
 
     prompt: Lengths
     output: Lengths
@@ -43,7 +44,8 @@ class Load:
     def __post_init__(self) -> None:
         if (self.streams > 0) == (self.rate > 0):
             raise UsageError(
-                f"a load needs streams or a rate, more than 0; found {self.streams} streams, {self.rate:g} requests a second",
+                f"a load needs streams or a rate, more than 0; found {self.streams} streams,"
+                f" {self.rate:g} requests a second",
                 MEND,
             )
 

@@ -1,4 +1,4 @@
-"""A worker that serves requests: they go out as they come, and what each step gives comes back on a thread of its own."""
+"""A worker that serves requests: they go out as they come; what each step gives comes back on a thread of its own."""
 
 import json
 import threading
@@ -59,7 +59,8 @@ class ServingWorker:
 
     def join(self, timeout_s: float) -> None:
         """Wait until the reading thread is over; the worker must have been told to end, or killed."""
-        self._reader.join(timeout_s)
+        if self._reader.ident is not None:
+            self._reader.join(timeout_s)
 
     def _send(self, command: dict[str, object]) -> None:
         line = (json.dumps(command) + "\n").encode()

@@ -28,9 +28,13 @@ CONVERTING = frozenset({"prepare"})
 an engine that maps its weights needs them for every token. Children may convert, so they are
 looked at more often."""
 CONVERTING_TREE_EVERY = 3
+REFUSING = frozenset({"open", "prepare", "load", "load_streams"})
+"""Verbs in which an engine that raises refuses the model; in others it has crashed."""
 LOG_TAIL_BYTES = 4000
 GONE_S = 5.0
 """How long we wait for a killed group to be gone; a process in an uninterruptible wait may take longer."""
+ANEW = ": --again measures it anew"
+"""How a calibration goes on after what need not happen again; the end of a message."""
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
@@ -144,7 +148,7 @@ class Worker:
             elif answer.get("stopped_early"):
                 kind = FailureKind.WRONG_OUTPUT
             else:
-                kind = FailureKind.REFUSED if verb in ("open", "prepare", "load") else FailureKind.CRASHED
+                kind = FailureKind.REFUSED if verb in REFUSING else FailureKind.CRASHED
             return Trouble(kind=kind, message=str(answer["message"]))
         return Reply(fields=answer, seconds=seconds, foreign_cores=foreign)
 
@@ -226,7 +230,7 @@ class Worker:
         if name == "SIGKILL" and oom_kills() > self._oom_kills:
             return Trouble(kind=FailureKind.OUT_OF_MEMORY, message="killed by the kernel when memory ran out")
         if name == "SIGKILL":
-            why = "from outside, as by an out-of-memory killer: --again measures it anew"
+            why = f"from outside, as by an out-of-memory killer{ANEW}"
             return Trouble(kind=FailureKind.CRASHED, message=f"killed by {name} (signal 9) {why}")
         return Trouble(kind=FailureKind.CRASHED, message=f"killed by {name}")
 

@@ -53,11 +53,12 @@ class Workers:
             GivenUp: the interpreter cannot be started, or the worker does not take the job.
         """
         with self.start(spec, log) as worker:
-            opening = Opening(backend=spec.candidate.backend, job=self._job(spec, artifact_dir), source=spec.source)
+            opening = Opening(backend=spec.candidate.backend, job=self.job(spec, artifact_dir), source=spec.source)
             deadline.ask(worker, stage, OPEN_S, "open", **opening.request())
             yield worker
 
-    def _job(self, spec: LaunchSpec, artifact_dir: Path | None) -> Job:
+    def job(self, spec: LaunchSpec, artifact_dir: Path | None) -> Job:
+        """What a worker is told about the model that it loads."""
         return Job(
             model_dir=spec.model_dir or self.subject.model_dir,
             variant=spec.variant,

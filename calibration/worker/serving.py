@@ -1,7 +1,7 @@
 """How a worker serves: requests come as lines on one pipe, each step's deltas go as one line on the other.
 
-The thread that called `serve` owns the engine; a second one reads the pipe, so that an engine in a long step never keeps
-a writer waiting. Lines to the worker are {"verb": "add", ...}, {"verb": "cancel", "id": ...} and {"verb": "close"};
+The thread that called `serve` owns the engine; a second one reads the pipe, so that a long step never keeps a writer
+waiting. Lines to the worker are {"verb": "add", ...}, {"verb": "cancel", "id": ...} and {"verb": "close"};
 lines from it {"event": "deltas", "deltas": [...]}.
 """
 
@@ -100,7 +100,8 @@ def delta_to_plain(delta: Delta) -> list[Any]:
 
 def delta_from_plain(plain: list[Any]) -> Delta:
     """Read what `delta_to_plain` wrote."""
-    name, tokens, finish, message, scores = (*plain, *(None, "", ())[len(plain) - 2 :])
+    filled: list[Any] = [*plain, *(None, "", ())[len(plain) - 2 :]]
+    name, tokens, finish, message, scores = filled
     return Delta(
         id=name,
         tokens=tuple(tokens),

@@ -33,7 +33,7 @@ class Plan:
     @property
     def workloads(self) -> tuple[Workload, ...]:
         """What is answered for: what the user asked for, or the default as far as the model's positions reach."""
-        return self.demand.workloads or _within((DEFAULT,), self.spec.max_position)
+        return self.demand.workloads or within((DEFAULT,), self.spec.max_position)
 
     @property
     def candidates(self) -> tuple[Candidate, ...]:
@@ -63,9 +63,9 @@ def plan(
     wanted = Demand.of(demand, **options).measurable()
     here = host or HostSpec.detect()
     spec = ModelSpec.read(model)
-    cells = _within(grid(wanted.workloads, gpu=here.device.kind != "cpu"), spec.max_position)
+    cells = within(grid(wanted.workloads, gpu=here.device.kind != "cpu"), spec.max_position)
     verdicts = judge(spec, here, wanted.for_one(_largest(cells)))
-    asked = _within(grid(wanted.workloads), spec.max_position)
+    asked = within(grid(wanted.workloads), spec.max_position)
     if wanted.workloads and _largest(asked) != _largest(cells):
         # A batch that nobody asked for must not cost a candidate: where it does not fit, it is not measured.
         alone = judge(spec, here, wanted.for_one(_largest(asked)))
@@ -105,7 +105,7 @@ def launch_spec_of(candidate: Candidate, host: HostSpec) -> LaunchSpec:
     )
 
 
-def _within(cells: tuple[Workload, ...], max_position: int) -> tuple[Workload, ...]:
+def within(cells: tuple[Workload, ...], max_position: int) -> tuple[Workload, ...]:
     """The cells, with prompts as long as the model's context can hold at most.
 
     Args:

@@ -47,7 +47,7 @@ class Piece:
     """New tokens of the whole answer, the one that ended it included."""
 
 
-class Refused(Exception):  # noqa: N818
+class Refused(Exception):
     """A request that cannot be answered as it is: told to the client, and nothing else changes.
 
     Args:
@@ -55,12 +55,14 @@ class Refused(Exception):  # noqa: N818
         parameter: the field of the body that is to blame.
     """
 
-    def __init__(self, message: str, *, status: int = 400, parameter: str | None = None, code: str | None = None) -> None:
+    def __init__(
+        self, message: str, *, status: int = 400, parameter: str | None = None, code: str | None = None
+    ) -> None:
         super().__init__(message)
         self.message, self.status, self.parameter, self.code = message, status, parameter, code
 
 
-class Unavailable(Exception):  # noqa: N818
+class Unavailable(Exception):
     """The engine is not there now: it is loading, ended, or is being stopped. HTTP 503.
 
     Args:
@@ -110,4 +112,3 @@ class Engine(Protocol):
         Raises:
             Unavailable: the engine is gone, before or while it answered.
         """
-

@@ -1,0 +1,220 @@
+"""WorkerEngine: an engine that streams tokens, in a worker of its own; started, ended and asked on the event loop."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncGenerator, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from calibration.measurement import FailureKind
+from calibration.streams import Ability, Delta, Request
+from calibration.supervision.deadline import GivenUp
+from calibration.supervision.launch_spec import LaunchSpec
+from calibration.supervision.serving import ServingWorker
+from calibration.supervision.supervisor import ANEW, Trouble, Worker
+from calibration.supervision.workers import OPEN_S, Workers
+from calibration.worker.opening import Opening
+from selector.serve.keeper import Refusing
+from selector.serve.upstream import Unavailable
+
+LOAD_S = 900.0
+"""A load that takes longer is given up, as in a calibration (Limits.load_s)."""
+JOIN_S = 5.0
+"""A thread that reads from a worker that was killed is over at once."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Launch:
+    """What a worker is told to load."""
+
+    workers: Workers
+    spec: LaunchSpec
+    artifact_dir: Path | None
+    """The converted model, where the variant is converted."""
+    log: Path
+    """Takes what the engine prints."""
+
+    @property
+    def label(self) -> str:
+        return self.spec.label
+
+    @property
+    def opening(self) -> Opening:
+        job = self.workers.job(self.spec, self.artifact_dir)
+        return Opening(backend=self.spec.candidate.backend, job=job, source=self.spec.source)
+
+
+class WorkerEngine:
+    """An engine and a serving: see upstream.Engine and keeper.Serving."""
+
+    def __init__(self, launch: Launch) -> None:
+        self._launch = launch
+        self._running: _Running | None = None
+        self._never = asyncio.Event()
+        self._never.set()
+        self.abilities: frozenset[Ability] = frozenset()
+        """Of the engine that was loaded last."""
+        self.batching = ""
+        """Streams.batching of it."""
+
+    @property
+    def ready(self) -> bool:
+        return not self.ended.is_set()
+
+    @property
+    def ended(self) -> asyncio.Event:
+        return self._running.ended if self._running else self._never
+
+    @property
+    def ending(self) -> str:
+        return self._running.ending if self._running else f"{self._launch.label} was not started"
+
+    async def start(self) -> None:
+        """See Serving.start."""
+        launch = self._launch
+        try:
+            worker = launch.workers.start(launch.spec, launch.log)
+        except GivenUp as error:
+            raise Refusing(error.trouble.message) from error
+        loading = asyncio.get_running_loop().run_in_executor(None, _load, worker, launch.opening)
+        try:
+            loaded = await asyncio.shield(loading)
+        except asyncio.CancelledError:
+            worker.kill()  # its pipe ends with it, and so does the thread that waits for its answer
+            await asyncio.wait({loading})
+            _close(worker)
+            raise
+        if isinstance(loaded, Trouble):
+            message = f"{loaded.message.removesuffix(ANEW)}\n{worker.log_tail()}"
+            await asyncio.to_thread(_close, worker)
+            raise (Refusing if loaded.kind is FailureKind.REFUSED else Unavailable)(message)
+        self.abilities, self.batching = loaded.abilities, loaded.batching
+        self._running = _Running(launch.label, worker)
+        trouble = await asyncio.to_thread(self._running.serving.start)
+        if trouble is not None:
+            message = f"{trouble.message}\n{worker.log_tail()}"
+            await self.stop(0.0)
+            raise Unavailable(message)
+
+    async def stop(self, grace_s: float) -> None:
+        """See Serving.stop."""
+        running, self._running = self._running, None
+        if running is not None:
+            await running.stop(grace_s)
+
+    async def stream(self, request: Request) -> AsyncGenerator[Delta, None]:
+        """See Engine.stream."""
+        running = self._running
+        if running is None or running.ended.is_set():
+            raise Unavailable(f"{self._launch.label} does not run")
+        async with contextlib.aclosing(running.stream(request)) as deltas:
+            async for delta in deltas:
+                yield delta
+
+
+class _Running:
+    """A worker that serves, until it is gone.
+
+    Deltas come on a thread of the worker's; one call hands a whole step over to the event loop. Requests go out on
+    another thread, since a pipe may be full while the engine computes.
+    """
+
+    def __init__(self, label: str, worker: Worker) -> None:
+        self._label, self._worker = label, worker
+        self._loop = asyncio.get_running_loop()
+        self._inboxes: dict[str, asyncio.Queue[Delta | None]] = {}
+        """Of each request: what came for it; None: nothing will come any more."""
+        self._sender = ThreadPoolExecutor(max_workers=1, thread_name_prefix="autobackend-requests")
+        self.ended = asyncio.Event()
+        self.ending = ""
+        self.serving = ServingWorker(worker, on_deltas=self._on_deltas, on_end=self._on_end)
+
+    async def stream(self, request: Request) -> AsyncGenerator[Delta, None]:
+        inbox = self._inboxes[request.id] = asyncio.Queue[Delta | None]()
+        over = False
+        self._send(self.serving.add, request)
+        try:
+            while not over:
+                delta = await inbox.get()
+                if delta is None:
+                    over = True
+                    reason = self.ending.partition("\n")[0]
+                    raise Unavailable(f"{self._label} ended while it answered: {reason}")
+                over = delta.finish is not None
+                yield delta
+        finally:
+            del self._inboxes[request.id]
+            if not over:
+                self._send(self.serving.cancel, request.id)
+
+    async def stop(self, grace_s: float) -> None:
+        """Ask the worker to end, kill it where it does not, and wait until it is gone."""
+        if grace_s > 0:
+            self._send(self.serving.close)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self.ended.wait(), grace_s)
+        self._end_with("it was stopped")
+        await asyncio.to_thread(self._end)
+
+    def _end(self) -> None:
+        self._worker.kill()
+        self._sender.shutdown()
+        self.serving.join(JOIN_S)
+        _close(self._worker)
+
+    def _send(self, send: Callable[..., None], *what: object) -> None:
+        """A worker that is gone takes nothing: `on_end` tells why."""
+        if not self.ended.is_set():
+            self._sender.submit(_but_not_to_the_dead, send, *what)
+
+    def _on_deltas(self, deltas: Sequence[Delta]) -> None:
+        self._call(self._deliver, deltas)
+
+    def _on_end(self, trouble: Trouble) -> None:
+        self._call(self._end_with, f"{trouble.message.removesuffix(ANEW)}\n{self._worker.log_tail()}".rstrip())
+
+    def _call(self, function: Callable[..., None], *what: object) -> None:
+        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
+            self._loop.call_soon_threadsafe(function, *what)
+
+    def _deliver(self, deltas: Sequence[Delta]) -> None:
+        for delta in deltas:
+            if inbox := self._inboxes.get(delta.id):  # it may have been cancelled meanwhile
+                inbox.put_nowait(delta)
+
+    def _end_with(self, reason: str) -> None:
+        if self.ended.is_set():
+            return
+        self.ending = reason
+        self.ended.set()
+        for inbox in self._inboxes.values():
+            inbox.put_nowait(None)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Loaded:
+    abilities: frozenset[Ability]
+    batching: str
+
+
+def _load(worker: Worker, opening: Opening) -> _Loaded | Trouble:
+    """Have the worker load its engine; it takes seconds to minutes."""
+    opened = worker.ask("open", timeout_s=OPEN_S, **opening.request())
+    if isinstance(opened, Trouble):
+        return opened
+    loaded = worker.ask("load_streams", timeout_s=LOAD_S)
+    if isinstance(loaded, Trouble):
+        return loaded
+    abilities = frozenset(Ability(name) for name in loaded.fields["abilities"])
+    return _Loaded(abilities=abilities, batching=str(loaded.fields["batching"]))
+
+
+def _close(worker: Worker) -> None:
+    """Kill it, if it lives, and close its pipes."""
+    worker.__exit__(None, None, None)
+
+
+def _but_not_to_the_dead(send: Callable[..., None], *what: object) -> None:
+    with contextlib.suppress(BrokenPipeError):
+        send(*what)
