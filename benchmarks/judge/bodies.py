@@ -1,0 +1,62 @@
+"""The requests of a load as bodies, in the forms in which other load generators replay them."""
+
+import json
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from calibration.load.client import LoadSpec, body
+from calibration.load.draws import plan, prompt_ids
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Body:
+    """One request, as our client sends it with the same spec."""
+
+    due_s: float | None
+    output_tokens: int
+    fields: dict[str, Any]
+
+
+def bodies(spec: LoadSpec) -> list[Body]:
+    """The first `spec.requests` requests of a load."""
+    return [
+        Body(
+            due_s=planned.due_s,
+            output_tokens=planned.output_tokens,
+            fields=body(
+                spec,
+                prompt_ids(spec.prompt_seed, planned.number, planned.prompt_tokens, spec.vocab_size),
+                planned.output_tokens,
+            ),
+        )
+        for planned in islice(plan(spec.load, spec.seed, spec.arrivals), spec.requests)
+    ]
+
+
+def write_raw_payloads(requests: list[Body], file: Path) -> None:
+    """AIPerf's raw payloads: a body a line. It wants `messages` in each; servers of completions pass over them."""
+    file.write_text("".join(json.dumps({**request.fields, "messages": []}) + "\n" for request in requests))
+
+
+def write_timed_payloads(requests: list[Body], file: Path) -> None:
+    """AIPerf's form of Mooncake's traces: the millisecond at which a body is due, and the body."""
+    lines = ({"timestamp": (request.due_s or 0.0) * 1e3, "payload": request.fields} for request in requests)
+    file.write_text("".join(json.dumps(line) + "\n" for line in lines))
+
+
+def write_samples(requests: list[Body], spec: LoadSpec, file: Path) -> None:
+    """What vllm_bench.py reads."""
+    file.write_text(
+        json.dumps(
+            {
+                "url": spec.url,
+                "model": spec.model,
+                "streams": spec.load.streams,
+                "requests": [
+                    {"due_s": r.due_s, "output_tokens": r.output_tokens, "fields": r.fields} for r in requests
+                ],
+            }
+        )
+    )

@@ -1,0 +1,375 @@
+"""The load client, a process of its own: sends a load over HTTP, and tells when each chunk of each answer came.
+
+`run.py` starts it with `-m`. It reads one LoadSpec from stdin, which it then keeps open: when that ends, its parent is
+gone, and so is it. It tells `steady` and `ended` when the window of the sample begins and ends, and then `result` or
+`failed`. Standard library only: it shares the cores with the engine that it measures, so it must be small.
+"""
+
+import asyncio
+import contextlib
+import gc
+import json
+import os
+import resource
+import socket
+import sys
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from calibration.codec import from_plain, to_plain
+from calibration.errors import UsageError
+from calibration.load.ask import Address, Answer, ask
+from calibration.load.course import OPEN_DISCARD, Course
+from calibration.load.draws import Planned, plan, prompt_ids, prompt_text
+from calibration.load.load import Load
+from calibration.load.sample import Asked, End, RequestTargets
+from calibration.load.trace import Arrival
+
+LOOK_S = 0.2
+"""How often the course is looked at beside each end of an answer."""
+WARM_UP_TOKENS = 8
+"""New tokens of a warm-up request: enough for the first steps of decoding."""
+PAUSE_S, LONGEST_PAUSE_S = 0.05, 1.0
+"""A stream of a closed loop whose request failed waits before the next, each time twice as long: a server that refuses
+at once would else be asked thousands of times a second."""
+FAILURES_MOST = 20
+"""Requests that fail one after another before the load is given up."""
+BUSY = (429, 503)
+"""Statuses of a server that has too many requests."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoadSpec:
+    """What the client is told."""
+
+    url: str
+    key: str = ""
+    model: str
+    path: str = "/v1/completions"
+    vocab_size: int
+    fields: Mapping[str, Any] = field(default_factory=dict)
+    """Of each request's body, beside those that a load sets; among them what forces the length of an answer."""
+    load: Load
+    arrivals: tuple[Arrival, ...] = ()
+    """Of the trace, where the load is one."""
+    seed: str
+    """Of lengths and arrivals."""
+    prompt_seed: str
+    """Of the prompts: another one for each run against the same server."""
+    requests: int
+    """How many are to count at most."""
+    targets: RequestTargets | None = None
+    slots: int = 0
+    budget_s: float
+    """Warm-up included; what is sent by then is waited for, and the load kept up meanwhile."""
+    patience_s: float
+    """How long it is waited for."""
+    cpus: tuple[int, ...] = ()
+    """Cores that the client is bound to; empty: it is not bound."""
+    whole: bool = False
+    """Send exactly `requests`, and let all of them count: as other load generators do, to be compared with them."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ran:
+    """What the client tells at the end."""
+
+    asked: tuple[Asked, ...]
+    begin_s: float
+    end_s: float
+    end: End
+    saturated: str = ""
+    text_prompts: bool = False
+
+
+class _Failed(Exception):
+    """The load cannot be measured, and why."""
+
+
+def main() -> None:
+    """Run the load of the spec on stdin."""
+    spec = from_plain(LoadSpec, json.loads(sys.stdin.readline()))
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    if spec.cpus:
+        os.sched_setaffinity(0, spec.cpus)
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # a connection for each request, and they may pile up
+    gc.disable()  # a collection would take milliseconds once there are thousands of times
+    try:
+        ran = asyncio.run(_Client(spec).run())
+    except (_Failed, UsageError) as failed:
+        _tell("failed", reason=str(failed))
+    else:
+        _tell("result", ran=to_plain(ran))
+
+
+def _end_with_parent() -> None:
+    os.read(sys.stdin.fileno(), 1)  # not sys.stdin: a thread that waits in its buffer breaks the end of the interpreter
+    os._exit(1)
+
+
+def _tell(event: str, **fields: Any) -> None:
+    sys.stdout.write(json.dumps({"event": event, **fields}) + "\n")
+    sys.stdout.flush()
+
+
+@dataclass(slots=True)
+class _Words:
+    """How many words make a prompt of so many tokens: a line through what the warm-up was told."""
+
+    base: float = 0.0
+    each: float = 1.0
+
+    def learn(self, told: list[tuple[int, int]]) -> None:
+        """From (words, prompt tokens) of several prompts."""
+        (few, least), (many, most) = min(told), max(told)
+        self.each = max(0.1, (most - least) / (many - few) if many > few else most / many)
+        self.base = most - self.each * many
+
+    def of(self, tokens: int) -> int:
+        return max(1, round((tokens - self.base) / self.each))
+
+
+class _Client:
+    """One load."""
+
+    def __init__(self, spec: LoadSpec) -> None:
+        self._spec = spec
+        self._address = Address.of(spec.url, spec.path, spec.key)
+        self._words: _Words | None = None
+        """None: prompts are token ids."""
+        self._requests = plan(spec.load, spec.seed, spec.arrivals)
+        self._answers: list[Answer] = []
+        self._failures = 0
+        """Requests that have failed since the last one that did not."""
+        self._refused = ""
+        """Why the server would not take the last request of an open loop, where it has too many."""
+        self._in_flight = 0
+        self._over = asyncio.Event()
+        self._began = 0.0
+        self._course = Course(requests=spec.requests, budget_s=spec.budget_s, targets=spec.targets, slots=spec.slots)
+        self._told_steady = False
+
+    async def run(self) -> Ran:
+        """Warm up, load, and tell.
+
+        Raises:
+            _Failed: nothing could be measured.
+        """
+        loop = asyncio.get_running_loop()
+        came = loop.time()
+        if not self._address.tls:  # a certificate is for the name
+            self._address = replace(self._address, host=await _reachable(self._address.host, self._address.port))
+        self._began = came
+        await self._warm_up()
+        self._began = loop.time()
+        left_s = self._spec.budget_s - (self._began - came)
+        if left_s <= 0:
+            raise _Failed(f"the warm-up took the whole budget of {self._spec.budget_s:g} s")
+        self._course = Course(
+            requests=self._spec.requests, budget_s=left_s, targets=self._spec.targets, slots=self._spec.slots
+        )
+        async with asyncio.TaskGroup() as group:
+            watch = group.create_task(self._look(left_s + self._spec.patience_s))
+            await (self._closed(group) if self._spec.load.closed else self._open(group))
+            watch.cancel()
+        return self._ran()
+
+    def _now(self) -> float:
+        return asyncio.get_running_loop().time() - self._began
+
+    async def _warm_up(self) -> None:
+        """A request of each length: the least, the mean and the most; one after another.
+
+        Prompts are token ids, or words where the server refuses those.
+        """
+        load = self._spec.load
+        lengths = sorted({load.prompt.low, round(load.prompt.mean), load.prompt.high})
+        new_tokens = min(WARM_UP_TOKENS, load.answers.high)
+        told: list[tuple[int, int]] = []
+        for place, length in enumerate(lengths):
+            planned = Planned(number=-1 - place, prompt_tokens=length, output_tokens=new_tokens)
+            answer = await self._asked_once(planned)
+            if place == 0 and answer.status in (400, 415, 422) and self._words is None:
+                refusal, self._words = answer.error, _Words()
+                answer = await self._asked_once(planned)
+                if answer.error:
+                    raise _Failed(refusal)
+            if answer.error:
+                raise _Failed(answer.error)
+            told.append((length, answer.asked().prompt_tokens))
+        if self._words is not None:
+            self._words.learn(told)
+
+    async def _asked_once(self, planned: Planned) -> Answer:
+        answer = _answer(planned)
+        try:
+            async with asyncio.timeout(self._spec.budget_s + self._spec.patience_s):
+                await ask(self._address, self._body(planned), answer, self._now)
+        except TimeoutError:
+            answer.error = f"no answer within {self._spec.budget_s + self._spec.patience_s:g} s"
+        return answer
+
+    def _body(self, planned: Planned) -> bytes:
+        if self._words is None:
+            prompt: str | list[int] = prompt_ids(
+                self._spec.prompt_seed, planned.number, planned.prompt_tokens, self._spec.vocab_size
+            )
+        else:
+            prompt = prompt_text(self._spec.prompt_seed, planned.number, self._words.of(planned.prompt_tokens))
+        return json.dumps(body(self._spec, prompt, planned.output_tokens)).encode()
+
+    async def _closed(self, group: asyncio.TaskGroup) -> None:
+        """Each stream asks, waits for its answer, and asks again."""
+        fresh = set(range(self._spec.load.streams))
+        if self._spec.whole:
+            self._open_window(0.0)
+
+        async def stream(place: int) -> None:
+            failed = 0
+            while not self._over.is_set() and not (self._spec.whole and self._course.end is not None):
+                planned = next(self._requests)
+                answer = await self._ask(planned, self._body(planned))
+                fresh.discard(place)
+                if not fresh:
+                    self._open_window(self._now())
+                failed = failed + 1 if answer.error else 0
+                if failed:
+                    await self._sleep(min(LONGEST_PAUSE_S, PAUSE_S * 2 ** (failed - 1)))
+
+        await self._until_over([group.create_task(stream(place)) for place in sorted(fresh)])
+
+    async def _open(self, group: asyncio.TaskGroup) -> None:
+        """Each request goes out when it is due, whatever became of the ones before."""
+        discard = 0 if self._spec.whole or self._spec.load.trace else OPEN_DISCARD
+        tasks: set[asyncio.Task[Answer]] = set()
+        for planned in self._requests:
+            assert planned.due_s is not None
+            request = self._body(planned)  # before it is due
+            await self._sleep(planned.due_s - self._now())
+            if self._over.is_set() or (self._spec.whole and self._course.end is not None):
+                break
+            if planned.number >= discard:
+                self._open_window(planned.due_s)
+            task = group.create_task(self._ask(planned, request))
+            tasks.add(task)
+            task.add_done_callback(tasks.discard)
+            await asyncio.sleep(0)  # it goes out now, also where the next one is due already
+        else:
+            self._course.end = self._course.end or End.TRACE
+        await self._until_over(tasks)
+
+    async def _ask(self, planned: Planned, request: bytes) -> Answer:
+        answer = _answer(planned)
+        self._answers.append(answer)
+        self._course.sent(answer, self._now(), self._in_flight)
+        self._in_flight += 1
+        try:
+            await ask(self._address, request, answer, self._now)
+        finally:
+            self._in_flight -= 1
+        self._course.answered(answer)
+        self._failures = self._failures + 1 if answer.error else 0
+        self._refused = answer.error if answer.status in BUSY and not self._spec.load.closed else ""
+        self._judge()
+        return answer
+
+    async def _look(self, most_s: float) -> None:
+        """Look at the course now and then: time passes also where no answer ends."""
+        while self._now() < most_s:
+            await asyncio.sleep(LOOK_S)
+            self._judge()
+        self._end()
+
+    def _judge(self) -> None:
+        self._course.look(self._now())
+        if self._failures >= FAILURES_MOST and self._refused:
+            self._course.stop(f"the server refuses: {self._refused}")
+        if self._course.over or self._failures >= FAILURES_MOST:
+            self._end()
+
+    def _open_window(self, at_s: float) -> None:
+        self._course.open(at_s)
+        if not self._told_steady:
+            self._told_steady = True
+            _tell("steady")
+
+    def _end(self) -> None:
+        if not self._over.is_set():
+            self._ended_s = self._now()
+            _tell("ended")
+            self._over.set()
+
+    async def _sleep(self, seconds: float) -> None:
+        """Until then, or until all is over."""
+        if seconds > 0:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._over.wait(), seconds)
+
+    async def _until_over(self, tasks: "set[asyncio.Task[Answer]] | list[asyncio.Task[None]]") -> None:
+        await self._over.wait()
+        for task in list(tasks):
+            task.cancel()
+
+    def _ran(self) -> Ran:
+        course = self._course
+        answered = [answer for answer in course.sample if answer.done and not answer.error]
+        if (self._failures >= FAILURES_MOST and not course.saturated) or (
+            course.sample and not answered and not course.saturated
+        ):
+            errors = [answer.error for answer in self._answers if answer.error]
+            raise _Failed(errors[-1] if errors else f"no answer ended within {self._ended_s:.0f} s")
+        if course.opened_s is None or not course.sample or course.end is None:
+            raise _Failed(
+                f"the budget of {self._spec.budget_s:g} s ended before the load was steady:"
+                f" {sum(answer.done for answer in self._answers)} answers"
+            )
+        ends = [answer.chunks_s[-1] for answer in answered]
+        return Ran(
+            asked=tuple(answer.asked() for answer in self._answers),
+            begin_s=round(course.opened_s, 5),
+            end_s=round(self._ended_s if course.saturated else max(ends), 5),
+            end=course.end,
+            saturated=course.saturated,
+            text_prompts=self._words is not None,
+        )
+
+
+def body(spec: LoadSpec, prompt: str | list[int], output_tokens: int) -> dict[str, Any]:
+    """A request's body: a stream, greedy, of a forced length, with its usage at the end."""
+    return {
+        "model": spec.model,
+        "prompt": prompt,
+        "max_tokens": output_tokens,
+        "temperature": 0,
+        "stream": True,
+        "stream_options": {"include_usage": True},
+        **spec.fields,
+    }
+
+
+async def _reachable(host: str, port: int) -> str:
+    """The first address of a host that takes a connection, so that no request has to look for it; else the host."""
+    loop = asyncio.get_running_loop()
+    with contextlib.suppress(OSError):  # what is wrong is told when the host is asked
+        for *_, at in await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM):
+            with contextlib.suppress(OSError):
+                _, writer = await asyncio.open_connection(str(at[0]), port)
+                writer.close()
+                return str(at[0])
+    return host
+
+
+def _answer(planned: Planned) -> Answer:
+    return Answer(
+        number=planned.number,
+        prompt_tokens=planned.prompt_tokens,
+        output_tokens=planned.output_tokens,
+        due_s=planned.due_s,
+    )
+
+
+if __name__ == "__main__":
+    main()
