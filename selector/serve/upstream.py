@@ -43,6 +43,7 @@ class Piece:
     finish: Finish | None = None
     """In the last piece, which has the two counts as well."""
     prompt_tokens: int = 0
+    """Told earlier, too, where it is known before the engine has ended."""
     completion_tokens: int = 0
     """New tokens of the whole answer, the one that ended it included."""
 
@@ -74,6 +75,14 @@ class Unavailable(Exception):
         self.message, self.retry_after_s = message, retry_after_s
 
 
+class Failed(Exception):
+    """The engine could not answer this request, and goes on for others. HTTP 500."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.message = message
+
+
 class Upstream(Protocol):
     """An engine that answers, wherever it runs. All of it is called on the event loop."""
 
@@ -95,6 +104,7 @@ class Upstream(Protocol):
         Raises:
             Refused: before the first piece: this engine cannot answer that.
             Unavailable: before the first piece or later: the engine is gone.
+            Failed: before the first piece or later: the engine could not answer this one.
         """
 
 

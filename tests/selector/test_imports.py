@@ -8,7 +8,10 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 ENGINES = ("torch", "transformers", "lmdeploy", "numpy", "ctranslate2", "onnxruntime", "tokenizers")
-OURS = ("sqlalchemy", "alembic", "click", "rich", "jinja2", "psutil", "huggingface_hub")
+OURS = (
+    "sqlalchemy", "alembic", "click", "rich", "jinja2", "psutil", "huggingface_hub", "starlette", "uvicorn", "anyio",
+    "httpx2", "tokenizers", "prometheus_client",
+)  # fmt: skip
 
 
 def imported(code: str, *names: str, warn: str = "ignore") -> list[str]:

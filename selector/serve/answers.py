@@ -1,0 +1,199 @@
+"""Answers as OpenAI's API writes them: one JSON object, or chunks of a stream of events."""
+
+import json
+import time
+import uuid
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ClassVar, Final
+
+from calibration.streams import Finish, TokenScores
+from selector.serve.body.ask import Body
+from selector.serve.language.vocabulary import Token
+from selector.serve.upstream import Piece
+
+LEAST_LOGPROB: Final = -9999.0
+"""What OpenAI's API tells of tokens that are as good as impossible; JSON has no infinity."""
+
+DONE: Final = b"data: [DONE]\n\n"
+_REASONS: Final = {Finish.STOP: "stop", Finish.LENGTH: "length"}
+
+
+def event(content: Mapping[str, Any]) -> bytes:
+    """An event of a stream."""
+    return b"data: " + json.dumps(content, ensure_ascii=False, separators=(",", ":")).encode() + b"\n\n"
+
+
+class Answer(ABC):
+    """The answer to one request, of which each choice is written from the pieces of an upstream.
+
+    Args:
+        name_token: what a token is called, for log-probabilities.
+    """
+
+    whole_kind: ClassVar[str]
+    chunk_kind: ClassVar[str]
+    id_prefix: ClassVar[str]
+
+    def __init__(self, body: Body, name_token: Callable[[int], Token]) -> None:
+        self._body, self._name_token = body, name_token
+        self._created = int(time.time())
+        self._id = f"{self.id_prefix}-{uuid.uuid4().hex}"
+        self._pieces: list[list[Piece]] = [[] for _ in body.asks]
+        self._lengths = [0] * len(body.asks)
+        """Characters of each choice so far."""
+        self._prompt_tokens = self._completion_tokens = 0
+
+    @property
+    def ended(self) -> bool:
+        """Whether every choice has come to its end."""
+        return all(pieces and pieces[-1].finish for pieces in self._pieces)
+
+    def add(self, index: int, piece: Piece) -> None:
+        """Keep a piece of a choice; a stream keeps only the last."""
+        if self._body.stream:
+            self._pieces[index].clear()
+        self._pieces[index].append(piece)
+        if piece.finish is not None:
+            self._prompt_tokens += piece.prompt_tokens
+            self._completion_tokens += piece.completion_tokens
+
+    def whole(self) -> Mapping[str, Any]:
+        """The answer in one object, once it has ended."""
+        choices = [self._choice(index, _joined(pieces)) for index, pieces in enumerate(self._pieces)]
+        return {**self._head(self.whole_kind), "choices": choices, "usage": self._usage()}
+
+    def chunk(self, index: int, piece: Piece) -> bytes:
+        """The event that tells a piece."""
+        usage = {"usage": None} if self._body.usage_in_stream else {}
+        return event({**self._head(self.chunk_kind), "choices": [self._delta(index, piece)], **usage})
+
+    def last(self) -> bytes:
+        """What a stream ends with."""
+        if not self._body.usage_in_stream:
+            return DONE
+        return event({**self._head(self.chunk_kind), "choices": [], "usage": self._usage()}) + DONE
+
+    def _head(self, kind: str) -> dict[str, Any]:
+        return {"id": self._id, "object": kind, "created": self._created, "model": self._body.model}
+
+    def _usage(self) -> Mapping[str, int]:
+        return {
+            "prompt_tokens": self._prompt_tokens,
+            "completion_tokens": self._completion_tokens,
+            "total_tokens": self._prompt_tokens + self._completion_tokens,
+        }
+
+    def _common(self, index: int, piece: Piece) -> dict[str, Any]:
+        """What a choice has in both APIs and in both forms."""
+        token_ids = {"token_ids": list(piece.tokens)} if self._body.token_ids else {}
+        logprobs = None
+        if self._body.likeliest is not None and piece.scores:
+            logprobs = self._logprobs(index, piece, self._body.likeliest)
+        return {
+            "index": index,
+            "logprobs": logprobs,
+            "finish_reason": None if piece.finish is None else _REASONS[piece.finish],
+            **token_ids,
+        }
+
+    @abstractmethod
+    def _choice(self, index: int, piece: Piece) -> Mapping[str, Any]:
+        """A choice of a whole answer; the piece is all of it."""
+
+    @abstractmethod
+    def _delta(self, index: int, piece: Piece) -> Mapping[str, Any]:
+        """A choice of a chunk."""
+
+    @abstractmethod
+    def _logprobs(self, index: int, piece: Piece, likeliest: int) -> Mapping[str, Any]:
+        """The log-probabilities of a piece's tokens."""
+
+
+class CompletionAnswer(Answer):
+    """Of /v1/completions."""
+
+    whole_kind = chunk_kind = "text_completion"
+    id_prefix = "cmpl"
+
+    def _choice(self, index: int, piece: Piece) -> Mapping[str, Any]:
+        return {"text": piece.text, **self._common(index, piece)}
+
+    def _delta(self, index: int, piece: Piece) -> Mapping[str, Any]:
+        return self._choice(index, piece)
+
+    def _logprobs(self, index: int, piece: Piece, likeliest: int) -> Mapping[str, Any]:
+        names = [self._name_token(token).text for token in piece.tokens]
+        offsets = []
+        for name in names:
+            offsets.append(self._lengths[index])
+            self._lengths[index] += len(name)
+        return {
+            "tokens": names,
+            "token_logprobs": [_finite(scores.chosen) for scores in piece.scores],
+            "top_logprobs": [self._likeliest(scores, likeliest) for scores in piece.scores] if likeliest else None,
+            "text_offset": offsets,
+        }
+
+    def _likeliest(self, scores: TokenScores, count: int) -> dict[str, float]:
+        """Of tokens with the same text the likeliest is told."""
+        told: dict[str, float] = {}
+        for token, score in scores.likeliest[:count]:
+            told.setdefault(self._name_token(token).text, _finite(score))
+        return told
+
+
+class ChatAnswer(Answer):
+    """Of /v1/chat/completions."""
+
+    whole_kind = "chat.completion"
+    chunk_kind = "chat.completion.chunk"
+    id_prefix = "chatcmpl"
+
+    def __init__(self, body: Body, name_token: Callable[[int], Token]) -> None:
+        super().__init__(body, name_token)
+        self._begun = False
+
+    def _choice(self, index: int, piece: Piece) -> Mapping[str, Any]:
+        message = {"role": "assistant", "content": piece.text, "refusal": None}
+        return {"message": message, **self._common(index, piece)}
+
+    def _delta(self, index: int, piece: Piece) -> Mapping[str, Any]:
+        """The role stands in the first chunk, beside its text: a chunk of its own would tell of no token."""
+        role = {} if self._begun else {"role": "assistant"}
+        self._begun = True
+        return {"delta": {**role, "content": piece.text}, **self._common(index, piece)}
+
+    def _logprobs(self, index: int, piece: Piece, likeliest: int) -> Mapping[str, Any]:
+        content = [
+            {
+                **self._named(token, scores.chosen),
+                "top_logprobs": [self._named(other, score) for other, score in scores.likeliest[:likeliest]],
+            }
+            for token, scores in zip(piece.tokens, piece.scores, strict=True)
+        ]
+        return {"content": content, "refusal": None}
+
+    def _named(self, token: int, score: float) -> dict[str, Any]:
+        name = self._name_token(token)
+        return {"token": name.text, "logprob": _finite(score), "bytes": list(name.raw)}
+
+
+def number_token(token: int) -> Token:
+    """What a token is called where there is no tokenizer, as vLLM calls it then."""
+    name = f"token_id:{token}"
+    return Token(text=name, raw=name.encode())
+
+
+def _joined(pieces: Sequence[Piece]) -> Piece:
+    tokens: list[int] = []
+    scores: list[TokenScores] = []
+    for piece in pieces:
+        tokens += piece.tokens
+        scores += piece.scores
+    text = "".join(piece.text for piece in pieces)
+    return Piece(text=text, tokens=tuple(tokens), scores=tuple(scores), finish=pieces[-1].finish)
+
+
+def _finite(score: float) -> float:
+    return max(score, LEAST_LOGPROB)
