@@ -260,10 +260,9 @@ class Backend(ABC):
         """The engine's own configuration object (or keyword arguments) for serving; imports the engine."""
         return dict(variant.options)
 
-    def command(self, variant: Variant, deployment: Deployment) -> str:
-        """The shell command that serves (or, where the engine has no server, runs) a model.
+    def command(self, variant: Variant, deployment: Deployment) -> str | None:
+        """The shell command of the engine's own server; None: it brings none that serves this variant.
 
-        It is meant for a shell in which the programs of the backend's interpreter come first on PATH. Where the variant
-        prepares and nothing is prepared yet, the command prepares it first, or is the calibration that does.
+        It is meant for a shell in which the programs of the backend's interpreter come first on PATH.
         """
-        raise NotImplementedError
+        return None

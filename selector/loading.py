@@ -49,13 +49,17 @@ def engine_config(choice: Choice) -> Any:
 
 
 def command(choice: Choice) -> str:
-    """The shell command that serves the model: a shape's random checkpoint, or what was converted, if it is there."""
+    """The shell command that serves the model: that of the engine's own server, else `autobackend serve`.
+
+    The engine is given a shape's random checkpoint, or what was converted, if it is there.
+    """
     backend, spec = find(choice.candidate.backend), choice.spec
     variant = backend.variant(choice.candidate.variant)
     folder = _weights_folder(spec)
     place = str(folder) if folder and spec.name.startswith("shape:") else spec.name
     artifact = _converted(choice, backend) if variant.prepares else None
-    return backend.command(variant, _deployment(choice, place, artifact))
+    own = backend.command(variant, _deployment(choice, place, artifact))
+    return own or replace(choice.demand, backends=(choice.candidate.label,)).command("serve", spec.name)
 
 
 def _deployment(choice: Choice, place: str, artifact: Artifact | None) -> Deployment:

@@ -1,12 +1,17 @@
 """`autobackend select`: the fastest backend for a model on this machine."""
 
 import os
+from typing import TYPE_CHECKING
 
 import click
 
+from calibration.errors import UsageError
 from selector.commands._options import cache_option, demand_options, examples, json_option, model_argument
 from selector.commands._terminal import across, note, open_cache, show, show_json, warn
 from selector.demand import Demand
+
+if TYPE_CHECKING:
+    from selector.traffic import Observed
 
 
 @click.command(
@@ -19,12 +24,22 @@ from selector.demand import Demand
 @model_argument
 @demand_options
 @click.option("--strict", is_flag=True, help="Fail where nothing was measured.")
+@click.option(
+    "--observed", is_flag=True, help="For what `autobackend serve` answered: median lengths, mean number at once."
+)
 @cache_option
 @click.option("--why", is_flag=True, help="Show the ranking, what was refused and what failed.")
 @click.option("--command", "as_command", is_flag=True, help="Print the command that serves the model instead.")
 @json_option
 def select(
-    model: str, demand: Demand, strict: bool, cache: str | None, why: bool, as_command: bool, as_json: bool
+    model: str,
+    demand: Demand,
+    strict: bool,
+    observed: bool,
+    cache: str | None,
+    why: bool,
+    as_command: bool,
+    as_json: bool,
 ) -> None:
     """Print the fastest backend for MODEL on this machine, as backend:variant."""
     # numpy's threads are for larger matrices than a prediction's; on a busy machine they only wait for each other.
@@ -34,6 +49,8 @@ def select(
     from selector.selection import choose
 
     with open_cache(cache) as opened:
+        came = _came(model, demand, opened.location) if observed else None
+        demand = demand.for_one(came.workload) if came else demand
         selection = choose(model, demand, cache=opened, strict=strict)
         probe = probe_of(selection.host.identifier, opened) if why else None
         promising = selection.promising()
@@ -45,9 +62,27 @@ def select(
         show(why_screen(selection, across=across(), probe=probe))
     else:
         click.echo(selection.candidate.label)
+    if came:
+        from selector.screens.serve import observed as observed_screen
+
+        for sentence in observed_screen(selection, came):
+            note(sentence)
     for sentence in selection.warnings:
         warn(sentence)
     for sentence in selection.notes:
         note(sentence)
     if promising:
         note(promising)
+
+
+def _came(model: str, demand: Demand, cache: str) -> "Observed":
+    """What a server of this model has answered here."""
+    from selector.traffic import kept, traffic_file
+
+    if demand.workloads:
+        labels = ", ".join(workload.label for workload in demand.workloads)
+        raise UsageError(f"--observed answers for what came; found --workload {labels}", "leave one of them out")
+    came = kept(traffic_file(cache), model)
+    if came is None:
+        raise UsageError(f"no server of {model} has answered anything here", f"start one: autobackend serve {model}")
+    return came

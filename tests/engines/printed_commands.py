@@ -28,7 +28,9 @@ def printed(backend: Backend, variant: str, place: Path, artifact: Path | None =
     """The command for a folder, or for a .gguf file."""
     deployment = deployed(str(place), ModelSpec.read(str(place)), demand)
     artifact_dir = str(artifact) if artifact else None
-    return backend.command(backend.variant(variant), replace(deployment, artifact_dir=artifact_dir))
+    command = backend.command(backend.variant(variant), replace(deployment, artifact_dir=artifact_dir))
+    assert command is not None
+    return command
 
 
 def deployed(place: str, model: ModelSpec | None = None, demand: Demand | None = None) -> Deployment:

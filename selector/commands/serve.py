@@ -1,0 +1,281 @@
+"""`autobackend serve`: the fastest backend for a model, as a server with an API like OpenAI's."""
+
+import json
+import os
+import signal
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from calibration.errors import CacheError
+from selector.commands._options import cache_option, demand_options, examples, json_option, model_argument
+from selector.commands._terminal import note, open_cache, warn
+from selector.demand import Demand
+
+if TYPE_CHECKING:
+    import socket
+
+    from selector.answer import Selection
+    from selector.serve.listen import Address
+    from selector.serve.prepare import Prepared
+
+
+@click.command(
+    epilog=examples(
+        "autobackend serve ./Qwen2.5-7B-Instruct",
+        "autobackend serve ./model.gguf --workload pp512:tg128:b8 --port 0",
+        "autobackend serve ./model --backend openvino:int8-pa --allow-lossy",
+        "autobackend serve ./model --calibrate 600",
+        "AUTOBACKEND_API_KEY=secret autobackend serve ./model --host 0.0.0.0",
+    )
+)
+@model_argument
+@demand_options
+@click.option(
+    "--host",
+    metavar="ADDRESS",
+    default="127.0.0.1",
+    show_default=True,
+    help="Where to listen; others than this machine's own need a key.",
+)
+@click.option(
+    "--port",
+    metavar="N",
+    type=click.IntRange(0, 65535),
+    default=8000,
+    show_default=True,
+    help="0: a free one.",
+)
+@click.option(
+    "--api-key",
+    "keys",
+    metavar="KEY",
+    multiple=True,
+    envvar="AUTOBACKEND_API_KEY",
+    help="A key that requests must know; several times: any of them. Default: AUTOBACKEND_API_KEY.",
+)
+@click.option(
+    "--served-model-name",
+    "names",
+    metavar="NAME",
+    multiple=True,
+    help="What requests call the model; several times: any of them. Default: MODEL, of a path its last part.",
+)
+@click.option(
+    "--slots",
+    metavar="N",
+    type=click.IntRange(1),
+    help="Requests at once; others wait. Default: the workload's, or 4 as far as memory allows.",
+)
+@click.option(
+    "--context",
+    "context_tokens",
+    metavar="N",
+    type=click.IntRange(2),
+    help="Tokens of a prompt and its answer at most. Default: up to 8192, as far as the model and memory allow.",
+)
+@click.option("--threads", metavar="N", type=click.IntRange(1), help="Of the engine. Default: one for each core.")
+@click.option(
+    "--drain",
+    "drain_s",
+    metavar="SECONDS",
+    type=click.FloatRange(0),
+    default=30.0,
+    show_default=True,
+    help="When it is told to stop, running requests may take so long.",
+)
+@click.option(
+    "--calibrate",
+    "calibrate_s",
+    metavar="SECONDS",
+    type=click.FloatRange(0, min_open=True),
+    help="Measure first, at most so long, which candidate is the fastest.",
+)
+@click.option("--log-requests", is_flag=True, help="A line for each request on stderr, without what it says.")
+@cache_option
+@json_option
+def serve(
+    model: str,
+    demand: Demand,
+    cache: str | None,
+    host: str,
+    port: int,
+    keys: tuple[str, ...],
+    calibrate_s: float | None,
+    as_json: bool,
+    **how: Any,
+) -> int:
+    """Serve MODEL with its fastest backend here, by an API like OpenAI's: /v1/chat/completions, /v1/completions.
+
+    What was never measured here is served at once by what is predicted; --calibrate measures first. It prints its URL
+    when it is ready. Ctrl-C or SIGTERM stops it when the requests that run have ended; a second one at once.
+    """
+    # numpy's threads are for larger matrices than a prediction's; on a busy machine they only wait for each other.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    from selector.serve.listen import Address, listen
+
+    address = Address(host=host, port=port, keys=keys)
+    with (
+        _ended_by_sigterm(),
+        closing(listen(address)) as listening,
+        TemporaryDirectory(prefix="autobackend-serve-") as folder,
+    ):
+        selection, location = _choose(model, demand, cache, calibrate_s, listening)
+        return _serve(selection, address, listening, Path(folder), location, _How(as_json=as_json, **how))
+
+
+@contextmanager
+def _ended_by_sigterm() -> Iterator[None]:
+    """As by Ctrl-C: what is begun is taken back. Once requests are answered, they end first; see run.py."""
+    before = signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _How:
+    """The options that are passed on."""
+
+    names: tuple[str, ...]
+    slots: int | None
+    context_tokens: int | None
+    threads: int | None
+    drain_s: float
+    log_requests: bool
+    as_json: bool
+
+
+def _choose(
+    model: str, demand: Demand, cache: str | None, calibrate_s: float | None, listening: "socket.socket"
+) -> "tuple[Selection, str]":
+    """What will be served, and where the cache is."""
+    from rich.console import Console
+
+    from calibration.workload import DEFAULT
+    from selector.model.spec import ModelSpec
+    from selector.planning import calibrate as planning
+    from selector.planning.plan import within
+    from selector.screens.progress import Progress
+    from selector.selection import choose
+    from selector.serve.listen import not_ready
+
+    [usual] = within((DEFAULT,), ModelSpec.read(model).max_position)
+    wanted = demand if demand.workloads or usual == DEFAULT else demand.for_one(usual)
+    with open_cache(cache) as opened:
+        if calibrate_s is not None:
+            with not_ready(listening, f"{model} is being measured"), Progress(Console(stderr=True)) as progress:
+                planning.calibrate(model, wanted, budget_s=calibrate_s, probe=True, cache=opened, reporter=progress)
+        return choose(model, wanted, cache=opened), opened.location
+
+
+def _serve(
+    selection: "Selection", address: "Address", listening: "socket.socket", folder: Path, cache: str, how: _How
+) -> int:
+    from rich.console import Console
+
+    from selector.planning.room import room_for
+    from selector.screens import serve as screens
+    from selector.screens.progress import Progress
+    from selector.serve.listen import not_ready
+    from selector.serve.prepare import prepare
+
+    room = room_for(selection, slots=how.slots, context_tokens=how.context_tokens)
+    _say(*screens.chosen(selection, room, threads=how.threads or selection.host.cores))
+    for sentence in selection.warnings:
+        warn(sentence)
+    for sentence in selection.notes:
+        note(sentence)
+    if promising := selection.promising():
+        note(promising)
+    with (
+        not_ready(listening, f"{selection.model} is being made ready"),
+        Progress(Console(stderr=True)) as progress,
+    ):
+        prepared = prepare(selection, room, folder=folder, reporter=progress, threads=how.threads)
+    return _run(prepared, address, listening, folder, cache, how)
+
+
+def _run(
+    prepared: "Prepared", address: "Address", listening: "socket.socket", folder: Path, cache: str, how: _How
+) -> int:
+    """Serve until it is told to stop, and keep what came."""
+    from selector.screens import serve as screens
+    from selector.serve.assemble import assemble
+    from selector.serve.listen import url_of
+    from selector.serve.run import Service, run
+    from selector.traffic import keep, traffic_file
+
+    model, label, title = prepared.selection.model, prepared.spec.label, prepared.backend.facts.title
+    names = how.names or (_name(model),)
+    log_requests = _say if how.log_requests else None
+    assembled = assemble(prepared, names=names, keys=address.keys, log=folder / "engine.log", log_requests=log_requests)
+    url = url_of(listening)
+
+    def tell_ready(load_s: float, restarts: int) -> None:
+        if restarts:
+            assembled.metrics.restarts.inc()
+            _say(f"{label} serves again after {load_s:.1f} s")
+            return
+        answer = _answer(prepared, url, names, assembled.batching(), load_s)
+        _say(*screens.ready(answer, title, takes_text=assembled.takes_text, keyed=bool(address.keys)))
+        if how.as_json:
+            click.echo(json.dumps(answer))
+        else:
+            click.echo(url)
+
+    _say(f"loading {label}")
+    service = Service(
+        upstream=assembled.upstream,
+        serving=assembled.serving,
+        label=label,
+        app_for=assembled.app_for,
+        drain_s=how.drain_s,
+        say=_say,
+        on_ready=tell_ready,
+    )
+    try:
+        return run(service, listening)
+    finally:
+        observed = assembled.traffic.observed()
+        if observed.requests:
+            try:
+                keep(traffic_file(cache), model, observed)
+            except CacheError as error:
+                warn(error.message)
+
+
+def _answer(prepared: "Prepared", url: str, names: Sequence[str], batching: str, load_s: float) -> dict[str, Any]:
+    """What --json prints when requests are answered."""
+    selection, room = prepared.selection, prepared.room
+    return {
+        "url": url,
+        "model": selection.model,
+        "names": list(names),
+        "candidate": prepared.spec.label,
+        "source": str(selection.source),
+        "workload": selection.workload.label,
+        "slots": room.slots,
+        "context_tokens": room.context_tokens,
+        "threads": prepared.subject.threads,
+        "batching": batching,
+        "load_s": load_s,
+    }
+
+
+def _name(model: str) -> str:
+    """What requests call a model: a path by its last part, everything else as it is."""
+    path = Path(model)
+    return (path.stem if path.suffix == ".gguf" else path.resolve().name) if path.exists() else model
+
+
+def _say(*sentences: str) -> None:
+    for sentence in sentences:
+        click.echo(sentence, err=True)

@@ -1,0 +1,90 @@
+"""Assembles what runs for a prepared candidate: its engine, the front before it, and who watches the requests."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from selector.serve.app import Settings, app
+from selector.serve.engine import Launch, WorkerEngine
+from selector.serve.gate import Gate
+from selector.serve.keeper import Serving
+from selector.serve.metrics import Metrics, Served
+from selector.serve.prepare import Prepared
+from selector.serve.request_log import RequestLog, Several
+from selector.serve.language.text import Text, read_text
+from selector.serve.tokens import TokenUpstream
+from selector.serve.upstream import Upstream
+from selector.traffic import Traffic
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Assembled:
+    """An engine that can be started, and all that stands before it."""
+
+    upstream: Upstream
+    serving: Serving
+    app_for: Callable[[Gate], Any]
+    metrics: Metrics
+    traffic: Traffic
+    takes_text: bool
+    """False: token ids only."""
+    batching: Callable[[], str]
+    """Streams.batching, once it is loaded."""
+
+
+def assemble(
+    prepared: Prepared,
+    *,
+    names: Sequence[str],
+    keys: Sequence[str],
+    log: Path,
+    log_requests: Callable[[str], None] | None = None,
+) -> Assembled:
+    """Everything but the start.
+
+    Args:
+        names: under which the model is asked for.
+        log: takes what the engine prints.
+        log_requests: is told a line for each request; None: nobody is.
+
+    Raises:
+        ModelError: the tokenizer cannot be read.
+    """
+    selection, label = prepared.selection, prepared.spec.label
+    text = read_text(prepared.subject.model_dir)
+    upstream, serving, batching = _engine(prepared, text, log)
+    traffic = Traffic(candidate=label)
+    served = Served(model_name=names[0], candidate=label, source=str(selection.source), slots=prepared.room.slots)
+    metrics = Metrics(served, traffic)
+    observer = Several([metrics, RequestLog(log_requests)]) if log_requests else metrics
+    named = {"name_token": text.vocabulary.token} if text else {}
+
+    def app_for(gate: Gate) -> Any:
+        settings = Settings(names=tuple(names), keys=tuple(keys))
+        return app(gate, settings, metrics=metrics.exposition, observer=observer, **named)
+
+    return Assembled(
+        upstream=upstream,
+        serving=serving,
+        app_for=app_for,
+        metrics=metrics,
+        traffic=traffic,
+        takes_text=text is not None,
+        batching=batching,
+    )
+
+
+def _engine(prepared: Prepared, text: Text | None, log: Path) -> tuple[Upstream, Serving, Callable[[], str]]:
+    """A worker of ours."""
+    backend, room, subject = prepared.backend, prepared.room, prepared.subject
+    launch = Launch(workers=prepared.workers, spec=prepared.spec, artifact_dir=prepared.artifact_dir, log=log)
+    engine = WorkerEngine(launch)
+    tokens = TokenUpstream(
+        engine,
+        text,
+        context_tokens=room.context_tokens,
+        vocab_size=subject.vocab_size,
+        engine_name=backend.facts.title,
+    )
+    return tokens, engine, lambda: engine.batching

@@ -1,0 +1,102 @@
+"""Runs the front beside the kept engine until it is told to stop: then running requests end, and no new ones come."""
+
+import asyncio
+import signal
+import socket
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from selector.serve.gate import Gate
+from selector.serve.keeper import Keeper, Serving
+from selector.serve.listen import Server
+from selector.serve.upstream import Upstream
+
+STOPS = (signal.SIGINT, signal.SIGTERM)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Service:
+    """What runs."""
+
+    upstream: Upstream
+    serving: Serving
+    """The engine behind the upstream."""
+    label: str
+    """The candidate's."""
+    app_for: Callable[[Gate], Any]
+    """The front, an ASGI application, that asks there."""
+    drain_s: float
+    """How long running requests may still take when it is told to stop."""
+    say: Callable[[str], None]
+    """Is told in sentences what happens."""
+    on_ready: Callable[[float, int], None]
+    """Is called after each load of the engine with its seconds, and how often it was started again."""
+
+
+def run(service: Service, listening: socket.socket) -> int:
+    """Serve until a signal comes.
+
+    Returns:
+        0 when it was told to stop; 128 + signal when it was told twice, and ended at once.
+
+    Raises:
+        NotServed: the engine cannot be kept running.
+    """
+    return asyncio.run(_run(service, listening))
+
+
+async def _run(service: Service, listening: socket.socket) -> int:
+    loop = asyncio.get_running_loop()
+    told: asyncio.Queue[signal.Signals] = asyncio.Queue()
+    for number in STOPS:
+        loop.add_signal_handler(number, told.put_nowait, number)
+    keeper = Keeper(
+        service.serving,
+        label=service.label,
+        say=service.say,
+        on_ready=lambda load_s: service.on_ready(load_s, keeper.restarts),
+    )
+    gate = Gate(service.upstream, keeper)
+    server = Server(service.app_for(gate))
+    answering = loop.create_task(server.serve(sockets=[listening]))
+    keeping = loop.create_task(keeper.keep())
+    stop = loop.create_task(told.get())
+    again: signal.Signals | None = None
+    try:
+        await asyncio.wait({keeping, answering, stop}, return_when=asyncio.FIRST_COMPLETED)
+        gate.close()
+        for ended in (keeping, answering):
+            if ended.done():
+                ended.result()
+        again = await _drain(gate, told, service)
+    finally:
+        gate.close()
+        stop.cancel()
+        keeping.cancel()
+        await asyncio.gather(keeping, return_exceptions=True)
+        await keeper.stop(at_once=gate.running > 0)
+        if again:
+            answering.cancel()
+        server.should_exit = True
+        await asyncio.gather(answering, return_exceptions=True)
+    return 128 + again if again else 0
+
+
+async def _drain(gate: Gate, told: "asyncio.Queue[signal.Signals]", service: Service) -> signal.Signals | None:
+    """Wait until no request runs, or the time is up; the signal, if one comes meanwhile."""
+    if not gate.running:
+        return None
+    running = "1 request runs" if gate.running == 1 else f"{gate.running} requests run"
+    service.say(f"stopping: {running} and may end within {service.drain_s:g} s; a second signal ends all at once")
+    idle, again = asyncio.ensure_future(gate.wait_until_idle()), asyncio.ensure_future(told.get())
+    try:
+        await asyncio.wait({idle, again}, timeout=service.drain_s, return_when=asyncio.FIRST_COMPLETED)
+        if again.done():
+            return again.result()
+        if not idle.done():
+            service.say(f"{gate.running} did not end within {service.drain_s:g} s and are cut off")
+        return None
+    finally:
+        idle.cancel()
+        again.cancel()

@@ -1,0 +1,205 @@
+"""`autobackend serve` with a real engine: asked by the openai client, its engine killed, and told to stop."""
+
+import json
+import signal
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import openai
+import psutil
+import pytest
+
+from calibration.cache.cache import Cache
+from calibration.registry import find
+from selector.demand import Demand
+from selector.selection import choose
+from tests.engines import tiny_models
+from tests.engines.printed_commands import DEMAND, free_port, served
+from tests.engines.served import Served, runs, serving, until
+
+pytestmark = [pytest.mark.engine, pytest.mark.filterwarnings("ignore")]
+
+BACKEND = ("--backend", "transformers:eager")
+Folder = Callable[..., Path]
+PROMPT = [5, 6, 7, 8]
+
+
+def ids(server: Served, count: int, prompt: list[int] = PROMPT) -> list[int]:
+    """Greedy tokens of a whole answer that nothing but its length ends."""
+    answer = server.client().completions.create(
+        model=server.model, prompt=prompt, max_tokens=count, temperature=0,
+        extra_body={"return_token_ids": True, "ignore_eos": True},
+    )  # fmt: skip
+    assert answer.choices[0].finish_reason == "length"
+    return list((answer.choices[0].model_extra or {})["token_ids"])
+
+
+def streamed_ids(server: Served, count: int, seen: threading.Event | None = None) -> tuple[list[int], list[Any]]:
+    """The same as a stream, and its chunks' reasons to end."""
+    tokens, reasons = [], []
+    for chunk in server.client().completions.create(
+        model=server.model, prompt=PROMPT, max_tokens=count, temperature=0, stream=True,
+        extra_body={"return_token_ids": True, "ignore_eos": True},
+    ):  # fmt: skip
+        tokens += (chunk.choices[0].model_extra or {})["token_ids"]
+        reasons.append(chunk.choices[0].finish_reason)
+        if seen is not None:
+            seen.set()
+    return tokens, reasons
+
+
+def expected(folder: Path, count: int) -> list[int]:
+    """What the engine generates by itself."""
+    engine = tiny_models.load(find("transformers"), "eager", folder)
+    return list(engine.generate([PROMPT], count).tokens[0])
+
+
+def test_it_answers_and_survives_its_engine(tiny: Folder, tmp_path: Path) -> None:
+    right = expected(tiny("llama"), 12)
+    with serving(tiny("llama"), *BACKEND, "--slots", 2, folder=tmp_path) as server:
+        answer = server.answer
+        assert (answer["candidate"], answer["slots"], answer["context_tokens"]) == ("transformers:eager", 2, 512)
+        assert [model.id for model in server.client().models.list()] == [tiny("llama").name]
+        assert ids(server, 12) == right
+        tokens, reasons = streamed_ids(server, 12)
+        assert (tokens, reasons[-1], set(reasons[:-1]) <= {None}) == (right, "length", True)
+        assert server.metric("generation_tokens_total") == 24
+
+        server.worker().kill()
+        assert until(lambda: server.get("/health")[0] == 503, 1) < 1
+        with pytest.raises(openai.APIStatusError) as caught:
+            ids(server, 12)
+        assert (caught.value.status_code, "is being started again" in str(caught.value)) == (503, True)
+        assert int(caught.value.response.headers["Retry-After"]) >= 1
+        until(lambda: server.get("/health")[0] == 200, 120)
+        assert ids(server, 12) == right
+        assert server.metric("engine_restarts_total") == 1
+
+        assert server.told(signal.SIGTERM) == 0
+        said = server.said.read_text()
+    assert "killed by SIGKILL" in said and "it is started again in 1 s" in said
+    kept = json.loads((tmp_path / "cache.traffic.json").read_text())["models"][str(tiny("llama"))]
+    assert (kept["requests"], kept["prompt_tokens"], kept["output_tokens"]) == (3, {"4": 3}, {"12": 3})
+
+
+def test_a_request_within_a_killed_engine_is_told_so(tiny: Folder, tmp_path: Path) -> None:
+    with serving(tiny("llama"), *BACKEND, folder=tmp_path) as server:
+        errors: list[openai.APIError] = []
+
+        def ask() -> None:
+            try:
+                streamed_ids(server, 500)
+            except openai.APIError as error:
+                errors.append(error)
+
+        asking = threading.Thread(target=ask)
+        asking.start()
+        until(lambda: server.metric("num_requests_running") == 1, 30)
+        server.worker().kill()
+        asking.join(2)
+        assert not asking.is_alive()
+        assert "ended while it answered" in str(errors[0])
+
+
+def test_when_it_is_told_to_stop_a_running_request_ends_first(tiny: Folder, tmp_path: Path) -> None:
+    right = expected(tiny("llama"), 400)
+    with serving(tiny("llama"), *BACKEND, folder=tmp_path) as server:
+        answers: list[list[int]] = []
+        asking = threading.Thread(target=lambda: answers.append(streamed_ids(server, 400)[0]))
+        asking.start()
+        until(lambda: server.metric("num_requests_running") == 1, 30)
+        family = server.family()
+        server.process.send_signal(signal.SIGTERM)
+        until(lambda: server.get("/health")[0] == 503, 1)
+        with pytest.raises(openai.InternalServerError, match="the server is being stopped") as caught:
+            ids(server, 4)
+        assert caught.value.status_code == 503
+        asking.join(60)
+        assert answers == [right]
+        assert server.process.wait(30) == 0
+        until(lambda: not [p for p in family if runs(p)], 5)
+        assert "stopping: 1 request runs and may end within 30 s" in server.said.read_text()
+
+
+@pytest.mark.parametrize(("drain", "numbers", "code"), [(60, 2, 128 + signal.SIGINT), (0, 1, 0)])
+def test_it_does_not_wait_for_ever(drain: int, numbers: int, code: int, tiny: Folder, tmp_path: Path) -> None:
+    with serving(tiny("llama"), *BACKEND, "--drain", drain, folder=tmp_path) as server:
+        errors: list[Exception] = []
+
+        def ask() -> None:
+            try:
+                streamed_ids(server, 500)
+            except openai.OpenAIError as error:
+                errors.append(error)
+
+        asking = threading.Thread(target=ask)
+        asking.start()
+        until(lambda: server.metric("num_requests_running") == 1, 30)
+        family = server.family()
+        for _ in range(numbers):
+            server.process.send_signal(signal.SIGINT)
+            until(lambda: "stopping: " in server.said.read_text(), 5)
+        assert server.process.wait(5) == code
+        until(lambda: not [p for p in family if runs(p)], 5)
+        asking.join(5)
+        assert len(errors) == 1
+
+
+def test_when_it_is_killed_nothing_is_left(tiny: Folder, tmp_path: Path) -> None:
+    with serving(tiny("llama"), *BACKEND, folder=tmp_path) as server:
+        family = server.family()
+        assert len([p for p in family if runs(p)]) >= 2
+        psutil.Process(server.process.pid).kill()
+        until(lambda: not [p for p in family if runs(p)], 5)
+
+
+def test_a_key_is_asked_for(tiny: Folder, tmp_path: Path) -> None:
+    with serving(tiny("llama"), *BACKEND, folder=tmp_path, AUTOBACKEND_API_KEY="first second") as server:
+        with pytest.raises(openai.AuthenticationError):
+            server.client("third").models.list()
+        for key in ("first", "second"):
+            assert [model.id for model in server.client(key).models.list()] == [server.model]
+        assert server.get("/health")[0] == server.get("/metrics")[0] == 200
+
+
+def test_what_is_not_converted_yet_is_converted_first(tiny: Folder, tmp_path: Path) -> None:
+    own = {"AUTOBACKEND_ARTIFACTS": str(tmp_path / "artifacts")}
+    with serving(tiny("llama"), "--backend", "ctranslate2:float32", folder=tmp_path, **own) as server:
+        assert len(ids(server, 8)) == 8
+        said = server.said.read_text()
+        assert "converting the model, once: about " in said
+        assert server.told(signal.SIGTERM) == 0
+
+
+def test_an_engine_that_cannot_load_the_model_ends_it(tiny: Folder, tmp_path: Path) -> None:
+    broken = tmp_path / "broken"
+    broken.mkdir()
+    for file in tiny("llama").iterdir():
+        content = file.read_bytes()
+        (broken / file.name).write_bytes(content[: len(content) // 2] if file.suffix == ".safetensors" else content)
+    with pytest.raises(AssertionError) as caught, serving(broken, *BACKEND, folder=tmp_path):
+        pass
+    said = str(caught.value)
+    assert said.startswith("it ended with 16:")
+    assert "error: transformers:eager cannot be loaded: " in said
+    assert "name another with --backend" in said
+
+
+@pytest.mark.parametrize(
+    "label", ["ctranslate2:float32", "onnxruntime:fp32", "openvino:fp32-sdpa", "llamacpp:f32", "transformers:int8"]
+)
+def test_the_command_of_an_engine_without_a_server_serves(label: str, tiny: Folder, tmp_path: Path) -> None:
+    folder = tiny("llama")
+    with Cache.open(tmp_path / "cache.db") as cache:
+        demand = Demand.of(DEMAND, backend=label, allow_lossy=label == "transformers:int8")
+        command = choose(str(folder), demand, cache=cache).command()
+    lossy = " --allow-lossy" if label == "transformers:int8" else ""
+    assert command == f"autobackend serve {folder} --workload pp16:tg8:b1 --backends {label}{lossy}"
+    port = free_port()
+    with served(f"{command} --port {port}", port, tmp_path):
+        client = openai.OpenAI(base_url=f"http://localhost:{port}/v1", api_key="none", max_retries=0)
+        answer = client.completions.create(model=folder.name, prompt=PROMPT, max_tokens=8, temperature=0)
+        assert answer.usage is not None
+        assert (answer.usage.prompt_tokens, answer.usage.completion_tokens) == (4, 8)
