@@ -225,7 +225,15 @@ def _run(
             _say(f"{label} serves again after {load_s:.1f} s")
             return
         answer = _answer(prepared, url, names, assembled.batching(), load_s)
-        _say(*screens.ready(answer, title, takes_text=assembled.takes_text, keyed=bool(address.keys)))
+        _say(
+            *screens.ready(
+                answer,
+                title,
+                takes_text=assembled.takes_text,
+                takes_chats=assembled.takes_chats,
+                keyed=bool(address.keys),
+            )
+        )
         if how.as_json:
             click.echo(json.dumps(answer))
         else:

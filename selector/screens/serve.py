@@ -37,7 +37,7 @@ def chosen(selection: Selection, room: Room, *, threads: int, across: int | None
     return columns(rows, across=across)
 
 
-def ready(answer: Mapping[str, Any], title: str, *, takes_text: bool, keyed: bool) -> list[str]:
+def ready(answer: Mapping[str, Any], title: str, *, takes_text: bool, takes_chats: bool, keyed: bool) -> list[str]:
     """How requests are batched, where it listens, and how to ask it.
 
     Args:
@@ -50,7 +50,7 @@ def ready(answer: Mapping[str, Any], title: str, *, takes_text: bool, keyed: boo
     rows = [
         ("requests", batching(answer["batching"], title, answer["slots"])),
         ("ready", f"loaded in {seconds(answer['load_s'])}: {url}/v1, model {model}; Ctrl-C ends it"),
-        ("try it", example(url, model, takes_text=takes_text, keyed=keyed)),
+        ("try it", example(url, model, takes_text=takes_text, takes_chats=takes_chats, keyed=keyed)),
     ]
     return columns(rows)
 
@@ -68,14 +68,14 @@ def batching(word: str, title: str, slots: int) -> str:
     return f"{title} answers {slots} at once: {BATCHING.get(word, word)}; more wait"
 
 
-def example(url: str, model: str, *, takes_text: bool, keyed: bool) -> str:
+def example(url: str, model: str, *, takes_text: bool, takes_chats: bool, keyed: bool) -> str:
     """A command that asks the server."""
     body: dict[str, object] = {"model": model, "max_tokens": 64}
-    if takes_text:
+    if takes_chats:
         body["messages"] = [{"role": "user", "content": "Hello"}]
     else:
-        body["prompt"] = [1, 2, 3]
-    path = "chat/completions" if takes_text else "completions"
+        body |= {"prompt": "Once upon a time"} if takes_text else {"prompt": [1, 2, 3], "return_token_ids": True}
+    path = "chat/completions" if takes_chats else "completions"
     key = ' -H "Authorization: Bearer $AUTOBACKEND_API_KEY"' if keyed else ""
     return f"curl {url}/v1/{path} -H 'Content-Type: application/json'{key} -d {shlex.quote(json.dumps(body))}"
 

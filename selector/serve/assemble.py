@@ -9,10 +9,10 @@ from selector.serve.app import Settings, app
 from selector.serve.engine import Launch, WorkerEngine
 from selector.serve.gate import Gate
 from selector.serve.keeper import Serving
+from selector.serve.language.text import Text, read_text
 from selector.serve.metrics import Metrics, Served
 from selector.serve.prepare import Prepared
 from selector.serve.request_log import RequestLog, Several
-from selector.serve.language.text import Text, read_text
 from selector.serve.tokens import TokenUpstream
 from selector.serve.upstream import Upstream
 from selector.traffic import Traffic
@@ -29,6 +29,7 @@ class Assembled:
     traffic: Traffic
     takes_text: bool
     """False: token ids only."""
+    takes_chats: bool
     batching: Callable[[], str]
     """Streams.batching, once it is loaded."""
 
@@ -71,6 +72,7 @@ def assemble(
         metrics=metrics,
         traffic=traffic,
         takes_text=text is not None,
+        takes_chats=text is not None and text.takes_chats,
         batching=batching,
     )
 

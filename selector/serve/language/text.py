@@ -53,6 +53,10 @@ class Text:
         self.end_tokens = end_tokens
         self.vocabulary = Vocabulary(tokenizer)
 
+    @property
+    def takes_chats(self) -> bool:
+        return self._template is not None
+
     def encode(self, text: str, *, most: int) -> Prompt:
         """The tokens of a prompt, with those that tokenizer.json puts before it.
 
