@@ -25,7 +25,7 @@ class ServerPlace:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OwnServer:
-    """A program that serves a model by HTTP, as OpenAI's API has it."""
+    """A program that serves a model by HTTP, as OpenAI's API has it: how it is started, and how it is asked."""
 
     argv: tuple[str, ...]
     """After the backend's interpreter: `("-m", "vllm.entrypoints.openai.api_server", ...)`."""
@@ -34,13 +34,19 @@ class OwnServer:
     ready_path: str = "/health"
     """Answers 200 once the model is loaded."""
     takes_token_ids: bool = True
-    """Whether /v1/completions takes a prompt as token ids."""
-    takes_key: bool = True
+    """Whether /v1/completions takes a prompt as token ids; if not, POST /generate takes them as `input_ids`, which is
+    LMDeploy's way."""
+    open_ended: bool = True
+    """Whether `max_tokens`: null asks /v1/completions for as many tokens as the context holds."""
     fields: Mapping[str, object] = field(default_factory=dict)
     """Fields that every request to it carries, such as `cache_prompt`: false."""
+    greedy: Mapping[str, object] = field(default_factory=lambda: {"temperature": 0})
+    """Fields that make it choose the likeliest token at each step."""
+    sampled: Mapping[str, object] = field(default_factory=dict)
+    """Fields that leave nothing but `temperature` and `top_p` to change the distribution that it draws from."""
+    scored: Mapping[str, object] = field(default_factory=dict)
+    """Fields that a request for log-probabilities carries, so that tokens are told by their ids."""
     forced_length: Mapping[str, object] = field(default_factory=lambda: {"ignore_eos": True})
-    """Fields that a request carries which must not end before `max_tokens`."""
+    """Fields of a request that must not end before `max_tokens`."""
     parameters: frozenset[str] = frozenset({"temperature", "top_p", "seed", "stop", "logprobs"})
     """Of the request's fields those that it heeds; one that it does not is refused, never ignored."""
-    graceful: bool = False
-    """Whether SIGTERM lets running requests end; else they are waited for before it is stopped."""

@@ -23,6 +23,7 @@ from calibration.backend import (
     Rows,
     Variant,
 )
+from calibration.server import OwnServer, ServerPlace
 
 _QUANTIZERS = "vllm 0.32.0 model_executor/layers/quantization/{}.py (get_min_capability)"
 _FLOATS = frozenset({"float32", "float16", "bfloat16"})
@@ -164,6 +165,26 @@ class VllmBackend(Backend):
         engine = LLMEngine.from_vllm_config(config, usage_context=UsageContext.OPENAI_API_SERVER)
         return _Stepped(engine, job.vocab_size, forces=alone)
 
+    def own_server(self, variant: Variant, deployment: Deployment, place: ServerPlace) -> OwnServer:
+        """vLLM's own server, with the settings of `load`: what a checkpoint says of sampling is left out, too."""
+        words = self._served(variant, deployment, slots=place.slots, context_tokens=place.context_tokens)
+        words += ["--host", place.host, "--port", str(place.port), "--served-model-name", place.served_name]
+        words += ["--max-model-len", str(place.context_tokens), "--no-enable-prefix-caching"]
+        words += ["--generation-config", "vllm", "--disable-uvicorn-access-log"]
+        variables = {"VLLM_NO_USAGE_STATS": "1"}
+        if place.key:
+            variables["VLLM_API_KEY"] = place.key
+        if deployment.device.kind == "cpu":
+            # By itself it binds its threads to cores of its own choice.
+            variables |= {"OMP_NUM_THREADS": str(place.threads), "VLLM_CPU_OMP_THREADS_BIND": "nobind"}
+        return OwnServer(
+            argv=tuple(words),
+            variables=variables,
+            # Its /v1/completions takes null for its default, 16.
+            open_ended=False,
+            scored={"return_tokens_as_token_ids": True},
+        )
+
     def engine_config(self, variant: Variant, deployment: Deployment) -> Any:
         """vllm.EngineArgs with room for the workload."""
         from vllm import EngineArgs
@@ -185,23 +206,26 @@ class VllmBackend(Backend):
         `vllm serve` asks for the version of a distribution named vllm, which on a CPU has another name. By itself the
         server would compute float32 in bfloat16.
         """
-        place, demand = deployment.place, deployment.demand
-        words = [
-            "python",
-            "-m",
-            "vllm.entrypoints.openai.api_server",
-            "--model",
-            place,
-            "--dtype",
-            deployment.model.dtype,
-        ]
-        words += ["--tensor-parallel-size", str(demand.tensor_parallel)]
+        workload = deployment.demand.workload
+        words = self._served(variant, deployment, slots=workload.batch, context_tokens=workload.context_tokens)
+        words += ["--port", "8000"]
+        # The longest that the KV cache holds.
+        words += ["--max-model-len", "auto"] if deployment.device.kind == "cpu" else []
+        return shlex.join(["python", *words])
+
+    def _served(self, variant: Variant, deployment: Deployment, *, slots: int, context_tokens: int) -> list[str]:
+        """The server as a module, the model, and what it computes with."""
+        demand = deployment.demand
+        words = ["-m", "vllm.entrypoints.openai.api_server", "--model", deployment.place]
+        words += ["--dtype", deployment.model.dtype, "--tensor-parallel-size", str(demand.tensor_parallel)]
+        words += ["--max-num-seqs", str(slots)]
         if deployment.device.kind == "cpu":
             # By itself it wants 92 % of the memory, and does not start where a part of that is taken.
-            words += ["--kv-cache-memory-bytes", str(_kv_cache_bytes(deployment)), "--max-model-len", "auto"]
+            size = _kv_cache_bytes(deployment.model, context_tokens, slots)
+            words += ["--kv-cache-memory-bytes", str(size)]
         words += ["--enforce-eager"] if variant.options["enforce_eager"] else []
         words += ["--trust-remote-code"] if demand.trust_remote_code else []
-        return shlex.join(words)
+        return words
 
 
 class _Stepped(Engine):
@@ -298,11 +322,10 @@ def _forcing() -> Any:
     return Forcing
 
 
-def _kv_cache_bytes(deployment: Deployment) -> int:
-    """Room for the workload twice, at least 1 GiB."""
-    workload, model = deployment.demand.workload, deployment.model
+def _kv_cache_bytes(model: Model, context_tokens: int, slots: int) -> int:
+    """Room for all slots twice, at least 1 GiB."""
     bits = 32 if model.dtype == "float32" else 16
-    return max(1 << 30, 2 * model.kv_bytes(workload.context_tokens, workload.batch, bits))
+    return max(1 << 30, 2 * model.kv_bytes(context_tokens, slots, bits))
 
 
 def _blocks(job: Job, config: Any) -> int:

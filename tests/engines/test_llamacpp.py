@@ -363,7 +363,7 @@ def test_its_command_serves(variant: str, tiny: Folder, gguf: Path, tmp_path: Pa
     demand = replace(DEMAND, workloads=(replace(DEMAND.workload, batch=3),))
     place, artifact = (gguf, None) if variant == "gguf" else (tiny("llama"), gguf.parent)
     command, port = printed(BACKEND, variant, place, artifact, demand), free_port()
-    assert "params.port = 8080" in command
+    assert "params.port = 8080; params.n_parallel = 3; params.n_ctx = 768;" in command
     with served(command.replace("8080", str(port)), port, tmp_path) as server:
         answer = server.ask("/completion", {"prompt": [5, 6, 7], "n_predict": 4, "return_tokens": True})
         assert len(answer["tokens"]) == 4

@@ -1,12 +1,15 @@
 """The vLLM backend, in an interpreter that AUTOBACKEND_VLLM_PYTHON names (`make test-vllm`), against transformers."""
 
+import asyncio
 import json
 import os
 import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator
+from contextlib import aclosing
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +18,15 @@ import pytest
 
 from calibration.backend import Deployment, Engine
 from calibration.backends.vllm import VllmBackend
+from calibration.server import ServerPlace
+from calibration.streams import Finish
+from calibration.supervision.readings import group_runs
 from calibration.workload import Workload
 from selector.host.spec import Device
 from selector.model.quant.format import QuantFormat
+from selector.model.spec import ModelSpec
+from selector.serve.own_server import OwnServerUpstream
+from selector.serve.upstream import Ask, Piece, Refused
 from tests.engines import tiny_models
 from tests.engines.printed_commands import DEMAND, family, free_port, printed, served
 from tests.selector.conftest import A100, CPU, spec
@@ -122,10 +131,59 @@ class TestRuns:
 
     def test_its_command_serves(self, tiny: Folder, tmp_path: Path) -> None:
         command, port = printed(BACKEND, "eager", tiny("llama-wide")), free_port()
-        with served(f"{command} --port {port}", port, tmp_path, python=Path(PYTHON)) as server:
+        assert command.count("--port 8000") == 1
+        command = command.replace("--port 8000", f"--port {port}")
+        with served(command, port, tmp_path, python=Path(PYTHON)) as server:
             name = server.ask("/v1/models")["data"][0]["id"]
             answer = server.ask("/v1/completions", {"model": name, "prompt": [5, 6, 7], "max_tokens": 4})
         assert answer["usage"]["completion_tokens"] == 4
+
+    def test_its_own_server(self, tiny: Folder, reference: Reference, tmp_path: Path) -> None:
+        """As the front asks it: token ids, text, a chat, log-probabilities, an end, what it refuses, and who leaves."""
+        prompt = tuple(tiny_models.asked_prompts(PROMPT_TOKENS)[0])
+        [path] = reference("llama-wide").generate([prompt], tiny_models.NEW_TOKENS).tokens
+        scores = tiny_models.rows(reference("llama-wide").score(prompt, path[:-1])).astype(np.float64)
+        likely = scores - np.log(np.exp(scores).sum(axis=-1, keepdims=True))
+        folder, there = tiny("llama-wide"), tmp_path / "server.log"
+        deployment = Deployment(
+            model=ModelSpec.read(str(folder)), place=str(folder), artifact_dir=None, device=CPU, demand=DEMAND
+        )
+        serving = OwnServerUpstream(
+            partial(BACKEND.own_server, BACKEND.variant("eager"), deployment),
+            name="vllm", place=ServerPlace(port=0, slots=2, context_tokens=128), python=Path(PYTHON), log=there,
+            vocab_size=tiny_models.VOCAB,
+        )  # fmt: skip
+
+        async def pieces(**ask: Any) -> list[Piece]:
+            async with aclosing(serving.answer(Ask(**ask))) as answer:
+                return [piece async for piece in answer]
+
+        async def scenario() -> None:
+            await serving.start()
+            group = os.getpgid(serving.pid)
+            try:
+                answer = await pieces(prompt=prompt, max_tokens=8, ignore_end=True, logprobs=3)
+                assert answer[-1] == Piece(finish=Finish.LENGTH, prompt_tokens=PROMPT_TOKENS, completion_tokens=8)
+                assert [token for piece in answer for token in piece.tokens] == list(path)
+                told = [step for piece in answer for step in piece.scores]
+                for step, token, row in zip(told, path, likely, strict=True):
+                    assert abs(step.chosen - row[token]) < 1e-3
+                    assert [other for other, _ in step.likeliest[:3]] == np.argsort(-row)[:3].tolist()
+                by_text = await pieces(prompt="once upon a time", max_tokens=5, ignore_end=True)
+                assert (by_text[-1].finish, by_text[-1].completion_tokens) == (Finish.LENGTH, 5)
+                with pytest.raises(Refused, match="maximum context length is 128 tokens"):
+                    await pieces(prompt="once upon a time " * 100, max_tokens=5)
+                async with aclosing(serving.answer(Ask(prompt=prompt, ignore_end=True))) as left:
+                    await anext(left)
+                many = [pieces(prompt=(5, 6), max_tokens=1 + n, ignore_end=True) for n in range(6)]
+                assert [a[-1].completion_tokens for a in await asyncio.gather(*many)] == [1, 2, 3, 4, 5, 6]
+                await serving.stop(30.0)
+                assert serving.ending.splitlines()[0] == "it ended with exit code 0"
+            finally:
+                await serving.stop(0.0)
+            assert not group_runs(group)
+
+        asyncio.run(scenario())
 
 
 def test_what_fits_a_cpu() -> None:
@@ -159,13 +217,14 @@ def test_its_command() -> None:
     there = Deployment(model=model, place="my model", artifact_dir=None, device=gpu, demand=demand)
     assert BACKEND.command(BACKEND.variant("compile"), there) == (
         "python -m vllm.entrypoints.openai.api_server --model 'my model' --dtype bfloat16 --tensor-parallel-size 2"
-        " --trust-remote-code"
+        " --max-num-seqs 1 --trust-remote-code --port 8000"
     )
     large = replace(DEMAND, workloads=(Workload(prompt_tokens=3072, output_tokens=1024, batch=4),))
     here = Deployment(model=model, place="gpt2", artifact_dir=None, device=CPU, demand=large)
     assert BACKEND.command(BACKEND.variant("eager"), here) == (
         "python -m vllm.entrypoints.openai.api_server --model gpt2 --dtype bfloat16 --tensor-parallel-size 1"
-        f" --kv-cache-memory-bytes {2 * 4 * 4096 * 32 * 8 * 128 * 2 * 2} --max-model-len auto --enforce-eager"
+        f" --max-num-seqs 4 --kv-cache-memory-bytes {2 * 4 * 4096 * 32 * 8 * 128 * 2 * 2} --enforce-eager --port 8000"
+        " --max-model-len auto"
     )
 
 

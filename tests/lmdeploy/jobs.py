@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from calibration.backend import Backend, Deployment, Job, Variant
+from calibration.server import OwnServer
 from calibration.worker.opening import Opening
 from selector.demand import Demand
 from tests.lmdeploy import tiny_checkpoints
@@ -53,3 +54,9 @@ def lmdeploy_arguments(command: str) -> Namespace:
     if "api_server" not in SubCliServe.subparsers.choices:
         SubCliServe.add_parsers()
     return CLI.parser.parse_args(arguments)
+
+
+def own_server_arguments(server: OwnServer) -> Namespace:
+    """What LMDeploy's own command line makes of the server that we start."""
+    assert server.argv[:2] == ("-m", "lmdeploy")
+    return lmdeploy_arguments(shlex.join(("lmdeploy", *server.argv[2:])))

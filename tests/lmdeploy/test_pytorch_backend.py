@@ -3,6 +3,7 @@
 import shutil
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,11 @@ import pytest
 from calibration.backend import Engine
 from calibration.backends.pytorch import PyTorch
 from calibration.measurement import FailureKind
+from calibration.server import ServerPlace
 from calibration.supervision.supervisor import Reply, Trouble, Worker
 from calibration.worker.prompts import prompts
 from tests.lmdeploy.conftest import Checkpoints, Pythons
-from tests.lmdeploy.jobs import a_job, deployed, lmdeploy_arguments, open_request
+from tests.lmdeploy.jobs import a_job, deployed, lmdeploy_arguments, open_request, own_server_arguments
 
 # Warnings of an engine are not ours.
 pytestmark = [pytest.mark.lmdeploy, pytest.mark.filterwarnings("ignore")]
@@ -195,13 +197,13 @@ def test_an_unknown_architecture_is_refused_by_name(checkpoint: Checkpoints, tmp
 
 
 @pytest.mark.parametrize(
-    ("variant", "eager", "command"),
+    ("variant", "eager", "options"),
     [
-        ("graph", False, "lmdeploy serve api_server 'my model' --backend pytorch --tp 1"),
-        ("eager", True, "lmdeploy serve api_server 'my model' --backend pytorch --tp 1 --eager-mode"),
+        ("graph", False, "--max-batch-size 1 --server-port 23333"),
+        ("eager", True, "--max-batch-size 1 --eager-mode --server-port 23333"),
     ],
 )
-def test_serving(variant: str, eager: bool, command: str) -> None:
+def test_serving(variant: str, eager: bool, options: str) -> None:
     from lmdeploy import PytorchEngineConfig
 
     backend = PyTorch()
@@ -210,12 +212,35 @@ def test_serving(variant: str, eager: bool, command: str) -> None:
     assert backend.engine_config(chosen, one) == PytorchEngineConfig(dtype="auto", eager_mode=eager)
     two = deployed("my model", tensor_parallel=2, trust_remote_code=False)
     assert backend.engine_config(chosen, two) == PytorchEngineConfig(dtype="auto", eager_mode=eager, tp=2)
-    assert backend.command(chosen, deployed("my model", tensor_parallel=1, trust_remote_code=False)) == command
+    command = backend.command(chosen, deployed("my model", tensor_parallel=1, trust_remote_code=False))
+    assert command == f"lmdeploy serve api_server 'my model' --backend pytorch --tp 1 {options}"
     taken = lmdeploy_arguments(command)
     assert (taken.backend, taken.eager_mode, taken.model_path) == ("pytorch", eager, "my model")
     assert (taken.tp, taken.trust_remote_code) == (1, False)
+    assert (taken.max_batch_size, taken.server_port) == (1, 23333)
     taken = lmdeploy_arguments(backend.command(chosen, deployed("m", tensor_parallel=2, trust_remote_code=True)))
     assert (taken.eager_mode, taken.tp, taken.trust_remote_code) == (eager, 2, True)
+
+
+def test_its_own_server() -> None:
+    """With the settings of `load`, read by LMDeploy's own command line."""
+    backend, place = PyTorch(), ServerPlace(port=4711, key="k", served_name="smol", slots=4, context_tokens=256)
+    one = deployed("my model", tensor_parallel=2, trust_remote_code=True)
+    server = backend.own_server(backend.variant("eager"), one, place)
+    taken = own_server_arguments(server)
+    assert (taken.backend, taken.eager_mode, taken.model_path, taken.device) == ("pytorch", True, "my model", "cuda")
+    assert (taken.server_name, taken.server_port, taken.model_name, taken.api_keys) == (
+        "127.0.0.1",
+        4711,
+        "smol",
+        ["k"],
+    )
+    assert (taken.tp, taken.trust_remote_code, taken.max_batch_size, taken.session_len) == (2, True, 4, 320)
+    assert (taken.num_gpu_blocks, taken.generation_config) == (2 * 4 * 6, "lmdeploy")
+    assert (taken.disable_metrics, taken.enable_prefix_caching, taken.dtype) == (True, False, "auto")
+    assert (server.takes_token_ids, server.variables["LMDEPLOY_ENABLE_CHECK_ENV"]) == (False, "0")
+    keyless = backend.own_server(backend.variant("graph"), one, replace(place, key=""))
+    assert (own_server_arguments(keyless).api_keys, own_server_arguments(keyless).eager_mode) == (None, False)
 
 
 def test_in_a_worker(checkpoint: Checkpoints, lmdeploy_python: Pythons, tmp_path: Path) -> None:

@@ -8,10 +8,11 @@ import pytest
 from calibration.backends.turbomind.adapter import TurboMind
 from calibration.check.agreement import GROUPS, NEW_TOKENS, Answers, compare, fixed_prompts
 from calibration.measurement import FailureKind, OutputVerdict
+from calibration.server import ServerPlace
 from calibration.supervision.supervisor import Reply, Trouble, Worker
 from tests.lmdeploy import tiny_checkpoints
 from tests.lmdeploy.conftest import Checkpoints, Pythons
-from tests.lmdeploy.jobs import deployed, lmdeploy_arguments, open_request
+from tests.lmdeploy.jobs import deployed, lmdeploy_arguments, open_request, own_server_arguments
 
 pytestmark = [pytest.mark.lmdeploy, pytest.mark.filterwarnings("ignore")]
 
@@ -144,8 +145,30 @@ def test_serving() -> None:
     two = deployed("my model", tensor_parallel=2, trust_remote_code=False)
     assert backend.engine_config(variant, two) == TurbomindEngineConfig(dtype="auto", tp=2)
     command = backend.command(variant, deployed("my model", tensor_parallel=1, trust_remote_code=False))
-    assert command == "lmdeploy serve api_server 'my model' --backend turbomind --tp 1"
+    assert command == (
+        "lmdeploy serve api_server 'my model' --backend turbomind --tp 1 --max-batch-size 1 --server-port 23333"
+    )
     taken = lmdeploy_arguments(command)
     assert (taken.backend, taken.model_path, taken.tp, taken.trust_remote_code) == ("turbomind", "my model", 1, False)
     taken = lmdeploy_arguments(backend.command(variant, deployed("m", tensor_parallel=2, trust_remote_code=True)))
     assert (taken.tp, taken.trust_remote_code) == (2, True)
+
+
+def test_its_own_server() -> None:
+    """With the settings of `load`, read by LMDeploy's own command line."""
+    backend, place = TurboMind(), ServerPlace(port=4711, key="k", served_name="smol", slots=4, context_tokens=256)
+    one = deployed("my model", tensor_parallel=2, trust_remote_code=True)
+    server = backend.own_server(backend.variants[0], one, place)
+    taken = own_server_arguments(server)
+    assert (taken.backend, taken.model_path) == ("turbomind", "my model")
+    assert (taken.server_name, taken.server_port, taken.model_name, taken.api_keys) == (
+        "127.0.0.1",
+        4711,
+        "smol",
+        ["k"],
+    )
+    assert (taken.tp, taken.trust_remote_code, taken.max_batch_size) == (2, True, 4)
+    # As long as what its warm-up tunes for.
+    assert (taken.session_len, taken.generation_config) == (8192 + 4 + 64, "lmdeploy")
+    assert (taken.disable_metrics, taken.enable_prefix_caching, taken.dtype) == (True, False, "auto")
+    assert not server.takes_token_ids

@@ -28,8 +28,10 @@ from calibration.backend import (
     Variant,
 )
 from calibration.backends.llamacpp import export as gguf_export
+from calibration.backends.llamacpp import own_server
 from calibration.backends.llamacpp.export import CONVERTER, CONVERTER_VERSION, PLAIN
 from calibration.backends.llamacpp.limits import ARCHITECTURES, FORMATS, ROPE_TYPES, WINDOWED, limits
+from calibration.server import OwnServer, ServerPlace
 
 
 class LlamaCppBackend(Backend):
@@ -112,7 +114,7 @@ class LlamaCppBackend(Backend):
             assert job.artifact_dir is not None  # the caller runs `prepare` for every variant that prepares
             file = job.artifact_dir / "model.gguf"
         key = secrets.token_hex()
-        params = _params(job.variant, str(file), job.max_context_tokens, job.max_batch)
+        params = _settings(job.variant, str(file), job.max_context_tokens, job.max_batch)
         params.cpuparams.n_threads = params.cpuparams_batch.n_threads = job.threads
         params.port = 0  # any that is free
         params.api_keys = [key]
@@ -126,13 +128,29 @@ class LlamaCppBackend(Backend):
                 signal.signal(number, signal.getsignal(number) or signal.SIG_DFL)
         return _Server(server, key, job.vocab_size)
 
+    def own_server(self, variant: Variant, deployment: Deployment, place: ServerPlace) -> OwnServer:
+        """llama-server in a process of its own; see own_server.py. What is converted must have been converted."""
+        words = [own_server.__file__, _file(variant, deployment), "--host", place.host, "--port", str(place.port)]
+        words += ["--name", place.served_name, "--slots", str(place.slots), "--context", str(place.context_tokens)]
+        words += ["--threads", str(place.threads), *(["--float32"] if _in_float32(variant) else [])]
+        return OwnServer(
+            argv=tuple(words),
+            variables={own_server.KEY_VARIABLE: place.key} if place.key else {},
+            fields={"cache_prompt": False, "reasoning_format": "none"},
+            # As it was timed. Its own defaults draw from 40 tokens, and of those from the likelier ones.
+            greedy={"temperature": 0, "top_k": 1, "samplers": ["top_k"]},
+            sampled={"samplers": ["temperature", "top_p"]},
+            # Of a token whose text ends within a character its stream tells neither id nor probability.
+            parameters=frozenset({"temperature", "top_p", "seed", "stop"}),
+        )
+
     def engine_config(self, variant: Variant, deployment: Deployment) -> Any:
         """An xllamacpp.CommonParams with a slot for each sequence of the workload.
 
         Its model.path is that of a .gguf file; of another model it is for the user to fill in.
         """
         path, workload = deployment.place, deployment.demand.workload
-        return _params(variant, path if path.endswith(".gguf") else "", workload.context_tokens, workload.batch)
+        return _settings(variant, path if path.endswith(".gguf") else "", workload.context_tokens, workload.batch)
 
     def command(self, variant: Variant, deployment: Deployment) -> str:
         """Serve with llama-server in a Python process, since xllamacpp brings no executable.
@@ -145,44 +163,37 @@ class LlamaCppBackend(Backend):
             words = ["autobackend", "calibrate", place, "--backends", f"{self.name}:{variant.name}"]
             words += ["--workload", demand.workload.label, *(["--allow-lossy"] if variant.lossy else [])]
             return shlex.join(words)
-        file = place if variant.as_is else f"{artifact_dir}/model.gguf"
+        workload = demand.workload
         float32 = (
             "params.flash_attn_type = xllamacpp.llama_flash_attn_type.LLAMA_FLASH_ATTN_TYPE_DISABLED; "
             "params.cache_type_k = params.cache_type_v = xllamacpp.ggml_type.GGML_TYPE_F32; "
         )
         program = (
             "import signal, xllamacpp; params = xllamacpp.CommonParams(); "
-            f"params.model.path = {file!r}; params.port = 8080; params.n_parallel = {demand.workload.batch}; "
-            f"{float32 if variant.name == 'f32' else ''}"
+            f"params.model.path = {_file(variant, deployment)!r}; params.port = 8080; "
+            f"params.n_parallel = {workload.batch}; "
+            f"params.n_ctx = {own_server.slot_tokens(workload.context_tokens) * workload.batch}; "
+            f"{float32 if _in_float32(variant) else ''}"
             "server = xllamacpp.Server(params); print(server.listening_address); signal.pause()"
         )
         return shlex.join(["python", "-c", program])
 
 
-_SLOT_STEP = 256
-"""llama.cpp makes each slot's context a multiple of it."""
+def _file(variant: Variant, deployment: Deployment) -> str:
+    """The .gguf file that is loaded."""
+    if variant.as_is:
+        return deployment.place
+    assert deployment.artifact_dir is not None  # the caller runs `prepare` for every variant that prepares
+    return f"{deployment.artifact_dir}/model.gguf"
 
 
-def _params(variant: Variant, file: str, context_tokens: int, batch: int) -> Any:
-    """The server's settings: `batch` slots of `context_tokens` each, and nothing kept from one request to the next."""
-    import xllamacpp
+def _in_float32(variant: Variant) -> bool:
+    """Whether KV cache and attention are in float32, too."""
+    return variant.name == "f32"
 
-    params = xllamacpp.CommonParams()
-    params.model.path = file
-    # A slot that is full ends its sequence, so there is one token more.
-    slot = -(-(context_tokens + 1) // _SLOT_STEP) * _SLOT_STEP
-    params.n_parallel = batch
-    params.n_ctx = slot * batch
-    # Prompts that come together are computed together, and their first tokens are there at once.
-    params.n_batch = max(params.n_batch, slot * batch)
-    params.fit_params = False
-    params.cache_ram_mib = 0
-    params.cache_idle_slots = False
-    params.n_ctx_checkpoints = 0
-    if variant.name == "f32":
-        params.flash_attn_type = xllamacpp.llama_flash_attn_type.LLAMA_FLASH_ATTN_TYPE_DISABLED
-        params.cache_type_k = params.cache_type_v = xllamacpp.ggml_type.GGML_TYPE_F32
-    return params
+
+def _settings(variant: Variant, file: str, context_tokens: int, batch: int) -> Any:
+    return own_server.settings(file, slots=batch, context_tokens=context_tokens, float32=_in_float32(variant))
 
 
 _MOST_SCORED = 1 << 12

@@ -23,6 +23,7 @@ from calibration.backend import (
     Variant,
 )
 from calibration.backends.pytorch.limits import DENSE, MIXTURES, limits
+from calibration.server import OwnServer, ServerPlace
 
 KIMI = frozenset({"KimiK25ForConditionalGeneration", "Kimi_K25ForConditionalGeneration"})
 REMOVED = "was removed from LMDeploy: use an older release of lmdeploy"
@@ -158,9 +159,8 @@ class PyTorch(Backend):
             tp=job.tensor_parallel,
             session_len=session_len,
             max_batch_size=job.max_batch,
-            # Twice what the batch needs, so that nothing is preempted: 16 pages are the least it takes.
-            num_gpu_blocks=max(16, 2 * job.max_batch * (-(-session_len // BLOCK_TOKENS) + 1)),
-            device_type={"rocm": "cuda"}.get(job.device, job.device),
+            num_gpu_blocks=_blocks(session_len, job.max_batch),
+            device_type=_device_type(job.device),
             logprobs_mode="raw_logprobs",
             enable_metrics=False,
             **job.variant.options,
@@ -172,6 +172,27 @@ class PyTorch(Backend):
         )
         return _PyTorchEngine(engine, job)
 
+    def own_server(self, variant: Variant, deployment: Deployment, place: ServerPlace) -> OwnServer:
+        """LMDeploy's api_server, with the settings of `load`."""
+        session_tokens = place.context_tokens + SESSION_MARGIN
+        words = ["-m", "lmdeploy", *self._served(variant, deployment, place.slots)]
+        words += ["--session-len", str(session_tokens), "--device", _device_type(deployment.device.kind)]
+        words += ["--num-gpu-blocks", str(_blocks(session_tokens, place.slots))]
+        words += ["--server-name", place.host, "--server-port", str(place.port), "--model-name", place.served_name]
+        # Of what a checkpoint says of sampling nothing is taken. Its log has a line for every request.
+        words += ["--generation-config", "lmdeploy", "--disable-metrics", "--disable-fastapi-docs"]
+        words += ["--api-keys", place.key] if place.key else []
+        return OwnServer(
+            argv=tuple(words),
+            variables={"UVICORN_LOG_LEVEL": "warning", "LMDEPLOY_ENABLE_CHECK_ENV": "0"},
+            takes_token_ids=False,
+            greedy={"temperature": 1.0, "top_k": 1},
+            sampled={"top_k": 0, "min_p": 0.0},
+            # It heeds a stop text only where that is one token. /generate has no seed, chats tell no ids with their
+            # log-probabilities.
+            parameters=frozenset({"temperature", "top_p"}),
+        )
+
     def engine_config(self, variant: Variant, deployment: Deployment) -> Any:
         """lmdeploy.PytorchEngineConfig for `lmdeploy.pipeline(model, backend_config=...)`."""
         from lmdeploy import PytorchEngineConfig
@@ -180,11 +201,26 @@ class PyTorch(Backend):
 
     def command(self, variant: Variant, deployment: Deployment) -> str:
         """`--backend pytorch` is honoured; without CUDA graphs with `--eager-mode`."""
-        place, demand = deployment.place, deployment.demand
-        words = ["lmdeploy", "serve", "api_server", place, "--backend", "pytorch", "--tp", str(demand.tensor_parallel)]
+        words = self._served(variant, deployment, deployment.demand.workload.batch)
+        return shlex.join(["lmdeploy", *words, "--server-port", "23333"])
+
+    def _served(self, variant: Variant, deployment: Deployment, slots: int) -> list[str]:
+        """The arguments of `lmdeploy` that a user's server and ours have in common."""
+        demand = deployment.demand
+        words = ["serve", "api_server", deployment.place, "--backend", "pytorch", "--tp", str(demand.tensor_parallel)]
+        words += ["--max-batch-size", str(slots)]
         words += ["--eager-mode"] if variant.options["eager_mode"] else []
         words += ["--trust-remote-code"] if demand.trust_remote_code else []
-        return shlex.join(words)
+        return words
+
+
+def _blocks(session_tokens: int, slots: int) -> int:
+    """Twice what the batch needs, so that nothing is preempted: 16 pages are the least it takes."""
+    return max(16, 2 * slots * (-(-session_tokens // BLOCK_TOKENS) + 1))
+
+
+def _device_type(kind: str) -> str:
+    return {"rocm": "cuda"}.get(kind, kind)
 
 
 class _PyTorchEngine(Engine):

@@ -22,6 +22,7 @@ from calibration.backend import (
     Variant,
 )
 from calibration.backends.turbomind.limits import ARCHITECTURES, NO_INT4, limits
+from calibration.server import OwnServer, ServerPlace
 
 MAX_LOGPROBS = 1024
 """turbomind/turbomind.py: more are cut off with a warning."""
@@ -147,7 +148,7 @@ class TurboMind(Backend):
             engine_config=TurbomindEngineConfig(
                 dtype="auto",
                 tp=job.tensor_parallel,
-                session_len=max(job.max_context_tokens, prefill + job.max_batch) + SESSION_MARGIN,
+                session_len=_session_tokens(job.max_context_tokens, job.max_batch, prefill),
                 max_batch_size=job.max_batch,
                 enable_metrics=False,
                 **job.variant.options,
@@ -155,6 +156,26 @@ class TurboMind(Backend):
             trust_remote_code=job.trust_remote_code,
         )
         return _TurboMindEngine(engine, job)
+
+    def own_server(self, variant: Variant, deployment: Deployment, place: ServerPlace) -> OwnServer:
+        """LMDeploy's api_server, with the settings of `load`."""
+        prefill = variant.options.get("max_prefill_token_num", PREFILL_TOKENS)
+        words = ["-m", "lmdeploy", *self._served(deployment, place.slots)]
+        words += ["--session-len", str(_session_tokens(place.context_tokens, place.slots, prefill))]
+        words += ["--server-name", place.host, "--server-port", str(place.port), "--model-name", place.served_name]
+        # Of what a checkpoint says of sampling nothing is taken. Its log has a line for every request.
+        words += ["--generation-config", "lmdeploy", "--disable-metrics", "--disable-fastapi-docs"]
+        words += ["--api-keys", place.key] if place.key else []
+        return OwnServer(
+            argv=tuple(words),
+            variables={"UVICORN_LOG_LEVEL": "warning"},
+            takes_token_ids=False,
+            greedy={"temperature": 1.0, "top_k": 1},
+            sampled={"top_k": 0, "min_p": 0.0},
+            # It heeds a stop text only where that is one token. /generate has no seed, chats tell no ids with their
+            # log-probabilities.
+            parameters=frozenset({"temperature", "top_p"}),
+        )
 
     def engine_config(self, variant: Variant, deployment: Deployment) -> Any:
         """lmdeploy.TurbomindEngineConfig for `lmdeploy.pipeline(model, backend_config=...)`."""
@@ -164,11 +185,20 @@ class TurboMind(Backend):
 
     def command(self, variant: Variant, deployment: Deployment) -> str:
         """The server takes `--backend turbomind` as a wish: it falls to PyTorch when it cannot load the library."""
-        place, demand = deployment.place, deployment.demand
-        words = ["lmdeploy", "serve", "api_server", place, "--backend", "turbomind"]
-        words += ["--tp", str(demand.tensor_parallel)]
+        words = self._served(deployment, deployment.demand.workload.batch)
+        return shlex.join(["lmdeploy", *words, "--server-port", "23333"])
+
+    def _served(self, deployment: Deployment, slots: int) -> list[str]:
+        """The arguments of `lmdeploy` that a user's server and ours have in common."""
+        demand = deployment.demand
+        words = ["serve", "api_server", deployment.place, "--backend", "turbomind", "--tp", str(demand.tensor_parallel)]
+        words += ["--max-batch-size", str(slots)]
         words += ["--trust-remote-code"] if demand.trust_remote_code else []
-        return shlex.join(words)
+        return words
+
+
+def _session_tokens(context_tokens: int, slots: int, prefill: int) -> int:
+    return max(context_tokens, prefill + slots) + SESSION_MARGIN
 
 
 class _TurboMindEngine(Engine):

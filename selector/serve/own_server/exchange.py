@@ -1,0 +1,99 @@
+"""One request to an engine's own server: the pieces of its answer, or why there is none."""
+
+import json
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from typing import cast
+
+import httpx2
+
+from calibration.streams import Finish
+from selector.serve.own_server.dialect import Call, Event, Part
+from selector.serve.upstream import Failed, Piece, Refused, Unavailable
+
+_ENDS = {"stop": Finish.STOP, "length": Finish.LENGTH}
+_CLIENTS_FAULT = frozenset({400, 413, 422})
+"""Statuses about what the client wants; others of 4xx are about what we have sent: a path, a key, the model's name."""
+
+
+async def exchange(client: httpx2.AsyncClient, request: Call, name: str) -> AsyncGenerator[Piece, None]:
+    """Ask, and give the answer as it comes; closing this before its end closes the connection, and so cancels it.
+
+    Args:
+        name: of the engine, for messages.
+
+    Raises:
+        Refused: before the first piece: the server cannot answer that.
+        Failed: it could not answer this request.
+        Unavailable: it is gone, or takes no requests now.
+    """
+    finish: str | None = None
+    counts: tuple[int, int] | None = None
+    begun = False
+    try:
+        async with client.sse(request.path, method="POST", json=request.body) as events:
+            if events.response.status_code != 200:
+                raise await _refusal(events.response, name)
+            stream = cast("AsyncGenerator[httpx2.ServerSentEvent, None]", aiter(events))
+            async with aclosing(stream):
+                async for event in stream:
+                    if event.data == "[DONE]":
+                        break
+                    part = _part(event.data, request, name, begun=begun)
+                    finish, counts = part.finish or finish, part.counts or counts
+                    if part.text or part.tokens:
+                        begun = True
+                        yield Piece(text=part.text, tokens=part.tokens, scores=part.scores)
+    except httpx2.SSEError as error:
+        raise Failed(f"{name} sent what is no stream of events: {error}") from error
+    except httpx2.TransportError as error:
+        raise Unavailable(f"{name} ended while it answered: {str(error) or type(error).__name__}") from error
+    if finish not in _ENDS or counts is None:
+        raise Failed(f"{name} ended an answer " + (f"with {finish!r}" if finish else "without an end of it"))
+    prompt_tokens, completion_tokens = counts
+    yield Piece(finish=_ENDS[finish], prompt_tokens=prompt_tokens, completion_tokens=completion_tokens)
+
+
+def _part(text: str, request: Call, name: str, *, begun: bool) -> Part:
+    """What an event says.
+
+    Raises:
+        Refused: some servers have begun to answer when they refuse.
+        Failed: it tells an error, or is no event of an answer.
+    """
+    try:
+        event: Event = json.loads(text)
+        error = event.get("error")
+        if error is None:
+            return request.read(event)
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError) as cause:
+        raise Failed(f"{name} sent what is no part of an answer: {text[:80]!r}") from cause
+    status, message = _status_and_message(event, 500)
+    if status in _CLIENTS_FAULT and not begun:
+        raise Refused(message)
+    raise Failed(f"{name} failed: {message}")
+
+
+async def _refusal(response: httpx2.Response, name: str) -> Exception:
+    """What an answer of another status than 200 means for the client."""
+    body = await response.aread()
+    try:
+        _, message = _status_and_message(json.loads(body), response.status_code)
+    except (AttributeError, ValueError):
+        message = body[:200].decode(errors="replace")
+    status = response.status_code
+    if status in _CLIENTS_FAULT:
+        # 422 is how these servers say that a field has another type than they want.
+        return Refused(message, status=400 if status == 422 else status)
+    if status in {429, 503}:
+        return Unavailable(f"{name} takes no requests now: {message}")
+    return Failed(f"{name} answered with status {status}: {message}")
+
+
+def _status_and_message(event: Event, status: int) -> tuple[int, str]:
+    """From an error object, which LMDeploy sends bare."""
+    error = event.get("error", event)
+    if not isinstance(error, dict):
+        return status, str(error)
+    code = error.get("code")
+    return code if isinstance(code, int) else status, str(error.get("message") or error)
