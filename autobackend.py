@@ -44,6 +44,7 @@ if TYPE_CHECKING:
         Workload,
         calibrate,
         explain,
+        pipeline,
         select,
         winners,
     )
@@ -85,6 +86,7 @@ __all__ = [
     "calibrate",
     "explain",
     "main",
+    "pipeline",
     "select",
     "winners",
 ]

@@ -1,7 +1,7 @@
 """Backend: the facts that the rules read and the verbs that the worker calls; each is a file or folder of backends/."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
@@ -148,6 +148,8 @@ class Deployment:
     """Where `prepare` put its result; None: it was not prepared, or the variant prepares nothing."""
     device: Device
     demand: Demand
+    threads: int = 0
+    """Cores that the engine is told to use; 0: it is not told."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -256,9 +258,13 @@ class Backend(ABC):
         """The server that the engine brings, where it is the better one to serve with; None: `streams` are served."""
         return None
 
+    def settings(self, variant: Variant, deployment: Deployment) -> Mapping[str, Any]:
+        """What the engine or its own server is told to serve a model, by its own names; imports nothing of it."""
+        return dict(variant.options)
+
     def engine_config(self, variant: Variant, deployment: Deployment) -> Any:
         """The engine's own configuration object (or keyword arguments) for serving; imports the engine."""
-        return dict(variant.options)
+        return dict(self.settings(variant, deployment))
 
     def command(self, variant: Variant, deployment: Deployment) -> str | None:
         """The shell command of the engine's own server; None: it brings none that serves this variant.

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from selector.demand import Demand, DemandOptions
     from selector.explanation import Explanation, explain
     from selector.host.spec import HostSpec
+    from selector.lmdeploy_pipeline import pipeline
     from selector.map.axes import Axes
     from selector.map.winners import WinnerMap, winners
     from selector.model.spec import ModelSpec
@@ -36,6 +37,7 @@ __all__ = [
     "Workload",
     "calibrate",
     "explain",
+    "pipeline",
     "select",
     "winners",
 ]
@@ -56,6 +58,7 @@ _HOMES = {
     "Workload": "calibration.workload",
     "calibrate": "selector.planning.calibrate",
     "explain": "selector.explanation",
+    "pipeline": "selector.lmdeploy_pipeline",
     "select": "selector.selection",
     "winners": "selector.map.winners",
 }

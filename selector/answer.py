@@ -5,12 +5,12 @@ from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from typing import Any
 
-from calibration.backend import Engine
 from calibration.measurement import Candidate, Failure
 from calibration.workload import Workload
 from selector.demand import Demand
 from selector.evidence import OnLayers
 from selector.host.spec import HostSpec
+from selector.loading.loaded import LoadedEngine
 from selector.model.spec import ModelSpec
 from selector.objective import Objective
 from selector.predict.prediction import Predicted, Prediction
@@ -155,28 +155,52 @@ class Selection:
 
         Imports the engine where its configuration is a class of its own.
         """
-        from selector.loading import engine_config
+        from selector.loading.command import engine_config
 
         return engine_config(self)
 
     def command(self) -> str:
         """The shell command that serves the model with the chosen backend."""
-        from selector.loading import command
+        from selector.loading.command import command
 
         return command(self)
 
-    def load(self, *, max_context_tokens: int | None = None, max_batch: int | None = None) -> Engine:
-        """The engine in this process, ready to generate; random weights and converted models are found or made.
+    def engine_args(self) -> dict[str, Any]:
+        """Keyword arguments of vllm.EngineArgs for the chosen variant of vllm; vLLM need not be installed here.
+
+        Raises:
+            UsageError: another backend was chosen: select with `backend="vllm"`.
+            ModelError: a shape has no weights yet.
+        """
+        from selector.loading.command import engine_args
+
+        return engine_args(self)
+
+    def llama_server_flags(self) -> list[str]:
+        """The words after `llama-server` for the chosen variant of llamacpp, with its GGUF file.
+
+        Raises:
+            UsageError: another backend was chosen: select with `backend="llamacpp"`.
+            ArtifactError: the model is not converted yet.
+        """
+        from selector.loading.command import llama_server_flags
+
+        return llama_server_flags(self)
+
+    def load(self, *, max_context_tokens: int | None = None, max_batch: int | None = None) -> LoadedEngine:
+        """The engine, ready to generate and to stream; random weights and converted models are found or made.
+
+        Where the backend runs in another interpreter, the engine runs there, in a worker that ends with this program.
 
         Args:
             max_context_tokens: longest sequence, prompt and output; by default the workload's.
             max_batch: sequences at once; by default the workload's.
 
         Raises:
-            BackendError: the backend runs in another interpreter, or its engine cannot be loaded.
+            BackendError: the engine cannot be loaded, or its interpreter not be started.
             ArtifactError, ModelError: there are no weights, or they cannot be made or converted.
         """
-        from selector.loading import load
+        from selector.loading.load import load
 
         return load(self, max_context_tokens=max_context_tokens, max_batch=max_batch)
 

@@ -17,6 +17,7 @@ from calibration.environments.requirement_set import RequirementSet
 from calibration.registry import all_backends, source_file
 from calibration.workload import STANDARD
 from selector.cli import main
+from selector.emit.targets import TARGETS
 from selector.objective import Objective
 from selector.screens.text import size
 from tests.readme_prediction import prediction_screen
@@ -99,6 +100,17 @@ def sets_table() -> str:
     return table(("backend", "engine", "packages", "on the disk"), iter(rows))
 
 
+def targets_table() -> str:
+    """The programs that `select --emit` writes for."""
+    return table(
+        ("program", "what is printed", "backends"),
+        (
+            (f"`{name}`", target.what, ", ".join(f"`{backend}`" for backend in target.backends) or "all")
+            for name, target in TARGETS.items()
+        ),
+    )
+
+
 def make_table() -> str:
     """The comments at the head of the Makefile."""
     rows = re.findall(r"^# make (\S+) +(.+)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
@@ -132,6 +144,7 @@ SECTIONS: dict[str, Callable[[], str]] = {
     "predicted": prediction_screen,
     "rules": rules_table,
     "sets": sets_table,
+    "targets": targets_table,
     "workloads": workloads_table,
 }
 

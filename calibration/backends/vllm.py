@@ -6,7 +6,7 @@ import shlex
 import time
 from array import array
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from calibration.backend import (
@@ -185,20 +185,27 @@ class VllmBackend(Backend):
             scored={"return_tokens_as_token_ids": True},
         )
 
+    def settings(self, variant: Variant, deployment: Deployment) -> Mapping[str, Any]:
+        """Keyword arguments of vllm.EngineArgs with room for the workload; with dashes, options of `vllm serve`."""
+        demand, workload = deployment.demand, deployment.demand.workload
+        size = _kv_cache_bytes(deployment.model, workload.context_tokens, workload.batch)
+        return {
+            "model": deployment.place,
+            "dtype": deployment.model.dtype,  # `auto` makes bfloat16 of float32
+            "max_model_len": workload.context_tokens,
+            "max_num_seqs": workload.batch,
+            "tensor_parallel_size": demand.tensor_parallel,
+            "trust_remote_code": demand.trust_remote_code,
+            # Said, or a CPU's takes most of the memory.
+            **({"kv_cache_memory_bytes": size} if deployment.device.kind == "cpu" else {}),
+            **variant.options,
+        }
+
     def engine_config(self, variant: Variant, deployment: Deployment) -> Any:
         """vllm.EngineArgs with room for the workload."""
         from vllm import EngineArgs
 
-        demand = deployment.demand
-        return EngineArgs(
-            model=deployment.place,
-            dtype=deployment.model.dtype,  # `auto` makes bfloat16 of float32
-            max_model_len=demand.workload.context_tokens,
-            max_num_seqs=demand.workload.batch,
-            tensor_parallel_size=demand.tensor_parallel,
-            trust_remote_code=demand.trust_remote_code,
-            **variant.options,
-        )
+        return EngineArgs(**self.settings(variant, deployment))
 
     def command(self, variant: Variant, deployment: Deployment) -> str:
         """vLLM's own OpenAI-compatible server, as a module.

@@ -11,7 +11,11 @@ from selector.commands._terminal import across, note, open_cache, show, show_jso
 from selector.demand import Demand
 
 if TYPE_CHECKING:
+    from calibration.cache.cache import Cache
     from selector.traffic import Observed
+
+TARGETS = "lmdeploy", "vllm", "llama-server", "ollama", "kserve", "llama-swap", "compose"
+"""Of selector.emit.targets, which is imported when one is asked for."""
 
 
 @click.command(
@@ -19,6 +23,7 @@ if TYPE_CHECKING:
         "autobackend select ./Qwen2.5-7B-Instruct-AWQ --why",
         "autobackend select shape:smollm2-135m --workload pp1024:tg64:b4 --objective ttft",
         "$(autobackend select ./model --command)",
+        "autobackend select ./model --emit compose > compose.yaml",
     )
 )
 @model_argument
@@ -30,6 +35,12 @@ if TYPE_CHECKING:
 @cache_option
 @click.option("--why", is_flag=True, help="Show the ranking, what was refused and what failed.")
 @click.option("--command", "as_command", is_flag=True, help="Print the command that serves the model instead.")
+@click.option(
+    "--emit",
+    metavar="PROGRAM",
+    type=click.Choice(TARGETS),
+    help=f"Print another program's configuration for the best choice that it can run: {', '.join(TARGETS)}.",
+)
 @json_option
 def select(
     model: str,
@@ -39,9 +50,12 @@ def select(
     cache: str | None,
     why: bool,
     as_command: bool,
+    emit: str | None,
     as_json: bool,
 ) -> None:
     """Print the fastest backend for MODEL on this machine, as backend:variant."""
+    if emit and (why or as_command or as_json):
+        raise UsageError("--emit prints one thing; found --why, --command or --json beside it", "leave one out")
     # numpy's threads are for larger matrices than a prediction's; on a busy machine they only wait for each other.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     from selector.predict.probe import probe_of
@@ -51,6 +65,9 @@ def select(
     with open_cache(cache) as opened:
         came = _came(model, demand, opened.location) if observed else None
         demand = demand.for_one(came.workload) if came else demand
+        if emit:
+            _emit(emit, model, demand, strict, opened)
+            return
         selection = choose(model, demand, cache=opened, strict=strict)
         probe = probe_of(selection.host.identifier, opened) if why else None
         promising = selection.promising()
@@ -86,3 +103,19 @@ def _came(model: str, demand: Demand, cache: str) -> "Observed":
     if came is None:
         raise UsageError(f"no server of {model} has answered anything here", f"start one: autobackend serve {model}")
     return came
+
+
+def _emit(name: str, model: str, demand: Demand, strict: bool, cache: "Cache") -> None:
+    """Print a program's configuration for the best choice that it can run, and on stderr what is to be said of it."""
+    from selector.among import choose_among
+    from selector.emit import targets
+
+    target = targets.TARGETS[name]
+    among = choose_among(model, demand, target.backends, program=target.program, cache=cache, strict=strict)
+    emitted = target.write(among.selection)
+    click.echo(emitted.text, nl=False)
+    for sentence in among.selection.warnings:
+        warn(sentence)
+    for sentence in (among.sentence, *among.selection.notes, *emitted.notes):
+        if sentence:
+            note(sentence)

@@ -22,7 +22,7 @@ from calibration.rung import Rung
 from calibration.supervision.supervisor import Trouble, Worker
 from selector.demand import Demand
 from selector.host.spec import HostSpec
-from selector.loading import downloaded
+from selector.loading.weights import downloaded
 from selector.model.rungs import rungs_of, spec_at
 from selector.model.sources import read_config
 from selector.model.spec import ModelSpec

@@ -5,6 +5,7 @@ import json
 import os
 import signal
 import subprocess
+import textwrap
 import time
 from collections.abc import Callable, Iterator
 from contextlib import aclosing
@@ -18,10 +19,12 @@ import pytest
 
 from calibration.backend import Deployment, Engine
 from calibration.backends.vllm import VllmBackend
+from calibration.cache.cache import Cache
 from calibration.server import ServerPlace
 from calibration.streams import Finish
 from calibration.supervision.readings import group_runs
 from calibration.workload import Workload
+from selector.emit.targets import TARGETS
 from selector.host.spec import Device
 from selector.model.quant.format import QuantFormat
 from selector.model.spec import ModelSpec
@@ -30,6 +33,7 @@ from selector.serve.upstream import Ask, Piece, Refused
 from tests.engines import tiny_models
 from tests.engines.printed_commands import DEMAND, family, free_port, printed, served
 from tests.selector.conftest import A100, CPU, spec
+from tests.selector.emit.emitting import chosen
 
 BACKEND = VllmBackend()
 PYTHON = os.environ.get("AUTOBACKEND_VLLM_PYTHON", "")
@@ -39,6 +43,18 @@ PROMPT_TOKENS = 40
 
 Folder = Callable[..., Path]
 Reference = Callable[..., Engine]
+
+PARSE = """
+    import json, sys
+    from vllm import EngineArgs
+    from vllm.entrypoints.launchers.cli_args import make_arg_parser
+    from vllm.utils.argparse_utils import FlexibleArgumentParser
+
+    told = make_arg_parser(FlexibleArgumentParser()).parse_args(["--config", sys.argv[1]])
+    given = json.loads(sys.argv[2])
+    built = EngineArgs(**given)
+    print("ANSWER", json.dumps({name: [getattr(told, name), getattr(built, name)] for name in given}))
+"""
 
 runs = [
     pytest.mark.engine,
@@ -184,6 +200,26 @@ class TestRuns:
             assert not group_runs(group)
 
         asyncio.run(scenario())
+
+    def test_its_own_parser_takes_what_is_emitted_and_serves_by_it(
+        self, tiny: Folder, tmp_path: Path, cache: Cache
+    ) -> None:
+        selection = chosen(tiny("llama-wide"), "vllm:eager", cache, workload="pp16:tg8:b2")
+        file, port = tmp_path / "vllm.yaml", free_port()
+        file.write_text(TARGETS["vllm"].write(selection).text)
+        given = selection.engine_args()
+        program = textwrap.dedent(PARSE)
+        ran = subprocess.run(
+            [PYTHON, "-c", program, file, json.dumps(given)], capture_output=True, text=True, check=False
+        )
+        told = [line for line in ran.stdout.splitlines() if line.startswith("ANSWER ")]
+        assert told, ran.stderr[-3000:]
+        assert json.loads(told[0].removeprefix("ANSWER ")) == {name: [value, value] for name, value in given.items()}
+        command = f"python -m vllm.entrypoints.openai.api_server --config {file} --port {port}"
+        with served(command, port, tmp_path, python=Path(PYTHON)) as server:
+            name = server.ask("/v1/models")["data"][0]["id"]
+            answer = server.ask("/v1/completions", {"model": name, "prompt": [5, 6, 7], "max_tokens": 4})
+        assert answer["usage"]["completion_tokens"] == 4
 
 
 def test_what_fits_a_cpu() -> None:

@@ -66,28 +66,29 @@ def lmdeploy_python(tmp_path: Path) -> Pythons:
 
 @pytest.fixture(scope="session")
 def gpu_host() -> Callable[..., HostSpec]:
-    """gpu_host(capability, python) -> a host with one GPU of 80 GiB and LMDeploy in that interpreter."""
+    """gpu_host(capability, python): see one_gpu."""
+    return one_gpu
 
-    def make(capability: tuple[int, int], python: Path = Path(sys.executable)) -> HostSpec:
-        installation = Installation.detect(python)
-        return HostSpec(
-            identifier="0" * 12,
-            cpu_name="x86_64",
-            cpu_model="a CPU",
-            cpu_features=frozenset(),
-            cores=len(os.sched_getaffinity(0)),
-            memory_bytes=64 << 30,
-            devices=(
-                Device(
-                    kind="cuda",
-                    name="a GPU",
-                    memory_bytes=80 << 30,
-                    free_bytes=80 << 30,
-                    capability=capability,
-                    driver="570.86",
-                ),
+
+def one_gpu(capability: tuple[int, int], python: Path = Path(sys.executable)) -> HostSpec:
+    """A host with one GPU of 80 GiB and LMDeploy in that interpreter."""
+    installation = Installation.detect(python)
+    return HostSpec(
+        identifier="0" * 12,
+        cpu_name="x86_64",
+        cpu_model="a CPU",
+        cpu_features=frozenset(),
+        cores=len(os.sched_getaffinity(0)),
+        memory_bytes=64 << 30,
+        devices=(
+            Device(
+                kind="cuda",
+                name="a GPU",
+                memory_bytes=80 << 30,
+                free_bytes=80 << 30,
+                capability=capability,
+                driver="570.86",
             ),
-            installations={"turbomind": installation, "pytorch": installation},
-        )
-
-    return make
+        ),
+        installations={"turbomind": installation, "pytorch": installation},
+    )

@@ -4,7 +4,6 @@ import json
 import math
 import warnings
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
@@ -390,39 +389,3 @@ def test_command_and_configuration(cache: Cache) -> None:
         variant, Deployment(model=found.spec, place=MODEL, artifact_dir=None, device=HOST.device, demand=found.demand)
     )
     assert isinstance(found.engine_config(), dict)
-
-
-def test_load_names_the_interpreter_it_would_need(cache: Cache) -> None:
-    from calibration.errors import BackendError
-
-    with pytest.raises(BackendError, match=r"transformers runs in /usr/bin/python3\.11, not in this interpreter"):
-        answer(cache, backend=SDPA).load()
-
-
-@pytest.mark.engine
-@pytest.mark.parametrize("label", [SDPA, CT2])
-def test_load_gives_an_engine_that_generates(label: str, tmp_path: Path, cache: Cache) -> None:
-    from calibration.checkpoints.random_weights import write_random_checkpoint
-
-    config = json.loads((SPEC.folder / "config.json").read_text())
-    small = {
-        "num_hidden_layers": 2,
-        "hidden_size": 32,
-        "intermediate_size": 64,
-        "num_attention_heads": 4,
-        "num_key_value_heads": 2,
-        "head_dim": 8,
-        "vocab_size": 512,
-    }
-    source = tmp_path / "config"
-    source.mkdir()
-    (source / "config.json").write_text(json.dumps({**config, **small}))
-    folder = tmp_path / "model"
-    folder.mkdir()
-    write_random_checkpoint(source, folder)
-    found = choose(folder, backend=label, cache=cache, workload="pp8:tg4:b2")
-    for _ in range(2):  # what was converted is found the second time
-        engine = found.load()
-        made = engine.generate([[1, 2, 3, 4], [4, 3, 2, 1]], 4)
-        engine.close()
-        assert [len(row) for row in made.tokens] == [4, 4]

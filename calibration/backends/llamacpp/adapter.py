@@ -9,7 +9,7 @@ import tempfile
 import threading
 import time
 from array import array
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -152,6 +152,23 @@ class LlamaCppBackend(Backend):
         path, workload = deployment.place, deployment.demand.workload
         return _settings(variant, path if path.endswith(".gguf") else "", workload.context_tokens, workload.batch)
 
+    def settings(self, variant: Variant, deployment: Deployment) -> Mapping[str, Any]:
+        """Options of the program llama-server without their dashes; a slot for each sequence of the workload."""
+        workload = deployment.demand.workload
+        tokens = own_server.slot_tokens(workload.context_tokens) * workload.batch
+        chosen: dict[str, Any] = {
+            "model": _file(variant, deployment),
+            "parallel": workload.batch,
+            "ctx-size": tokens,
+            "batch-size": max(_DEFAULT_BATCH_TOKENS, tokens),
+            "fit": "off",
+        }
+        if deployment.threads:
+            chosen |= {"threads": deployment.threads, "threads-batch": deployment.threads}
+        if _in_float32(variant):
+            chosen |= {"flash-attn": "off", "cache-type-k": "f32", "cache-type-v": "f32"}
+        return chosen
+
     def command(self, variant: Variant, deployment: Deployment) -> str:
         """Serve with llama-server in a Python process, since xllamacpp brings no executable.
 
@@ -177,6 +194,10 @@ class LlamaCppBackend(Backend):
             "server = xllamacpp.Server(params); print(server.listening_address); signal.pause()"
         )
         return shlex.join(["python", "-c", program])
+
+
+_DEFAULT_BATCH_TOKENS = 2048
+"""llama-server's own --batch-size (llama.cpp tools/server/README.md)."""
 
 
 def _file(variant: Variant, deployment: Deployment) -> str:

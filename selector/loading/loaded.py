@@ -1,0 +1,108 @@
+"""LoadedEngine: an engine that was loaded for a selection, ready to generate and to stream, here or in a worker."""
+
+import itertools
+from abc import abstractmethod
+from collections.abc import Generator, Iterable, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from typing import Self
+
+from calibration.backend import Engine
+from calibration.errors import BackendError, UsageError
+from calibration.streams import Ability, Delta, Finish, Request
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Loaded:
+    """What was loaded, and for how much."""
+
+    label: str
+    model: str
+    max_context_tokens: int
+    """Longest sequence, prompt and new tokens."""
+
+
+class LoadedEngine(Engine):
+    """An engine of a selection. As a context manager it closes itself; else `close` it, or let it end with the program.
+
+    Prompts are token ids.
+    """
+
+    def __init__(self, loaded: Loaded) -> None:
+        self._loaded = loaded
+        self._numbers = itertools.count(1)
+
+    @property
+    @abstractmethod
+    def abilities(self) -> frozenset[Ability]:
+        """What `stream` may be asked for beside greedy tokens."""
+
+    def stream(
+        self,
+        prompt: Sequence[int],
+        max_tokens: int,
+        *,
+        end_tokens: Iterable[int] = (),
+        temperature: float = 0.0,
+        top_p: float = 1.0,
+        seed: int | None = None,
+        logprobs: int = 0,
+    ) -> Generator[Delta]:
+        """The tokens of an answer as they come; the last delta tells why it ended. Closing the iterator ends it sooner.
+
+        Args:
+            prompt: token ids.
+            max_tokens: new tokens at most.
+            end_tokens: the first of these ends the answer and is told as its last token; by default nothing but
+                `max_tokens` ends it.
+            temperature: 0 is greedy.
+            logprobs: how many of the likeliest tokens are told at each step, with their log-probabilities.
+
+        Raises:
+            UsageError: an empty prompt, more tokens than the engine was loaded for, or what it cannot do.
+            BackendError: the engine failed; raised when the next delta is asked for.
+        """
+        request = Request(
+            id=f"stream-{next(self._numbers)}",
+            prompt=tuple(map(int, prompt)),
+            max_tokens=max_tokens,
+            end_tokens=frozenset(end_tokens),
+            temperature=temperature,
+            top_p=top_p,
+            seed=seed,
+            logprobs=logprobs,
+        )
+        self._check(len(request.prompt), max_tokens)
+        if lacking := request.needs() - self.abilities:
+            raise UsageError(f"{self._loaded.label} has no {' and no '.join(sorted(lacking))} when it streams")
+        return self._told(request)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    @abstractmethod
+    def _deltas(self, request: Request) -> Generator[Delta]:
+        """The deltas of a request; closing the generator cancels it."""
+
+    def _check(self, prompt_tokens: int, new_tokens: int) -> None:
+        """Raises UsageError where so many tokens cannot be asked for."""
+        if prompt_tokens < 1 or new_tokens < 1:
+            raise UsageError(f"needs 1 prompt token and 1 new token or more; found {prompt_tokens} and {new_tokens}")
+        if prompt_tokens + new_tokens > self._loaded.max_context_tokens:
+            raise UsageError(
+                f"{self._loaded.label} was loaded for {self._loaded.max_context_tokens} tokens;"
+                f" found a prompt of {prompt_tokens} and {new_tokens} new ones",
+                f"load it for more: load(max_context_tokens={prompt_tokens + new_tokens})",
+            )
+
+    def _told(self, request: Request) -> Generator[Delta]:
+        with closing(self._deltas(request)) as deltas:
+            for delta in deltas:
+                if delta.finish is Finish.ERROR:
+                    raise BackendError(
+                        f"{self._loaded.label} failed for a request to {self._loaded.model}: {delta.message}"
+                    )
+                yield delta
