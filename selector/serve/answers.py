@@ -39,6 +39,7 @@ class Answer(ABC):
         self._body, self._name_token = body, name_token
         self._created = int(time.time())
         self._id = f"{self.id_prefix}-{uuid.uuid4().hex}"
+        self._running = len(body.asks)
         self._pieces: list[list[Piece]] = [[] for _ in body.asks]
         self._lengths = [0] * len(body.asks)
         """Characters of each choice so far."""
@@ -47,14 +48,14 @@ class Answer(ABC):
     @property
     def ended(self) -> bool:
         """Whether every choice has come to its end."""
-        return all(pieces and pieces[-1].finish for pieces in self._pieces)
+        return not self._running
 
     def add(self, index: int, piece: Piece) -> None:
-        """Keep a piece of a choice; a stream keeps only the last."""
-        if self._body.stream:
-            self._pieces[index].clear()
-        self._pieces[index].append(piece)
+        """Count a piece of a choice; a stream, which has told it, does not keep it."""
+        if not self._body.stream:
+            self._pieces[index].append(piece)
         if piece.finish is not None:
+            self._running -= 1
             self._prompt_tokens += piece.prompt_tokens
             self._completion_tokens += piece.completion_tokens
 

@@ -1,17 +1,19 @@
 """The chat template of a checkpoint, rendered as transformers renders it, without transformers."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Final, NoReturn
 
 import jinja2
+from jinja2.exceptions import SecurityError
 from jinja2.ext import Extension, loopcontrols
 from jinja2.nodes import CallBlock, Node
 from jinja2.parser import Parser
 from jinja2.runtime import Macro
 from jinja2.sandbox import ImmutableSandboxedEnvironment
+from jinja2.utils import Namespace
 
 from calibration.errors import ModelError
 from selector.serve.upstream import Refused
@@ -97,7 +99,39 @@ def _environment() -> ImmutableSandboxedEnvironment:
     environment.filters["tojson"] = _to_json
     environment.globals["raise_exception"] = _refuse
     environment.globals["strftime_now"] = _now
+    environment.globals["dict"] = _Dict()
+    environment.globals["namespace"] = _Namespace
     return environment
+
+
+class _Dict:
+    """What a template may do with `dict`; the type itself has more, and a template is code of somebody else."""
+
+    def __call__(self, *args: Any, **named: Any) -> dict[Any, Any]:
+        return dict(*args, **named)
+
+    def fromkeys(self, keys: Iterable[Any], value: object = None) -> dict[Any, Any]:
+        """See dict.fromkeys."""
+        return dict.fromkeys(keys, value)
+
+
+class _Namespace(Namespace):
+    """A namespace whose names do not begin with an underscore: those are Python's own."""
+
+    def __init__(self, /, *args: Any, **named: Any) -> None:
+        attributes = dict(*args, **named)
+        for name in attributes:
+            _refuse_private(name)
+        Namespace.__init__(self, attributes)
+
+    def __setitem__(self, name: str, value: Any) -> None:
+        _refuse_private(name)
+        Namespace.__setitem__(self, name, value)
+
+
+def _refuse_private(name: object) -> None:
+    if isinstance(name, str) and name.startswith("_"):
+        raise SecurityError(f"a namespace cannot have {name!r}")
 
 
 class _Generation(Extension):

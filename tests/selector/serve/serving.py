@@ -11,6 +11,7 @@ from typing import Any
 
 import openai
 import uvicorn
+from starlette.applications import Starlette
 
 from selector.serve.app import Settings, app
 from selector.serve.language.text import Text
@@ -98,7 +99,13 @@ def served(
         engine, text, context_tokens=context_tokens, vocab_size=VOCAB_SIZE, engine_name="scripted:one"
     )
     named = {"name_token": text.vocabulary.token} if text else {}
-    application = app(upstream, settings, observer=observer, metrics=metrics, **named)
+    with running(app(upstream, settings, observer=observer, metrics=metrics, **named), send_bytes) as there:
+        yield there
+
+
+@contextlib.contextmanager
+def running(application: Starlette, send_bytes: int | None = None) -> Iterator[There]:
+    """The server of an application."""
     with socket.socket() as listening:
         if send_bytes:
             listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, send_bytes)

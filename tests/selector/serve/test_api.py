@@ -2,12 +2,14 @@
 
 import asyncio
 import json
+import math
+from collections.abc import Iterable
 
 import openai
 import pytest
 from openai.types.chat import ChatCompletionUserMessageParam
 
-from calibration.streams import Ability, Finish
+from calibration.streams import Ability, Delta, Finish, Request, TokenScores
 from selector.serve.language.text import Text
 from selector.serve.upstream import Ask, Piece
 from tests.selector.serve.scripted import Scripted, counting, saying
@@ -139,6 +141,32 @@ def test_logprobs_of_a_chat(text: Text) -> None:
     ]  # fmt: skip
     assert bare.choices[0].logprobs is not None
     assert [one.top_logprobs for one in bare.choices[0].logprobs.content or ()] == [[], []]
+
+
+def test_what_is_impossible_has_a_number_that_json_has(text: Text) -> None:
+    impossible = TokenScores(chosen=-math.inf, likeliest=((70, -0.5), (71, -math.inf)))
+
+    def script(request: Request) -> Iterable[Delta]:
+        yield Delta(id=request.id, tokens=(72,), scores=(impossible,), finish=Finish.LENGTH)
+
+    with served(Scripted(script), text) as there, there.client() as client:
+        told = client.completions.create(model="tiny", prompt="Hi", logprobs=2).choices[0].logprobs
+    name = text.vocabulary.token
+    assert told is not None
+    assert told.token_logprobs == [-9999.0]
+    assert told.top_logprobs == [{name(70).text: -0.5, name(71).text: -9999.0}]
+
+
+def test_of_two_tokens_with_one_text_the_likelier_is_told(text: Text) -> None:
+    halves = [text.encode(letter, most=10).tokens[1] for letter in "éè"]
+    scores = TokenScores(chosen=-0.5, likeliest=((halves[0], -0.5), (halves[1], -1.5)))
+
+    def script(request: Request) -> Iterable[Delta]:
+        yield Delta(id=request.id, tokens=(halves[0],), scores=(scores,), finish=Finish.LENGTH)
+
+    with served(Scripted(script), text) as there, there.client() as client:
+        told = client.completions.create(model="tiny", prompt="Hi", logprobs=2).choices[0].logprobs
+    assert told is not None and told.top_logprobs == [{"\ufffd": -0.5}]
 
 
 def test_token_ids_are_told_where_they_are_asked_for(text: Text, words: list[int]) -> None:
@@ -281,9 +309,16 @@ def test_keys(text: Text) -> None:
         for key in ("first", "sécond"):
             status = there.ask("GET", "/v1/models", headers={"Authorization": f"Bearer {key}"}).status
             assert status == 200
+        both = {"Authorization": "Bearer first", "authorization": "Bearer none"}
         with there.client("firs") as client, pytest.raises(openai.AuthenticationError) as caught:
             client.models.list()
-        for headers in ({}, {"Authorization": "first"}, {"Authorization": "Basic first"}, {"Authorization": "Bearer "}):
+        for headers in (
+            {},
+            {"Authorization": "first"},
+            {"Authorization": "Basic first"},
+            {"Authorization": "Bearer "},
+            both,
+        ):
             answer = there.ask("GET", "/v1/nothing", headers=headers)
             assert (answer.status, answer.headers["www-authenticate"]) == (401, "Bearer")
         assert there.ask("GET", "/health").status == 200

@@ -4,17 +4,19 @@ import json
 import logging
 import threading
 import time
-from collections.abc import Iterable
-from dataclasses import replace
+from collections.abc import AsyncIterator, Iterable
+from dataclasses import dataclass, replace
 
 import openai
 import pytest
 
-from calibration.streams import Delta, Finish, Request
+from calibration.streams import Ability, Delta, Finish, Request, TokenScores
+from selector.serve.app import app
+from selector.serve.errors import error_response
 from selector.serve.language.text import Text
-from selector.serve.upstream import Unavailable
+from selector.serve.upstream import Ask, Piece, Unavailable
 from tests.selector.serve.scripted import Scripted, counting, saying
-from tests.selector.serve.serving import SETTINGS, events, read_all, request, served, told, until, with_keys
+from tests.selector.serve.serving import SETTINGS, events, read_all, request, running, served, told, until, with_keys
 from tests.selector.serve.test_api import Recorder
 
 FOREVER = {"model": "tiny", "prompt": [70], "max_tokens": 500}
@@ -198,6 +200,7 @@ def test_a_reader_that_takes_nothing_is_given_up(text: Text, caplog: pytest.LogC
         with there.connection(2048) as raw:
             raw.sendall(post(FOREVER | {"stream": True, "max_tokens": 8000}))
             until(lambda: "a client took nothing for 0 s: its answer is given up" in caplog.messages)
+            assert b"[DONE]" not in read_all(raw)
         with there.client() as client:
             hurried(client)
 
@@ -262,6 +265,58 @@ def test_an_engine_that_fails_within_a_stream(error: Exception, text: Text, capl
     assert json.loads(last)["error"]["message"] == told_message
     logged = [record.exc_info[1] for record in caplog.records if record.exc_info]
     assert logged == ([] if isinstance(error, Unavailable) else [error] * 2)
+
+
+@dataclass(frozen=True)
+class Saying:
+    """An upstream that gives these pieces, and then ends."""
+
+    pieces: tuple[Piece, ...]
+    abilities: frozenset[Ability] = frozenset(Ability)
+    context_tokens: int = 100
+    ready: bool = True
+
+    async def answer(self, ask: Ask) -> AsyncIterator[Piece]:
+        for piece in self.pieces:
+            yield piece
+
+
+@pytest.mark.parametrize(
+    ("last", "message"),
+    [
+        ((Piece(finish=Finish.ERROR),), "the engine ended the answer: error"),
+        ((Piece(finish=Finish.CANCELLED),), "the engine ended the answer: cancelled"),
+        ((), "the answer has no end"),
+    ],
+)
+def test_an_upstream_that_ends_otherwise_than_it_may(last: tuple[Piece, ...], message: str) -> None:
+    heard = Recorder()
+    upstream = Saying((Piece(text="a", tokens=(5,)), *last))
+    with running(app(upstream, SETTINGS, observer=heard)) as there:
+        answer = there.ask("POST", "/v1/completions", FOREVER)
+        streamed = there.ask("POST", "/v1/completions", FOREVER | {"stream": True})
+    assert (answer.status, answer.error["message"], answer.error["code"]) == (500, message, "engine_failed")
+    assert json.loads(events(streamed.body)[-1])["error"]["message"] == message
+    assert heard.heard == [500, ((5,), 0), Finish.ERROR, 500, 500, ((5,), 0), Finish.ERROR]
+
+
+def test_scores_that_nobody_asked_for_are_not_told() -> None:
+    piece = Piece(
+        text="a",
+        tokens=(5,),
+        scores=(TokenScores(chosen=-0.5),),
+        finish=Finish.STOP,
+        prompt_tokens=1,
+        completion_tokens=1,
+    )
+    with running(app(Saying((piece,)), SETTINGS)) as there:
+        [choice] = json.loads(there.ask("POST", "/v1/completions", FOREVER).body)["choices"]
+    assert choice == {"text": "a", "index": 0, "logprobs": None, "finish_reason": "stop"}
+
+
+@pytest.mark.parametrize(("wait_s", "told_s"), [(None, "5"), (0.0, "1"), (2.1, "3")])
+def test_when_to_ask_again(wait_s: float | None, told_s: str) -> None:
+    assert error_response(Unavailable("away", retry_after_s=wait_s)).headers["retry-after"] == told_s
 
 
 def test_many_leave_at_once_and_the_others_get_their_answers(text: Text) -> None:

@@ -28,7 +28,7 @@ MISTRAL = (
     "{% elif message['role'] == 'assistant' %}{{ message['content'] + eos_token }}{% endif %}{% endfor %}"
 )
 LOOPS = (
-    "{% set seen = namespace(count=0) %}\n"
+    "{% set seen = namespace(count=0, names=dict(a=1)) %}{{ dict.fromkeys(['k'], 2) }}{{ seen.names.a }}\n"
     "{% for message in messages %}\n"
     "    {% if message.role == 'system' %}\n        {% continue %}\n    {% endif %}\n"
     "    {% set seen.count = seen.count + 1 %}\n"
@@ -80,6 +80,9 @@ def test_the_date_is_this_machine_s() -> None:
         ("{{ messages[5].content.strip() }}", "list object has no element 5"),
         ("{{ messages[0].content + 5 }}", 'can only concatenate str (not "int") to str'),
         ("{{ messages.append(5) }}", "access to attribute 'append' of 'list' object is unsafe."),
+        ("{% set private = namespace(_a=1) %}", "a namespace cannot have '_a'"),
+        ("{% set space = namespace() %}{% set space.__a__ = 1 %}", "a namespace cannot have '__a__'"),
+        ("{{ dict.__class__.__base__ }}", "access to attribute '__class__' of '_Dict' object is unsafe."),
         ("{{ ''.__class__.__mro__ }}", "access to attribute '__class__' of 'str' object is unsafe."),
     ],
 )
