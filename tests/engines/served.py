@@ -10,7 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,8 @@ class Served:
     """What --json printed."""
     said: Path
     """Its stderr."""
+    clients: list[openai.OpenAI] = field(default_factory=list)
+    """Those that were made; they are closed with it."""
 
     @property
     def url(self) -> str:
@@ -40,7 +42,9 @@ class Served:
         return str(self.answer["names"][0])
 
     def client(self, key: str = "none") -> openai.OpenAI:
-        return openai.OpenAI(base_url=f"{self.url}/v1", api_key=key, max_retries=0, timeout=120)
+        client = openai.OpenAI(base_url=f"{self.url}/v1", api_key=key, max_retries=0, timeout=120)
+        self.clients.append(client)
+        return client
 
     def get(self, path: str) -> tuple[int, str]:
         """Status and text."""
@@ -90,7 +94,12 @@ def serving(*words: object, folder: Path, **environment: str) -> Iterator[Served
         assert process.stdout is not None
         line = process.stdout.readline()
         assert line, f"it ended with {process.wait()}:\n{said.read_text()}"
-        yield Served(process=process, answer=json.loads(line), said=said)
+        server = Served(process=process, answer=json.loads(line), said=said)
+        try:
+            yield server
+        finally:
+            for client in server.clients:
+                client.close()
     finally:
         with contextlib.suppress(ProcessLookupError):
             process.kill()

@@ -199,7 +199,7 @@ def test_the_command_of_an_engine_without_a_server_serves(label: str, tiny: Fold
     assert command == f"autobackend serve {folder} --workload pp16:tg8:b1 --backends {label}{lossy}"
     port = free_port()
     with served(f"{command} --port {port}", port, tmp_path):
-        client = openai.OpenAI(base_url=f"http://localhost:{port}/v1", api_key="none", max_retries=0)
-        answer = client.completions.create(model=folder.name, prompt=PROMPT, max_tokens=8, temperature=0)
+        with openai.OpenAI(base_url=f"http://localhost:{port}/v1", api_key="none", max_retries=0) as client:
+            answer = client.completions.create(model=folder.name, prompt=PROMPT, max_tokens=8, temperature=0)
         assert answer.usage is not None
         assert (answer.usage.prompt_tokens, answer.usage.completion_tokens) == (4, 8)
