@@ -5,12 +5,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from calibration.server import OwnServer, ServerPlace
 from selector.serve.app import Settings, app
 from selector.serve.engine import Launch, WorkerEngine
 from selector.serve.gate import Gate
 from selector.serve.keeper import Serving
 from selector.serve.language.text import Text, read_text
 from selector.serve.metrics import Metrics, Served
+from selector.serve.own_server import OwnServerUpstream
 from selector.serve.prepare import Prepared
 from selector.serve.request_log import RequestLog, Several
 from selector.serve.tokens import TokenUpstream
@@ -54,7 +56,7 @@ def assemble(
     """
     selection, label = prepared.selection, prepared.spec.label
     text = read_text(prepared.subject.model_dir)
-    upstream, serving, batching = _engine(prepared, text, log)
+    upstream, serving, batching = _engine(prepared, text, names[0], log)
     traffic = Traffic(candidate=label)
     served = Served(model_name=names[0], candidate=label, source=str(selection.source), slots=prepared.room.slots)
     metrics = Metrics(served, traffic)
@@ -71,15 +73,36 @@ def assemble(
         app_for=app_for,
         metrics=metrics,
         traffic=traffic,
-        takes_text=text is not None,
-        takes_chats=text is not None and text.takes_chats,
+        # A .gguf file brings its tokenizer, and the server of its engine reads it.
+        takes_text=text is not None or isinstance(upstream, OwnServerUpstream),
+        takes_chats=text.takes_chats if text else isinstance(upstream, OwnServerUpstream),
         batching=batching,
     )
 
 
-def _engine(prepared: Prepared, text: Text | None, log: Path) -> tuple[Upstream, Serving, Callable[[], str]]:
-    """A worker of ours."""
+def _engine(prepared: Prepared, text: Text | None, name: str, log: Path) -> tuple[Upstream, Serving, Callable[[], str]]:
+    """The server that the engine brings, where it is the better one; else a worker of ours."""
     backend, room, subject = prepared.backend, prepared.room, prepared.subject
+    title = backend.facts.title
+    place = ServerPlace(
+        port=0,
+        served_name=name,
+        slots=room.slots,
+        context_tokens=room.context_tokens,
+        threads=subject.threads,
+        cpus=subject.cpus,
+    )
+    if backend.own_server(prepared.variant, prepared.deployment, place) is not None:
+        own = OwnServerUpstream(
+            lambda at: _described(prepared, at),
+            name=title,
+            place=place,
+            python=prepared.spec.python,
+            log=log,
+            variables=prepared.spec.variables,
+            vocab_size=subject.vocab_size,
+        )
+        return own, own, lambda: own.batching
     launch = Launch(workers=prepared.workers, spec=prepared.spec, artifact_dir=prepared.artifact_dir, log=log)
     engine = WorkerEngine(launch)
     tokens = TokenUpstream(
@@ -87,6 +110,12 @@ def _engine(prepared: Prepared, text: Text | None, log: Path) -> tuple[Upstream,
         text,
         context_tokens=room.context_tokens,
         vocab_size=subject.vocab_size,
-        engine_name=backend.facts.title,
+        engine_name=title,
     )
     return tokens, engine, lambda: engine.batching
+
+
+def _described(prepared: Prepared, place: ServerPlace) -> OwnServer:
+    server = prepared.backend.own_server(prepared.variant, prepared.deployment, place)
+    assert server is not None
+    return server
