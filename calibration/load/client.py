@@ -14,18 +14,16 @@ import resource
 import socket
 import sys
 import threading
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any
 
 from calibration.codec import from_plain, to_plain
 from calibration.errors import UsageError
 from calibration.load.ask import Address, Answer, ask
 from calibration.load.course import OPEN_DISCARD, Course
-from calibration.load.draws import Planned, plan, prompt_ids, prompt_text
-from calibration.load.load import Load
-from calibration.load.sample import Asked, End, RequestTargets
-from calibration.load.trace import Arrival
+from calibration.load.draws import Planned, Words, plan, prompt_ids, prompt_text
+from calibration.load.load_spec import LoadSpec, Ran, body
+from calibration.load.sample import End
 
 LOOK_S = 0.2
 """How often the course is looked at beside each end of an answer."""
@@ -38,50 +36,6 @@ FAILURES_MOST = 20
 """Requests that fail one after another before the load is given up."""
 BUSY = (429, 503)
 """Statuses of a server that has too many requests."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LoadSpec:
-    """What the client is told."""
-
-    url: str
-    key: str = ""
-    model: str
-    path: str = "/v1/completions"
-    vocab_size: int
-    fields: Mapping[str, Any] = field(default_factory=dict)
-    """Of each request's body, beside those that a load sets; among them what forces the length of an answer."""
-    load: Load
-    arrivals: tuple[Arrival, ...] = ()
-    """Of the trace, where the load is one."""
-    seed: str
-    """Of lengths and arrivals."""
-    prompt_seed: str
-    """Of the prompts: another one for each run against the same server."""
-    requests: int
-    """How many are to count at most."""
-    targets: RequestTargets | None = None
-    slots: int = 0
-    budget_s: float
-    """Warm-up included; what is sent by then is waited for, and the load kept up meanwhile."""
-    patience_s: float
-    """How long it is waited for."""
-    cpus: tuple[int, ...] = ()
-    """Cores that the client is bound to; empty: it is not bound."""
-    whole: bool = False
-    """Send exactly `requests`, and let all of them count: as other load generators do, to be compared with them."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Ran:
-    """What the client tells at the end."""
-
-    asked: tuple[Asked, ...]
-    begin_s: float
-    end_s: float
-    end: End
-    saturated: str = ""
-    text_prompts: bool = False
 
 
 class _Failed(Exception):
@@ -115,30 +69,13 @@ def _tell(event: str, **fields: Any) -> None:
     sys.stdout.flush()
 
 
-@dataclass(slots=True)
-class _Words:
-    """How many words make a prompt of so many tokens: a line through what the warm-up was told."""
-
-    base: float = 0.0
-    each: float = 1.0
-
-    def learn(self, told: list[tuple[int, int]]) -> None:
-        """From (words, prompt tokens) of several prompts."""
-        (few, least), (many, most) = min(told), max(told)
-        self.each = max(0.1, (most - least) / (many - few) if many > few else most / many)
-        self.base = most - self.each * many
-
-    def of(self, tokens: int) -> int:
-        return max(1, round((tokens - self.base) / self.each))
-
-
 class _Client:
     """One load."""
 
     def __init__(self, spec: LoadSpec) -> None:
         self._spec = spec
         self._address = Address.of(spec.url, spec.path, spec.key)
-        self._words: _Words | None = None
+        self._words: Words | None = None
         """None: prompts are token ids."""
         self._requests = plan(spec.load, spec.seed, spec.arrivals)
         self._answers: list[Answer] = []
@@ -193,7 +130,7 @@ class _Client:
             planned = Planned(number=-1 - place, prompt_tokens=length, output_tokens=new_tokens)
             answer = await self._asked_once(planned)
             if place == 0 and answer.status in (400, 415, 422) and self._words is None:
-                refusal, self._words = answer.error, _Words()
+                refusal, self._words = answer.error, Words()
                 answer = await self._asked_once(planned)
                 if answer.error:
                     raise _Failed(refusal)
@@ -335,19 +272,6 @@ class _Client:
             saturated=course.saturated,
             text_prompts=self._words is not None,
         )
-
-
-def body(spec: LoadSpec, prompt: str | list[int], output_tokens: int) -> dict[str, Any]:
-    """A request's body: a stream, greedy, of a forced length, with its usage at the end."""
-    return {
-        "model": spec.model,
-        "prompt": prompt,
-        "max_tokens": output_tokens,
-        "temperature": 0,
-        "stream": True,
-        "stream_options": {"include_usage": True},
-        **spec.fields,
-    }
 
 
 async def _reachable(host: str, port: int) -> str:

@@ -69,5 +69,22 @@ def prompt_text(seed: str, number: int, words: int) -> str:
     return " ".join(random.Random(f"{seed} {number}").choices(_WORDS, k=words))
 
 
+@dataclass(slots=True)
+class Words:
+    """How many words make a prompt of so many tokens: a line through what the warm-up was told."""
+
+    base: float = 0.0
+    each: float = 1.0
+
+    def learn(self, told: list[tuple[int, int]]) -> None:
+        """From (words, prompt tokens) of several prompts."""
+        (few, least), (many, most) = min(told), max(told)
+        self.each = max(0.1, (most - least) / (many - few) if many > few else most / many)
+        self.base = most - self.each * many
+
+    def of(self, tokens: int) -> int:
+        return max(1, round((tokens - self.base) / self.each))
+
+
 def _drawn(lengths: Lengths, draw: random.Random) -> int:
     return draw.randint(lengths.low, lengths.high)
