@@ -6,7 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from benchmarks.judge.bodies import bodies, write_raw_payloads, write_timed_payloads
+from benchmarks.judge.bodies import bodies, write_payloads
 from benchmarks.judge.seen import Seen
 from calibration.errors import AutobackendError, InstallError
 from calibration.load.load_spec import LoadSpec
@@ -14,7 +14,8 @@ from calibration.load.load_spec import LoadSpec
 VERSION = "0.13.0"
 """With its 140 packages 0.9 GB."""
 RUN_S = 1800.0
-UNKNOWN = "[UNK]"
+WARM_UPS = 2
+_UNKNOWN = "[UNK]"
 
 
 def environment(folder: Path) -> Path:
@@ -47,24 +48,26 @@ def run_aiperf(python: Path, spec: LoadSpec, folder: Path) -> Seen:
     requests = bodies(spec)
     folder.mkdir(parents=True, exist_ok=True)
     payloads = folder / "payloads.jsonl"
-    if spec.load.closed:
-        write_raw_payloads(requests, payloads)
-        pace = [
-            *("--custom-dataset-type", "raw_payload", "--concurrency", str(spec.load.streams)),
-            *("--request-count", str(len(requests))),
-        ]
-    else:
-        write_timed_payloads(requests, payloads)
-        pace = ["--custom-dataset-type", "mooncake_trace", "--fixed-schedule"]
+    write_payloads(requests, payloads)
+    closed = ["--no-fixed-schedule", "--concurrency", str(spec.load.streams), "--request-count", str(len(requests))]
+    closed += ["--warmup-request-count", str(WARM_UPS)]
     run = subprocess.run(
         [
             *(str(python.parent / "aiperf"), "profile", "--model", spec.model, "--url", spec.url),
             *("--endpoint-type", "completions", "--streaming", "--api-key", spec.key or "none"),
-            *("--input-file", str(payloads), "--tokenizer", str(_tokenizer(folder)), "--use-server-token-count"),
+            *("--input-file", str(payloads), "--custom-dataset-type", "mooncake_trace"),
+            *(closed if spec.load.closed else ["--fixed-schedule"]),
+            *(
+                "--dataset-sampling-strategy",
+                "sequential",
+                "--tokenizer",
+                str(_tokenizer(folder)),
+                "--use-server-token-count",
+            ),
             # One process sends and one counts: more would take the engine's cores.
             *("--workers-max", "1", "--record-processor-service-count", "1"),
             *("--no-gpu-telemetry", "--no-server-metrics", "--ui", "none"),
-            *("--output-artifact-dir", str(folder / "artifacts"), *pace),
+            *("--output-artifact-dir", str(folder / "artifacts")),
         ],
         check=False,
         capture_output=True,
@@ -92,14 +95,16 @@ def run_aiperf(python: Path, spec: LoadSpec, folder: Path) -> Seen:
 
 
 def _tokenizer(folder: Path) -> Path:
-    """A folder with a tokenizer of one word: AIPerf wants one, though the server counts the tokens."""
+    """A folder with a tokenizer of one word: AIPerf wants one, though the server counts the tokens; its builtin one is
+    fetched from the network.
+    """
     made = folder / "tokenizer"
     if not made.exists():
         from tokenizers import Tokenizer
         from tokenizers.models import WordLevel
 
         made.mkdir()
-        Tokenizer(WordLevel({UNKNOWN: 0}, unk_token=UNKNOWN)).save(str(made / "tokenizer.json"))
-        settings = {"tokenizer_class": "PreTrainedTokenizerFast", "unk_token": UNKNOWN}
+        Tokenizer(WordLevel({_UNKNOWN: 0}, unk_token=_UNKNOWN)).save(str(made / "tokenizer.json"))
+        settings = {"tokenizer_class": "PreTrainedTokenizerFast", "unk_token": _UNKNOWN}
         (made / "tokenizer_config.json").write_text(json.dumps(settings))
     return made

@@ -35,13 +35,11 @@ def bodies(spec: LoadSpec) -> list[Body]:
     ]
 
 
-def write_raw_payloads(requests: list[Body], file: Path) -> None:
-    """AIPerf's raw payloads: a body a line. It wants `messages` in each; servers of completions pass over them."""
-    file.write_text("".join(json.dumps({**request.fields, "messages": []}) + "\n" for request in requests))
+def write_payloads(requests: list[Body], file: Path) -> None:
+    """AIPerf's form of Mooncake's traces: the millisecond at which a body is due, and the body, which is sent as it is.
 
-
-def write_timed_payloads(requests: list[Body], file: Path) -> None:
-    """AIPerf's form of Mooncake's traces: the millisecond at which a body is due, and the body."""
+    Its `raw_payload` would need `messages` in each body, which a strict server of completions refuses.
+    """
     lines = ({"timestamp": (request.due_s or 0.0) * 1e3, "payload": request.fields} for request in requests)
     file.write_text("".join(json.dumps(line) + "\n" for line in lines))
 

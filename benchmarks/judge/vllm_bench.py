@@ -10,6 +10,10 @@ import sys
 from pathlib import Path
 
 
+WARM_UPS = 2
+"""Its first requests take a second or two longer, in itself."""
+
+
 def main() -> None:
     """Send the requests and write down what was seen of each."""
     from vllm.benchmarks.datasets import SampleRequest
@@ -44,7 +48,7 @@ def main() -> None:
             request_rate=float("inf"),
             burstiness=1.0,
             disable_tqdm=True,
-            num_warmups=0,
+            num_warmups=WARM_UPS,
             profile=False,
             selected_percentile_metrics=["ttft", "tpot"],
             selected_percentiles=[50.0],

@@ -25,6 +25,7 @@ from calibration.whole_file import write_whole
 
 KEY_VARIABLE = "OPENAI_API_KEY"
 ASK_S = 30.0
+FIELDS = '{"ignore_eos": true, "return_token_ids": true}'
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -108,7 +109,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--model", default="", help="name under which it is served; else the first of /v1/models")
     parser.add_argument("--key", default=os.environ.get(KEY_VARIABLE, ""), help=f"API key; else ${KEY_VARIABLE}")
     parser.add_argument("--vocab", type=int, default=1000, metavar="N", help="prompts are token ids below N (1000)")
-    parser.add_argument("--fields", default='{"ignore_eos": true}', metavar="JSON", help="of each request's body")
+    parser.add_argument(
+        "--fields", default=FIELDS, metavar="JSON", help=f"of each request's body, beside others ({FIELDS})"
+    )
     parser.add_argument("--requests", type=int, default=0, metavar="N", help="that count, at most (100 or more)")
     parser.add_argument("--budget", type=float, default=120.0, metavar="SECONDS", help="of each load (120)")
     parser.add_argument("--seed", type=int, default=0, help="of lengths and arrivals (0)")

@@ -57,8 +57,9 @@ class Served:
     """How many requests it works on at once; 0: not known."""
     pids: tuple[int, ...] = ()
     """Its processes; their children are the server's, too. Empty: neither it is watched nor the others."""
-    fields: Mapping[str, Any] = field(default_factory=lambda: {"ignore_eos": True})
-    """What each request's body has beside the usual, to force the length of its answer."""
+    fields: Mapping[str, Any] = field(default_factory=lambda: {"ignore_eos": True, "return_token_ids": True})
+    """What each request's body has beside the usual: what forces the length of its answer, and what lets it tell tokens
+    that have no text yet, or none at all."""
     watch_gpu: bool = False
 
 

@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+KIND = {"id": "cmpl-1", "object": "text_completion"}
+
 
 @dataclass(kw_only=True)
 class Seen:
@@ -52,12 +54,13 @@ class Reply:
     async def token(self, text: str = " word", finish: str | None = None) -> None:
         if text:
             self.seen.wrote_s.append(time.monotonic())
-        await self.event({"choices": [{"index": 0, "text": text, "finish_reason": finish}]})
+        await self.event({**KIND, "choices": [{"index": 0, "text": text, "finish_reason": finish}]})
 
     async def usage(self, tokens: int, **details: Any) -> None:
         prompt = self.seen.body["prompt"]
         count = len(prompt) if isinstance(prompt, list) else 2 * len(prompt.split()) + 3
-        await self.event({"choices": [], "usage": {"prompt_tokens": count, "completion_tokens": tokens, **details}})
+        usage = {"prompt_tokens": count, "completion_tokens": tokens, **details}
+        await self.event({**KIND, "choices": [], "usage": usage})
 
     async def end(self) -> None:
         await self.event("[DONE]")

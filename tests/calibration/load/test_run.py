@@ -67,7 +67,15 @@ def test_a_closed_loop_measures_the_server_and_not_the_client() -> None:
         if not asked.error:
             assert (asked.prompt_tokens, asked.output_tokens) == (planned.prompt_tokens, planned.output_tokens)
     assert all(
-        seen.body == {**seen.body, "model": "mock", "temperature": 0, "stream": True, "ignore_eos": True}
+        seen.body
+        == {
+            **seen.body,
+            "model": "mock",
+            "temperature": 0,
+            "stream": True,
+            "ignore_eos": True,
+            "return_token_ids": True,
+        }
         for seen in load
     )
     assert len({tuple(seen.body["prompt"][:5]) for seen in mock.requests}) == len(mock.requests)
