@@ -9,7 +9,6 @@ import json
 import sys
 from pathlib import Path
 
-
 WARM_UPS = 2
 """Its first requests take a second or two longer, in itself."""
 
