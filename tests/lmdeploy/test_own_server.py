@@ -15,7 +15,7 @@ from calibration.server import ServerPlace
 from calibration.streams import Finish
 from calibration.supervision.readings import group_runs
 from selector.serve.own_server import OwnServerUpstream
-from selector.serve.upstream import Ask, Piece, Refused
+from selector.serve.upstream import Ask, Piece, Refused, Unavailable
 from tests.lmdeploy import tiny_checkpoints
 from tests.lmdeploy.conftest import Checkpoints, Pythons
 from tests.lmdeploy.jobs import deployed
@@ -39,13 +39,28 @@ async def started(model: Path, python: Path, folder: Path) -> AsyncIterator[OwnS
         vocab_size=tiny_checkpoints.VOCAB,
         load_s=LOAD_S,
     )
-    await serving.start()
+    await start(serving)
     group = os.getpgid(serving.pid)
     try:
         yield serving
     finally:
         await serving.stop(0.0)
         assert not group_runs(group)
+
+
+async def start(serving: OwnServerUpstream) -> None:
+    """As often as a keeper does.
+
+    On a busy machine LMDeploy's server closes the manager through which its engine process has just told that it is
+    ready, before that has let go of it; the process then ends with EOFError (mp_engine/zmq_engine.py:132).
+    """
+    for _ in range(2):
+        try:
+            return await serving.start()
+        except Unavailable as error:
+            if "PyTorch ZMQ engine process is not alive" not in error.message:
+                raise
+    return await serving.start()
 
 
 async def pieces(serving: OwnServerUpstream, **ask: Any) -> list[Piece]:
@@ -57,6 +72,10 @@ def text(answer: list[Piece]) -> str:
     return "".join(piece.text for piece in answer)
 
 
+def tokens(answer: list[Piece]) -> list[int]:
+    return [token for piece in answer for token in piece.tokens]
+
+
 def test_it_answers(checkpoint: Checkpoints, lmdeploy_python: Pythons, tmp_path: Path) -> None:
     folder = checkpoint("qwen2", dtype="float16")
     hi = ({"role": "user", "content": "hi"},)
@@ -65,9 +84,9 @@ def test_it_answers(checkpoint: Checkpoints, lmdeploy_python: Pythons, tmp_path:
         async with started(folder, lmdeploy_python("torch"), tmp_path) as serving:
             by_ids = await pieces(serving, prompt=(5, 6, 7), max_tokens=8, ignore_end=True)
             assert by_ids[-1] == Piece(finish=Finish.LENGTH, prompt_tokens=3, completion_tokens=8)
-            assert sum(len(piece.tokens) for piece in by_ids) == 8 and len(by_ids) > 2
+            assert len(tokens(by_ids)) == 8 and len(by_ids) > 2
             again = await pieces(serving, prompt=(5, 6, 7), max_tokens=8, ignore_end=True)
-            assert [piece.tokens for piece in again] == [piece.tokens for piece in by_ids]
+            assert tokens(again) == tokens(by_ids)
             by_text = await pieces(serving, prompt="once upon a time", max_tokens=6, ignore_end=True)
             assert (by_text[-1].finish, by_text[-1].completion_tokens) == (Finish.LENGTH, 6)
             assert by_text[-1].prompt_tokens >= 4 and text(by_text)
