@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
+from calibration.load.load import Load
+from calibration.load.sample import NoPoint, Point
 from calibration.measurement import Agreement, Outcome
 from calibration.rung import Rung
 from calibration.workload import Workload
@@ -135,8 +137,51 @@ class CellBegan:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ServerBegan:
+    """A server is started, to be put under load."""
+
+    candidate: str
+    slots: int
+    threads: int
+    left_s: float | None
+    """As in LaunchBegan."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerReady:
+    candidate: str
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PointBegan:
+    """A server is put under a load."""
+
+    candidate: str
+    load: Load
+    number: int
+    of: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PointEnded:
+    candidate: str
+    point: Point | NoPoint
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerGivenUp:
+    """The budget ended while a server was under load, or it could not take more than what was asked for; nothing is
+    kept.
+    """
+
+    candidate: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LaunchEnded:
-    """Measured, checked or failed; the outcome is in the cache."""
+    """Measured, served, checked or failed; the outcome is in the cache."""
 
     outcome: Outcome
 
@@ -175,11 +220,13 @@ ConversionEvent = MakingEvent | ConversionBegan | ConvertedAlongside
 LaunchEvent = (
     ReferenceBegan | ReferenceFailed | ConversionEvent | LoadBegan | LoadEnded | CheckBegan | CheckEnded | CellBegan
 )
+ServingEvent = ServerBegan | ServerReady | PointBegan | PointEnded | ServerGivenUp
 Event = (
     RoundBegan
     | RungBegan
     | LaunchBegan
     | LaunchEvent
+    | ServingEvent
     | LaunchEnded
     | LaunchGivenUp
     | CandidateOut

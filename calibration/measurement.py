@@ -1,4 +1,4 @@
-"""What a launch of a candidate left behind: a Measurement with its raw samples, a Check of its output, or a Failure."""
+"""What a launch of a candidate left: a Measurement or, under load, Served; a Check of its output; or a Failure."""
 
 import math
 from collections.abc import Sequence
@@ -8,6 +8,7 @@ from statistics import median
 from typing import Any
 
 from calibration.codec import LEAST, from_plain, to_plain
+from calibration.load.sample import Point
 from calibration.rung import Rung
 from calibration.workload import Workload
 
@@ -184,20 +185,43 @@ class Check(Answered):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Served(Answered):
+    """A launch whose server was put under load. Its output was compared with the reference's in an earlier launch."""
+
+    slots: int
+    """Requests that the server held at once."""
+    threads: int
+    """With which its engine computed."""
+    points: tuple[Point, ...] = field(metadata={LEAST: 1})
+    """The loads that it took, one after another."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Failure(Launch):
     """A launch that gave no answer, or a wrong answer."""
 
     kind: FailureKind
     stage: str
-    """`prepare`, `load`, `check`, or the label of the cell."""
+    """`prepare`, `load`, `check`, `serve`, or the label of the cell or of the load."""
     message: str
     log_tail: str = ""
 
 
-Outcome = Measurement | Check | Failure
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unserved(Failure):
+    """A server that did not become ready, or ended under load. What is known of the candidate's batches stands."""
 
 
-RECORDS: dict[str, type[Outcome]] = {"measurement": Measurement, "check": Check, "failure": Failure}
+Outcome = Measurement | Check | Served | Failure
+
+
+RECORDS: dict[str, type[Outcome]] = {
+    "measurement": Measurement,
+    "check": Check,
+    "served": Served,
+    "failure": Failure,
+    "unserved": Unserved,
+}
 """What an outcome is called where it is stored."""
 
 

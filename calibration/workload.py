@@ -37,6 +37,11 @@ class Workload:
         return self.prompt_tokens + self.output_tokens
 
     @classmethod
+    def knows(cls, text: str) -> bool:
+        """Whether the text has the form of a label, or is a standard name."""
+        return text in STANDARD or _LABEL.fullmatch(text.strip()) is not None
+
+    @classmethod
     def parse(cls, text: str) -> "Workload":
         """Read a label or a standard name.
 

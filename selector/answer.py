@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from typing import Any
 
+from calibration.load.use import Use, slots_of
 from calibration.measurement import Candidate, Failure
 from calibration.workload import Workload
 from selector.demand import Demand
@@ -16,6 +17,7 @@ from selector.objective import Objective
 from selector.predict.prediction import Predicted, Prediction
 from selector.ranking import Ranked
 from selector.rules.judge import Verdict
+from selector.served.ranking import ServedRanked
 
 
 class Source(StrEnum):
@@ -58,6 +60,9 @@ class Selection:
     source: Source
     ranking: tuple[Ranked, ...]
     """What was measured and may answer, the best first; of backends that may be chosen, and of them alone."""
+    served: tuple[ServedRanked, ...]
+    """Where the answer is for a load and stands on launches under it: the candidates, the choice first. `ranking` is
+    then empty."""
     tie: tuple[str, ...]
     """Candidates that cannot be told from the chosen one."""
     extrapolated: bool
@@ -88,8 +93,28 @@ class Selection:
     host: HostSpec
 
     @property
+    def use(self) -> Use:
+        """What it answers for: a static batch or a load."""
+        return self.demand.use
+
+    @property
     def workload(self) -> Workload:
+        """The static batch, or the one that is nearest to the load."""
         return self.demand.workload
+
+    @property
+    def slots(self) -> int:
+        """Requests that a server for it holds at once: as many as were measured, where the choice was."""
+        return self._chosen.slots if self._chosen else slots_of(self.use)
+
+    @property
+    def threads(self) -> int:
+        """With which the engine of a server computes: those that did best under load, else all cores."""
+        return self._chosen.threads if self._chosen else self.host.cores
+
+    @property
+    def _chosen(self) -> ServedRanked | None:
+        return next((ranked for ranked in self.served if ranked.candidate == self.candidate), None)
 
     @property
     def objective(self) -> Objective:
@@ -130,13 +155,14 @@ class Selection:
             "backend": self.backend,
             "variant": self.variant,
             "source": str(self.source),
-            "workload": self.workload.label,
+            "workload": self.use.label,
             "objective": str(self.objective),
             "targets": asdict(self.demand.targets),
             "price_per_hour": self.demand.price_per_hour,
             "tie": list(self.tie),
             "extrapolated": self.extrapolated,
             "ranking": [ranked.to_json() for ranked in self.ranking],
+            "served": [ranked.to_json() for ranked in self.served],
             "rejected": [
                 {**asdict(v.candidate), "reasons": [r.text for r in v.reasons] or [v.left_out]}
                 for v in self.verdicts

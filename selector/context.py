@@ -25,6 +25,7 @@ from selector.memo import Memo
 from selector.model.spec import ModelSpec
 from selector.predict.prediction import Prediction, predict
 from selector.rules.judge import Verdict, judge
+from selector.served.evidence import ServedEvidence, served_evidence
 
 HOST_SECONDS = 30.0
 """A host is looked at anew after this long: free memory and devices change without leaving a sign in a file."""
@@ -63,6 +64,8 @@ class Known:
     """What to expect of the candidates with these labels by all that is known; None where nothing like it is."""
     verdicts: tuple[Verdict, ...]
     """Of every variant of every backend."""
+    served: Callable[[], ServedEvidence] = ServedEvidence
+    """From launches under load of this shape on this host; read when it is asked for."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,6 +100,7 @@ class Context:
         self._verdicts = Memo()
         self._evidence = Memo(256)
         self._elsewhere = Memo(64)
+        self._served = Memo(64)
         self._environments = Memo(8)
         self._watched = Memo(8)
 
@@ -189,6 +193,9 @@ class Context:
             ),
             predict=partial(_predict, question),
             verdicts=self.verdicts(question),
+            served=lambda: self._served.answer(
+                asked, (cache, environments), lambda: served_evidence(cache, key, environments)
+            ),
         )
 
     def verdicts(self, question: Question) -> tuple[Verdict, ...]:
@@ -204,10 +211,10 @@ class Context:
             rounded = demand.for_one(workload)
             return self._verdicts.answer(rounded, (spec, host), lambda: judge(spec, host, rounded))
 
-        small, large = judged(_rounded(demand.workload, up=False)), judged(_rounded(demand.workload, up=True))
+        small, large = judged(_rounded(demand.largest, up=False)), judged(_rounded(demand.largest, up=True))
         if all((a.reasons, a.left_out) == (b.reasons, b.left_out) for a, b in zip(small, large, strict=True)):
             return large
-        return judged(demand.workload)
+        return judged(demand.largest)
 
     def environments(self, host: HostSpec) -> Environments:
         """Backend name: the environment that it has on `host` today."""

@@ -7,6 +7,8 @@ from math import inf
 from typing import Any, TypedDict, TypeVar, Unpack
 
 from calibration.errors import UsageError
+from calibration.load.load import Load
+from calibration.load.use import Use, batch_of, largest_of, parse_use
 from calibration.registry import find
 from calibration.workload import DEFAULT, Workload
 from selector.objective import Objective
@@ -18,8 +20,8 @@ T = TypeVar("T")
 class DemandOptions(TypedDict, total=False):
     """The keywords of select, explain, plan and calibrate that say what is wanted; together they are a Demand.
 
-    workload, workloads: labels (`pp512:tg128:b1`) or standard names (`chat`). `select` and `explain` take one. Default:
-        ordinary use.
+    workload, workloads: labels of static batches (`pp512:tg128:b1`) or of loads (`pp512:tg128:c8`, `pp512:tg128:r0.5`),
+        or standard names (`chat`, `serve`). `select` and `explain` take one. Default: ordinary use.
     objective: what the answer should be best at: an Objective or its word.
     ttft_s, tpot_s: targets: the longest time to the first token, and per output token after it. Of the candidates that
         meet them the objective chooses; of candidates that all miss them, the nearest answers.
@@ -34,8 +36,8 @@ class DemandOptions(TypedDict, total=False):
         have 16.
     """
 
-    workload: Workload | str | None
-    workloads: Sequence[Workload | str]
+    workload: Use | str | None
+    workloads: Sequence[Use | str]
     objective: Objective | str
     ttft_s: float | None
     tpot_s: float | None
@@ -57,8 +59,9 @@ class Demand:
         UsageError: a value that cannot be.
     """
 
-    workloads: tuple[Workload, ...] = ()
-    """What the answer is for. Empty: ordinary use, and the answer is for DEFAULT."""
+    workloads: tuple[Use, ...] = ()
+    """What the answer is for: static batches, and loads that a server is to take. Empty: ordinary use, and the answer
+    is for DEFAULT."""
     objective: Objective = Objective.LATENCY
     ttft_s: float | None = None
     tpot_s: float | None = None
@@ -84,7 +87,9 @@ class Demand:
             raise UsageError(f"needs a KV cache of 1 bit or more; found {self.kv_cache_bits}")
         if self.price_per_hour is not None and not 0 < self.price_per_hour < inf:
             raise UsageError(f"needs a price of more than 0 per hour; found {self.price_per_hour:g}")
-        if self.targets.tpot_s is not None and (short := [w.label for w in self.workloads if w.output_tokens == 1]):
+        if self.targets.tpot_s is not None and (
+            short := [use.label for use in self.workloads if largest_of(use).output_tokens == 1]
+        ):
             raise UsageError(f"a time per output token needs 2 output tokens or more; found {', '.join(short)}")
 
     @classmethod
@@ -98,7 +103,7 @@ class Demand:
         workload, backend = changes.pop("workload", None), changes.pop("backend", None)
         if workload is not None or "workloads" in changes:
             texts = _several(changes.get("workloads", ()), workload)
-            changes["workloads"] = tuple(w if isinstance(w, Workload) else Workload.parse(w) for w in texts)
+            changes["workloads"] = tuple(parse_use(use) if isinstance(use, str) else use for use in texts)
         if backend is not None or "backends" in changes:
             changes["backends"] = _several(changes.get("backends", ()), backend)
         if "objective" in changes:
@@ -106,12 +111,33 @@ class Demand:
         made = cls(**changes) if demand is None else replace(demand, **changes) if changes else demand
         for label in made.backends:
             _check_label(label)
+        _check_goodput(made)
         return made
 
     @property
-    def workload(self) -> Workload:
-        """The workload that the answer is for; the first if there are several."""
+    def use(self) -> Use:
+        """What the answer is for; the first if there are several."""
         return self.workloads[0] if self.workloads else DEFAULT
+
+    @property
+    def workload(self) -> Workload:
+        """The static batch that the answer is for, or the one that is nearest to its load."""
+        return batch_of(self.use)
+
+    @property
+    def largest(self) -> Workload:
+        """What memory and context must hold for the answer."""
+        return largest_of(self.use)
+
+    @property
+    def batches(self) -> tuple[Workload, ...]:
+        """The static batches among what is asked for."""
+        return tuple(use for use in self.workloads if isinstance(use, Workload))
+
+    @property
+    def loads(self) -> tuple[Load, ...]:
+        """The loads among what is asked for."""
+        return tuple(use for use in self.workloads if isinstance(use, Load))
 
     @property
     def targets(self) -> Targets:
@@ -132,9 +158,9 @@ class Demand:
         """Whether the candidate with this label may answer: every candidate may if the user named no backend."""
         return not self.backends or label in self.backends or label.partition(":")[0] in self.backends
 
-    def for_one(self, workload: Workload) -> "Demand":
-        """The same demand for this workload alone."""
-        return replace(self, workloads=(workload,))
+    def for_one(self, use: Use) -> "Demand":
+        """The same demand for this use alone."""
+        return replace(self, workloads=(use,))
 
     def answerable(self) -> "Demand":
         """This demand, if one answer can meet it.
@@ -188,3 +214,19 @@ def _check_label(label: str) -> None:
     variants = [v.name for v in find(name).variants]
     if label != name and variant not in variants:
         raise UsageError(f"unknown variant {label!r}", f"variants of {name}: {', '.join(variants)}")
+
+
+def _check_goodput(demand: Demand) -> None:
+    """Raises UsageError where goodput is asked for of a static batch, or without a target."""
+    if demand.objective is not Objective.GOODPUT:
+        return
+    uses = demand.workloads or (DEFAULT,)
+    if batches := [use.label for use in uses if isinstance(use, Workload)]:
+        raise UsageError(
+            f"goodput is of a load, not of a batch; found {', '.join(batches)}",
+            "name one: --workload serve, --workload pp512:tg128:c8",
+        )
+    if not demand.targets:
+        raise UsageError(
+            "goodput counts the requests that meet targets; found none", "add --ttft or --tpot, in seconds"
+        )

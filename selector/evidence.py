@@ -21,6 +21,8 @@ from calibration.measurement import (
     Measurement,
     Outcome,
     OutputVerdict,
+    Served,
+    Unserved,
 )
 from calibration.rung import Rung
 from calibration.workload import Workload
@@ -177,12 +179,13 @@ def weigh(outcomes: Iterable[Outcome], config: str, environments: Environments) 
     models they launched; only where `config` is empty as well do their verdicts and failures count.
 
     Args:
-        outcomes: the oldest first.
+        outcomes: the oldest first; launches under load are left out, see selector.served.
         config: the model's Identity.config.
     """
     by_label: dict[str, list[Outcome]] = {}
     for outcome in outcomes:
-        by_label.setdefault(outcome.candidate.label, []).append(outcome)
+        if not isinstance(outcome, Served | Unserved):
+            by_label.setdefault(outcome.candidate.label, []).append(outcome)
     measured: dict[str, Record] = {}
     stale: dict[str, Record] = {}
     failed: dict[str, Failure] = {}

@@ -5,8 +5,8 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, Unpack
 
+from calibration.load.use import Use
 from calibration.registry import find
-from calibration.workload import Workload
 from selector import context as contexts
 from selector.context import Context
 from selector.demand import Demand, DemandOptions
@@ -36,8 +36,8 @@ class Explanation:
     verdicts: tuple[Verdict, ...]
 
     @property
-    def workload(self) -> Workload:
-        return self.demand.workload
+    def workload(self) -> Use:
+        return self.demand.use
 
     @property
     def groups(self) -> dict[Group, tuple[Verdict, ...]]:
@@ -92,7 +92,7 @@ def explain(
     """
     wanted, shared = Demand.of(demand, **options).answerable(), context or contexts.DEFAULT
     spec, here = shared.model(model), host or shared.host()
-    verdicts = tuple(v for v in judge(spec, here, wanted) if wanted.names(v.candidate.label))
+    verdicts = tuple(v for v in judge(spec, here, wanted.for_one(wanted.largest)) if wanted.names(v.candidate.label))
     return Explanation(model=spec.name, spec=spec, host=here, demand=wanted, verdicts=verdicts)
 
 

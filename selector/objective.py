@@ -2,13 +2,14 @@
 
 from collections.abc import Callable
 from enum import StrEnum
+from math import inf
 from typing import Protocol, Self
 
 from calibration.errors import UsageError
 
 
 class Measured(Protocol):
-    """What an objective values of a candidate; ranking.Ranked is one."""
+    """What an objective values of a candidate, and of one launch under load; ranking.Ranked is one."""
 
     @property
     def ttft_s(self) -> float: ...
@@ -18,6 +19,13 @@ class Measured(Protocol):
     def memory_bytes(self) -> int: ...
     @property
     def output_tps(self) -> float: ...
+    @property
+    def goodput_rps(self) -> float: ...
+
+
+def _each(rate: float) -> float:
+    """Seconds for each, at so many a second."""
+    return 1.0 / rate if rate else inf
 
 
 class Objective(StrEnum):
@@ -32,7 +40,8 @@ class Objective(StrEnum):
     told: str
     """`answers {workload} in {value}`."""
     unit: str
-    """`s`, `bytes` or `tok/s`, of which more is better: its values are seconds per token, told the other way round."""
+    """`s` or `bytes`; or `tok/s` or `req/s`, of which more is better: their values are seconds per token and per
+    request, told the other way round."""
     of: Callable[[Measured], float]
     of_launch: Callable[[float, float], float] | None
 
@@ -46,7 +55,7 @@ class Objective(StrEnum):
     )
     TTFT = (
         "ttft",
-        "seconds to the first token",
+        "seconds to the first token; of a load those that 95 of 100 requests keep",
         "gives the first token of {workload} after {value}",
         "s",
         lambda ranked: ranked.ttft_s,
@@ -57,7 +66,15 @@ class Objective(StrEnum):
         "output tokens a second of all sequences of the workload, prefill included; more is better",
         "generates {value} of {workload}",
         "tok/s",
-        lambda ranked: 1.0 / ranked.output_tps,
+        lambda ranked: _each(ranked.output_tps),
+        lambda _, e2e_s: e2e_s,
+    )
+    GOODPUT = (
+        "goodput",
+        "requests a second of a load that meet --ttft and --tpot; more is better",
+        "answers {value} of {workload} within its targets",
+        "req/s",
+        lambda ranked: _each(ranked.goodput_rps),
         lambda _, e2e_s: e2e_s,
     )
     MEMORY = (
@@ -108,6 +125,6 @@ class Objective(StrEnum):
         raise UsageError(f"unknown objective {word!r}", f"known are: {', '.join(cls)}")
 
 
-_GOOD = {"s": "fast", "bytes": "little", "tok/s": "fast"}
-_MEASURE = {"s": "time", "bytes": "memory", "tok/s": "time"}
-_BETTER = {"s": "faster", "bytes": "less", "tok/s": "faster"}
+_GOOD = {"s": "fast", "bytes": "little", "tok/s": "fast", "req/s": "good"}
+_MEASURE = {"s": "time", "bytes": "memory", "tok/s": "time", "req/s": "time"}
+_BETTER = {"s": "faster", "bytes": "less", "tok/s": "faster", "req/s": "better"}

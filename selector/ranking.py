@@ -122,6 +122,11 @@ class Ranked:
         return self.workload.batch * self.workload.output_tokens / self.e2e_s
 
     @property
+    def goodput_rps(self) -> float:
+        """Sequences a second. Whether they meet targets decides before this is asked."""
+        return self.workload.batch / self.e2e_s
+
+    @property
     def meets(self) -> bool:
         """Whether it is likely to meet the targets; true where none were given."""
         return self.chance is None or self.chance >= LIKELY

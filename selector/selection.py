@@ -10,10 +10,12 @@ from selector import context as contexts
 from selector.answer import Selection, SelectionWarning, Source
 from selector.choice.advice import Advice
 from selector.choice.candidates import find_candidates
-from selector.choice.pick import pick
+from selector.choice.pick import Pick, pick
 from selector.context import Context, Question
 from selector.demand import Demand, DemandOptions
 from selector.host.spec import HostSpec
+from selector.served.arms import Way
+from selector.served.evidence import ServedEvidence
 
 
 def select(
@@ -75,28 +77,31 @@ def _answer(question: Question, context: Context, strict: bool) -> Selection:
     candidates = find_candidates(question, known)
     picked = pick(question, candidates, known)
     demand, name, here = question.demand, question.spec.name, known.evidence
-    unmeasured = picked.source in {Source.PREDICTED, Source.RULES}
+    unmeasured = picked.source in {Source.PREDICTED, Source.RULES} or (bool(demand.loads) and not picked.served)
     if strict and unmeasured and (demand.targets or not demand.forced):
-        raise NotCalibrated(
-            f"{name} was never measured on this host", f"measure it: {demand.command('calibrate', name)}"
-        )
+        raise NotCalibrated(_never_measured(demand, name), f"measure it: {demand.command('calibrate', name)}")
     advice = Advice(question=question, known=known, candidates=candidates, pick=picked)
     if strict and (missed := advice.unmet()):
         raise TargetsMissed(missed, f"see all of them: {demand.command('select', name)} --why")
+    served = known.served() if demand.loads else ServedEvidence()
+    failed = {**here.failed, **served.failed}
+    told = {ranked.candidate.label for ranked in picked.served} | served.failed.keys()
+    told |= set() if picked.served else {label for label in candidates.legal if here.tells_of(label)}
     return Selection(
         model=name,
         candidate=candidates.legal[picked.label],
         demand=demand,
         source=Source.FORCED if demand.forced else picked.source,
         ranking=picked.ranking,
+        served=picked.served,
         tie=picked.tie,
-        extrapolated=picked.ranked is not None and not picked.ranked.covered,
+        extrapolated=_is_extrapolated(picked),
         verdicts=candidates.verdicts,
-        failed=tuple(here.failed[label] for label in candidates.legal if label in here.failed),
+        failed=tuple(failed[label] for label in candidates.legal if label in failed),
         stale=picked.stale,
         layers=tuple(here.layers[label][0] for label in candidates.legal if label in here.layers),
         prediction=picked.prediction,
-        unmeasured=tuple(candidate for label, candidate in candidates.legal.items() if not here.tells_of(label)),
+        unmeasured=tuple(candidate for label, candidate in candidates.legal.items() if label not in told),
         warnings=tuple(advice.warnings()),
         notes=tuple(advice.notes()),
         promising=advice.promising,
@@ -104,3 +109,15 @@ def _answer(question: Question, context: Context, strict: bool) -> Selection:
         spec=question.spec,
         host=question.host,
     )
+
+
+def _never_measured(demand: Demand, name: str) -> str:
+    under = f" under {demand.use.label}" if demand.loads else ""
+    return f"{name} was never measured on this host{under}"
+
+
+def _is_extrapolated(picked: Pick) -> bool:
+    """Whether the choice stands on times outside of what was measured."""
+    if picked.served:
+        return picked.served[0].way is Way.EXTRAPOLATED
+    return picked.ranked is not None and not picked.ranked.covered

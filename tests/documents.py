@@ -14,6 +14,7 @@ import autobackend
 from calibration import errors
 from calibration.cache import exchange
 from calibration.environments.requirement_set import RequirementSet
+from calibration.load.load import STANDARD as LOADS
 from calibration.registry import all_backends, source_file
 from calibration.workload import STANDARD
 from selector.cli import main
@@ -55,6 +56,10 @@ def renewed(text: str) -> str:
 
 def workloads_table() -> str:
     return table(("name", "workload"), ((f"`{name}`", f"`{workload.label}`") for name, workload in STANDARD.items()))
+
+
+def loads_table() -> str:
+    return table(("name", "load"), ((f"`{name}`", f"`{load.label}`") for name, load in LOADS.items()))
 
 
 def rules_table() -> str:
@@ -138,6 +143,7 @@ def table(head: tuple[str, ...], rows: Iterator[tuple[str, ...]]) -> str:
 SECTIONS: dict[str, Callable[[], str]] = {
     "exchange": exchange_format,
     "folders": folders_table,
+    "loads": loads_table,
     "make": make_table,
     "names": names_table,
     "objectives": objectives_table,

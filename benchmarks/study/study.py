@@ -29,7 +29,7 @@ from calibration.events import Silent
 from calibration.launch.checker import Checker, no_reference
 from calibration.launch.launcher import Launcher
 from calibration.launch.session import Session
-from calibration.measurement import Check, Failure, Measurement, Outcome, from_json, to_json
+from calibration.measurement import Check, Failure, Measurement, Outcome, Served, from_json, to_json
 from calibration.supervision.deadline import Deadline
 from calibration.supervision.device_lock import device_lock
 from calibration.supervision.launch_spec import Limits, Skipped
@@ -172,7 +172,7 @@ def _whole(outcome: Outcome, cells: Iterable[Workload]) -> bool:
             return True
         case Measurement():
             return set(cells) <= {c.workload for c in outcome.cells}
-        case Check():
+        case Check() | Served():
             return False
 
 
@@ -198,6 +198,8 @@ def _line(outcome: Outcome) -> str:
             return ", ".join(f"{c.workload.label} {e2e_s(c.workload, c.ttft_s, c.tpot_s):.3f} s" for c in outcome.cells)
         case Check():
             return "checked, not timed"
+        case Served():
+            return "served under load, not timed"
 
 
 def _named(model: str) -> str:

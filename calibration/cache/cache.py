@@ -134,7 +134,7 @@ class Cache:
     ) -> list[Outcome]:
         """Launches by the key, the oldest first; without a fingerprint, launches of every size.
 
-        Malformed rows are left out.
+        Those under load are not among them: see find_served. Malformed rows are left out.
 
         Args:
             cut: Identity.cut; by default launches of the whole model. None: of the whole model and on a few layers.
@@ -150,11 +150,16 @@ class Cache:
         if cut is not None:
             values["cut"] = cut
             where += " AND cut = :cut"
-        launches = []
-        for row in self._lookup(f"{_SELECT} WHERE {where} {_ORDER}", values):
-            with suppress(*_MALFORMED):
-                launches.append(_outcome(row))
-        return launches
+        return self._found(f"{where} AND record NOT IN ('served', 'unserved')", values)
+
+    def find_served(self, *, architecture: str, quant: str, device: str, fingerprint: str) -> list[Outcome]:
+        """Launches of whole models as servers under load, by the key, the oldest first; and those that failed at it.
+
+        Malformed rows are left out. Raises as `find` does.
+        """
+        values = {"architecture": architecture, "quant": quant, "device": device, "fingerprint": fingerprint}
+        where = f"{_KEY} AND fingerprint = :fingerprint AND cut = '' AND record IN ('served', 'unserved')"
+        return self._found(where, values)
 
     def all(self, *, older_than: float | None = None, **equal: Any) -> Iterator[Outcome]:
         """Every launch, the oldest first; malformed rows are left out.
@@ -278,6 +283,13 @@ class Cache:
 
     def __exit__(self, *exception: object) -> None:
         self.close()
+
+    def _found(self, where: str, values: Mapping[str, Any]) -> list[Outcome]:
+        launches = []
+        for row in self._lookup(f"{_SELECT} WHERE {where} {_ORDER}", values):
+            with suppress(*_MALFORMED):
+                launches.append(_outcome(row))
+        return launches
 
     def _scan(self, older_than: float | None, equal: Mapping[str, Any]) -> Iterator[Sequence[Any]]:
         if unknown := sorted(equal.keys() - set(rows.COLUMNS)):

@@ -3,7 +3,7 @@
 The first line names the format; every other line is a launch, or a probe of a machine, in any order. Blank lines are
 allowed:
 
-    {"format": "autobackend-cache", "version": 3}
+    {"format": "autobackend-cache", "version": 4}
     {"record": "measurement", "run_id": "3f0c...", "calibration_id": "9a41...", "round": 1,
      "candidate": {"backend": "turbomind", "variant": "awq"},
      "identity": {"architecture": "Qwen2ForCausalLM", "quant": "awq-4bit-g128", "device": "NVIDIA A100-SXM4-80GB",
@@ -18,6 +18,12 @@ allowed:
     {"record": "check", "run_id": "b3c4...", ..., "load_s": 40.9, ..., "agreement": {"verdict": "right", ...}}
     {"record": "failure", "run_id": "77aa...", ..., "kind": "out of memory", "stage": "load",
      "message": "CUDA out of memory", "log_tail": "..."}
+    {"record": "served", "run_id": "5e1f...", ..., "load_s": 2.9, ..., "slots": 8, "threads": 2,
+     "points": [{"load": {"prompt": {"low": 512, "high": 512}, "output": {"low": 128, "high": 128}, "streams": 8},
+                 "asked": [{"number": 8, "sent_s": 4.11, "chunks_s": [4.62, 4.66], "prompt_tokens": 512,
+                            "output_tokens": 2}, ...],
+                 "begin_s": 4.1, "end_s": 90.2, "end": "as many requests as were asked for", "seed": 0, ...}]}
+    {"record": "unserved", "run_id": "d2d2...", ..., "kind": "crashed", "stage": "pp512:tg128:c8", ...}
     {"record": "probe", "probe_id": "c0de...", "host": "a1b2c3", "device": "AMD EPYC 7763 (zen3), 2 cores",
      "taken_at": 1789000000.0, "seconds": 14.2, "cache_bytes": 33554432, "disturbed": [], "policy": "1",
      "bandwidth_gbs": {"samples": [20.1, 20.4], "samples_of_one_core": [14.8, 15.0], "way": "int64 sum (torch)"},
@@ -25,16 +31,18 @@ allowed:
      "missing": {"int8": "not implemented"}, "versions": {"torch": "2.13.0"}}
 
 (each is one line; here they are broken to be read). A check is a measurement without cells: a launch that compared the
-output and timed nothing. A failure has the fields of a measurement up to `started_at`, then kind (crashed, timed
-out, out of memory, refused, wrong output), stage, message and log_tail. Times are seconds, sizes bytes, `started_at`
-Unix time. `run_id` is a uuid4 in hex, so importing a file twice, or the files of ten hosts, gives their union.
+output and timed nothing. A failure has the fields of a measurement up to `started_at`, then kind (crashed, timed out,
+out of memory, refused, wrong output), stage, message and log_tail. A launch that was served under load has slots,
+threads and points instead of cells; one whose server failed is unserved and has the fields of a failure. Times are
+seconds, sizes bytes, `started_at` Unix time. `run_id` is a uuid4 in hex, so importing a file twice, or the files of ten
+hosts, gives their union.
 
 `fingerprint` is a hash of the model's shapes; `config` is a hash of everything in its config that can change what the
 model computes. Models with the same fingerprint share their times; verdicts and failures count for the same `config`
 alone. `cut` is empty for launches of the whole model, and `6/32` for launches of its first 6 layers of 32; all the rest
-of their identity is the whole model's. Versions 1 and 2 are still read. Version 2 has no `cut` and no probes: its
-launches are of the whole model. Version 1 has no `config` and no checks either: its times count, its verdicts and
-failures belong to no known config.
+of their identity is the whole model's. Versions 1 to 3 are still read. Version 3 has nothing that was served. Version 2
+has no `cut` and no probes: its launches are of the whole model. Version 1 has no `config` and no checks either: its
+times count, its verdicts and failures belong to no known config.
 """
 
 import json
@@ -48,13 +56,13 @@ from calibration.measurement import Outcome, from_json, to_json
 from calibration.probe import Probe
 
 FORMAT = "autobackend-cache"
-VERSION = 3
-"""An autobackend that knows older versions alone would refuse every line for its `cut`: the header says so at once."""
+VERSION = 4
+"""An autobackend that knows older versions alone would refuse each line of a served launch: the header says so."""
 
 PROBE = "probe"
 """What a probe is called where a launch is a measurement, a check or a failure."""
 
-READ = (1, 2, VERSION)
+READ = (1, 2, 3, VERSION)
 """The versions that this autobackend reads."""
 
 

@@ -1,12 +1,17 @@
 """A launch as a row of the cache's one table, and back. Standard library only."""
 
+import base64
 import json
+import zlib
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from math import isfinite
 from typing import Any
 
+from calibration.codec import from_plain, to_plain
+from calibration.load.sample import Point
 from calibration.measurement import (
+    RECORDS,
     Agreement,
     Answered,
     Candidate,
@@ -19,6 +24,8 @@ from calibration.measurement import (
     Outcome,
     OutputVerdict,
     Sample,
+    Served,
+    Unserved,
 )
 from calibration.workload import Workload
 
@@ -28,8 +35,11 @@ COLUMNS = (
     *("model", "environment", "policy", "started_at", "record"),
     *("load_s", "prepare_s", "artifact_bytes", "peak_memory_bytes", "gpu_memory_bytes", "agreement", "cells"),
     *("kind", "stage", "message", "log_tail"),
+    *("slots", "threads", "points"),
 )
 """The columns of the table, in the order in which `outcome` unpacks them."""
+
+_FAILURES: Mapping[str, type[Failure]] = {"failure": Failure, "unserved": Unserved}
 
 _json = json.JSONEncoder(separators=(",", ":"), sort_keys=True, allow_nan=False).encode
 
@@ -38,7 +48,8 @@ def row(outcome: Outcome) -> dict[str, Any]:
     """Column values of a launch; JSON texts for environment, agreement and cells.
 
     Cells are `[["pp64:tg32:b1", [[ttft_s, tpot_s, foreign_cores, dirty], ...]], ...]`, with all raw samples: a tenth of
-    the room that names for every figure would take.
+    the room that names for every figure would take. Points are JSON, too, compressed: a request has
+    a time for each of its chunks.
 
     Raises:
         ValueError: a sample is no finite number.
@@ -73,9 +84,17 @@ def row(outcome: Outcome) -> dict[str, Any]:
             values |= {"record": "measurement", **_answered(outcome), "cells": _json(cells)}
         case Check():
             values |= {"record": "check", **_answered(outcome)}
+        case Served():
+            values |= {
+                "record": "served",
+                **_answered(outcome),
+                "slots": outcome.slots,
+                "threads": outcome.threads,
+                "points": _packed(outcome.points),
+            }
         case Failure():
             values |= {
-                "record": "failure",
+                "record": "unserved" if isinstance(outcome, Unserved) else "failure",
                 "kind": str(outcome.kind),
                 "stage": outcome.stage,
                 "message": _text(outcome.message),
@@ -92,7 +111,8 @@ def outcome(row: Sequence[Any]) -> Outcome:
     """
     # By position, and equal parts made once: a selection reads dozens of rows in a fraction of a millisecond.
     (run_id, calibration_id, round_, backend, variant, *key, model, environment, policy, started_at, record) = row[:19]
-    load_s, prepare_s, artifact_bytes, peak_memory, gpu_memory, agreement, cells, kind, stage, message, log = row[19:]
+    load_s, prepare_s, artifact_bytes, peak_memory, gpu_memory, agreement, cells, kind, stage, message, log = row[19:30]
+    slots, threads, points = row[30:]
     if type(started_at) is not float or type(round_) is not int:
         raise TypeError(f"run {run_id}: needs a start time and a round; found {started_at!r}, {round_!r}")
     head: dict[str, Any] = {
@@ -106,10 +126,10 @@ def outcome(row: Sequence[Any]) -> Outcome:
         "policy": policy,
         "started_at": started_at,
     }
-    if record == "failure":
-        return Failure(**head, kind=FailureKind(kind), stage=stage, message=message, log_tail=log)
-    if record not in {"measurement", "check"}:
-        raise ValueError(f"run {run_id}: a record is a measurement, a check or a failure; found {record!r}")
+    if record in _FAILURES:
+        return _FAILURES[record](**head, kind=FailureKind(kind), stage=stage, message=message, log_tail=log)
+    if record not in {"measurement", "check", "served"}:
+        raise ValueError(f"run {run_id}: a record is one of {', '.join(RECORDS)}; found {record!r}")
     if type(load_s) is not float or type(peak_memory) is not int:
         raise TypeError(f"run {run_id}: needs a load time and a peak memory; found {load_s!r}, {peak_memory!r}")
     answered: dict[str, Any] = head | {
@@ -122,6 +142,10 @@ def outcome(row: Sequence[Any]) -> Outcome:
     }
     if record == "check":
         return Check(**answered)
+    if record == "served":
+        if type(slots) is not int or type(threads) is not int:
+            raise TypeError(f"run {run_id}: needs slots and threads; found {slots!r}, {threads!r}")
+        return Served(**answered, slots=slots, threads=threads, points=_unpacked(points))
     return Measurement(**answered, cells=tuple([_cell(label, samples) for label, samples in json.loads(cells)]))
 
 
@@ -139,6 +163,22 @@ def _answered(outcome: Answered) -> dict[str, Any]:
         "gpu_memory_bytes": outcome.gpu_memory_bytes,
         "agreement": _json([str(agreement.verdict), kl, agreement.top1, agreement.detail, max_diff]),
     }
+
+
+def _packed(points: Sequence[Point]) -> str:
+    content = json.dumps(to_plain(points), separators=(",", ":"), allow_nan=False)
+    return base64.b64encode(zlib.compress(content.encode())).decode("ascii")
+
+
+def _unpacked(packed: str) -> tuple[Point, ...]:
+    """Raises ValueError where it is not what `_packed` wrote."""
+    try:
+        content = json.loads(zlib.decompress(base64.b64decode(packed, validate=True)))
+    except (zlib.error, TypeError) as error:
+        raise ValueError(f"needs packed points; found {packed!r:.40}") from error
+    if not isinstance(content, list) or not content:
+        raise ValueError(f"needs a list of points; found {content!r:.40}")
+    return tuple(from_plain(Point, point) for point in content)
 
 
 def _cell(label: str, samples: list[list[Any]]) -> Cell:

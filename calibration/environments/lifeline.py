@@ -71,6 +71,11 @@ class Guarded:
         if self._process.stdout is not None:
             self._process.stdout.close()
 
+    @property
+    def pid(self) -> int:
+        """Of the guard, at the root of all that the command starts."""
+        return self._process.pid
+
     def lines(self) -> Iterator[str]:
         """What the command prints, line by line as it comes, without the line ends."""
         assert self._process.stdout is not None

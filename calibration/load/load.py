@@ -90,6 +90,11 @@ class Load:
         return self.prompt.high + self.answers.high
 
     @classmethod
+    def knows(cls, text: str) -> bool:
+        """Whether the text has the form of a label, or is a standard name."""
+        return text in STANDARD or _LABEL.fullmatch(text.strip()) is not None
+
+    @classmethod
     def parse(cls, text: str) -> "Load":
         """Read a label or a standard name.
 

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from calibration.measurement import OutputVerdict
 from calibration.race.decisions import BAND
 from selector.answer import Source
 from selector.choice.candidates import Candidates
@@ -13,6 +14,8 @@ from selector.context import Known, Question
 from selector.objective import Objective
 from selector.predict.prediction import Predicted
 from selector.ranking import Ranked
+from selector.served.arms import Way
+from selector.served.ranking import ServedRanked
 from selector.targets import LIKELY, SURE, percent
 
 REAL = 0.5
@@ -31,6 +34,11 @@ class Advice:
     def warnings(self) -> Iterable[str]:
         """What the answer lacks, each with the command that mends it."""
         name, label, known = self.question.spec.name, self.pick.label, self.known.evidence
+        if self._served is not None:
+            yield from self._of_served(self._served)
+            return
+        if self.question.demand.loads:
+            yield self._not_served()
         failure = known.failed.get(label)
         if failure:
             when = " with other versions" if label in known.outdated else ""
@@ -51,6 +59,9 @@ class Advice:
     def notes(self) -> Iterable[str]:
         """What is good to know beside the answer."""
         origin, ranked = self.pick.origin, self.pick.ranked
+        if self._served is not None:
+            yield from self._way(self._served)
+            return
         if origin is not None:
             here = origin.identity.host == self.question.host.identifier
             where = "here" if here else "on another host with the same device"
@@ -69,10 +80,61 @@ class Advice:
 
     def unmet(self) -> str | None:
         """That the answer is not likely to meet the targets; None where it is, or where that is not known."""
+        if self._served is not None:
+            return None if self._served.meets else self._missed_under_load(self._served)
         if self.pick.ranked is not None:
             return None if self.pick.ranked.meets else self._missed(self.pick.ranked)
         row = self._expected
         return self._targets_predicted() if row and row.chance is not None and row.chance < LIKELY else None
+
+    @property
+    def _served(self) -> ServedRanked | None:
+        """The answer as it was served under load; None where it stands on something else."""
+        return self.pick.served[0] if self.pick.served else None
+
+    def _of_served(self, answer: ServedRanked) -> Iterable[str]:
+        """What an answer lacks that was measured under load."""
+        label, name = self.pick.label, self.question.spec.name
+        if self.pick.source is Source.STALE:
+            changed = ", ".join(self.known.served().stale[label].differences)
+            yield f"{label} was served with other versions ({changed}). Measure again: {self._calibrate}"
+        if answer.agreement.verdict is OutputVerdict.UNCHECKED:
+            why = answer.agreement.detail
+            yield f"the output of {label} is unchecked for {name} ({why}). Check it: {self._calibrate}"
+        if unmet := self.unmet():
+            yield unmet
+
+    def _not_served(self) -> str:
+        """That what follows is about a batch."""
+        demand = self.question.demand
+        return (
+            f"{demand.use.label} was not measured as served here; this is the answer for the static batch"
+            f" {demand.workload.label}. Measure it: {self._calibrate}"
+        )
+
+    def _way(self, answer: ServedRanked) -> Iterable[str]:
+        """That the figures are not of this very load, and how far they may be off."""
+        if answer.way is Way.MEASURED:
+            return
+        off = "by how much nobody knows" if answer.error is None else f"by {percent(answer.error)} at a measured level"
+        yield (
+            f"{answer.load.label} is {answer.way} from other numbers of streams, which is off {off}."
+            f" Measure it: {self._calibrate}"
+        )
+
+    def _missed_under_load(self, answer: ServedRanked) -> str:
+        targets, figures = self.question.demand.targets, answer.figures
+        misses = [
+            f"{name} p95 of {_seconds(time)} is {_excess(time / target)}"
+            for name, target, time in targets.against(figures.ttft_p95_s, figures.tpot_p95_s)
+            if time > target
+        ]
+        told = " and its ".join(misses) or "medians do, but most of its launches miss one"
+        who = "does not meet" if self.question.demand.forced else "is the nearest, and does not meet"
+        return (
+            f"{self.pick.label} {who} {targets}: its {told} under {answer.load.label}"
+            f" ({percent(answer.chance or 0.0)} likely to meet)"
+        )
 
     def _missed(self, answer: Ranked) -> str:
         """That the targets are missed, by how much, and how unlikely it is that they are met."""
@@ -130,7 +192,7 @@ class Advice:
         Raises:
             CacheError: the cache cannot be read.
         """
-        if self.pick.source not in {Source.MEASURED, Source.LAYERS}:
+        if self.pick.served or self.pick.source not in {Source.MEASURED, Source.LAYERS}:
             return None
         here = self.known.evidence
         untold = [label for label in self.candidates.allowed if not here.tells_of(label)]

@@ -4,6 +4,9 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Final
 
+from calibration.load.load import Load
+from calibration.measurement import OutputVerdict
+from calibration.workload import Workload
 from selector.answer import Source, Stale
 from selector.choice.candidates import Candidates
 from selector.choice.expectation import best_of, expect
@@ -12,6 +15,8 @@ from selector.context import Known, Question
 from selector.evidence import Elsewhere, Evidence
 from selector.predict.prediction import Prediction
 from selector.ranking import Ranked, Record, e2e_s, rank
+from selector.served.evidence import ServedRecord
+from selector.served.ranking import ServedRanked, rank_served, tied_served
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,6 +39,8 @@ class Pick:
     """What was measured with other versions, whether it answers or not."""
     measured_at: float | None = None
     """Unix time of the newest launch behind the answer."""
+    served: tuple[ServedRanked, ...] = ()
+    """Where the answer is for a load and stands on launches under it: the candidates, the choice first."""
 
 
 def pick(question: Question, candidates: Candidates, known: Known) -> Pick:
@@ -55,6 +62,44 @@ def pick(question: Question, candidates: Candidates, known: Known) -> Pick:
         if (record := here.stale.get(label))
     )
     return replace(picked, stale=stale)
+
+
+def _served(question: Question, candidates: Candidates, known: Known) -> Pick | None:
+    """The best of those that took the load as servers, or loads with the same lengths around it; None for a batch."""
+    match question.demand.use:
+        case Workload():
+            return None
+        case Load() as load:
+            evidence = known.served()
+            newest = _by_load(question, candidates, known, load, evidence.measured, Source.MEASURED)
+            return newest or _by_load(question, candidates, known, load, evidence.stale, Source.STALE)
+
+
+def _by_load(
+    question: Question,
+    candidates: Candidates,
+    known: Known,
+    load: Load,
+    records: Mapping[str, ServedRecord],
+    source: Source,
+) -> Pick | None:
+    demand, kind = question.demand, question.host.device.kind
+    able = [label for label in candidates.legal if label in records and not known.evidence.answers_wrong(label)]
+    compared = [records[label] for label in able if records[label].agreement.verdict is not OutputVerdict.WRONG]
+    allowed = [record for record in compared if record.candidate.label in candidates.allowed]
+    choice = next(iter(rank_served(allowed, load, demand, device_kind=kind)), None)
+    if choice is None:
+        return None
+    ranking = rank_served(compared, load, demand, device_kind=kind)
+    first = next(one for one in ranking if one.candidate == choice.candidate)
+    others = [one for one in ranking if one is not first]
+    return Pick(
+        label=choice.candidate.label,
+        source=source,
+        served=(first, *others),
+        tie=tied_served((first, *others), demand.objective, device_kind=kind),
+        measured_at=max(launch.started_at for record in compared for launch in record.launches),
+    )
 
 
 def _measured(question: Question, candidates: Candidates, known: Known) -> Pick | None:
@@ -145,7 +190,7 @@ def _another_size(question: Question, candidates: Candidates, known: Known) -> P
 
 
 _FINDERS: Final[tuple[Callable[[Question, Candidates, Known], Pick | None], ...]] = (
-    *(_measured, _on_layers, _stale, _same_shape_elsewhere, _predicted, _another_size),
+    *(_served, _measured, _on_layers, _stale, _same_shape_elsewhere, _predicted, _another_size),
 )
 
 

@@ -6,6 +6,7 @@ from typing import Any, TypeVar
 
 import click
 
+from calibration.load.load import STANDARD as LOADS
 from calibration.workload import STANDARD
 from selector.demand import Demand, DemandOptions
 from selector.objective import Objective
@@ -28,7 +29,8 @@ _workload_option = click.option(
     "workloads",
     metavar="LABEL",
     multiple=True,
-    help=f"A label like pp512:tg128:b1 (prompt tokens, new tokens, batch), or {', '.join(STANDARD)}."
+    help=f"A label like pp512:tg128:b1 (prompt tokens, new tokens, batch), or {', '.join(STANDARD)}; or a load that a"
+    f" server takes: pp512:tg128:c8 (eight streams), pp512:tg128:r0.5 (requests a second), or {', '.join(LOADS)}."
     " Default: chat; calibrate takes several.",
 )
 _demand_options = (
@@ -44,7 +46,8 @@ _demand_options = (
         "ttft_s",
         metavar="SECONDS",
         type=float,
-        help="Target: only what gives its first token within this; the objective orders those that meet the targets.",
+        help="Target: only what gives its first token within this (of a load, for 95 of 100 requests); the objective"
+        " orders those that meet the targets.",
     ),
     click.option(
         "--tpot", "tpot_s", metavar="SECONDS", type=float, help="Target: only what takes this per output token at most."

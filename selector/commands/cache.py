@@ -8,10 +8,11 @@ from typing import Any, TextIO
 import click
 
 from calibration import errors
-from calibration.measurement import Check, Failure, Identity, Measurement, Outcome, to_json
+from calibration.measurement import Check, Failure, Identity, Measurement, Outcome, Served, to_json
 from calibration.registry import all_backends
 from selector.commands._options import cache_option, examples, json_option, model_argument
 from selector.commands._terminal import open_cache, show, show_json, warn
+from selector.screens.served import launched
 from selector.screens.text import age, columns, cv_of_one, decode, output, plural, prefill, rate, shown_cell, size
 
 
@@ -221,6 +222,8 @@ def _result(outcome: Outcome) -> str:
 
 
 def _result_alone(outcome: Outcome) -> str:
+    if isinstance(outcome, Served):
+        return launched(outcome)
     if isinstance(outcome, Check):
         return f"checked, not timed: {size(outcome.peak_memory_bytes)}, {output(outcome.agreement)}"
     if not isinstance(outcome, Measurement):

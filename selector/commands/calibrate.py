@@ -74,6 +74,8 @@ def calibrate(
     Candidates climb a ladder: from what is predicted to a few layers of the model, and from there to the whole model.
     Who cannot win any more is not launched again; of a model that is too large, the answer stands on its few layers.
 
+    For a load (pp512:tg128:c8) they are started as servers, as `serve` starts them, and put under it in rounds.
+
     Stop it whenever you like: what was measured is kept, and the same command goes on from there.
     """
     if stale:
@@ -137,19 +139,20 @@ def _require_an_answer(calibration: "Calibration", model: str) -> None:
 
     if not calibration.selections and not calibration.unanswered:
         raise errors.NothingMeasured(
-            screens.all_failed(calibration.tally), f"the logs' ends: autobackend cache show {model} --json"
+            screens.all_failed(calibration.outcomes), f"the logs' ends: autobackend cache show {model} --json"
         )
     if not calibration.selections:
         raise calibration.unanswered[-1].reason
     for unanswered in calibration.unanswered:
-        warn(f"no backend is legal for {unanswered.workload.label}: {unanswered.reason.mend}")
+        warn(f"no backend is legal for {unanswered.use.label}: {unanswered.reason.mend}")
 
 
 def _show(calibration: "Calibration", model: str) -> None:
     from selector.screens import results as screens
 
     show(screens.table(calibration))
-    show(screens.failures(calibration.tally, across=across()))
+    show(screens.served_tables(calibration))
+    show(screens.failures(calibration.outcomes, across=across()))
     show(screens.never_launched(calibration.tally, across=across()))
     click.echo()
     show(screens.sentences(calibration))

@@ -25,8 +25,8 @@ def _write(selection: Selection) -> Emitted:
         "cmd": " ".join(word if word == _PORT else shlex.quote(word) for word in words),
         "name": f"{served_name(selection)} ({selection.candidate.label})",
     }
-    if selection.demand.workload.batch > _DEFAULT_LIMIT:
-        entry["concurrencyLimit"] = selection.demand.workload.batch
+    if selection.slots > _DEFAULT_LIMIT:
+        entry["concurrencyLimit"] = selection.slots
     return Emitted(
         text=origin(selection, TARGET.name) + yaml_text({"models": {served_name(selection): entry}}),
         notes=("where the model must be converted, its first start takes longer: raise healthCheckTimeout (120 s)",),

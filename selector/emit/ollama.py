@@ -12,7 +12,7 @@ from selector.emit.target import Emitted, Target
 def _write(selection: Selection) -> Emitted:
     flags = selection.llama_server_flags()
     file = flags[flags.index("--model") + 1]
-    workload = selection.demand.workload
+    workload = selection.demand.largest
     text = f"{origin(selection, TARGET.name)}FROM {file}\nPARAMETER num_ctx {workload.context_tokens}\n"
     notes = [f"create it: ollama create {served_name(selection).lower()} -f Modelfile"]
     if workload.batch > 1:

@@ -10,9 +10,7 @@ def origin(selection: Selection, target: str) -> str:
     """`# openvino:fp16-pa for pp512:tg128:b1 (measured); autobackend select MODEL --emit compose`."""
     demand = selection.demand
     command = demand.command("select", selection.model)
-    return (
-        f"# {selection.candidate.label} for {demand.workload.label} ({selection.source}); {command} --emit {target}\n"
-    )
+    return f"# {selection.candidate.label} for {demand.use.label} ({selection.source}); {command} --emit {target}\n"
 
 
 def served_name(selection: Selection) -> str:

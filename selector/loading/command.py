@@ -91,6 +91,6 @@ def _deployment(choice: Choice, place: str, artifact: Artifact | None) -> Deploy
         place=place,
         artifact_dir=str(artifact.path) if artifact else None,
         device=choice.host.device,
-        demand=choice.demand,
-        threads=choice.host.cores if choice.host.device.kind == "cpu" else 0,
+        demand=choice.demand.for_one(choice.demand.largest),
+        threads=choice.threads if choice.host.device.kind == "cpu" else 0,
     )

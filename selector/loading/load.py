@@ -18,7 +18,7 @@ from selector.model.spec import ModelSpec
 
 def load(choice: Choice, *, max_context_tokens: int | None, max_batch: int | None) -> LoadedEngine:
     """See Selection.load."""
-    workload = choice.demand.workload
+    workload = choice.demand.largest
     sequences = max_batch or workload.batch
     loaded = Loaded(
         label=choice.candidate.label,
@@ -42,7 +42,7 @@ def _here(choice: Choice, max_batch: int, loaded: Loaded) -> LoadedEngine:
         dtype=spec.dtype,
         vocab_size=spec.vocab_size,
         device=host.device.kind,
-        threads=host.cores,
+        threads=choice.threads,
         max_context_tokens=loaded.max_context_tokens,
         max_batch=max_batch,
         trust_remote_code=choice.demand.trust_remote_code,

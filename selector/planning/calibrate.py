@@ -9,16 +9,17 @@ from calibration.cache.cache import Cache
 from calibration.conversion.store import ArtifactStore
 from calibration.errors import IllegalBackend, NoLegalBackend, UsageError
 from calibration.events import Reporter, Silent
-from calibration.measurement import Check, Measurement, to_json
+from calibration.load.use import Use
+from calibration.measurement import Check, Measurement, Outcome, Served, to_json
 from calibration.race.beliefs import Noise
 from calibration.race.climb import climb
 from calibration.race.ladder import SURE
 from calibration.race.runner import calibrate as race_candidates
 from calibration.race.state import Bounds
 from calibration.race.tally import Sureness, Tally
+from calibration.served.tally import ServedTally
 from calibration.supervision.device_lock import device_lock
 from calibration.supervision.launch_spec import Limits
-from calibration.workload import Workload
 from selector.answer import Selection, Source
 from selector.choice.refusals import explain_command
 from selector.demand import Demand, DemandOptions
@@ -28,15 +29,29 @@ from selector.planning.ladder import beliefs_for, deciding_workloads, depths_of,
 from selector.planning.plan import Plan, plan
 from selector.planning.preparations import preparations
 from selector.planning.probing import probe_once
+from selector.planning.served import serve_loads
 from selector.planning.subject import memory_limit_bytes, reference_for, subject_of
 from selector.selection import choose
+
+NOTHING_STATIC = Tally(
+    calibration_id="",
+    outcomes=(),
+    fresh=frozenset(),
+    agreements={},
+    out={},
+    ended="no batch",
+    unmeasured=(),
+    check_s=0.0,
+    seconds=0.0,
+)
+"""Of a calibration for loads alone."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Unanswered:
-    """A workload that no backend can run, for instance one longer than the model's positions."""
+    """A use that no backend can run, for instance one longer than the model's positions."""
 
-    workload: Workload
+    use: Use
     reason: IllegalBackend | NoLegalBackend
 
 
@@ -45,13 +60,21 @@ class Calibration:
     """What a calibration planned, what it did, and the answers that follow from it."""
 
     plan: Plan
-    tally: Tally
     cache: str
     """Where it is kept."""
+    tally: Tally
+    """Of the static batches."""
+    served: ServedTally | None = None
+    """Of the loads; None where none was asked for."""
     selections: tuple[Selection, ...] = ()
-    """The best backend for each workload of the plan. Empty if nothing was measured."""
+    """The best backend for each use of the plan. Empty if nothing was measured."""
     unanswered: tuple[Unanswered, ...] = ()
-    """The workloads that no backend can run."""
+    """The uses that no backend can run."""
+
+    @property
+    def outcomes(self) -> tuple[Outcome, ...]:
+        """Everything known of it: of the batches, then of the loads."""
+        return (*self.tally.outcomes, *(self.served.outcomes if self.served else ()))
 
     def to_json(self) -> dict[str, Any]:
         """What `autobackend calibrate --json` prints; seconds."""
@@ -73,8 +96,9 @@ class Calibration:
             "unmeasured": list(tally.unmeasured),
             "cache": self.cache,
             "selections": [selection.to_json() for selection in self.selections],
-            "unanswered": {unanswered.workload.label: unanswered.reason.message for unanswered in self.unanswered},
+            "unanswered": {unanswered.use.label: unanswered.reason.message for unanswered in self.unanswered},
             "outcomes": [to_json(outcome) for outcome in tally.outcomes],
+            "served": None if self.served is None else _served_json(self.served),
         }
 
 
@@ -99,7 +123,8 @@ def calibrate(
     """Time the candidates for `model` on this host until the answer is sure, check their outputs, and keep the samples.
 
     Candidates climb a ladder: from what is predicted to a few layers, and from there to the whole model. A candidate
-    whose times are known from another model of the same shape is checked and not timed.
+    whose times are known from another model of the same shape is checked and not timed. For a load they are started as
+    servers and put under it, in rounds.
 
     Args:
         model: a folder, a hub id or `shape:NAME`.
@@ -129,7 +154,7 @@ def calibrate(
     if not planned.launch_specs:
         raise _nothing_to_measure(planned)
     artifacts = store or ArtifactStore()
-    if full:
+    if full and planned.cells:
         made = preparations(
             planned.spec,
             planned.launch_specs,
@@ -146,7 +171,9 @@ def calibrate(
             budget_s = None if budget_s is None else budget_s - probed_s
         bounds = dataclasses.replace(bounds, budget_s=budget_s)
         with device_lock(planned.host.device.name):
-            if full:
+            if not planned.cells:
+                tally = NOTHING_STATIC
+            elif full:
                 tally = race_candidates(
                     planned.launch_specs,
                     subject_of(planned, artifacts, reporter, random_weights=random_weights),
@@ -178,7 +205,20 @@ def calibrate(
                         LadderPlanned(reaches=reaches_of(position, ascent, depths, artifacts))
                     ),
                 )
-        return _answered(Calibration(plan=planned, tally=tally, cache=opened.location), opened)
+            served = None
+            if planned.demand.loads:
+                left_s = None if budget_s is None else max(0.0, budget_s - tally.seconds)
+                served = serve_loads(
+                    planned,
+                    opened,
+                    artifacts,
+                    reporter,
+                    bounds=dataclasses.replace(bounds, budget_s=left_s),
+                    random_weights=random_weights,
+                    again=again,
+                    limits=limits,
+                )
+        return _answered(Calibration(plan=planned, tally=tally, served=served, cache=opened.location), opened)
     finally:
         if opened is not cache:
             opened.close()
@@ -191,26 +231,40 @@ def _sureness_json(sureness: Sureness | None) -> dict[str, Any] | None:
     return {"probability": sureness.probability, "rung": str(sureness.rung), "cut": sureness.rung.cut, "picks": picks}
 
 
+def _served_json(tally: ServedTally) -> dict[str, Any]:
+    return {
+        "calibration_id": tally.calibration_id,
+        "loads": [load.label for load in tally.loads],
+        "ended": tally.ended,
+        "seconds": tally.seconds,
+        "measured": sum(isinstance(o, Served) and o.run_id in tally.fresh for o in tally.outcomes),
+        "out": dict(tally.out),
+        "unmeasured": list(tally.unmeasured),
+        "outcomes": [to_json(outcome) for outcome in tally.outcomes],
+    }
+
+
 def _answered(calibration: Calibration, cache: Cache) -> Calibration:
     """The calibration with its selections."""
-    if not any(isinstance(outcome, Measurement) for outcome in calibration.tally.outcomes):
+    if not any(isinstance(outcome, Measurement | Served) for outcome in calibration.outcomes):
         return calibration
     selections, unanswered = list[Selection](), list[Unanswered]()
-    for workload in calibration.plan.workloads:
+    uses: tuple[Use, ...] = (*calibration.plan.workloads, *calibration.plan.demand.loads)
+    for use in uses:
         try:
-            selections.append(_selection(calibration.plan, workload, cache))
+            selections.append(_selection(calibration.plan, use, cache))
         except (IllegalBackend, NoLegalBackend) as reason:
-            unanswered.append(Unanswered(workload=workload, reason=reason))
+            unanswered.append(Unanswered(use=use, reason=reason))
     return dataclasses.replace(calibration, selections=tuple(selections), unanswered=tuple(unanswered))
 
 
-def _selection(planned: Plan, workload: Workload, cache: Cache) -> Selection:
+def _selection(planned: Plan, use: Use, cache: Cache) -> Selection:
     """The best of all candidates, since launches of backends that were not named count, too.
 
     If none of those was measured, the best of the named ones: a variant that runs only on request is a candidate only
     where it is named.
     """
-    named = planned.demand.for_one(workload)
+    named = planned.demand.for_one(use)
     of_all = choose(planned.spec.name, dataclasses.replace(named, backends=()), cache=cache, host=planned.host)
     if of_all.source in {Source.PREDICTED, Source.RULES} and named.forced:
         return choose(planned.spec.name, named, cache=cache, host=planned.host)

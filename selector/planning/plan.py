@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Unpack
 
+from calibration.load.use import largest_of
 from calibration.measurement import Candidate, Identity
 from calibration.registry import find, foreign_source
 from calibration.supervision.launch_spec import LaunchSpec
@@ -25,6 +26,7 @@ class Plan:
     demand: Demand
     identity: Identity
     cells: tuple[Workload, ...]
+    """That are timed of each candidate; none where only loads are asked for."""
     verdicts: tuple[Verdict, ...]
     """Of every variant that the user's choice of backends names."""
     launch_specs: tuple[LaunchSpec, ...]
@@ -32,8 +34,10 @@ class Plan:
 
     @property
     def workloads(self) -> tuple[Workload, ...]:
-        """What is answered for: what the user asked for, or the default as far as the model's positions reach."""
-        return self.demand.workloads or within((DEFAULT,), self.spec.max_position)
+        """The static batches that are answered for: what the user asked for, or the default as far as the model's
+        positions reach, where no load was asked for.
+        """
+        return self.demand.batches or (() if self.demand.loads else within((DEFAULT,), self.spec.max_position))
 
     @property
     def candidates(self) -> tuple[Candidate, ...]:
@@ -63,10 +67,11 @@ def plan(
     wanted = Demand.of(demand, **options).measurable()
     here = host or HostSpec.detect()
     spec = ModelSpec.read(model)
-    cells = within(grid(wanted.workloads, gpu=here.device.kind != "cpu"), spec.max_position)
+    served = tuple(map(largest_of, wanted.loads))
+    cells = (*_cells(wanted, spec.max_position, gpu=here.device.kind != "cpu"), *served)
     verdicts = judge(spec, here, wanted.for_one(_largest(cells)))
-    asked = within(grid(wanted.workloads), spec.max_position)
-    if wanted.workloads and _largest(asked) != _largest(cells):
+    asked = (*_cells(wanted, spec.max_position), *served)
+    if wanted.batches and _largest(asked) != _largest(cells):
         # A batch that nobody asked for must not cost a candidate: where it does not fit, it is not measured.
         alone = judge(spec, here, wanted.for_one(_largest(asked)))
         if sum(v.legal for v in alone) > sum(v.legal for v in verdicts):
@@ -77,10 +82,17 @@ def plan(
         host=here,
         demand=wanted,
         identity=identity(spec, here, device_count=wanted.tensor_parallel),
-        cells=cells,
+        cells=cells[: len(cells) - len(served)],
         verdicts=named,
         launch_specs=tuple(launch_spec_of(v.candidate, here) for v in named if v.legal and not v.left_out),
     )
+
+
+def _cells(wanted: Demand, max_position: int, *, gpu: bool = False) -> tuple[Workload, ...]:
+    """The cells around the static batches; none where loads alone are asked for."""
+    if wanted.loads and not wanted.batches:
+        return ()
+    return within(grid(wanted.batches, gpu=gpu), max_position)
 
 
 def _largest(cells: tuple[Workload, ...]) -> Workload:

@@ -12,6 +12,8 @@ from selector.publish.matrix import Matrix, Row, Square, State
 from selector.publish.not_launched import not_launched_on
 from selector.publish.picks import best_of_backend, launched, most_telling, podium, shown_first
 from selector.publish.rerun import command
+from selector.publish.served import HEAD as SERVED_HEAD
+from selector.publish.served import served_tables
 from selector.publish.wording import (
     LEGEND,
     OF_THE_MACHINE,
@@ -74,6 +76,8 @@ def host_markdown(matrix: Matrix, host: HostResults) -> str:
         ],
         failed=lambda row: [square for square in row.squares if square.state is State.FAILED],
         groups=groups,
+        served=served_tables(host),
+        served_head=SERVED_HEAD,
         models_of=lambda group: models_of(group, len(rows)),
         commands=list(dict.fromkeys(command(row.model, rerun) for row in rows for rerun in row.reruns)),
         precision=precision,

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
-from calibration.measurement import Cell, Failure, Identity, Measurement, Outcome
+from calibration.measurement import Cell, Failure, Identity, Measurement, Outcome, Served, Unserved
 from calibration.workload import STANDARD, Workload
 from selector.evidence import weigh
 from selector.predict.roofline import Shares
@@ -138,6 +138,8 @@ def outcomes_by_model(host: HostResults) -> dict[tuple[Identity, str], list[Outc
     by_shape: dict[tuple[str | int, ...], list[Outcome]] = {}
     names: dict[Identity, str] = {}
     for outcome in sorted(host.outcomes, key=lambda o: o.started_at):
+        if isinstance(outcome, Served | Unserved):
+            continue  # they have a table of their own
         by_shape.setdefault(outcome.identity.shape, []).append(outcome)
         names[outcome.identity] = outcome.model
     # Launches from before configs were kept have no row of their own once their model was launched again.

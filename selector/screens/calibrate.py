@@ -15,17 +15,24 @@ from calibration.events import (
     LaunchGivenUp,
     LoadBegan,
     LoadEnded,
+    PointBegan,
+    PointEnded,
     ReferenceBegan,
     ReferenceFailed,
+    ServerBegan,
+    ServerGivenUp,
+    ServerReady,
+    ServingEvent,
     WaitingForAnother,
     WritingContinues,
 )
-from calibration.measurement import Check, Failure, Outcome
+from calibration.measurement import Check, Failure, Outcome, Served
 from calibration.rung import Rung
 from selector.choice.refusals import reasons_of
 from selector.planning.events import Reach
 from selector.planning.plan import Plan
 from selector.planning.preparations import Preparations
+from selector.screens import served as served_screens
 from selector.screens.text import (
     columns,
     cv_of_one,
@@ -51,7 +58,8 @@ def header(plan: Plan, *, random_weights: bool = False, across: int | None = Non
     rows = [
         ("host", device_line(plan)),
         ("model", f"{spec.architecture}, {shape}, {quant}{weights}"),
-        ("workloads", "  ".join(cell.label for cell in plan.cells)),
+        *([("workloads", "  ".join(cell.label for cell in plan.cells))] if plan.cells else []),
+        *([("as served", "  ".join(load.label for load in plan.demand.loads))] if plan.demand.loads else []),
         ("candidates", "  ".join(c.label for c in plan.candidates) or "none"),
     ]
     lines = columns(rows, across=across)
@@ -161,6 +169,21 @@ def step(event: LaunchEvent) -> str:
             return _making(event)
 
 
+def serving(event: ServingEvent) -> str:
+    """What is being done with a server, in a few words."""
+    match event:
+        case ServerBegan(slots=slots, threads=threads):
+            return f"starting a server with {plural(slots, 'slot')} and {plural(threads, 'thread')}"
+        case ServerReady(seconds=took_s):
+            return f"ready after {seconds(took_s)}"
+        case PointBegan(number=number, of=of, load=load):
+            return f"load {number}/{of} {load.label}"
+        case PointEnded(point=taken):
+            return served_screens.point(taken)
+        case ServerGivenUp(why=why):
+            return f"nothing of this server is kept: {why}"
+
+
 def _making(event: ConversionEvent) -> str:
     match event:
         case CheckpointBegan():
@@ -223,6 +246,8 @@ def launched(outcome: Outcome) -> str:
     head = f"{outcome.candidate.label}, {depth}round {outcome.round}: "
     if isinstance(outcome, Failure):
         return f"{head}{outcome.kind} in {outcome.stage}: {first_line(outcome.message)}"
+    if isinstance(outcome, Served):
+        return head + served_screens.launched(outcome)
     if isinstance(outcome, Check):
         return (
             f"{head}checked, not timed again: loaded in {seconds(outcome.load_s)}, output {output(outcome.agreement)}"

@@ -16,10 +16,16 @@ from calibration.events import (
     LaunchEnded,
     LaunchEvent,
     LaunchGivenUp,
+    PointBegan,
+    PointEnded,
     RaceEnded,
     ReferenceFailed,
     RoundBegan,
     RungBegan,
+    ServerBegan,
+    ServerGivenUp,
+    ServerReady,
+    ServingEvent,
     Standing,
     WritingContinues,
 )
@@ -32,7 +38,7 @@ from selector.planning.events import (
     ProbeEnded,
     ProbeFailed,
 )
-from selector.screens.calibrate import given_up, header, ladder, launched, left, prepares, standing, step
+from selector.screens.calibrate import given_up, header, ladder, launched, left, prepares, serving, standing, step
 from selector.screens.host import probing
 
 EVERY_S = 20.0
@@ -92,6 +98,8 @@ class Progress:
                 self._lines(probing(event))
             case RoundBegan() | RungBegan() | LaunchBegan():
                 self._begin(event)
+            case ServerBegan() | ServerReady() | PointBegan() | PointEnded() | ServerGivenUp():
+                self._serve(event)
             case Standing(picks=picks, sureness=sureness):
                 self._line(standing(picks, sureness))
             case LaunchEnded() | LaunchGivenUp() | CandidateOut():
@@ -115,6 +123,17 @@ class Progress:
                 self._shown_s = 0.0
                 self._end_s = None if left_s is None else self._clock() + left_s
                 self._step("starting")
+
+    def _serve(self, event: ServingEvent) -> None:
+        match event:
+            case ServerBegan(candidate=candidate, left_s=left_s):
+                self._candidate = candidate
+                self._end_s = None if left_s is None else self._clock() + left_s
+                self._step(serving(event))
+            case ServerReady() | PointBegan():
+                self._step(serving(event))
+            case PointEnded() | ServerGivenUp():
+                self._line(f"{event.candidate}, {serving(event)}")
 
     def _end(self, event: LaunchEnded | LaunchGivenUp | CandidateOut) -> None:
         match event:

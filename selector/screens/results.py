@@ -1,8 +1,8 @@
 """The results of `calibrate`: a line for each candidate, and what a person would say of them."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
-from calibration.measurement import Check, Failure, FailureKind, Measurement, OutputVerdict
+from calibration.measurement import Check, Failure, FailureKind, Measurement, Outcome, OutputVerdict
 from calibration.noise import prior_cv
 from calibration.race.tally import Sureness, Tally
 from calibration.rung import Rung
@@ -11,6 +11,7 @@ from selector.comparison import ratio
 from selector.objective import Objective
 from selector.planning.calibrate import Calibration
 from selector.ranking import Ranked
+from selector.screens import served as served_screens
 from selector.screens.calibrate import first_line, probability
 from selector.screens.text import (
     amount,
@@ -33,7 +34,8 @@ from selector.targets import percent
 def table(calibration: Calibration) -> list[str]:
     """A line for each candidate that was launched, the best for the first workload first."""
     tally = calibration.tally
-    ranking = [ranked for selection in calibration.selections[:1] for ranked in selection.ranking]
+    of_batches = [selection for selection in calibration.selections if not selection.demand.loads]
+    ranking = [ranked for selection in of_batches[:1] for ranked in selection.ranking]
     order = [ranked.candidate.label for ranked in ranking]
     cv = ranking[0].spread.launch_cv if ranking else prior_cv(calibration.plan.host.device.kind)
     measured = [o for o in tally.outcomes if isinstance(o, Measurement)]
@@ -71,6 +73,19 @@ def table(calibration: Calibration) -> list[str]:
     return columns(rows, "<>>>>" + (">" if made else "") + "<<", gap=3)
 
 
+def served_tables(calibration: Calibration) -> list[str]:
+    """For each load a table of the candidates as they were served."""
+    lines = list[str]()
+    for selection in calibration.selections:
+        if selection.served:
+            lines += [
+                f"{selection.use.label}, as served",
+                *served_screens.table(selection.served, goodput=bool(selection.demand.targets)),
+                "",
+            ]
+    return lines[:-1]
+
+
 def _deepest(cuts: Sequence[str]) -> str:
     """The cut of most layers; that of the whole model is empty."""
     return "" if "" in cuts else max(cuts, key=lambda cut: Rung.parse(cut).layers)
@@ -105,11 +120,11 @@ def never_launched(tally: Tally, *, across: int | None = None) -> list[str]:
     return columns(rows, across=across)
 
 
-def failures(tally: Tally, *, across: int | None = None) -> list[str]:
+def failures(outcomes: Iterable[Outcome], *, across: int | None = None) -> list[str]:
     """A line for each candidate that failed, with what it said."""
     rows = [
         ("failed", o.candidate.label, f"{o.kind} in {o.stage}: {first_line(o.message)}")
-        for o in tally.outcomes
+        for o in outcomes
         if isinstance(o, Failure)
     ]
     return columns(rows, across=across)
@@ -117,8 +132,15 @@ def failures(tally: Tally, *, across: int | None = None) -> list[str]:
 
 def sentences(calibration: Calibration) -> list[str]:
     """What a person would say of the answers, of what was not measured, and of what comes next."""
-    tally = calibration.tally
     lines = [verdict(selection) for selection in calibration.selections]
+    if calibration.served is not None:
+        lines += served_screens.sentences(calibration.served)
+    return lines + _of_batches(calibration) if calibration.plan.cells else lines
+
+
+def _of_batches(calibration: Calibration) -> list[str]:
+    """What is to be said of what was timed in batches."""
+    tally, lines = calibration.tally, list[str]()
     on_layers = [s for s in calibration.selections if s.source is Source.LAYERS]
     if tally.sureness is not None and not on_layers:
         lines.append(sure(tally.sureness))
@@ -149,6 +171,8 @@ def sentences(calibration: Calibration) -> list[str]:
 
 def verdict(selection: Selection) -> str:
     """As in: x answers pp512:tg128:b1 in 3.27 s, 1.71 ± 0.05 times faster than y."""
+    if selection.served:
+        return served_screens.verdict(selection)
     objective, workload = selection.objective, selection.workload.label
     first = next((r for r in selection.ranking if r.candidate == selection.candidate), None)
     if first is None and (row := selection.expected):
@@ -181,9 +205,9 @@ def _better(worse: Ranked, best: Ranked, objective: Objective) -> str:
     return f"{times.value:.{places}f}{spread} times {objective.better}"
 
 
-def all_failed(tally: Tally) -> str:
+def all_failed(outcomes: Iterable[Outcome]) -> str:
     """The message for a calibration that measured nothing."""
-    kinds = {o.candidate.label: o for o in tally.outcomes if isinstance(o, Failure)}
+    kinds = {o.candidate.label: o for o in outcomes if isinstance(o, Failure)}
     lines = [f"  {label}: {f.kind} in {f.stage}: {first_line(f.message)}" for label, f in kinds.items()]
     wrong = [f for f in kinds.values() if f.kind is FailureKind.WRONG_OUTPUT]
     start = "every candidate answered wrong" if lines and len(wrong) == len(kinds) else "no candidate was measured"

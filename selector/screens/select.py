@@ -13,6 +13,7 @@ from selector.predict.prediction import Prediction
 from selector.predict.roofline import Shares, needs_of, shares_of
 from selector.price import Costs
 from selector.ranking import Ranked
+from selector.screens import served as served_screens
 from selector.screens.probe import limits
 from selector.screens.text import (
     age,
@@ -41,7 +42,7 @@ def why(
     """
     objective = "" if selection.objective is Objective.LATENCY else f", objective {selection.objective}"
     targets = f", {selection.demand.targets}" if selection.demand.targets else ""
-    asked = f"{selection.workload.label}{objective}{targets}"
+    asked = f"{selection.use.label}{objective}{targets}"
     lines = [f"{selection.candidate.label}, {where_from(selection, now)}, for {asked}"]
     if selection.extrapolated:
         lines.append("  outside the measured cells: extrapolated")
@@ -49,6 +50,11 @@ def why(
         lines.append(
             f"  as {selection.objective.good} as {listing(selection.tie)}: chosen by {_tie_broken_by(selection)}"
         )
+    if selection.served:
+        goodput = bool(selection.demand.targets)
+        lines += ["  " + line for line in served_screens.table(selection.served, goodput=goodput)]
+    elif selection.demand.loads:
+        lines.append(f"  not measured as served; for the static batch {selection.workload.label}:")
     judged = any(ranked.agreement.verdict is not OutputVerdict.RIGHT for ranked in selection.ranking)
     made = any(ranked.prepare_s is not None for ranked in selection.ranking)
     partly = len({ranked.covered for ranked in selection.ranking}) > 1
@@ -90,6 +96,11 @@ def why(
 
 def where_from(selection: Selection, now: float | None = None) -> str:
     """Where the answer comes from, as in: measured here 3 days ago (12 launches, 4 candidates)."""
+    if selection.served and selection.measured_at is not None:
+        launches = sum(len(one.launches) for one in selection.served)
+        how = "with other versions " if selection.source is Source.STALE else ""
+        evidence = f"{plural(launches, 'launch')}, {plural(len(selection.served), 'candidate')}"
+        return f"measured here as served {how}{age(selection.measured_at, now)} ({evidence})"
     launches = sum(ranked.n for ranked in selection.ranking)
     prediction = selection.prediction
     if prediction and selection.source is Source.PREDICTED:
@@ -139,6 +150,9 @@ def _tie_broken_by(selection: Selection) -> str:
     """What decided between candidates that are as fast as each other."""
     if selection.source is Source.FORCED:
         return "you"
+    if selection.served:
+        best = min(selection.served, key=lambda one: one.value)
+        return "its median" if best.candidate == selection.candidate else "the static order"
     timed = [r for r in selection.ranking if r.covered] or list(selection.ranking)
     fastest = min(timed, key=selection.objective.of)
     if fastest.candidate != selection.candidate:

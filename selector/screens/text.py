@@ -102,6 +102,8 @@ def amount(ranked: Ranked, objective: Objective) -> str:
             return size(objective.of(ranked))
         case "tok/s":
             return f"{_digits(ranked.output_tps)} tok/s"
+        case "req/s":
+            return f"{_digits(ranked.goodput_rps)} requests a second"
         case _:
             return seconds(objective.of(ranked))
 

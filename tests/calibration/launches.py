@@ -15,8 +15,11 @@ from calibration.measurement import (
     Measurement,
     OutputVerdict,
     Sample,
+    Served,
+    Unserved,
 )
 from calibration.workload import grid
+from tests.calibration.points import C2, C4, point
 
 IDENTITY = Identity(
     architecture="LlamaForCausalLM",
@@ -60,6 +63,24 @@ def measured(number: int, **changes: Any) -> Measurement:
 def checked(number: int, **changes: Any) -> Check:
     launch = measured(number)
     return replace(Check(**{f.name: getattr(launch, f.name) for f in fields(Check)}), **changes)
+
+
+def served(number: int, **changes: Any) -> Served:
+    launch = checked(number)
+    return replace(
+        Served(
+            **{f.name: getattr(launch, f.name) for f in fields(Check)},
+            slots=4,
+            threads=2,
+            points=(point(C4, tps=100.0 + number), point(C2, tps=60.0, void="other programs used 9% of the cores")),
+        ),
+        **changes,
+    )
+
+
+def unserved(number: int, **changes: Any) -> Unserved:
+    launch = failed(number, stage="pp16:tg8:c4", message="the server ended")
+    return replace(Unserved(**{f.name: getattr(launch, f.name) for f in fields(Failure)}), **changes)
 
 
 def failed(number: int, **changes: Any) -> Failure:

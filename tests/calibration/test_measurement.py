@@ -131,9 +131,9 @@ def test_a_launch_without_cells_and_a_cell_without_samples_are_refused() -> None
     [
         (["x"], "needs an object; found ['x']"),
         ("y" * 60, f"needs an object; found '{'y' * 39}"),
-        ({"record": ["check"]}, "needs a record of measurement, check, failure; found ['check']"),
-        ({"record": "z"}, "needs a record of measurement, check, failure; found 'z'"),
-        ({}, "needs a record of measurement, check, failure; found None"),
+        ({"record": ["check"]}, "needs a record of measurement, check, served, failure, unserved; found ['check']"),
+        ({"record": "z"}, "needs a record of measurement, check, served, failure, unserved; found 'z'"),
+        ({}, "needs a record of measurement, check, served, failure, unserved; found None"),
     ],
 )
 def test_what_is_no_record_is_refused(record: object, sentence: str) -> None:

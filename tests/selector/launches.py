@@ -5,8 +5,10 @@ from dataclasses import fields, replace
 from itertools import count
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 
 from calibration.environments.versions import POLICY
+from calibration.load.load import Load
 from calibration.measurement import (
     Agreement,
     Candidate,
@@ -18,12 +20,15 @@ from calibration.measurement import (
     Measurement,
     OutputVerdict,
     Sample,
+    Served,
+    Unserved,
 )
 from calibration.registry import all_backends
 from calibration.workload import Workload, grid
 from selector.host.spec import Device, HostSpec, Installation
 from selector.identity import environment_of, identity
 from selector.model.spec import ModelSpec
+from tests.calibration.points import point
 
 DAY = 1_789_000_000.0
 """2026-09-10, when the first launch began."""
@@ -125,6 +130,45 @@ def check(
         candidate, identity, host, agreement=agreement, environment=environment, model=model, at=at, calibration="c2"
     )
     return Check(**{f.name: getattr(launch, f.name) for f in fields(Check)})
+
+
+def served(
+    candidate: str,
+    identity: Identity,
+    host: HostSpec,
+    tps: Mapping[str, float],
+    *,
+    threads: int = 2,
+    slots: int = 8,
+    round_: int = 1,
+    calibration: str = "s1",
+    ttft_s: float = 0.1,
+    agreement: Agreement = RIGHT,
+    environment: Mapping[str, str] | None = None,
+    model: str = "shape:smollm2-135m",
+    at: float = DAY,
+    memory: int = 1 << 30,
+    void: str = "",
+) -> Served:
+    """A launch under load that had so many tokens a second, by the label of each load."""
+    launch = check(candidate, identity, host, agreement=agreement, environment=environment, model=model, at=at)
+    shared = {f.name: getattr(launch, f.name) for f in fields(Check)}
+    points = (
+        point(Load.parse(label), tps=value, ttft_s=ttft_s, peak_memory_bytes=memory, void=void)
+        for label, value in tps.items()
+    )
+    return Served(
+        **{**shared, "calibration_id": calibration, "round": round_, "started_at": at + 60 * round_},
+        slots=slots,
+        threads=threads,
+        points=tuple(points),
+    )
+
+
+def unserved(candidate: str, identity: Identity, host: HostSpec, **fields_: Any) -> Unserved:
+    """A launch whose server ended under load."""
+    launch = failure(candidate, identity, host, stage="pp64:tg32:c8", **fields_)
+    return Unserved(**{f.name: getattr(launch, f.name) for f in fields(Failure)})
 
 
 def failure(

@@ -124,7 +124,7 @@ def test_select_json_has_the_documented_keys(path: Path) -> None:
     told = json.loads(found.stdout)
     assert list(told) == [
         "model", "architecture", "quant", "device", "candidate", "backend", "variant", "source", "workload",
-        "objective", "targets", "price_per_hour", "tie", "extrapolated", "ranking", "rejected", "failed", "stale",
+        "objective", "targets", "price_per_hour", "tie", "extrapolated", "ranking", "served", "rejected", "failed", "stale",
         "layers", "prediction",
     ]  # fmt: skip
     assert [told[k] for k in ("candidate", "source", "workload", "objective", "extrapolated")] == [
@@ -215,7 +215,7 @@ def test_the_cache_may_be_named_by_the_environment(path: Path) -> None:
         (["select", MODEL, "--backend", "foo"], 2, "error: unknown backend 'foo'\nknown are: "),
         (["select", MODEL, "--backend", "turbomind"], 6, f"error: turbomind cannot run {MODEL}\n  needs "),
         (["select", MODEL, "--strict"], 7, f"error: {MODEL} was never measured on this host\nmeasure it: "),
-        (["select", MODEL, "--workload", "foo"], 2, "error: unknown workload 'foo'\nwrite it as pp512:tg128:b1"),
+        (["select", MODEL, "--workload", "foo"], 2, "error: unknown workload 'foo'\na batch is written as pp512:tg128:b1"),
         (["select", MODEL, "--objective", "foo"], 2, "error: unknown objective 'foo'\nknown are: latency, "),
         (["select"], 2, "error: Missing argument 'MODEL'.\nsee autobackend select --help\n"),
         (["select", MODEL, "--foo"], 2, "error: No such option"),
@@ -349,7 +349,7 @@ def test_cache_commands(path: Path, tmp_path: Path, host: HostSpec) -> None:
     assert len(json.loads(run("cache", "show", MODEL, *given, "--json").stdout)) == 7
 
     exported = run("cache", "export", *given)
-    assert exported.stdout.splitlines()[0] == '{"format": "autobackend-cache", "version": 3}'
+    assert exported.stdout.splitlines()[0] == '{"format": "autobackend-cache", "version": 4}'
     assert exported.stderr == "exported 7 launches\n"
     file = tmp_path / "rows.jsonl"
     assert run("cache", "export", "--out", file, *given).stdout == ""

@@ -138,6 +138,7 @@ def test_the_fastest_of_what_was_measured_here(cache: Cache) -> None:
                 "cost_per_million_total": None,
             },
         ],
+        "served": [],
         "rejected": [
             {
                 "backend": v.candidate.backend,

@@ -17,7 +17,7 @@ from calibration.cache.cache import Cache, Health
 from calibration.cache.sqlite_file import on_network
 from calibration.errors import UsageError
 from calibration.measurement import Agreement, Outcome, OutputVerdict, from_json, to_json
-from tests.calibration.launches import CUT, IDENTITY, KEY, checked, failed, measured
+from tests.calibration.launches import CUT, IDENTITY, KEY, checked, failed, measured, served, unserved
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -56,6 +56,25 @@ def test_what_json_and_a_database_cannot_hold_is_replaced(cache: Cache, tmp_path
     assert list(cache.all()) == expected
     assert from_json(to_json(measured(1, agreement=infinite))) == expected[0]
     assert from_json(to_json(checked(3, agreement=infinite))) == expected[2]
+
+
+def test_what_was_served_is_found_apart(cache: Cache) -> None:
+    """A selection for a batch does not read the raw samples of loads."""
+    static: list[Outcome] = [measured(1), failed(3)]
+    under_load: list[Outcome] = [served(2), unserved(4)]
+    cache.add(*static, *under_load)
+    assert cache.find(**KEY) == static
+    assert cache.find_served(**KEY, fingerprint=IDENTITY.fingerprint) == under_load
+    assert list(cache.all()) == sorted([*static, *under_load], key=lambda o: o.started_at)
+    assert cache.check() == Health(rows=4, unreadable={}, damage=())
+
+
+def test_points_that_are_not_readable_are_left_out(cache: Cache, path: Path) -> None:
+    cache.add(served(1), served(2))
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("UPDATE launches SET points = 'nonsense' WHERE run_id = ?", (served(1).run_id,))
+    assert cache.find_served(**KEY, fingerprint=IDENTITY.fingerprint) == [served(2)]
+    assert list(cache.check().unreadable) == [served(1).run_id]
 
 
 def test_a_sample_that_is_no_number_is_refused_and_nothing_stored(cache: Cache) -> None:

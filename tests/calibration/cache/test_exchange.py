@@ -13,9 +13,9 @@ from calibration.cache.cache import Cache, Imported
 from calibration.cache.exchange import BadLine
 from calibration.errors import CacheError
 from calibration.measurement import Outcome, to_json
-from tests.calibration.launches import CUT, IDENTITY, checked, failed, measured
+from tests.calibration.launches import CUT, IDENTITY, checked, failed, measured, served, unserved
 
-HEADER = '{"format": "autobackend-cache", "version": 3}\n'
+HEADER = '{"format": "autobackend-cache", "version": 4}\n'
 
 
 def lines(*outcomes: Outcome) -> str:
@@ -23,18 +23,18 @@ def lines(*outcomes: Outcome) -> str:
 
 
 def test_an_export_comes_in_elsewhere_and_twice_is_once(cache: Cache, tmp_path: Path) -> None:
-    outcomes: list[Outcome] = [measured(1, identity=CUT), measured(2), failed(3), checked(4)]
+    outcomes: list[Outcome] = [measured(1, identity=CUT), measured(2), failed(3), checked(4), served(5), unserved(6)]
     cache.add(*outcomes)
     stream = StringIO()
-    assert cache.export(stream) == 4
+    assert cache.export(stream) == 6
     assert stream.getvalue().startswith(HEADER)
     with Cache.open(tmp_path / "elsewhere.db") as other:
         other.add(measured(2))
-        assert other.import_(StringIO(stream.getvalue())) == Imported(added=3, duplicates=1, bad=())
-        assert other.import_(stream.getvalue().splitlines()) == Imported(added=0, duplicates=4, bad=())
+        assert other.import_(StringIO(stream.getvalue())) == Imported(added=5, duplicates=1, bad=())
+        assert other.import_(stream.getvalue().splitlines()) == Imported(added=0, duplicates=6, bad=())
         assert list(other.all()) == outcomes
     stream = StringIO()
-    assert cache.export(stream, backend="pytorch") == 1
+    assert cache.export(stream, backend="pytorch") == 2
 
 
 def test_an_export_of_version_1_comes_in_without_configs(cache: Cache) -> None:
@@ -53,6 +53,30 @@ def test_an_export_of_version_2_comes_in_as_launches_of_whole_models(cache: Cach
     lines = ['{"format": "autobackend-cache", "version": 2}', json.dumps(written)]
     assert cache.import_(lines) == Imported(added=1, duplicates=0, bad=())
     assert list(cache.all()) == [measured(1)]
+
+
+def test_an_export_of_version_3_comes_in_as_it_was(cache: Cache) -> None:
+    lines = ['{"format": "autobackend-cache", "version": 3}', json.dumps(to_json(measured(1)))]
+    assert cache.import_(lines) == Imported(added=1, duplicates=0, bad=())
+    assert list(cache.all()) == [measured(1)]
+
+
+def test_bad_points_are_said_why(cache: Cache) -> None:
+    good = to_json(served(1))
+    [point, _] = good["points"]
+    spoiled = [
+        good | {"points": []},
+        good | {"points": [point | {"load": {"prompt": {"low": 1, "high": 1}, "output": {"low": 1, "high": 1}}}]},
+        good | {"threads": "2"},
+        {k: v for k, v in good.items() if k != "slots"},
+    ]
+    done = cache.import_(StringIO(HEADER + "".join(json.dumps(s) + "\n" for s in spoiled)))
+    assert [bad.reason for bad in done.bad] == [
+        "needs a list with something in it in points; found []",
+        "points[0].load: a load needs streams or a rate, more than 0; found 0 streams, 0 requests a second",
+        "needs a whole number in threads; found '2'",
+        "needs the field slots; found none",
+    ]
 
 
 def test_bad_lines_are_left_out_and_said_why(cache: Cache) -> None:
@@ -93,7 +117,7 @@ def test_bad_lines_are_left_out_and_said_why(cache: Cache) -> None:
                 "needs a number in load_s; found True",
                 "needs a finite number >= 0 in round; found 1180591620717411303424",
                 "knows no field speed",
-                "needs a record of measurement, check, failure; found 'rumour'",
+                "needs a record of measurement, check, served, failure, unserved; found 'rumour'",
                 "needs an object in identity; found None",
                 "needs a whole number in identity.device_count; found 1.5",
                 "a cut needs the form 6/32; found 'six'",
@@ -116,8 +140,8 @@ def test_bad_lines_are_left_out_and_said_why(cache: Cache) -> None:
         ("candidate,seconds\n", "this is not a cache export: its first line is 'candidate,seconds'"),
         ('{"format": "other"}\n', 'this is not a cache export: its first line is \'{"format": "other"}\''),
         (
-            '{"format": "autobackend-cache", "version": 4}\n',
-            "the export has format version 4; this autobackend reads 1, 2 and 3",
+            '{"format": "autobackend-cache", "version": 5}\n',
+            "the export has format version 5; this autobackend reads 1, 2, 3 and 4",
         ),
     ],
 )

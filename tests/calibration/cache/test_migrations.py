@@ -14,7 +14,7 @@ import pytest
 from calibration.cache.cache import Cache, Health
 from calibration.cache.sqlite_file import VERSION
 from calibration.measurement import Answered, Failure, Measurement, OutputVerdict
-from tests.calibration.launches import checked, measured
+from tests.calibration.launches import checked, measured, served
 
 DUMP = Path(__file__).parents[2] / "data" / "caches" / "version-0001.sql"
 
@@ -48,7 +48,7 @@ def test_all_its_launches_are_read(old: Path) -> None:
 
 def test_it_takes_new_launches_and_opens_again(old: Path) -> None:
     with Cache.open(old) as cache:
-        cache.add(measured(1), checked(2))
+        cache.add(measured(1), checked(2), served(3))
     with Cache.open(old) as cache:
-        assert [o for o in cache.all() if o.identity.config] == [measured(1), checked(2)]
-        assert cache.check().rows == 23
+        assert [o for o in cache.all() if o.identity.config] == [measured(1), checked(2), served(3)]
+        assert cache.check().rows == 24

@@ -79,7 +79,7 @@ def test_a_workload_that_no_backend_may_run_is_said(model: Path, cache: Cache) -
     calibration = calibrated(model, cache, Demand.of(workloads=["chat", LONG], backends=[SDPA, EAGER]))
     assert [s.workload.label for s in calibration.selections] == ["pp512:tg128:b1"]
     (unanswered,) = calibration.unanswered
-    assert unanswered.workload.label == LONG
+    assert unanswered.use.label == LONG
     assert unanswered.reason.mend == f"see autobackend explain {model} --workload {LONG}"
 
 
@@ -89,6 +89,7 @@ def test_it_is_one_json_object(model: Path, cache: Cache) -> None:
     assert list(told) == [
         "calibration_id", "ended", "seconds", "check_s", "check_share", "measured", "checked", "reused", "out",
         "reasons", "whole_refused", "sureness", "unmeasured", "cache", "selections", "unanswered", "outcomes",
+        "served",
     ]  # fmt: skip
     assert (told["measured"], told["reused"], told["cache"]) == (0, 2, str(cache.location))
     assert [s["candidate"] for s in told["selections"]] == [SDPA]

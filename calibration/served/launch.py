@@ -1,0 +1,124 @@
+"""One launch of a candidate as a server: it is started, put under one load after another, and stopped."""
+
+import time
+import uuid
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from calibration.environments.versions import POLICY
+from calibration.events import PointBegan, PointEnded, Reporter, ServerReady, ServingEvent
+from calibration.launch.session import Session
+from calibration.load.load import Load
+from calibration.load.sample import NoPoint, Point
+from calibration.measurement import Agreement, FailureKind, Served, Unserved
+from calibration.served.place import Hold, NeverReady, Server, StartServer
+from calibration.supervision.launch_spec import LaunchSpec, Skipped
+
+SERVE = "serve"
+"""The stage of a failure of a server that did not become ready."""
+
+LOG_TAIL_CHARACTERS = 4000
+
+MeasureLoad = Callable[[Server, Load, float | None], Point | NoPoint]
+"""Puts a server under a load, for about so many seconds at most; None: as long as it takes. A load during which other
+programs used the cores is measured once more, and void if they did so again."""
+
+
+@dataclass(slots=True, kw_only=True)
+class ServerLauncher:
+    """Launches the candidates of one calibration as servers."""
+
+    session: Session
+    reporter: Reporter[ServingEvent]
+    start: StartServer
+    measure: MeasureLoad
+
+    def launch(
+        self,
+        spec: LaunchSpec,
+        hold: Hold,
+        loads: Sequence[Load],
+        round_number: int,
+        agreement: Agreement,
+        *,
+        share_s: float | None = None,
+    ) -> list[Served | Unserved] | Skipped:
+        """Start it, and measure the loads in this order.
+
+        Args:
+            agreement: the verdict on its output.
+            share_s: seconds that it may take; what a load has shown by then is kept.
+
+        Returns:
+            What it left: the points of the loads that it took, and a failure where it did not take all; Skipped where
+            the budget ended before it had taken one.
+        """
+        session = self.session
+        deadline = session.deadline.within(share_s)
+        log = session.folder / f"{uuid.uuid4().hex}.log"
+        log.touch()
+        common: dict[str, Any] = {
+            "calibration_id": session.calibration_id,
+            "round": round_number,
+            "candidate": spec.candidate,
+            "identity": session.subject.identity,
+            "model": session.subject.name,
+            "environment": dict(spec.environment),
+            "policy": POLICY,
+            "started_at": time.time(),
+        }
+        points, left, load_s = list[Point](), list[Served | Unserved](), 0.0
+
+        def failed(kind: FailureKind, stage: str, message: str) -> Unserved:
+            tail = log.read_text(errors="replace")[-LOG_TAIL_CHARACTERS:].strip()
+            return Unserved(**_run(common), kind=kind, stage=stage, message=message, log_tail=tail)
+
+        try:
+            with self.start(spec, hold, log) as server:
+                load_s = server.load_s
+                self.reporter.report(ServerReady(candidate=spec.label, seconds=load_s))
+                for number, load in enumerate(loads, start=1):
+                    self.reporter.report(PointBegan(candidate=spec.label, load=load, number=number, of=len(loads)))
+                    taken = self.measure(server, load, deadline.left_s())
+                    self.reporter.report(PointEnded(candidate=spec.label, point=taken))
+                    match taken:
+                        case Point():
+                            points.append(taken)
+                        case NoPoint(reason=reason):
+                            if not deadline.is_past():
+                                ended = server.ended()
+                                kind = FailureKind.CRASHED if ended else FailureKind.REFUSED
+                                left.append(failed(kind, load.label, ended or reason))
+                            break
+        except NeverReady as error:
+            if deadline.is_past():
+                return Skipped()
+            return [failed(_kind_of(error), SERVE, error.message)]
+        if points:
+            left.insert(0, _served(_run(common), hold, points, load_s, agreement))
+        return left or Skipped()
+
+
+def _served(common: dict[str, Any], hold: Hold, points: Sequence[Point], load_s: float, agreement: Agreement) -> Served:
+    gpu = [point.peak_gpu_memory_bytes for point in points if point.peak_gpu_memory_bytes is not None]
+    return Served(
+        **common,
+        load_s=load_s,
+        peak_memory_bytes=max(point.peak_memory_bytes for point in points),
+        gpu_memory_bytes=max(gpu, default=None),
+        agreement=agreement,
+        slots=hold.slots,
+        threads=hold.threads,
+        points=tuple(points),
+    )
+
+
+def _run(common: dict[str, Any]) -> dict[str, Any]:
+    return {"run_id": uuid.uuid4().hex, **common}
+
+
+def _kind_of(error: NeverReady) -> FailureKind:
+    if error.out_of_memory:
+        return FailureKind.OUT_OF_MEMORY
+    return FailureKind.TIMED_OUT if error.timed_out else FailureKind.CRASHED

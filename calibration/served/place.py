@@ -1,0 +1,63 @@
+"""What a candidate is served with, and the server that is started so; who starts it is handed in."""
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from calibration.supervision.launch_spec import LaunchSpec
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, order=True)
+class Hold:
+    """How much a server holds at once, and with how many threads its engine computes."""
+
+    slots: int
+    """Requests at once; the others wait."""
+    context_tokens: int
+    """Longest sequence, prompt and new tokens."""
+    threads: int
+
+
+class Server(Protocol):
+    """A server that answers at `url` as OpenAI's API has it."""
+
+    @property
+    def url(self) -> str:
+        """As in `http://127.0.0.1:41235`, without a slash at its end."""
+
+    @property
+    def key(self) -> str:
+        """That it asks for; empty: none."""
+
+    @property
+    def served_name(self) -> str:
+        """The name under which it is asked for the model."""
+
+    @property
+    def pid(self) -> int:
+        """The process at the root of all that belongs to it."""
+
+    @property
+    def load_s(self) -> float:
+        """From the start of its process to the moment at which it was ready."""
+
+    def ended(self) -> str:
+        """Why it is not there any more; empty while it runs."""
+
+
+class NeverReady(Exception):
+    """A server that did not become ready; caught by who launched it, and kept as what became of the launch."""
+
+    def __init__(self, message: str, *, timed_out: bool = False, out_of_memory: bool = False) -> None:
+        super().__init__(message)
+        self.message, self.timed_out, self.out_of_memory = message, timed_out, out_of_memory
+
+
+StartServer = Callable[[LaunchSpec, Hold, Path], AbstractContextManager[Server]]
+"""Starts a candidate's server, waits until it is ready, and stops it on leaving; the path takes what it prints.
+
+Raises:
+    NeverReady: on entering.
+"""

@@ -1,0 +1,149 @@
+"""The loads of a plan: which candidates take them as servers, in which order, and by what they are compared."""
+
+import dataclasses
+from collections.abc import Sequence
+from functools import partial
+
+from calibration.cache.cache import Cache
+from calibration.conversion.store import ArtifactStore
+from calibration.errors import UsageError
+from calibration.events import Reporter
+from calibration.load.load import Load
+from calibration.load.run import Measuring, run_load
+from calibration.load.run import Served as LoadedServer
+from calibration.load.sample import NoPoint, Point, RequestTargets
+from calibration.load.use import batch_of, slots_of
+from calibration.race.state import Bounds
+from calibration.served.place import Hold, Server
+from calibration.served.race import Serving, race_served
+from calibration.served.tally import ServedTally
+from calibration.supervision.launch_spec import LaunchSpec, Limits
+from selector.context import DEFAULT, Question
+from selector.demand import Demand
+from selector.objective import Objective
+from selector.planning.events import CalibrationEvent
+from selector.planning.plan import Plan
+from selector.planning.server_process import Servers
+from selector.planning.subject import reference_for, subject_of
+from selector.ranking import rank
+from selector.served.figures import figures_of
+
+LOAD_S = 600.0
+"""A load is measured for so long at most: MLPerf's server scenario takes 600 s at least."""
+MISSED = 1e6
+"""Times the value of a launch that misses its targets: whoever meets them comes before, whatever the objective says."""
+
+
+def serve_loads(
+    planned: Plan,
+    cache: Cache,
+    store: ArtifactStore,
+    reporter: Reporter[CalibrationEvent],
+    *,
+    bounds: Bounds,
+    random_weights: bool = False,
+    again: bool = False,
+    limits: Limits | None = None,
+) -> ServedTally:
+    """Measure the plan's loads against its candidates as servers.
+
+    Raises:
+        UsageError: random weights are asked for of a model that has its own, or a load is a trace.
+        ModelError, ArtifactError: the model's weights cannot be had.
+        CacheError: the cache cannot be read or written.
+    """
+    if random_weights and not planned.spec.name.startswith("shape:"):
+        raise UsageError(
+            f"a load is served with a model's own weights; found --random-weights for {planned.spec.name}",
+            "name its shape (autobackend shapes), or leave --random-weights out",
+        )
+    if traces := [load.label for load in planned.demand.loads if load.trace]:
+        raise UsageError(
+            f"a trace is not measured by calibrate; found {', '.join(traces)}",
+            "replay it against a server that runs: python -m calibration.load --help",
+        )
+    subject, kind = subject_of(planned, store, reporter, random_weights=random_weights), planned.host.device.kind
+    loads = planned.demand.loads
+    servers = Servers(
+        model=planned.spec.name,
+        demand=planned.demand,
+        cache=cache.location,
+        artifacts=store.root,
+        limits=limits or Limits(),
+    )
+    serving = Serving(
+        loads=loads,
+        hold=hold_of(loads, subject.threads),
+        start=servers.start,
+        measure=partial(_measure, demand=planned.demand, vocab_size=subject.vocab_size, on_gpu=kind == "cuda"),
+        value=partial(value_of, planned.demand),
+        fewer_threads=kind == "cpu",
+    )
+    return race_served(
+        in_order(planned, loads[0], cache, again=again),
+        subject,
+        serving,
+        cache,
+        store,
+        reporter,
+        reference=reference_for(planned),
+        bounds=bounds,
+        again=again,
+        limits=limits,
+    )
+
+
+def hold_of(loads: Sequence[Load], threads: int) -> Hold:
+    """What a server must hold for any of these loads."""
+    return Hold(
+        slots=max(map(slots_of, loads)), context_tokens=max(load.context_tokens for load in loads), threads=threads
+    )
+
+
+def in_order(planned: Plan, load: Load, cache: Cache, *, again: bool = False) -> list[LaunchSpec]:
+    """The candidates, whoever is best for the nearest static batch first: as measured here, else as predicted.
+
+    Those that fail here with today's versions are left out, unless everything is to be measured anew.
+
+    Raises:
+        CacheError: the cache cannot be read.
+    """
+    specs = {spec.label: spec for spec in planned.launch_specs}
+    objective = Objective.THROUGHPUT if planned.demand.objective is Objective.GOODPUT else planned.demand.objective
+    static = dataclasses.replace(planned.demand, workloads=(batch_of(load),), objective=objective)
+    question = Question(spec=planned.spec, host=planned.host, demand=static, cache=cache)
+    known = DEFAULT.known(question)
+    failing = set() if again else known.evidence.failed.keys() - known.evidence.outdated
+    able = [label for label in specs if label not in failing]
+    records = [known.evidence.measured[label] for label in able if label in known.evidence.measured]
+    order = [ranked.candidate.label for ranked in rank(records, static, device_kind=planned.host.device.kind)]
+    if prediction := known.predict(able, batch_of(load)):
+        order += [row.candidate for row in prediction.predicted]
+    return [specs[label] for label in dict.fromkeys((*order, *able)) if label in able]
+
+
+def value_of(demand: Demand, point: Point, memory_bytes: int) -> float:
+    """What a point reached of the objective; less is better."""
+    figures = figures_of(point, demand.targets, memory_bytes)
+    value = demand.objective.of(figures)
+    worst = demand.targets.worst(figures.ttft_p95_s, figures.tpot_p95_s)
+    if demand.objective is Objective.GOODPUT or worst <= 1.0:
+        return value
+    return MISSED * worst
+
+
+def _measure(
+    server: Server, load: Load, budget_s: float | None, *, demand: Demand, vocab_size: int, on_gpu: bool
+) -> Point | NoPoint:
+    loaded = LoadedServer(
+        url=server.url,
+        key=server.key,
+        model=server.served_name,
+        vocab_size=vocab_size,
+        slots=slots_of(load),
+        pids=(server.pid,),
+        watch_gpu=on_gpu,
+    )
+    targets = RequestTargets(ttft_s=demand.ttft_s, tpot_s=demand.tpot_s) if demand.targets else None
+    limit_s = LOAD_S if budget_s is None else min(LOAD_S, budget_s)
+    return run_load(loaded, load, Measuring(budget_s=limit_s, targets=targets))

@@ -1,0 +1,255 @@
+"""A race of servers from first launch to last: what is checked, stored, resumed, dropped and given up."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from calibration.cache.cache import Cache
+from calibration.conversion.store import ArtifactStore
+from calibration.events import CandidateOut, Event, LaunchEnded, PointBegan, PointEnded, ServerBegan, ServerGivenUp
+from calibration.launch.reference import reference_of
+from calibration.load.load import Load
+from calibration.load.sample import NoPoint, Point
+from calibration.measurement import Check, Failure, FailureKind, OutputVerdict, Served, Unserved
+from calibration.race.state import Bounds
+from calibration.served.place import Hold, NeverReady, Server
+from calibration.served.race import Serving, race_served
+from calibration.served.tally import ServedTally
+from calibration.supervision.launch_spec import LaunchSpec
+from tests.calibration.engines.racing import LIMITS, entry, subject
+from tests.calibration.points import C4, point
+from tests.calibration.race.recording import Recorder
+
+ONE, TWICE = Load.parse("pp16:tg8:c1"), Load.parse("pp16:tg8:c8")
+HOLD = Hold(slots=4, context_tokens=24, threads=2)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpenServer:
+    """A server that nobody asks: points are scripted."""
+
+    spec: LaunchSpec
+    hold: Hold
+    url: str = "http://127.0.0.1:9"
+    key: str = ""
+    served_name: str = "model"
+    pid: int = 0
+    load_s: float = 0.5
+
+    def ended(self) -> str:
+        return ""
+
+
+@dataclass(slots=True, kw_only=True)
+class Script:
+    """What each candidate does: tokens a second of the load, or why it has none."""
+
+    tps: Mapping[str, float | NeverReady | NoPoint]
+    """By the variant's name, and by that with its threads: `quick`, `quick/1`."""
+    started: list[tuple[str, int, int]] = field(default_factory=list)
+    """Variant, slots and threads of each server."""
+    loaded: list[tuple[str, str]] = field(default_factory=list)
+    open: int = 0
+
+    @contextmanager
+    def start(self, spec: LaunchSpec, hold: Hold, log: Path) -> Iterator[Server]:
+        self.started.append((spec.candidate.variant, hold.slots, hold.threads))
+        log.write_text("loading\n")
+        told = self.tps[spec.candidate.variant]
+        if isinstance(told, NeverReady):
+            raise told
+        self.open += 1
+        try:
+            yield OpenServer(spec=spec, hold=hold)
+        finally:
+            self.open -= 1
+
+    def measure(self, server: Server, load: Load, _limit_s: float | None) -> Point | NoPoint:
+        assert isinstance(server, OpenServer)
+        assert self.open == 1, "one server at a time"
+        name = server.spec.candidate.variant
+        self.loaded.append((name, load.label))
+        told = self.tps.get(f"{name}/{server.hold.threads}", self.tps[name])
+        if isinstance(told, NoPoint):
+            return told
+        assert isinstance(told, float)
+        return point(load, tps=told * load.streams / 4, ttft_s=0.01)
+
+
+def served(
+    folder: Path,
+    script: Script,
+    *entries: LaunchSpec,
+    loads: tuple[Load, ...] = (C4,),
+    bounds: Bounds | None = None,
+    recorder: Recorder | None = None,
+    again: bool = False,
+    fewer_threads: bool = True,
+) -> ServedTally:
+    """A race of the scripted engine's candidates, checked by it and with scripted points."""
+    model = folder / "model"
+    model.mkdir(exist_ok=True)
+    serving = Serving(
+        loads=loads,
+        hold=HOLD,
+        start=script.start,
+        measure=script.measure,
+        value=lambda one, _memory: 1.0 / (one.output_tps or 1e-9),
+        fewer_threads=fewer_threads,
+    )
+    with Cache.open(folder / "cache.db") as cache:
+        return race_served(
+            entries,
+            subject(model),
+            serving,
+            cache,
+            ArtifactStore(folder / "artifacts"),
+            recorder or Recorder(),
+            reference=reference_of(entry("reference")),
+            bounds=bounds or Bounds(rounds=2),
+            again=again,
+            limits=LIMITS,
+        )
+
+
+def kept(folder: Path) -> list[object]:
+    with Cache.open(folder / "cache.db") as cache:
+        return list(cache.all())
+
+
+def test_each_is_checked_served_and_kept(tmp_path: Path) -> None:
+    script = Script(tps={"quick": 200.0, "slow": 50.0})
+    tally = served(tmp_path, script, entry("slow"), entry("quick"))
+    outcomes = kept(tmp_path)
+    checks = [o for o in outcomes if isinstance(o, Check)]
+    assert [o.agreement.verdict for o in checks] == [OutputVerdict.RIGHT] * 2
+    launches = [o for o in outcomes if isinstance(o, Served)]
+    assert {o.run_id for o in [*checks, *launches]} == tally.fresh
+    first = launches[0]
+    assert (first.candidate.label, first.slots, first.threads, first.load_s) == ("scripted:slow", 4, 2, 0.5)
+    assert [p.load for p in first.points] == [C4]
+    assert first.points[0].output_tps == pytest.approx(50.0)
+    assert first.agreement.verdict is OutputVerdict.RIGHT
+    assert list(tally.out) == ["scripted:slow"]
+    assert tally.ended == "rounds"
+
+
+def test_who_is_far_behind_is_started_once_and_the_leader_twice_with_one_thread_fewer(tmp_path: Path) -> None:
+    script = Script(tps={"quick": 200.0, "slow": 50.0})
+    served(tmp_path, script, entry("slow"), entry("quick"))
+    assert script.started == [
+        ("slow", 4, 2),
+        ("quick", 4, 2),
+        ("quick", 4, 2),
+        ("quick", 4, 1),
+        ("quick", 8, 2),
+    ]
+    assert script.loaded[-2:] == [("quick", ONE.label), ("quick", TWICE.label)]
+
+
+def test_the_better_number_of_threads_leads(tmp_path: Path) -> None:
+    script = Script(tps={"quick": 100.0, "quick/1": 200.0})
+    served(tmp_path, script, entry("quick"), bounds=Bounds(rounds=3))
+    assert script.started[:2] == [("quick", 4, 2), ("quick", 4, 2)]
+    assert ("quick", 8, 1) in script.started, "the levels are measured as it would be served"
+
+
+def test_without_fewer_threads_there_is_one_arm(tmp_path: Path) -> None:
+    script = Script(tps={"quick": 200.0})
+    tally = served(tmp_path, script, entry("quick"), fewer_threads=False)
+    assert [threads for _, _, threads in script.started] == [2, 2, 2]
+    assert tally.ended == "rounds"
+
+
+def test_a_second_run_serves_nothing_and_again_serves_anew(tmp_path: Path) -> None:
+    entries = entry("quick"), entry("slow")
+    tps = {"quick": 200.0, "slow": 50.0}
+    first = served(tmp_path, Script(tps=tps), *entries)
+    script = Script(tps=tps)
+    second = served(tmp_path, script, *entries)
+    assert (script.started, second.fresh) == ([], frozenset())
+    assert (second.calibration_id, second.ended) == (first.calibration_id, first.ended)
+    third = served(tmp_path, Script(tps=tps), *entries, again=True)
+    assert third.calibration_id != first.calibration_id
+    assert len(third.fresh) == len(first.fresh)
+
+
+def test_an_interrupted_race_keeps_what_it_has_and_goes_on(tmp_path: Path) -> None:
+    script = Script(tps={"quick": 200.0, "slow": 150.0})
+
+    class Stopping(Recorder):
+        def report(self, event: Event, /) -> None:
+            super().report(event)
+            if isinstance(event, LaunchEnded) and isinstance(event.outcome, Served):
+                raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        served(tmp_path, script, entry("quick"), entry("slow"), recorder=Stopping())
+    assert script.open == 0, "the server was stopped"
+    assert [o.candidate.label for o in kept(tmp_path) if isinstance(o, Served)] == ["scripted:quick"]
+    going_on = Script(tps=script.tps)
+    served(tmp_path, going_on, entry("quick"), entry("slow"))
+    assert going_on.started[0] == ("slow", 4, 2)
+    assert [name for name, _, _ in going_on.started].count("quick") == 3
+
+
+def test_a_wrong_output_is_never_served(tmp_path: Path) -> None:
+    script = Script(tps={"quick": 200.0, "wrong": 900.0})
+    tally = served(tmp_path, script, entry("wrong", off_by_one=True), entry("quick"))
+    assert "wrong" not in [name for name, _, _ in script.started]
+    [failure] = [o for o in tally.outcomes if isinstance(o, Failure)]
+    assert (failure.candidate.label, failure.kind) == ("scripted:wrong", FailureKind.WRONG_OUTPUT)
+    assert tally.out["scripted:wrong"] == "wrong output in check"
+
+
+def test_a_server_that_fails_is_a_result(tmp_path: Path) -> None:
+    refused = NoPoint(load=C4, reason="400: prompts of token ids are not taken")
+    script = Script(tps={"quick": 200.0, "dies": NeverReady("killed by SIGSEGV"), "refuses": refused})
+    tally = served(tmp_path, script, entry("dies"), entry("refuses"), entry("quick"))
+    failures = {o.candidate.variant: o for o in tally.outcomes if isinstance(o, Unserved)}
+    dies, refuses = failures["dies"], failures["refuses"]
+    assert (dies.kind, dies.stage, dies.message) == (FailureKind.CRASHED, "serve", "killed by SIGSEGV")
+    assert dies.log_tail == "loading"
+    assert (refuses.kind, refuses.stage) == (FailureKind.REFUSED, C4.label)
+    assert refuses.message == "400: prompts of token ids are not taken"
+    assert [name for name, _, _ in script.started].count("dies") == 1
+    assert set(tally.out) == {"scripted:dies", "scripted:refuses"}
+
+
+def test_levels_that_a_server_cannot_hold_fail_at_nothing(tmp_path: Path) -> None:
+    class Small(Script):
+        @contextmanager
+        def start(self, spec: LaunchSpec, hold: Hold, log: Path) -> Iterator[Server]:
+            if hold.slots > 4:
+                raise NeverReady("no room for 8 slots", out_of_memory=True)
+            with Script.start(self, spec, hold, log) as server:
+                yield server
+
+    recorder = Recorder()
+    tally = served(tmp_path, Small(tps={"quick": 200.0}), entry("quick"), recorder=recorder)
+    assert not any(isinstance(o, Failure) for o in tally.outcomes)
+    given_up = [event.why for event in recorder.events if isinstance(event, ServerGivenUp)]
+    assert given_up == ["not with 8 slots: no room for 8 slots"]
+
+
+def test_a_spent_budget_begins_nothing(tmp_path: Path) -> None:
+    script = Script(tps={"quick": 200.0, "slow": 50.0})
+    tally = served(tmp_path, script, entry("quick"), entry("slow"), bounds=Bounds(rounds=2, budget_s=1e-9))
+    assert tally.ended == "budget"
+    assert [name for name, _, _ in script.started] in ([], ["quick"])
+    assert "scripted:slow" in tally.unmeasured
+
+
+def test_what_happens_is_told_in_order(tmp_path: Path) -> None:
+    recorder = Recorder()
+    script = Script(tps={"quick": 200.0, "slow": 50.0})
+    served(tmp_path, script, entry("slow"), entry("quick"), recorder=recorder)
+    kinds = (ServerBegan, PointBegan, PointEnded, CandidateOut)
+    told = [type(event).__name__ for event in recorder.events if isinstance(event, kinds)]
+    assert told[:7] == [*("ServerBegan", "PointBegan", "PointEnded") * 2, "CandidateOut"]
+    out = next(event for event in recorder.events if isinstance(event, CandidateOut))
+    assert (out.candidate, out.number) == ("scripted:slow", 1)
+    assert out.why == f"4.00 times worse than scripted:quick with 2 threads for {C4.label}"

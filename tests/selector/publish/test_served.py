@@ -1,0 +1,53 @@
+"""The pages' tables of what was served under load."""
+
+import re
+from pathlib import Path
+
+from calibration.cache.cache import Cache
+from selector.publish.markdown import host_markdown
+from selector.publish.matrix import matrix
+from selector.publish.publish import publish
+from selector.publish.served import served_tables
+from tests.selector.launches import rounds, served, unserved
+from tests.selector.publish.published import CT2, HOST, KEY, MODEL, SDPA, published
+
+LOAD = "pp64:tg32:c8"
+
+
+def test_a_table_for_each_model_and_load() -> None:
+    host = published(
+        *rounds(SDPA, KEY, HOST, (1.0,)),
+        *(served(SDPA, KEY, HOST, {LOAD: 160.0}, round_=n) for n in (1, 2)),
+        served(CT2, KEY, HOST, {LOAD: 320.0, "pp64:tg32:c1": 80.0}, threads=1),
+        unserved("transformers:eager", KEY, HOST),
+    )
+    tables = served_tables(host)
+    assert [(table.model, table.load.label) for table in tables] == [(MODEL, "pp64:tg32:c1"), (MODEL, LOAD)]
+    assert [row[0] for row in tables[1].rows] == [CT2, SDPA]
+    assert tables[1].rows[1] == (
+        *(SDPA, "160", "100 ms", "100 ms", "48.4 ms", "48.4 ms"),
+        *("right", "2", "1.0 GiB", "2"),
+    )
+
+
+def test_a_hosts_page_shows_them_apart_from_the_batches() -> None:
+    host = published(*rounds(SDPA, KEY, HOST, (1.0,)), served(CT2, KEY, HOST, {LOAD: 320.0}))
+    all_hosts = matrix([host])
+    page = host_markdown(all_hosts, host)
+    section = page.split("## As served")[1].split("\n## ")[0]
+    assert f"### {MODEL}, {LOAD}" in section
+    assert "| ctranslate2:float32 | 320 | 100 ms | 100 ms |" in section
+    assert [square.label for row in all_hosts.rows for square in row.squares] == [SDPA]
+    rows = [line for line in section.splitlines() if line.startswith("|")]
+    assert len({len(re.split(r"(?<!\\)\|", row)) for row in rows}) == 1
+    plain = published(*rounds(SDPA, KEY, HOST, (1.0,)))
+    assert "As served" not in host_markdown(matrix([plain]), plain)
+
+
+def test_published_launches_under_load_are_read_again(cache: Cache, tmp_path: Path) -> None:
+    cache.add(*rounds(SDPA, KEY, HOST, (1.0,)), served(CT2, KEY, HOST, {LOAD: 320.0}), unserved(SDPA, KEY, HOST))
+    publish(cache, tmp_path, host=HOST)
+    page = (tmp_path / "hosts" / f"{HOST.identifier}.md").read_text()
+    assert "| ctranslate2:float32 | 320 |" in page
+    publish(cache, tmp_path, host=HOST)
+    assert (tmp_path / "hosts" / f"{HOST.identifier}.md").read_text() == page

@@ -1,0 +1,269 @@
+"""select() for a load: the launches under it answer, else loads around it, else the nearest static batch."""
+
+import json
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from calibration.cache.cache import Cache
+from calibration.errors import NotCalibrated, TargetsMissed, UsageError
+from calibration.measurement import FailureKind
+from selector.answer import Selection
+from selector.objective import Objective
+from selector.screens.select import why
+from selector.selection import choose
+from tests.selector.answering import CT2, EAGER, HOST, KEY, MODEL, SDPA, answer, with_versions
+from tests.selector.launches import LOSSY, check, failure, other_size, rounds, served, unserved
+
+LOAD = "pp64:tg32:c8"
+CALIBRATE = f"autobackend calibrate {MODEL} --workload {LOAD}"
+
+
+def labels(selection: Selection) -> list[str]:
+    return [one.candidate.label for one in selection.served]
+
+
+def test_the_best_under_the_load_answers_whatever_is_best_for_a_batch(cache: Cache) -> None:
+    cache.add(*rounds(CT2, KEY, HOST, (0.2,)), *rounds(SDPA, KEY, HOST, (1.0,)))
+    chosen = answer(cache, served(CT2, KEY, HOST, {LOAD: 80.0}), served(SDPA, KEY, HOST, {LOAD: 240.0}), workload=LOAD)
+    assert (chosen.candidate.label, chosen.source, chosen.ranking) == (SDPA, "measured", ())
+    assert labels(chosen) == [SDPA, CT2]
+    assert chosen.warnings == ()
+    assert (chosen.use.label, chosen.slots, chosen.threads) == (LOAD, 8, 2)
+    assert choose(MODEL, cache=cache, host=HOST).candidate.label == CT2, "the batch has its own answer"
+
+
+def test_within_the_band_the_static_order_decides_and_the_others_are_a_tie(cache: Cache) -> None:
+    """CT2 comes after SDPA in no order of backends; 2 % are noise."""
+    chosen = answer(
+        cache,
+        *(served(SDPA, KEY, HOST, {LOAD: 100.0}, round_=n) for n in (1, 2)),
+        *(served(EAGER, KEY, HOST, {LOAD: 102.0}, round_=n) for n in (1, 2)),
+        workload=LOAD,
+    )
+    assert chosen.tie == ((EAGER,) if chosen.candidate.label == SDPA else (SDPA,))
+    assert chosen.served[0].candidate == chosen.candidate
+
+
+def test_the_objective_orders(cache: Cache) -> None:
+    cache.add(
+        served(CT2, KEY, HOST, {LOAD: 240.0}, ttft_s=0.9, memory=2 << 30),
+        served(SDPA, KEY, HOST, {LOAD: 160.0}, ttft_s=0.1, memory=1 << 30),
+    )
+    picks = {
+        objective: choose(MODEL, cache=cache, host=HOST, workload=LOAD, objective=objective).candidate.label
+        for objective in ("throughput", "latency", "ttft", "memory")
+    }
+    assert picks == {"throughput": CT2, "latency": CT2, "ttft": SDPA, "memory": SDPA}
+
+
+def test_goodput_counts_requests_within_the_targets(cache: Cache) -> None:
+    cache.add(
+        served(CT2, KEY, HOST, {LOAD: 240.0}, ttft_s=0.9),
+        served(SDPA, KEY, HOST, {LOAD: 160.0}, ttft_s=0.1),
+    )
+    chosen = choose(MODEL, cache=cache, host=HOST, workload=LOAD, objective="goodput", ttft_s=0.5)
+    assert (chosen.candidate.label, labels(chosen)) == (SDPA, [SDPA, CT2])
+    best, other = chosen.served
+    assert best.figures.goodput_rps == pytest.approx(160.0 / 32, rel=1e-3)
+    assert (other.figures.goodput_rps, other.figures.attainment) == (0.0, 0.0)
+
+
+def test_goodput_needs_a_load_and_targets(cache: Cache) -> None:
+    with pytest.raises(UsageError, match="goodput is of a load, not of a batch; found pp512:tg128:b1"):
+        choose(MODEL, cache=cache, host=HOST, objective="goodput", ttft_s=0.5)
+    with pytest.raises(UsageError, match="goodput counts the requests that meet targets; found none"):
+        choose(MODEL, cache=cache, host=HOST, objective=Objective.GOODPUT, workload=LOAD)
+
+
+def test_targets_hold_at_p95_and_come_before_the_objective(cache: Cache) -> None:
+    cache.add(
+        *(served(CT2, KEY, HOST, {LOAD: 240.0}, ttft_s=0.9, round_=n) for n in (1, 2)),
+        *(served(SDPA, KEY, HOST, {LOAD: 160.0}, ttft_s=0.1, round_=n) for n in (1, 2)),
+    )
+    asked: dict[str, Any] = {"workload": LOAD, "objective": "throughput", "cache": cache, "host": HOST}
+    chosen = choose(MODEL, **asked, ttft_s=0.5)
+    assert chosen.candidate.label == SDPA
+    assert [one.meets for one in chosen.served] == [True, False]
+    nobody = choose(MODEL, **asked, ttft_s=0.05)
+    assert nobody.candidate.label == SDPA
+    [warning] = nobody.warnings
+    assert warning == (
+        "transformers:sdpa is the nearest, and does not meet TTFT <= 0.05 s: its TTFT p95 of 0.1 s is 2.0 times its"
+        " target under pp64:tg32:c8 (< 1 % likely to meet)"
+    )
+    with pytest.raises(TargetsMissed, match="does not meet TTFT <= 0.05 s"):
+        choose(MODEL, **asked, ttft_s=0.05, strict=True)
+
+
+def test_the_number_of_threads_that_did_best_is_served(cache: Cache) -> None:
+    chosen = answer(
+        cache,
+        served(SDPA, KEY, HOST, {LOAD: 100.0}, threads=2),
+        served(SDPA, KEY, HOST, {LOAD: 150.0}, threads=1, round_=2),
+        workload=LOAD,
+    )
+    assert (chosen.threads, len(chosen.served)) == (1, 1)
+    assert chosen.served[0].figures.output_tps == pytest.approx(150.0, rel=1e-3)
+
+
+def test_levels_around_tell_a_load_between_and_the_answer_says_so(cache: Cache) -> None:
+    levels = {"pp64:tg32:c1": 40.0, "pp64:tg32:c8": 160.0, "pp64:tg32:c16": 200.0}
+    chosen = answer(cache, served(SDPA, KEY, HOST, levels, ttft_s=0.02), workload="pp64:tg32:c4")
+    [one] = chosen.served
+    assert (one.way, chosen.extrapolated, one.slots) == ("interpolated", False, 4)
+    # Seconds that a stream takes for a token: 1/40 at one, 8/160 at eight; at four 3/7 of the way.
+    assert one.figures.output_tps == pytest.approx(4 / (1 / 40 + 3 / 7 * (8 / 160 - 1 / 40)), rel=1e-2)
+    assert one.error is not None and one.error == pytest.approx(0.0, abs=0.2)
+    [note] = chosen.notes
+    assert note.startswith("pp64:tg32:c4 is interpolated from other numbers of streams, which is off by ")
+    beyond = choose(MODEL, cache=cache, host=HOST, workload="pp64:tg32:c64")
+    assert (beyond.served[0].way, beyond.extrapolated) == ("extrapolated", True)
+    other = choose(MODEL, cache=cache, host=HOST, workload="pp500:tg32:c4")
+    assert other.served == (), "other lengths are another load"
+
+
+def test_what_was_measured_comes_before_what_is_told_by_levels(cache: Cache) -> None:
+    chosen = answer(
+        cache,
+        served(CT2, KEY, HOST, {"pp64:tg32:c1": 900.0, "pp64:tg32:c16": 9000.0}, ttft_s=1e-4),
+        served(SDPA, KEY, HOST, {LOAD: 100.0}),
+        workload=LOAD,
+    )
+    assert labels(chosen) == [SDPA, CT2]
+
+
+def test_without_launches_under_load_the_static_batch_answers_and_says_so(cache: Cache) -> None:
+    cache.add(*rounds(CT2, KEY, HOST, (0.2,)), *rounds(SDPA, KEY, HOST, (1.0,)))
+    chosen = choose(MODEL, cache=cache, host=HOST, workload=LOAD)
+    assert (chosen.candidate.label, chosen.source, chosen.served) == (CT2, "measured", ())
+    assert chosen.warnings[0] == (
+        f"{LOAD} was not measured as served here; this is the answer for the static batch pp64:tg32:b8."
+        f" Measure it: {CALIBRATE}"
+    )
+    with pytest.raises(NotCalibrated) as error:
+        choose(MODEL, cache=cache, host=HOST, workload=LOAD, strict=True)
+    assert error.value.message == f"{MODEL} was never measured on this host under {LOAD}"
+    assert error.value.mend == f"measure it: {CALIBRATE}"
+
+
+def test_a_goodput_that_was_not_measured_is_answered_by_the_batch(cache: Cache) -> None:
+    cache.add(*rounds(CT2, KEY, HOST, (0.2,)), *rounds(SDPA, KEY, HOST, (1.0,)))
+    chosen = choose(MODEL, cache=cache, host=HOST, workload=LOAD, objective="goodput", ttft_s=2.0)
+    assert chosen.candidate.label == CT2
+
+
+def test_launches_with_other_versions_answer_as_stale(cache: Cache) -> None:
+    old = with_versions(transformers="5.0.0")
+    chosen = answer(cache, served(SDPA, KEY, HOST, {LOAD: 100.0}, environment=old), workload=LOAD)
+    assert (chosen.source, chosen.candidate.label) == ("stale", SDPA)
+    assert chosen.warnings == (
+        f"{SDPA} was served with other versions (transformers 5.0.0 -> 5.23.0). Measure again: {CALIBRATE}",
+    )
+
+
+def test_a_server_that_failed_answers_no_load_and_still_a_batch(cache: Cache) -> None:
+    cache.add(
+        *rounds(CT2, KEY, HOST, (0.2,)),
+        served(SDPA, KEY, HOST, {LOAD: 100.0}),
+        served(CT2, KEY, HOST, {LOAD: 900.0}),
+        unserved(CT2, KEY, HOST, message="the server ended", round_=5),
+    )
+    chosen = choose(MODEL, cache=cache, host=HOST, workload=LOAD)
+    assert labels(chosen) == [SDPA]
+    assert [(f.candidate.label, f.stage) for f in chosen.failed] == [(CT2, "pp64:tg32:c8")]
+    static = choose(MODEL, cache=cache, host=HOST)
+    assert (static.candidate.label, static.failed) == (CT2, ())
+
+
+def test_wrong_output_is_never_served(cache: Cache) -> None:
+    chosen = answer(
+        cache,
+        served(SDPA, KEY, HOST, {LOAD: 100.0}),
+        served(CT2, KEY, HOST, {LOAD: 900.0}),
+        failure(CT2, KEY, HOST, kind=FailureKind.WRONG_OUTPUT, stage="check", message="differs", round_=9),
+        workload=LOAD,
+    )
+    assert labels(chosen) == [SDPA]
+
+
+def test_another_model_of_the_shape_lends_its_figures_and_not_its_verdict(cache: Cache) -> None:
+    twin = replace(KEY, config="f" * 16)
+    chosen = answer(cache, served(SDPA, twin, HOST, {LOAD: 100.0}), workload=LOAD)
+    assert labels(chosen) == [SDPA]
+    assert chosen.served[0].agreement.verdict == "unchecked"
+    assert "is unchecked for" in chosen.warnings[0]
+    elsewhere = answer(cache, served(CT2, other_size(KEY), HOST, {LOAD: 900.0}), workload=LOAD)
+    assert labels(elsewhere) == [SDPA]
+
+
+def test_a_void_launch_counts_where_there_is_no_other(cache: Cache) -> None:
+    void = "other programs used 20% of the cores; 5% are allowed"
+    chosen = answer(cache, served(SDPA, KEY, HOST, {LOAD: 900.0}, void=void), workload=LOAD)
+    assert chosen.served[0].void
+    clean = answer(cache, served(SDPA, KEY, HOST, {LOAD: 100.0}, round_=2), workload=LOAD)
+    assert (clean.served[0].void, len(clean.served[0].launches)) == (False, 1)
+
+
+def test_lossy_candidates_answer_where_they_are_allowed(cache: Cache) -> None:
+    int8 = "ctranslate2:int8"
+    cache.add(
+        served(SDPA, KEY, HOST, {LOAD: 100.0}),
+        served(int8, KEY, HOST, {LOAD: 300.0}, agreement=LOSSY),
+        check(int8, KEY, HOST, agreement=LOSSY),
+    )
+    assert choose(MODEL, cache=cache, host=HOST, workload=LOAD).candidate.label == SDPA
+    allowed = choose(MODEL, cache=cache, host=HOST, workload=LOAD, allow_lossy=True)
+    assert allowed.candidate.label == int8
+
+
+def test_the_probability_to_be_the_best_sums_to_one(cache: Cache) -> None:
+    chosen = answer(
+        cache,
+        *(served(SDPA, KEY, HOST, {LOAD: 100.0}, round_=n) for n in (1, 2)),
+        *(served(CT2, KEY, HOST, {LOAD: 110.0}, round_=n) for n in (1, 2)),
+        *(served(EAGER, KEY, HOST, {LOAD: 20.0}, round_=n) for n in (1, 2)),
+        workload=LOAD,
+    )
+    chances = {one.candidate.label: one.p_best for one in chosen.served}
+    assert sum(chances.values()) == pytest.approx(1.0, abs=1e-3)
+    assert 0.5 < chances[CT2] < 0.99
+    assert chances[EAGER] < 0.01
+
+
+def test_a_price_tells_what_served_tokens_cost(cache: Cache) -> None:
+    chosen = answer(cache, served(SDPA, KEY, HOST, {LOAD: 100.0}), workload=LOAD, price_per_hour=3.6)
+    costs = chosen.served[0].costs
+    assert costs is not None
+    # A thousandth a second for 100 tokens; two thirds of all tokens are the prompts'.
+    assert costs.output == pytest.approx(10.0, rel=1e-3)
+    assert costs.total == pytest.approx(10.0 / 3, rel=1e-3)
+
+
+def test_json_tells_the_table(cache: Cache) -> None:
+    chosen = answer(cache, served(SDPA, KEY, HOST, {LOAD: 100.0}), workload=LOAD)
+    told = json.loads(json.dumps(chosen.to_json()))
+    assert told["workload"] == LOAD
+    [row] = told["served"]
+    assert (row["candidate"], row["n"], row["way"], row["threads"], row["slots"]) == (SDPA, 1, "measured", 2, 8)
+    assert row["output_tps"] == pytest.approx(100.0, rel=1e-3)
+
+
+def test_why_shows_the_table(cache: Cache) -> None:
+    chosen = answer(
+        cache,
+        *(served(SDPA, KEY, HOST, {LOAD: 160.0}, round_=n) for n in (1, 2)),
+        served(CT2, KEY, HOST, {LOAD: 80.0}),
+        workload=LOAD,
+        objective="throughput",
+    )
+    lines = why(chosen, now=chosen.measured_at)
+    assert lines[0] == (
+        f"{SDPA}, measured here as served just now (3 launches, 2 candidates), for {LOAD}, objective throughput"
+    )
+    assert [line.split() for line in lines[1:4]] == [
+        "candidate tok/s TTFT p50 p95 TPOT p50 p95 E2E p50 memory launches threads P(best)".split(),
+        "transformers:sdpa 160 ± 0 100 ms 100 ms 48.4 ms 48.4 ms 1.60 s 1.0 GiB 2 2 > 99 %".split(),
+        "ctranslate2:float32 80.0 100 ms 100 ms 100 ms 100 ms 3.20 s 1.0 GiB 1 2 < 1 %".split(),
+    ]
