@@ -80,7 +80,12 @@ if TYPE_CHECKING:
     type=click.IntRange(2),
     help="Tokens of a prompt and its answer at most. Default: up to 8192, as far as the model and memory allow.",
 )
-@click.option("--threads", metavar="N", type=click.IntRange(1), help="Of the engine. Default: one for each core.")
+@click.option(
+    "--threads",
+    metavar="N",
+    type=click.IntRange(1),
+    help="Of the engine. Default: as it did best under the load, else one for each core.",
+)
 @click.option(
     "--drain",
     "drain_s",
@@ -188,7 +193,7 @@ def _serve(
     from selector.serve.prepare import prepare
 
     room = room_for(selection, slots=how.slots, context_tokens=how.context_tokens)
-    _say(*screens.chosen(selection, room, threads=how.threads or selection.host.cores))
+    _say(*screens.chosen(selection, room, threads=how.threads or selection.threads))
     for sentence in selection.warnings:
         warn(sentence)
     for sentence in selection.notes:
@@ -199,7 +204,7 @@ def _serve(
         not_ready(listening, f"{selection.model} is being made ready"),
         Progress(Console(stderr=True)) as progress,
     ):
-        prepared = prepare(selection, room, folder=folder, reporter=progress, threads=how.threads)
+        prepared = prepare(selection, room, folder=folder, reporter=progress, threads=how.threads or selection.threads)
     return _run(prepared, address, listening, folder, cache, how)
 
 
@@ -269,7 +274,7 @@ def _answer(prepared: "Prepared", url: str, names: Sequence[str], batching: str,
         "names": list(names),
         "candidate": prepared.spec.label,
         "source": str(selection.source),
-        "workload": selection.workload.label,
+        "workload": selection.use.label,
         "slots": room.slots,
         "context_tokens": room.context_tokens,
         "threads": prepared.subject.threads,

@@ -37,7 +37,8 @@ def room_for(selection: Selection, *, slots: int | None = None, context_tokens: 
     """The room of a selected candidate.
 
     Args:
-        slots: as the user asked for; None: the workload's sequences where it has several, else SLOTS.
+        slots: as the user asked for; None: as the load was measured with, or the workload's sequences where it has
+            several, else SLOTS.
         context_tokens: as the user asked for; None: as many as CONTEXTS, the model and the memory allow, and as the
             workload needs.
 
@@ -45,10 +46,11 @@ def room_for(selection: Selection, *, slots: int | None = None, context_tokens: 
         UsageError: the model has fewer positions than the context that is asked for.
         IllegalBackend: what is asked for does not fit.
     """
-    spec, workload = selection.spec, selection.workload
+    spec, workload = selection.spec, selection.demand.largest
     if context_tokens is not None and 0 < spec.max_position < context_tokens:
         raise UsageError(f"{spec.name} has {spec.max_position:,} positions; found --context {context_tokens}")
-    counts = (slots,) if slots else (workload.batch,) if workload.batch > 1 else SLOTS
+    asked = slots or (selection.slots if selection.demand.loads or workload.batch > 1 else None)
+    counts = (asked,) if asked else SLOTS
     contexts = (context_tokens,) if context_tokens else _contexts(workload.context_tokens, spec.max_position)
     pairs = sorted(product(counts, contexts), key=lambda pair: pair[1] < CONTEXTS[-1])
     free = selection.host.device.free_bytes

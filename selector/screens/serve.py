@@ -29,7 +29,7 @@ def chosen(selection: Selection, room: Room, *, threads: int, across: int | None
     on = f", {plural(threads, 'thread')}" if device.kind == "cpu" else ""
     rows = [
         ("model", f"{spec.architecture}, {shape}, {quant}{weights}"),
-        ("serves", f"{selection.candidate.label}, {where_from(selection)}, for {selection.workload.label}"),
+        ("serves", f"{selection.candidate.label}, {where_from(selection)}, for {selection.use.label}"),
         ("on", f"{device.name}{on}"),
         ("room", f"{plural(room.slots, 'request')}, each up to {room.context_tokens:,} tokens with its answer"),
         ("memory", f"about {size(room.needed_bytes)}{of_free}"),

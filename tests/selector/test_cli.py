@@ -124,8 +124,8 @@ def test_select_json_has_the_documented_keys(path: Path) -> None:
     told = json.loads(found.stdout)
     assert list(told) == [
         "model", "architecture", "quant", "device", "candidate", "backend", "variant", "source", "workload",
-        "objective", "targets", "price_per_hour", "tie", "extrapolated", "ranking", "served", "rejected", "failed", "stale",
-        "layers", "prediction",
+        "objective", "targets", "price_per_hour", "tie", "extrapolated", "ranking", "served", "rejected", "failed",
+        "stale", "layers", "prediction",
     ]  # fmt: skip
     assert [told[k] for k in ("candidate", "source", "workload", "objective", "extrapolated")] == [
         SDPA, "measured", "pp1024:tg64:b1", "ttft", True,
@@ -215,7 +215,11 @@ def test_the_cache_may_be_named_by_the_environment(path: Path) -> None:
         (["select", MODEL, "--backend", "foo"], 2, "error: unknown backend 'foo'\nknown are: "),
         (["select", MODEL, "--backend", "turbomind"], 6, f"error: turbomind cannot run {MODEL}\n  needs "),
         (["select", MODEL, "--strict"], 7, f"error: {MODEL} was never measured on this host\nmeasure it: "),
-        (["select", MODEL, "--workload", "foo"], 2, "error: unknown workload 'foo'\na batch is written as pp512:tg128:b1"),
+        (
+            ["select", MODEL, "--workload", "foo"],
+            2,
+            "error: unknown workload 'foo'\na batch is written as pp512:tg128:b1",
+        ),
         (["select", MODEL, "--objective", "foo"], 2, "error: unknown objective 'foo'\nknown are: latency, "),
         (["select"], 2, "error: Missing argument 'MODEL'.\nsee autobackend select --help\n"),
         (["select", MODEL, "--foo"], 2, "error: No such option"),
