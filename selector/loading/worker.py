@@ -120,7 +120,7 @@ def _subject(choice: Choice, spec: ModelSpec, model_dir: Path) -> Subject:
         dtype=spec.dtype,
         vocab_size=spec.vocab_size,
         device=host.device.kind,
-        threads=host.cores,
+        threads=choice.threads,
         cpus=host.bound_cpus,
         memory_limit_bytes=host.memory_bytes,
         trust_remote_code=demand.trust_remote_code,
