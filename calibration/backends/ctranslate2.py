@@ -1,10 +1,8 @@
 """CTranslate2: a C++ engine for Transformer models, converted once from a Hugging Face folder."""
 
 import json
-import shlex
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -57,10 +55,6 @@ def _on_gpus(compute_type: str) -> Variant:
         devices=frozenset({"cuda"}),
         options={"compute_type": compute_type},
     )
-
-
-_CONVERTED = "ctranslate2-model"
-"""The folder, in the current one, into which `command` converts."""
 
 
 class CTranslate2Backend(Backend):
@@ -203,25 +197,6 @@ class CTranslate2Backend(Backend):
     def engine_config(self, variant: Variant, deployment: Deployment) -> dict[str, Any]:
         """Keyword arguments for ctranslate2.Generator."""
         return dict(variant.options)
-
-    def command(self, variant: Variant, deployment: Deployment) -> str:
-        """CTranslate2 has no server: answer one line of text, after converting the model where it is not converted."""
-        place, artifact_dir, demand = deployment.place, deployment.artifact_dir, deployment.demand
-        compute_type = str(variant.options["compute_type"])
-        if artifact_dir is None:
-            words = ["ct2-transformers-converter", "--model", place, "--output_dir", _CONVERTED, "--force"]
-            words += ["--quantization", "int8"] if variant.precision == "int8" else []
-            words += ["--trust_remote_code"] if demand.trust_remote_code else []
-            return f"{shlex.join(words)} && {self.command(variant, replace(deployment, artifact_dir=_CONVERTED))}"
-        program = (
-            "import ctranslate2, transformers; "
-            f"engine = ctranslate2.Generator({artifact_dir!r}, 'auto', compute_type={compute_type!r}); "
-            f"words = transformers.AutoTokenizer.from_pretrained({place!r}); "
-            "prompt = words.convert_ids_to_tokens(words.encode(input('prompt: '))); "
-            "made = engine.generate_batch([prompt], max_length=128, include_prompt_in_result=False); "
-            "print(words.decode(made[0].sequences_ids[0]))"
-        )
-        return shlex.join(["python", "-c", program])
 
 
 class _Generator(Engine):

@@ -1,11 +1,9 @@
 """ONNX Runtime GenAI: a graph built once from a Hugging Face folder, run by ONNX Runtime."""
 
 import json
-import shlex
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +19,6 @@ _DECODERS = frozenset({
 """Dense text decoders that the builder exports for the CPU, each tried on a small random model against transformers
 5.23.0. Left out although the builder names them: Gemma3 (KeyError rope_type) and SmolLM3 (KeyError position_ids), which
 do not build with transformers 5, and Olmo, whose logits are off by 0.9 at a deviation of 0.8."""
-
-
-_BUILT = "onnxruntime-model"
-"""The folder, in the current one, into which `command` builds."""
 
 
 class OnnxRuntimeBackend(Backend):
@@ -93,27 +87,6 @@ class OnnxRuntimeBackend(Backend):
     def engine_config(self, variant: Variant, deployment: Deployment) -> dict[str, Any]:
         """What to lay over genai_config.json by Config.overlay: room for the workload's longest sequence."""
         return {"search": {"max_length": deployment.demand.workload.context_tokens}}
-
-    def command(self, variant: Variant, deployment: Deployment) -> str:
-        """ONNX Runtime GenAI has no server: answer one line of text, after building the graph where there is none."""
-        place, artifact_dir, demand = deployment.place, deployment.artifact_dir, deployment.demand
-        if artifact_dir is None:
-            # A folder is read with --input, and --model_name is for hub ids; the folder's own name is of no use to it.
-            source = ["--input", place] if Path(place).is_dir() else ["--model_name", place]
-            builder = ["python", "-m", "onnxruntime_genai.models.builder", *source, "--output", _BUILT]
-            builder += ["--precision", variant.precision, "--execution_provider", "cpu", "--extra_options"]
-            builder += _wishes(trust_remote_code=demand.trust_remote_code)
-            return f"{shlex.join(builder)} && {self.command(variant, replace(deployment, artifact_dir=_BUILT))}"
-        program = (
-            "import onnxruntime_genai as og; "
-            f"model = og.Model({artifact_dir!r}); "
-            "words = og.Tokenizer(model); prompt = words.encode(input('prompt: ')); "
-            "params = og.GeneratorParams(model); params.set_search_options(max_length=len(prompt) + 128); "
-            "made = og.Generator(model, params); made.append_tokens(prompt); "
-            "[made.generate_next_token() for _ in range(128) if not made.is_done()]; "
-            "print(words.decode(made.get_sequence(0)[len(prompt):]))"
-        )
-        return shlex.join(["python", "-c", program])
 
 
 class _Generator(Engine):

@@ -1,4 +1,4 @@
-"""Runs a command that a backend printed, in a shell: once to its end, or as a server that is asked over HTTP."""
+"""Runs a command that was printed, in a shell, as a server that is asked over HTTP."""
 
 import http.client
 import json
@@ -42,17 +42,6 @@ def deployed(place: str, model: ModelSpec | None = None, demand: Demand | None =
         device=HostSpec.detect().device,
         demand=demand or Demand(),
     )
-
-
-def printed_text(command: str, folder: Path, *, asked: str = "") -> str:
-    """What a command that ends by itself prints on stdout, started in `folder` with a line of text on its stdin."""
-    own_locks = {**shell(), "TMPDIR": str(folder)}  # a calibration of the machine's does not keep ours from the device
-    run = subprocess.run(
-        ["/bin/sh", "-c", command], cwd=folder, input=asked + "\n", env=own_locks, capture_output=True, text=True,
-        timeout=START_S, check=False,
-    )  # fmt: skip
-    assert run.returncode == 0, run.stderr
-    return run.stdout
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

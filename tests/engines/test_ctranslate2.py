@@ -17,7 +17,7 @@ from selector.host.spec import Device, HostSpec
 from selector.model.spec import ModelSpec
 from selector.planning.plan import launch_spec_of
 from tests.engines import tiny_models
-from tests.engines.printed_commands import deployed, printed, printed_text
+from tests.engines.printed_commands import deployed
 from tests.engines.tiny_models import NEW_TOKENS, asked_prompts, rows, unlike
 
 BACKEND = CTranslate2Backend()
@@ -203,19 +203,6 @@ def test_what_a_device_fits(name: str, variant: str, device: Device, reasons: li
     assert BACKEND.fits(ModelSpec.read(str(tiny(name))), BACKEND.variant(variant), device) == reasons
 
 
-@pytest.mark.parametrize("variant", ["float32", "int8"])
-def test_its_command_converts_and_answers(variant: str, tiny: Folder, tmp_path: Path) -> None:
-    command = printed(BACKEND, variant, tiny("llama"))
-    quantised = " --quantization int8" if variant == "int8" else ""
-    assert command.startswith(
-        f"ct2-transformers-converter --model {tiny('llama')} --output_dir ctranslate2-model --force{quantised}"
-        " && python -c"
-    )
-    assert len(printed_text(command, tmp_path, asked="hello")) > len("prompt: ") + 8
-
-
-def test_its_command_answers_from_what_was_converted(tiny: Folder, tmp_path: Path) -> None:
-    command = printed(BACKEND, "float32", tiny("llama"), converted("float32", tiny("llama")))
-    assert command.startswith("python -c")
-    assert len(printed_text(command, tmp_path, asked="hello")) > len("prompt: ") + 8
+def test_its_configuration_and_that_it_has_no_command() -> None:
     assert BACKEND.engine_config(BACKEND.variant("int8"), deployed("gpt2")) == {"compute_type": "int8"}
+    assert BACKEND.command(BACKEND.variant("int8"), deployed("gpt2")) is None

@@ -20,7 +20,7 @@ from calibration.workload import DEFAULT
 from selector.demand import Demand
 from selector.model.spec import ModelSpec
 from tests.engines import tiny_models
-from tests.engines.printed_commands import DEMAND, deployed, free_port, printed, printed_text, served
+from tests.engines.printed_commands import deployed
 from tests.engines.tiny_models import NEW_TOKENS, VOCAB, asked_prompts, rows, unlike
 
 BACKEND = LlamaCppBackend()
@@ -355,27 +355,6 @@ def test_a_pre_tokenizer_is_told_by_its_structure(
             pre_tokenizer(tmp_path)
     else:
         assert pre_tokenizer(tmp_path) == name
-
-
-@pytest.mark.parametrize("variant", ["f32", "gguf"])
-def test_its_command_serves(variant: str, tiny: Folder, gguf: Path, tmp_path: Path) -> None:
-    """What was converted, or a file as it is; a slot for each sequence of the workload."""
-    demand = replace(DEMAND, workloads=(replace(DEMAND.workload, batch=3),))
-    place, artifact = (gguf, None) if variant == "gguf" else (tiny("llama"), gguf.parent)
-    command, port = printed(BACKEND, variant, place, artifact, demand), free_port()
-    assert "params.port = 8080; params.n_parallel = 3; params.n_ctx = 768;" in command
-    with served(command.replace("8080", str(port)), port, tmp_path) as server:
-        answer = server.ask("/completion", {"prompt": [5, 6, 7], "n_predict": 4, "return_tokens": True})
-        assert len(answer["tokens"]) == 4
-        assert len(server.ask("/slots")) == 3
-
-
-def test_its_command_converts_by_a_calibration(tiny: Folder, tmp_path: Path) -> None:
-    command = printed(BACKEND, "q4_0", tiny("llama"))
-    assert command == (
-        f"autobackend calibrate {tiny('llama')} --backends llamacpp:q4_0 --workload pp16:tg8:b1 --allow-lossy"
-    )
-    assert "llamacpp:q4_0" in printed_text(f"{command} --rounds 1", tmp_path)
 
 
 def test_its_configuration_has_a_slot_for_each_sequence() -> None:

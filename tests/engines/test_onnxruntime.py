@@ -9,7 +9,7 @@ import pytest
 from calibration.backend import Engine
 from calibration.backends.onnxruntime import OnnxRuntimeBackend
 from tests.engines import tiny_models
-from tests.engines.printed_commands import deployed, printed, printed_text
+from tests.engines.printed_commands import deployed
 from tests.engines.tiny_models import NEW_TOKENS, asked_prompts, rows, unlike
 
 BACKEND = OnnxRuntimeBackend()
@@ -136,19 +136,6 @@ def test_only_the_last_row_of_a_prompt_is_scored(tiny: Folder) -> None:
     assert generator.get_output("logits").shape == (1, 1, tiny_models.VOCAB)
 
 
-def test_its_command_builds_and_answers(tiny: Folder, tmp_path: Path) -> None:
-    command = printed(BACKEND, "int8", tiny("llama"))
-    assert command.startswith(
-        f"python -m onnxruntime_genai.models.builder --input {tiny('llama')} --output onnxruntime-model"
-        " --precision int8 --execution_provider cpu"
-        " --extra_options prune_lm_head=true hf_token=false hf_remote=false && python -c"
-    )
-    assert len(printed_text(command, tmp_path, asked="hello")) > len("prompt: ")
-
-
-def test_its_command_answers_from_what_was_built(tiny: Folder, tmp_path: Path) -> None:
-    tiny_models.load(BACKEND, "fp32", tiny("llama")).close()
-    command = printed(BACKEND, "fp32", tiny("llama"), tiny("llama").parent / f"{tiny('llama').name}-onnxruntime-fp32")
-    assert command.startswith("python -c")
-    assert len(printed_text(command, tmp_path, asked="hello")) > len("prompt: ")
+def test_its_configuration_and_that_it_has_no_command() -> None:
     assert BACKEND.engine_config(BACKEND.variant("fp32"), deployed("gpt2")) == {"search": {"max_length": 640}}
+    assert BACKEND.command(BACKEND.variant("fp32"), deployed("gpt2")) is None

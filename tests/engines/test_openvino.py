@@ -12,7 +12,6 @@ from calibration.check.divergence import distances
 from calibration.registry import find
 from selector.model.spec import ModelSpec
 from tests.engines import tiny_models
-from tests.engines.printed_commands import printed, printed_text
 
 pytestmark = pytest.mark.engine
 OPENVINO = find("openvino")
@@ -180,17 +179,3 @@ def test_a_gguf_file_is_loaded_as_it_is(
     expected = reference(name).generate(asked, tiny_models.NEW_TOKENS).tokens
     assert engine.generate(asked, tiny_models.NEW_TOKENS).tokens == expected
     assert [engine.generate([prompt], tiny_models.NEW_TOKENS).tokens[0] for prompt in asked] == list(expected)
-
-
-@pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("variant", ["fp32-pa", "fp32-sdpa"])
-def test_its_command_answers_from_what_was_converted(variant: str, tiny: Callable[..., Path], tmp_path: Path) -> None:
-    loaded(variant, tiny("llama")).close()
-    command = printed(OPENVINO, variant, tiny("llama"), tiny("llama").parent / f"{tiny('llama').name}-openvino-fp32")
-    assert len(printed_text(command, tmp_path, asked="hello")) > len("prompt: ") + 8
-
-
-def test_its_command_converts_by_a_calibration(tiny: Callable[..., Path], tmp_path: Path) -> None:
-    command = printed(OPENVINO, "fp32-sdpa", tiny("llama"))
-    assert command == f"autobackend calibrate {tiny('llama')} --backends openvino:fp32-sdpa --workload pp16:tg8:b1"
-    assert "openvino:fp32-sdpa" in printed_text(f"{command} --rounds 1", tmp_path)

@@ -188,18 +188,28 @@ def test_an_engine_that_cannot_load_the_model_ends_it(tiny: Folder, tmp_path: Pa
 
 
 @pytest.mark.parametrize(
-    "label", ["ctranslate2:float32", "onnxruntime:fp32", "openvino:fp32-sdpa", "llamacpp:f32", "transformers:int8"]
+    ("label", "lossy", "place"),
+    [
+        ("ctranslate2:float32", "", "folder"),
+        ("onnxruntime:int8", " --allow-lossy", "folder"),
+        ("openvino:fp32-sdpa", "", "folder"),
+        ("llamacpp:q4_0", " --allow-lossy", "folder"),
+        ("llamacpp:gguf", "", "file"),
+        ("transformers:int8", " --allow-lossy", "folder"),
+        ("transformers:eager", "", "file"),
+    ],
 )
-def test_the_command_of_an_engine_without_a_server_serves(label: str, tiny: Folder, tmp_path: Path) -> None:
-    folder = tiny("llama")
+def test_the_command_of_an_engine_without_a_server_serves(
+    label: str, lossy: str, place: str, tiny: Folder, gguf: Path, tmp_path: Path
+) -> None:
+    model = {"folder": tiny("llama"), "file": gguf}[place]
     with Cache.open(tmp_path / "cache.db") as cache:
-        demand = Demand.of(DEMAND, backend=label, allow_lossy=label == "transformers:int8")
-        command = choose(str(folder), demand, cache=cache).command()
-    lossy = " --allow-lossy" if label == "transformers:int8" else ""
-    assert command == f"autobackend serve {folder} --workload pp16:tg8:b1 --backends {label}{lossy}"
+        demand = Demand.of(DEMAND, backend=label, allow_lossy=bool(lossy))
+        command = choose(str(model), demand, cache=cache).command()
+    assert command == f"autobackend serve {model} --workload pp16:tg8:b1 --backends {label}{lossy}"
     port = free_port()
     with served(f"{command} --port {port}", port, tmp_path):
         with openai.OpenAI(base_url=f"http://localhost:{port}/v1", api_key="none", max_retries=0) as client:
-            answer = client.completions.create(model=folder.name, prompt=PROMPT, max_tokens=8, temperature=0)
+            answer = client.completions.create(model=model.stem, prompt=PROMPT, max_tokens=8, temperature=0)
         assert answer.usage is not None
         assert (answer.usage.prompt_tokens, answer.usage.completion_tokens) == (4, 8)

@@ -3,7 +3,6 @@
 import http.client
 import json
 import secrets
-import shlex
 import signal
 import tempfile
 import threading
@@ -168,32 +167,6 @@ class LlamaCppBackend(Backend):
         if _in_float32(variant):
             chosen |= {"flash-attn": "off", "cache-type-k": "f32", "cache-type-v": "f32"}
         return chosen
-
-    def command(self, variant: Variant, deployment: Deployment) -> str:
-        """Serve with llama-server in a Python process, since xllamacpp brings no executable.
-
-        What is not converted is converted by a calibration: the converter alone reads fewer tokenizers than `prepare`
-        does, and no program of llama.cpp's is installed that quantises to 4 bits.
-        """
-        place, artifact_dir, demand = deployment.place, deployment.artifact_dir, deployment.demand
-        if artifact_dir is None and not variant.as_is:
-            words = ["autobackend", "calibrate", place, "--backends", f"{self.name}:{variant.name}"]
-            words += ["--workload", demand.workload.label, *(["--allow-lossy"] if variant.lossy else [])]
-            return shlex.join(words)
-        workload = demand.workload
-        float32 = (
-            "params.flash_attn_type = xllamacpp.llama_flash_attn_type.LLAMA_FLASH_ATTN_TYPE_DISABLED; "
-            "params.cache_type_k = params.cache_type_v = xllamacpp.ggml_type.GGML_TYPE_F32; "
-        )
-        program = (
-            "import signal, xllamacpp; params = xllamacpp.CommonParams(); "
-            f"params.model.path = {_file(variant, deployment)!r}; params.port = 8080; "
-            f"params.n_parallel = {workload.batch}; "
-            f"params.n_ctx = {own_server.slot_tokens(workload.context_tokens) * workload.batch}; "
-            f"{float32 if _in_float32(variant) else ''}"
-            "server = xllamacpp.Server(params); print(server.listening_address); signal.pause()"
-        )
-        return shlex.join(["python", "-c", program])
 
 
 _DEFAULT_BATCH_TOKENS = 2048

@@ -1,7 +1,6 @@
 """OpenVINO GenAI: a graph traced from a transformers model, run by Intel's CPU plugin with either of its schedulers."""
 
 import json
-import shlex
 import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -182,29 +181,6 @@ class OpenVinoBackend(Backend):
     def engine_config(self, variant: Variant, deployment: Deployment) -> dict[str, Any]:
         """Properties for LLMPipeline."""
         return dict(variant.options)
-
-    def command(self, variant: Variant, deployment: Deployment) -> str:
-        """OpenVINO GenAI has no server: answer one line of text; the tokenizer is transformers' own.
-
-        A graph comes from openvino_export, so a calibration makes it.
-        """
-        place, artifact_dir, demand = deployment.place, deployment.artifact_dir, deployment.demand
-        if artifact_dir is None and not variant.as_is:
-            words = ["autobackend", "calibrate", place, "--backends", f"{self.name}:{variant.name}"]
-            words += ["--workload", demand.workload.label, *(["--allow-lossy"] if variant.lossy else [])]
-            return shlex.join(words)
-        options = ", ".join(f"{key}={value!r}" for key, value in variant.options.items())
-        program = (
-            "import openvino as ov, openvino_genai as og; "
-            "from transformers import AutoTokenizer; "
-            f"words = AutoTokenizer.from_pretrained({place!r}); "
-            "given = words(input('prompt: '), return_tensors='np'); "
-            f"pipe = og.LLMPipeline({artifact_dir or place!r}, 'CPU', {options}); "
-            "asked = og.TokenizedInputs(ov.Tensor(given['input_ids']), ov.Tensor(given['attention_mask'])); "
-            "made = pipe.generate(asked, og.GenerationConfig(max_new_tokens=128)); "
-            "print(words.decode(made.tokens[0]))"
-        )
-        return shlex.join(["python", "-c", program])
 
 
 class _Pipeline(Engine):

@@ -1,7 +1,6 @@
 """Hugging Face transformers: the widest coverage, straight from the checkpoint, in a plain decode loop."""
 
 import shlex
-from pathlib import Path
 from typing import Any
 
 from calibration.backend import (
@@ -189,38 +188,21 @@ class TransformersBackend(Backend):
         trusted = {"trust_remote_code": True} if deployment.demand.trust_remote_code else {}
         return {**variant.options, **_rounded(variant), **trusted}
 
-    def command(self, variant: Variant, deployment: Deployment) -> str:
-        """Serve by transformers' own OpenAI-compatible server; answer one line of text where that loads no such model.
+    def command(self, variant: Variant, deployment: Deployment) -> str | None:
+        """Serve by transformers' own OpenAI-compatible server, where that loads such a model.
 
-        The server has no int8 of torchao's, and it stumbles over the config of a .gguf file, which names no class
+        It has no int8 of torchao's, and it stumbles over the config of a .gguf file, which names no class
         (5.23.0, cli/serving/model_manager.py).
         """
         place, demand = deployment.place, deployment.demand
         if variant.precision == "int8" or place.endswith(".gguf"):
-            return shlex.join(["python", "-c", _one_answer(variant, deployment)])
+            return None
         words = ["transformers", "serve", place]
         words += ["--attn-implementation", str(variant.options["attn_implementation"])]
         words += ["--dtype", str(variant.options["dtype"])]
         words += ["--compile"] if variant.name == "compile" else []
         words += ["--trust-remote-code"] if demand.trust_remote_code else []
         return shlex.join(words)
-
-
-def _one_answer(variant: Variant, deployment: Deployment) -> str:
-    """A program that reads a line and writes what the model makes of it."""
-    path = Path(deployment.place)
-    source = repr(str(path.parent)) + f", gguf_file={path.name!r}" if path.suffix == ".gguf" else repr(deployment.place)
-    source += ", trust_remote_code=True" if deployment.demand.trust_remote_code else ""
-    options = "".join(f", {name}={value!r}" for name, value in variant.options.items())
-    if variant.precision == "int8":
-        options += ", quantization_config=t.TorchAoConfig(torchao.quantization.Int8WeightOnlyConfig())"
-    return (
-        f"import transformers as t{', torchao.quantization' if variant.precision == 'int8' else ''}; "
-        f"words = t.AutoTokenizer.from_pretrained({source}); "
-        f"model = t.AutoModelForCausalLM.from_pretrained({source}{options}); "
-        "prompt = words(input('prompt: '), return_tensors='pt'); "
-        "print(words.decode(model.generate(**prompt, max_new_tokens=128)[0]))"
-    )
 
 
 def _rounded(variant: Variant) -> dict[str, Any]:
