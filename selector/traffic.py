@@ -12,8 +12,8 @@ import filelock
 import platformdirs
 
 from calibration.errors import CacheError
+from calibration.load.load import Lengths, Load
 from calibration.whole_file import write_whole
-from calibration.workload import Workload
 
 FORMAT = 1
 DIGITS = 2
@@ -45,10 +45,14 @@ class Observed:
         return _median(self.output_tokens)
 
     @property
-    def workload(self) -> Workload:
-        """What stands for them all: the medians, and the mean number at once."""
-        at_once = max(1, round(self.at_once))
-        return Workload(prompt_tokens=self.prompt_median, output_tokens=self.output_median, batch=at_once)
+    def load(self) -> Load:
+        """What stands for them all: the medians, and the mean number at once as streams."""
+        prompt, output = self.prompt_median, self.output_median
+        return Load(
+            prompt=Lengths(low=prompt, high=prompt),
+            output=Lengths(low=output, high=output),
+            streams=max(1, round(self.at_once)),
+        )
 
     @property
     def candidate(self) -> str:

@@ -64,7 +64,7 @@ def select(
 
     with open_cache(cache) as opened:
         came = _came(model, demand, opened.location) if observed else None
-        demand = demand.for_one(came.workload) if came else demand
+        demand = demand.for_one(came.load) if came else demand
         if emit:
             _emit(emit, model, demand, strict, opened)
             return

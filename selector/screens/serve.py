@@ -13,7 +13,7 @@ from selector.traffic import Observed
 
 BATCHING = {
     "continuous": "a new one joins those that run",
-    "static": "they run as a batch, and one that comes later waits until the batch has ended",
+    "static": "they run as a batch, and who comes later waits for its end",
     "turns": "they take turns, a step each",
 }
 """What becomes of several requests, by Streams.batching."""
@@ -92,11 +92,19 @@ def observed(selection: Selection, came: Observed, *, now: float | None = None) 
     requests = plural(came.requests, "request")
     share = "all" if came.candidates[served] == came.requests else "most"
     lines = [f"{requests}, the first {age(came.since, now)}: {lengths}, {at_once}; {served} answered {share} of them"]
-    seconds_of = {ranked.candidate.label: ranked.e2e_s for ranked in selection.ranking}
-    best = selection.candidate.label
+    best, times = selection.candidate.label, _times(selection)
     if best == served:
         lines.append(f"{best} is the choice for them, too")
-    elif best in seconds_of and served in seconds_of:
-        gain = seconds_of[served] / seconds_of[best]
-        lines.append(f"{best} would have answered them {figure(gain)} times faster than {served}")
+    elif best in times and served in times and times[best] < times[served]:
+        verb = "is predicted to answer" if selection.prediction else "answers"
+        lines.append(f"{best} {verb} such requests {figure(times[served] / times[best])} times faster than {served}")
     return lines
+
+
+def _times(selection: Selection) -> dict[str, float]:
+    """Of each candidate: how long such a request takes; from what the answer stands on."""
+    if selection.served:
+        return {ranked.candidate.label: ranked.figures.e2e_s for ranked in selection.served}
+    if selection.prediction:
+        return {row.candidate: row.e2e_s for row in selection.prediction.predicted}
+    return {ranked.candidate.label: ranked.e2e_s for ranked in selection.ranking}

@@ -33,7 +33,7 @@ def test_lengths_and_time_are_counted() -> None:
         running_s={0: 3.0, 1: 6.0},
         candidates={"a:x": 3},
     )
-    assert (observed.prompt_median, observed.output_median, observed.at_once) == (510, 64, 1.0)
+    assert (observed.load.label, observed.candidate) == ("pp510:tg64:c1", "a:x")
 
 
 def test_requests_at_once_are_those_of_the_busy_time() -> None:
