@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from functools import partial
+from math import inf
 from pathlib import Path
 from statistics import mean, median
 from typing import Any
@@ -84,7 +85,7 @@ def compare(server: Served, spec: LoadSpec, judges: Sequence[Judge], rounds: int
             raise AutobackendError(f"our client could not measure {spec.load.label}: {point.reason}")
         if point.cached_share:
             raise UsageError(
-                f"a cache of prefixes answered {point.cached_share:.0%} of the prompt tokens",
+                f"a cache of prefixes answered {100 * point.cached_share:.0f} % of the prompt tokens",
                 "judges send the same prompts again: start the server without such a cache",
             )
         foreign.append(point.foreign_share or 0.0)
@@ -134,13 +135,15 @@ def table(rows: Sequence[dict[str, Any]]) -> list[str]:
 
 
 def _ratio(figure: str, before: Seen, theirs: Seen, after: Seen) -> float:
-    return float(getattr(theirs, figure) / mean((getattr(before, figure), getattr(after, figure))))
+    """Theirs over ours; 1 where both are 0, as TPOT is of answers that come whole."""
+    ours, other = mean((getattr(before, figure), getattr(after, figure))), getattr(theirs, figure)
+    return float(other / ours) if ours else 1.0 if other == ours else inf
 
 
 def _spread(figure: str, first: Seen, last: Seen) -> float:
     """Half the difference of two runs, as a share of their mean."""
     one, other = getattr(first, figure), getattr(last, figure)
-    return float(abs(one - other) / (one + other))
+    return float(abs(one - other) / (one + other)) if one + other else 0.0
 
 
 def _spec(served: Served, load: Load, arguments: argparse.Namespace) -> LoadSpec:

@@ -23,7 +23,8 @@ from calibration.load.trace import Trace, read_trace
 from calibration.load.watch import listener
 from calibration.whole_file import write_whole
 
-KEY_VARIABLE = "OPENAI_API_KEY"
+KEY_VARIABLE = "AUTOBACKEND_API_KEY"
+"""As `autobackend serve` reads it: of several keys the first."""
 ASK_S = 30.0
 FIELDS = '{"ignore_eos": true, "return_token_ids": true}'
 
@@ -83,6 +84,10 @@ def _served(arguments: argparse.Namespace) -> Served:
     )
 
 
+def _known_key() -> str:
+    return next(iter(os.environ.get(KEY_VARIABLE, "").split()), "")
+
+
 def _first_model(url: str, key: str) -> str:
     """The first name that the server has.
 
@@ -107,7 +112,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--trace", action="append", default=[], type=Path, metavar="FILE", help="requests that came")
     parser.add_argument("--model", default="", help="name under which it is served; else the first of /v1/models")
-    parser.add_argument("--key", default=os.environ.get(KEY_VARIABLE, ""), help=f"API key; else ${KEY_VARIABLE}")
+    parser.add_argument("--key", default=_known_key(), help=f"API key; else the first in ${KEY_VARIABLE}")
     parser.add_argument("--vocab", type=int, default=1000, metavar="N", help="prompts are token ids below N (1000)")
     parser.add_argument(
         "--fields", default=FIELDS, metavar="JSON", help=f"of each request's body, beside others ({FIELDS})"

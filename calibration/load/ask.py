@@ -5,6 +5,7 @@ import json
 import ssl
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -127,7 +128,7 @@ async def ask(address: Address, body: bytes, answer: Answer, clock: Callable[[],
             lambda: exchange,
             address.host,
             address.port,
-            ssl=ssl.create_default_context() if address.tls else None,
+            ssl=_certificates() if address.tls else None,
         )
         transport.write(b"%sContent-Length: %d\r\n\r\n%s" % (address.head, len(body), body))
         await ended
@@ -136,6 +137,12 @@ async def ask(address: Address, body: bytes, answer: Answer, clock: Callable[[],
         answer.end(whole=False)
     finally:
         exchange.close()
+
+
+@cache
+def _certificates() -> ssl.SSLContext:
+    """Read once: that takes tens of milliseconds."""
+    return ssl.create_default_context()
 
 
 class _Exchange(asyncio.Protocol):

@@ -184,17 +184,17 @@ def _point(spec: LoadSpec, ran: Ran, marks: Mapping[str, Reading], watch: Watch,
 def _judged(point: Point) -> Point:
     """The point, and whether its figures are to be believed."""
     failures, sample = point.failures, len(point.sample)
-    if (point.foreign_share or 0.0) > FOREIGN_MOST:
-        return replace(
-            point, void=f"other programs used {point.foreign_share:.0%} of the cores; {FOREIGN_MOST:.0%} are allowed"
-        )
-    if not point.saturated and len(failures) > FAILED_MOST * sample:
-        return replace(point, void=f"{len(failures)} of {sample} requests failed: {failures[0]}")
-    if point.cached_share > CACHED_MOST:
-        return replace(point, void=f"a cache of prefixes answered {point.cached_share:.0%} of the prompt tokens")
-    if point.client_cores > CLIENT_MOST:
-        return replace(point, void=f"the load client used {point.client_cores:.2f} cores; {CLIENT_MOST:g} are allowed")
-    return point
+    foreign, cached = 100 * (point.foreign_share or 0.0), 100 * point.cached_share
+    void = ""
+    if foreign > 100 * FOREIGN_MOST:
+        void = f"other programs used {foreign:.0f} % of the cores; {100 * FOREIGN_MOST:.0f} % are allowed"
+    elif not point.saturated and len(failures) > FAILED_MOST * sample:
+        void = f"{len(failures)} of {sample} requests failed: {failures[0]}"
+    elif cached > 100 * CACHED_MOST:
+        void = f"a cache of prefixes answered {cached:.0f} % of the prompt tokens"
+    elif point.client_cores > CLIENT_MOST:
+        void = f"the load client used {point.client_cores:.2f} cores; {CLIENT_MOST:g} are allowed"
+    return replace(point, void=void)
 
 
 def _with_other_prompts(spec: LoadSpec) -> LoadSpec:

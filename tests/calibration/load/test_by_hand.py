@@ -45,7 +45,7 @@ OPEN = Point(
 def test_a_table_has_a_row_for_each_point_and_says_below_what_is_to_be_said() -> None:
     saturated = Point(
         load=Load.parse("pp8:tg6:r40"), seed=0, asked=OPEN.asked, begin_s=0.0, end_s=2.0, end=End.SATURATED,
-        saturated="requests pile up", void="other programs used 12% of the cores; 5% are allowed",
+        saturated="requests pile up", void="other programs used 12 % of the cores; 5 % are allowed",
     )  # fmt: skip
     nothing = NoPoint(load=Load.parse("pp8:tg6:c4"), reason="HTTP 401: Unauthorized")
     assert table([OPEN, saturated, nothing], TARGETS) == [
@@ -56,7 +56,7 @@ def test_a_table_has_a_row_for_each_point_and_says_below_what_is_to_be_said() ->
         "pp8:tg6:r40        20   49.5   8.00         -       -         -        -        -        -       -",
         "  TTFT <= 0.305 s for 95 % of requests: kept by 0.55 (0.34 to 0.74) of 20 requests",
         "  saturated: requests pile up",
-        "  void: other programs used 12% of the cores; 5% are allowed",
+        "  void: other programs used 12 % of the cores; 5 % are allowed",
         "  sent late by 2.00 ms (p50), 2.00 ms (most)",
         "  nobody watched what else used the cores: --pid names the server's process",
         "pp8:tg6:c4          -      -      -         -       -         -        -        -        -       -",

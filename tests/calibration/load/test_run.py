@@ -238,7 +238,7 @@ async def _cached(reply: Reply) -> None:
 def test_a_cache_of_prefixes_voids_a_point() -> None:
     with serving(_cached) as mock:
         cached = point(mock, "pp8:tg2:c2", requests=50)
-    assert cached.void == "a cache of prefixes answered 50% of the prompt tokens"
+    assert cached.void == "a cache of prefixes answered 50 % of the prompt tokens"
 
 
 async def _words_only(reply: Reply) -> None:
