@@ -218,7 +218,7 @@ def test_more_text_than_the_context_holds_is_refused_with_both_numbers(tiny: Fol
                 Refused, match=r"^request \(\d{3,} tokens\) exceeds the available context size \(512 tokens\)"
             ) as raised:
                 await pieces(serving, **ask, max_tokens=4)
-            assert raised.value.status == 400
+            assert (raised.value.status, raised.value.code) == (400, "context_length_exceeded")
         assert len(await pieces(serving, prompt=(5,), max_tokens=4)) > 1
 
     run(scenario, converted(tiny("llama")), tmp_path)

@@ -3,6 +3,7 @@
 import json
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
+from dataclasses import dataclass, replace
 from typing import cast
 
 import httpx2
@@ -68,32 +69,51 @@ def _part(text: str, request: Call, name: str, *, begun: bool) -> Part:
             return request.read(event)
     except (AttributeError, IndexError, KeyError, TypeError, ValueError) as cause:
         raise Failed(f"{name} sent what is no part of an answer: {text[:80]!r}") from cause
-    status, message = _status_and_message(event, 500)
-    if status in _CLIENTS_FAULT and not begun:
-        raise Refused(message)
-    raise Failed(f"{name} failed: {message}")
+    fault = _fault(event, 500)
+    if fault.status in _CLIENTS_FAULT and not begun:
+        raise _refused(fault)
+    raise Failed(f"{name} failed: {fault.message}")
 
 
 async def _refusal(response: httpx2.Response, name: str) -> Exception:
     """What an answer of another status than 200 means for the client."""
-    body = await response.aread()
+    body, status = await response.aread(), response.status_code
     try:
-        _, message = _status_and_message(json.loads(body), response.status_code)
+        fault = _fault(json.loads(body), status)
     except (AttributeError, ValueError):
-        message = body[:200].decode(errors="replace")
-    status = response.status_code
+        fault = _Fault(status=status, message=body[:200].decode(errors="replace"))
     if status in _CLIENTS_FAULT:
-        # 422 is how these servers say that a field has another type than they want.
-        return Refused(message, status=400 if status == 422 else status)
+        return _refused(replace(fault, status=status))
     if status in {429, 503}:
-        return Unavailable(f"{name} takes no requests now: {message}")
-    return Failed(f"{name} answered with status {status}: {message}")
+        return Unavailable(f"{name} takes no requests now: {fault.message}")
+    return Failed(f"{name} answered with status {status}: {fault.message}")
 
 
-def _status_and_message(event: Event, status: int) -> tuple[int, str]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Fault:
+    """What an error object says."""
+
+    status: int
+    message: str
+    code: str | None = None
+    """Of OpenAI's, where it has one."""
+
+
+def _fault(event: Event, status: int) -> _Fault:
     """From an error object, which LMDeploy sends bare."""
     error = event.get("error", event)
     if not isinstance(error, dict):
-        return status, str(error)
-    code = error.get("code")
-    return code if isinstance(code, int) else status, str(error.get("message") or error)
+        return _Fault(status=status, message=str(error))
+    code, message = error.get("code"), str(error.get("message") or error)
+    # llama-server names it by a type, vLLM and LMDeploy in their sentences.
+    is_too_long = error.get("type") == "exceed_context_size_error" or "context length" in message
+    return _Fault(
+        status=code if isinstance(code, int) else status,
+        message=message,
+        code="context_length_exceeded" if is_too_long else None,
+    )
+
+
+def _refused(fault: _Fault) -> Refused:
+    # 422 is how these servers say that a field has another type than they want.
+    return Refused(fault.message, status=400 if fault.status == 422 else fault.status, code=fault.code)

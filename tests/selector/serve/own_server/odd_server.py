@@ -100,7 +100,16 @@ class Answers(BaseHTTPRequestHandler):
         self.whole(503, {"error": {"message": "loading model", "code": 503}})
 
     def do_refuses(self, body: Any) -> None:
-        self.whole(400, {"error": {"message": "request (300 tokens) exceeds the context (256 tokens)", "code": 400}})
+        self.whole(
+            400,
+            {
+                "error": {
+                    "message": "request (300 tokens) exceeds the context (256 tokens)",
+                    "code": 400,
+                    "type": "exceed_context_size_error",
+                }
+            },
+        )
 
     def do_refuses_barely(self, body: Any) -> None:
         self.whole(422, {"message": "temperature must be a number", "code": 422, "object": "error"})

@@ -154,6 +154,32 @@ def test_what_a_server_cannot_do_is_refused(label: str, ask: Ask, parameter: str
     assert (raised.value.parameter, raised.value.status, raised.value.code) == (parameter, 400, "unsupported")
 
 
+@pytest.mark.parametrize(
+    ("ask", "field"),
+    [
+        (Ask(prompt="x" * (128 * 100 + 128), max_tokens=3), "prompt"),
+        (
+            Ask(
+                messages=({"role": "user", "content": "x" * 128}, {"role": "user", "content": "x" * 128 * 100}),
+                max_tokens=3,
+            ),
+            "messages",
+        ),
+    ],
+)
+def test_text_that_no_tokenizer_brings_into_the_context_is_refused_at_once(ask: Ask, field: str) -> None:
+    with pytest.raises(Refused) as raised:
+        asked("llamacpp:gguf", ask)
+    assert (raised.value.status, raised.value.parameter, raised.value.code) == (400, field, "context_length_exceeded")
+    assert raised.value.message == (
+        "this model's context holds 100 tokens; asked are at least 101 of the prompt and 3 of the answer"
+    )
+
+
+def test_text_that_may_fit_is_sent() -> None:
+    assert asked("llamacpp:gguf", Ask(prompt="x" * (128 * 100 + 127)))[0] == "/v1/completions"
+
+
 TOP = {"token_id:7": -0.5, "token_id:9": -0.25}
 SCORES = (TokenScores(chosen=-0.5, likeliest=((9, -0.25), (7, -0.5))),)
 

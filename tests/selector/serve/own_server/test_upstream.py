@@ -140,11 +140,12 @@ class TestAnswers:
         """And the next request is answered."""
 
         async def scenario() -> None:
+            code = "context_length_exceeded" if prompt == "refuses" else None
             async with started(tmp_path) as serving:
                 with pytest.raises(kind, match=rf"(?s)^{message}$") as raised:
                     await pieces(serving, prompt)
                 if isinstance(raised.value, Refused):
-                    assert raised.value.status == 400
+                    assert (raised.value.status, raised.value.code) == (400, code)
                 assert serving.ready and len(await pieces(serving, "well")) == 3
 
         asyncio.run(scenario())
