@@ -254,6 +254,10 @@ class Backend(ABC):
         """
         return OneAfterAnother(self.load(job))
 
+    def streams_type(self, variant: Variant) -> type[Streams]:
+        """What `streams` gives: how a variant batches and what may be asked of it, told before anything is loaded."""
+        return OneAfterAnother
+
     def own_server(self, variant: Variant, deployment: Deployment, place: ServerPlace) -> OwnServer | None:
         """The server that the engine brings, where it is the better one to serve with; None: `streams` are served."""
         return None

@@ -65,6 +65,18 @@ class Request:
         }
         return frozenset(ability for ability, is_wanted in wanted.items() if is_wanted)
 
+    def finish(self, token: int, count: int) -> "Finish | None":
+        """How the answer ends with this new token, the `count`th; None: it goes on."""
+        if token in self.end_tokens:
+            return Finish.STOP
+        return Finish.LENGTH if count >= self.max_tokens else None
+
+    def check_fits(self, context_tokens: int) -> None:
+        """Raises ValueError: prompt and new tokens are more than `context_tokens`."""
+        tokens = len(self.prompt) + self.max_tokens
+        if tokens > context_tokens:
+            raise ValueError(f"needs prompt and new tokens of at most {context_tokens}; found {tokens}")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TokenScores:

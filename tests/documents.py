@@ -12,10 +12,12 @@ from click.testing import CliRunner
 
 import autobackend
 from calibration import errors
+from calibration.backend import Backend
 from calibration.cache import exchange
 from calibration.environments.requirement_set import RequirementSet
 from calibration.load.load import STANDARD as LOADS
 from calibration.registry import all_backends, source_file
+from calibration.streams import Streams
 from calibration.workload import STANDARD
 from selector.cli import main
 from selector.emit.targets import TARGETS
@@ -116,6 +118,26 @@ def targets_table() -> str:
     )
 
 
+def streams_table() -> str:
+    """How each backend without a server of its own serves; variants that do it alike share a line."""
+    rows: list[tuple[str, str, str]] = []
+    for name, backend in all_backends().items():
+        if type(backend).own_server is not Backend.own_server:
+            continue
+        kinds: dict[type[Streams], list[str]] = {}
+        for variant in backend.variants:
+            kinds.setdefault(backend.streams_type(variant), []).append(f"`{variant.name}`")
+        rows += [
+            (
+                f"`{name}`" if len(kinds) == 1 else f"`{name}`: {', '.join(variants)}",
+                kind.batching,
+                ", ".join(sorted(kind.abilities)) or "nothing",
+            )
+            for kind, variants in kinds.items()
+        ]
+    return table(("backend", "batching", "beside greedy answers"), iter(rows))
+
+
 def make_table() -> str:
     """The comments at the head of the Makefile."""
     rows = re.findall(r"^# make (\S+) +(.+)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
@@ -151,6 +173,7 @@ SECTIONS: dict[str, Callable[[], str]] = {
     "rules": rules_table,
     "sets": sets_table,
     "targets": targets_table,
+    "streams": streams_table,
     "workloads": workloads_table,
 }
 

@@ -60,7 +60,7 @@ def _onnxruntime(server: _Server) -> list[tuple[str, bool, Figures]]:
 
     job, engine = server.job, cast("Any", server.engine)
     assert job is not None
-    model = engine._model  # noqa: SLF001  the loop is by hand, the engine the same
+    model = engine.graph.model  # the loop is by hand, the engine the same
 
     def figures(prompt_tokens: int, new_tokens: int, batch: int) -> tuple[float, float]:
         given = np.array(prompts(str(time.time()), job.vocab_size, prompt_tokens, batch), dtype=np.int32)
@@ -84,7 +84,7 @@ def _ctranslate2(server: _Server) -> list[tuple[str, bool, Figures]]:
     job, engine = server.job, cast("Any", server.engine)
     assert job is not None and job.artifact_dir is not None
     words = json.loads((job.artifact_dir / "vocabulary.json").read_text(encoding="utf-8"))
-    model = engine._generator  # noqa: SLF001  the calls are by hand, the engine the same
+    model = engine.generator  # the calls are by hand, the engine the same
 
     def seconds(given: list[list[str]], tokens: int) -> float:
         began = time.perf_counter()

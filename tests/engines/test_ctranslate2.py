@@ -88,8 +88,8 @@ def test_int8_is_near_but_not_the_same(tiny: Folder, reference: Reference) -> No
 @pytest.mark.skipif("int16" not in HERE, reason="MKL, which multiplies int16, is used on Intel's CPUs alone")
 def test_int16_is_nearer_than_int8_from_the_conversion_of_float32(tiny: Folder, reference: Reference) -> None:
     artifact = converted("float32", tiny("llama"))
-    engine: Any = BACKEND.load(tiny_models.job(tiny("llama"), BACKEND, "int16", artifact))
-    assert engine._generator.compute_type == "int16"
+    engine = BACKEND.load(tiny_models.job(tiny("llama"), BACKEND, "int16", artifact))
+    assert engine.generator.compute_type == "int16"
     assert [finding for finding in unlike(engine, reference("llama")) if finding != "greedy tokens"] == ["scores"]
     assert "scores" not in unlike(engine, reference("llama"), within=0.1)
     assert "scores" in unlike(tiny_models.load(BACKEND, "int8", tiny("llama")), reference("llama"), within=0.1)
@@ -98,7 +98,7 @@ def test_int16_is_nearer_than_int8_from_the_conversion_of_float32(tiny: Folder, 
 def test_what_is_not_quantised_is_float32_on_a_cpu_whatever_the_model(tiny: Folder) -> None:
     for name in ("llama", "llama-bf16"):
         engine: Any = tiny_models.load(BACKEND, "int8", tiny(name))
-        assert engine._generator.compute_type == "int8_float32"
+        assert engine.generator.compute_type == "int8_float32"
 
 
 def test_variants_that_share_a_conversion_write_the_same(tiny: Folder, tmp_path: Path) -> None:

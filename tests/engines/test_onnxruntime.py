@@ -131,7 +131,7 @@ def test_only_the_last_row_of_a_prompt_is_scored(tiny: Folder) -> None:
     import numpy as np
 
     engine: Any = tiny_models.load(BACKEND, "fp32", tiny("llama"))
-    generator = engine._generator(1, 32)
+    generator = engine.graph.generator(length=32)
     generator.append_tokens(np.array(asked_prompts()[:1], dtype=np.int32))
     assert generator.get_output("logits").shape == (1, 1, tiny_models.VOCAB)
 

@@ -1,25 +1,15 @@
 """CTranslate2: a C++ engine for Transformer models, converted once from a Hugging Face folder."""
 
 import json
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from calibration.backend import (
-    Backend,
-    Deployment,
-    Device,
-    Engine,
-    Facts,
-    Generation,
-    Job,
-    Model,
-    PrepareMemory,
-    Rows,
-    Variant,
-)
+from calibration.backend import Backend, Deployment, Device, Facts, Job, Model, PrepareMemory, Variant
+from calibration.backends.ctranslate2.engine import GeneratorEngine
+from calibration.backends.ctranslate2.streams import Batches
 from calibration.config_json import ConfigJson
+from calibration.streams import Streams
 
 _REGISTRY = "ctranslate2 4.8.5 converters/transformers.py (register_loader)"
 
@@ -167,7 +157,7 @@ class CTranslate2Backend(Backend):
         )
         converter.convert(str(destination), quantization=quantization, force=True)
 
-    def load(self, job: Job) -> Engine:
+    def load(self, job: Job) -> GeneratorEngine:
         """Load the converted model.
 
         Raises:
@@ -192,63 +182,18 @@ class CTranslate2Backend(Backend):
             inter_threads=1,
             intra_threads=job.threads,
         )
-        return _Generator(generator, words)
+        return GeneratorEngine(generator, words)
+
+    def streams(self, job: Job) -> Streams:
+        """Load the converted model; see load for what it raises."""
+        return Batches(self.load(job), job)
+
+    def streams_type(self, variant: Variant) -> type[Streams]:
+        return Batches
 
     def engine_config(self, variant: Variant, deployment: Deployment) -> dict[str, Any]:
         """Keyword arguments for ctranslate2.Generator."""
         return dict(variant.options)
-
-
-class _Generator(Engine):
-    """A loaded model; prompts go in as token strings, ids come out."""
-
-    scores_long_prompts = False
-
-    def __init__(self, generator: Any, words: list[str]) -> None:
-        self._generator = generator
-        self._words = words
-
-    def generate(self, prompts: Sequence[Sequence[int]], new_tokens: int) -> Generation:
-        """One batch; the engine calls back for every token as it is chosen."""
-        began = time.perf_counter()
-        arrivals: list[list[float]] = [[] for _ in prompts]
-
-        def chosen(step: Any) -> bool:
-            arrivals[step.batch_id].append(time.perf_counter() - began)
-            return False  # True would end this sequence
-
-        results = self._generator.generate_batch(
-            [[self._words[token] for token in prompt] for prompt in prompts],
-            min_length=new_tokens,
-            max_length=new_tokens,
-            end_token=[],
-            sampling_topk=1,
-            include_prompt_in_result=False,
-            callback=chosen,
-        )
-        return Generation(
-            tokens=tuple(tuple(result.sequences_ids[0]) for result in results), arrivals=tuple(map(tuple, arrivals))
-        )
-
-    def score(self, prompt: Sequence[int], continuation: Sequence[int]) -> Rows:
-        """Logits of the whole sequence in one call: the engine scores no step of its decoding."""
-        import numpy as np
-
-        logits = self._generator.forward_batch([[*prompt, *continuation]])
-        device = str(getattr(logits, "device", "cpu"))
-        if device != "cpu":
-            import ctranslate2
-
-            logits = logits.to_device(ctranslate2.Device.cpu)
-        if str(logits.dtype).rpartition(".")[2] != "float32":
-            import ctranslate2
-
-            logits = logits.to(ctranslate2.DataType.float32)
-        rows = np.array(logits)[0, len(prompt) - 1 :]
-        return list(rows)
-
-    def close(self) -> None:
-        self._generator.unload_model()
 
 
 def _type_reasons(model: Model, variant: Variant, device: Device | None) -> list[str]:

@@ -1,0 +1,1 @@
+"""What the engines gain when they serve several requests at once: figures of the streams, without a server."""

@@ -1,0 +1,101 @@
+"""ONNX Runtime GenAI: a graph built once from a Hugging Face folder, run by ONNX Runtime."""
+
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from calibration.backend import Backend, Deployment, Facts, Job, PrepareMemory, Variant
+from calibration.backends.onnxruntime.engine import Graph, GraphEngine
+from calibration.backends.onnxruntime.ragged import RaggedGraph, can_be_ragged
+from calibration.backends.onnxruntime.streams import Together
+from calibration.backends.onnxruntime.turns import Turns
+from calibration.streams import Streams
+
+_BUILDER = "onnxruntime-genai 0.18.0 models/builder.py (create_model)"
+
+_DECODERS = frozenset({
+    "Ernie4_5ForCausalLM", "Gemma2ForCausalLM", "GemmaForCausalLM", "GraniteForCausalLM", "HunYuanDenseV1ForCausalLM",
+    "Lfm2ForCausalLM", "LlamaForCausalLM", "MistralForCausalLM", "NemotronForCausalLM", "Phi3ForCausalLM",
+    "PhiForCausalLM", "Qwen2ForCausalLM", "Qwen3ForCausalLM",
+})  # fmt: skip
+"""Dense text decoders that the builder exports for the CPU, each tried on a small random model against transformers
+5.23.0. Left out although the builder names them: Gemma3 (KeyError rope_type) and SmolLM3 (KeyError position_ids), which
+do not build with transformers 5, and Olmo, whose logits are off by 0.9 at a deviation of 0.8."""
+
+
+class OnnxRuntimeBackend(Backend):
+    """onnxruntime_genai.Generator on a graph that its model builder wrote."""
+
+    name = "onnxruntime"
+    facts = Facts(
+        title="ONNX Runtime GenAI",
+        url="https://github.com/microsoft/onnxruntime-genai",
+        package="onnxruntime-genai",
+        # The builder is called by the functions that 0.18 has; it imports onnx, onnx-ir, torch and transformers.
+        requires=(
+            "onnxruntime-genai>=0.18",
+            "onnxruntime>=1.20",
+            "onnx>=1.17",
+            "onnx-ir",
+            "torch>=2.4",
+            "transformers>=5",
+        ),
+        prepare_s_per_gib=20.0,
+        # Quantised weights are made from the whole graph in float32; in fp32 the graph's weights stay in files.
+        prepare_memory={
+            "fp32": PrepareMemory(start_bytes=336 << 20, per_parameter=0.29, per_embedding=7.8),
+            "int8": PrepareMemory(start_bytes=331 << 20, per_parameter=5.45, per_embedding=10.7),
+            "int4": PrepareMemory(start_bytes=327 << 20, per_parameter=5.02, per_embedding=4.9),
+        },
+        install="autobackend backends install onnxruntime",
+        # GPUs take a distribution of another name, onnxruntime-genai-cuda.
+        devices=frozenset({"cpu"}),
+        architectures=_DECODERS,
+        # Logits with yarn and linear scaling are off by 3.5 to 5 at a deviation of 2 (tried with 0.18.0).
+        rope_types=frozenset({"default", "llama3", "longrope"}),
+        # Mistral and Phi3 fail on a prompt longer than the window.
+        windowed_architectures=frozenset({"Gemma2ForCausalLM", "Qwen2ForCausalLM"}),
+        order=30,
+        sources=(_BUILDER,),
+    )
+    variants = (
+        Variant(name="fp32", precision="fp32", prepares=True),
+        Variant(name="int8", precision="int8", lossy=True, prepares=True),
+        # By the builder's defaults: symmetric blocks of 32 weights; products with activations that are rounded to int8
+        # (accuracy_level 4 on a CPU).
+        Variant(name="int4", precision="int4", lossy=True, prepares=True),
+    )
+
+    def prepare(self, job: Job, destination: Path, say: Callable[[str], None]) -> None:
+        """Build the graph; the builder talks on stdout, which is the worker's log."""
+        from onnxruntime_genai.models.builder import create_model, parse_extra_options
+
+        say(f"onnxruntime: building {job.variant.precision} from {job.model_dir}")
+        with tempfile.TemporaryDirectory(prefix="onnxruntime-") as scratch:
+            place = ("", str(job.model_dir), str(destination), job.variant.precision, "cpu", scratch)
+            create_model(*place, **parse_extra_options(*place, _wishes(trust_remote_code=job.trust_remote_code)))
+
+    def load(self, job: Job) -> GraphEngine:
+        """Load the built graph."""
+        return GraphEngine(Graph(job))
+
+    def streams(self, job: Job) -> Streams:
+        """Load the built graph: for requests that run together, or for turns where it does not allow that."""
+        return Together(RaggedGraph(job), job) if can_be_ragged(job) else Turns(Graph(job), job)
+
+    def streams_type(self, variant: Variant) -> type[Streams]:
+        return Together
+
+    def engine_config(self, variant: Variant, deployment: Deployment) -> dict[str, Any]:
+        """What to lay over genai_config.json by Config.overlay: room for the workload's longest sequence."""
+        return {"search": {"max_length": deployment.demand.workload.context_tokens}}
+
+
+def _wishes(*, trust_remote_code: bool) -> list[str]:
+    """The builder's extra options.
+
+    By default the head runs over the whole prompt, [batch, prompt, vocab] scores of which the last row is used; and the
+    hub is asked with a token that not every user has.
+    """
+    return ["prune_lm_head=true", "hf_token=false", f"hf_remote={str(trust_remote_code).lower()}"]
