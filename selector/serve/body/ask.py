@@ -31,6 +31,7 @@ _ONLY: Final[Mapping[str, Sequence[object]]] = {
     "include_stop_str_in_output": (False,),
     "length_penalty": (1,),
     "logit_bias": ({},),
+    "messages": ([],),  # beside a prompt: aiperf wants it in the bodies that it sends as they are
     "min_p": (0,),
     "modalities": (["text"],),
     "n": (1,),

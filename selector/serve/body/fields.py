@@ -1,7 +1,6 @@
 """Fields of a body: taken one after another, each of its type; what is left at the end is refused."""
 
 import json
-import math
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NoReturn, TypeVar
 
@@ -49,7 +48,7 @@ class Fields:
         value = self.take(name)
         if value is None:
             return None
-        if type(value) not in (int, float) or not (math.isfinite(value) and least <= value <= most):
+        if type(value) not in (int, float) or not least <= value <= most:
             refuse(self._prefix + name, f"needs to be a number between {least} and {most}; found {_shown(value)}")
         return float(value)
 

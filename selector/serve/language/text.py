@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
 
@@ -19,8 +20,6 @@ _MEND: Final = "fetch it again from where the model was published"
 _CHARACTERS_A_TOKEN: Final = 16
 """Text of so many characters for each token that a context holds is longer than it in any language: English has 4 to 5
 a token. Only runs of one character have more, and they are encoded whole."""
-_CUT: Final = 64
-"""Characters at a cut whose tokens may be others than in the whole text."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,10 +89,17 @@ class Text:
     def _encode(self, text: str, most: int, *, with_special: bool) -> Prompt:
         part = text[: (most + 1) * _CHARACTERS_A_TOKEN]
         if len(part) < len(text):
-            tokens = self._ids(part[:-_CUT], with_special=with_special)
-            if len(tokens) > most:
-                return Prompt(tokens=tokens, whole=False)
+            [encoding] = self._tokenizer.encode_batch([part], add_special_tokens=with_special)
+            # At the cut the tokens are others than in the whole text.
+            sure = sum(end <= len(part) - self._longest for _, end in encoding.offsets)
+            if sure > most:
+                return Prompt(tokens=tuple(encoding.ids[:sure]), whole=False)
         return Prompt(tokens=self._ids(text, with_special=with_special))
+
+    @cached_property
+    def _longest(self) -> int:
+        """Characters of the longest token."""
+        return max(map(len, self._tokenizer.get_vocab()))
 
     def _ids(self, text: str, *, with_special: bool) -> tuple[int, ...]:
         # A batch is encoded without Python's lock, so that other answers go on meanwhile; `encode` keeps it.

@@ -238,6 +238,15 @@ def test_what_is_no_message(messages: object, message: str, parameter: str) -> N
     assert refusal({"model": "m", "messages": messages}) == (message, parameter)
 
 
+def test_messages_beside_a_prompt() -> None:
+    """None of them ask for nothing: aiperf wants the field in whatever it sends."""
+    assert read_completion(PLAIN | {"messages": []}) == read_completion(PLAIN)
+    message = '`messages` = [{"role": "user", "content": "Hello"}] is not possible with this server; it takes only []'
+    with pytest.raises(Refused) as caught:
+        read_completion(PLAIN | CHAT)
+    assert caught.value.message == message
+
+
 def test_what_asks_for_nothing_is_taken() -> None:
     """Null, the values that are the default anyway, and who asks."""
     nothing: dict[str, Any] = {

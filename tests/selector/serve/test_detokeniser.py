@@ -63,6 +63,15 @@ def test_half_a_character_at_the_end_is_told_as_one_that_is_broken() -> None:
     assert pieces(BYTES, tokens[:-1]) == ["a", "", "", "", "\ufffd"]
 
 
+def test_what_was_told_stays_when_what_follows_breaks_it() -> None:
+    """SentencePiece decodes bytes in a row together: with one that is no character, none of them is one."""
+    world = ids(PIECES, "世")[1:]
+    broken = PIECES.token_to_id("<0xFF>")
+    assert broken is not None
+    told = pieces(PIECES, [*world, broken, *ids(PIECES, "the"), *world])
+    assert told == ["", "", "世", "", "\ufffd the", "", "", "世", ""]
+
+
 def test_an_answer_goes_on_with_the_space_that_its_prompt_leaves_to_it() -> None:
     prompt, answer = ids(PIECES, "the"), ids(PIECES, "the fox")[1:]
     assert "".join(pieces(PIECES, answer, tuple(prompt))) == " fox"

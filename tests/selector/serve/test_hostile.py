@@ -119,6 +119,14 @@ def test_a_body_that_is_too_large(announced: bool, text: Text) -> None:
         assert there.ask("GET", "/health").status == 200
 
 
+def test_a_body_as_large_as_may_be(text: Text) -> None:
+    body = json.dumps({"model": "tiny", "prompt": [70], "max_tokens": 1}).encode()
+    settings = replace(SETTINGS, body_bytes=len(body))
+    with served(Scripted(saying([9])), text, settings=settings) as there:
+        assert there.ask("POST", "/v1/completions", body).status == 200
+        assert there.ask("POST", "/v1/completions", body + b" ").status == 413
+
+
 def test_a_client_without_a_key_gets_its_answer_though_it_sends_much(text: Text) -> None:
     """Its connection would be reset if the rest of its request came after its end."""
     with served(Scripted(saying([9])), text, settings=with_keys("key")) as there, there.connection() as raw:

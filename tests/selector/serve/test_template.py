@@ -53,7 +53,7 @@ NAMES = {"bos_token": "<s>", "eos_token": "</s>"}
 MEND = "fetch the model again from where it was published"
 
 
-@pytest.mark.parametrize("kwargs", [{}, {"enable_thinking": False}], ids=["plain", "kwargs"])
+@pytest.mark.parametrize("kwargs", [{}, {"enable_thinking": False, "bos_token": "<other>"}], ids=["plain", "kwargs"])
 @pytest.mark.parametrize("chat", CHATS)
 @pytest.mark.parametrize("template", [CHATML, LLAMA_3, MISTRAL, LOOPS], ids=["chatml", "llama3", "mistral", "loops"])
 def test_it_is_rendered_as_transformers_does(template: str, chat: str, kwargs: dict[str, Any]) -> None:

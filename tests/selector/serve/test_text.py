@@ -135,8 +135,9 @@ def test_a_long_text_of_few_tokens_is_encoded_whole(tmp_path: Path) -> None:
     tokenizer = byte_level()
     tokenizer.add_special_tokens(["=" * 50])
     text = read(checkpoint(tmp_path / "model", tokenizer))
-    prompt = text.encode("=" * 50 * 90, most=100)
-    assert prompt.whole and len(prompt.tokens) == 90
+    for most, count in ((100, 90), (20, 15)):
+        prompt = text.encode("=" * 50 * count, most=most)
+        assert prompt.whole and len(prompt.tokens) == count
 
 
 def names(tokenizer: Tokenizer, text: str) -> list[Token]:
@@ -157,5 +158,9 @@ def test_what_tokens_are_called() -> None:
         Token(text="\ufffd", raw=b"\xa9"),
         Token(text=TURN_END, raw=TURN_END.encode()),
     ]
+    special = "<end▁of▁世界>"
+    for made in (tokenizer, sentence_piece()):
+        made.add_special_tokens([special])
+        assert names(made, special)[-1] == Token(text=special, raw=special.encode())
     assert names(sentence_piece(), "the\n") == [Token(text=" the", raw=b" the"), Token(text="\n", raw=b"\n")]
     assert Vocabulary(tokenizer).token(100_000) == Token(text="", raw=b"")
