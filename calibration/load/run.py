@@ -32,7 +32,8 @@ CACHED_MOST = 0.01
 CLIENT_MOST = 0.5
 """Cores that the client may use: beyond that its own times are late."""
 REQUESTS_LEAST = 100
-"""Of 100 requests in a closed loop p95 is within 10 % in nine of ten loads, of 200 within 8 (simulated)."""
+"""Of 100 requests in a closed loop p95 of TTFT is within 10 % in nine of ten loads (simulated:
+tests/calibration/load/test_how_many.py)."""
 ROUNDS_LEAST = 5
 """Requests of a closed loop for each of its streams, at least."""
 PATIENCE_S = 60.0

@@ -13,7 +13,8 @@ import pytest
 
 from calibration.load.draws import plan
 from calibration.load.load import Load
-from calibration.load.run import Measuring, Served, requests_of, run_load
+from calibration.load.load_spec import LoadSpec
+from calibration.load.run import Measuring, Served, measure, requests_of, run_load
 from calibration.load.sample import CUT, End, Figure, NoPoint, Point, RequestTargets
 from calibration.load.trace import Arrival, Trace
 from calibration.load.watch import Reading, Watch, client_cores, foreign_share, listener
@@ -289,6 +290,49 @@ def test_requests_beyond_the_sample_keep_the_load_up_until_it_is_answered() -> N
     assert [a.number for a in kept_up.sample] == list(range(kept_up.sample[0].number, kept_up.sample[0].number + 12))
     # Whoever is cut leaves, so that the server has its places back; it may have written the last token by then.
     assert 0 < sum(one.left for one in seen) <= sum(asked.error == CUT for asked in kept_up.asked)
+
+
+def test_an_answer_that_never_comes_is_waited_for_only_so_long() -> None:
+    quick = steady(0.005, 0.0)
+
+    async def one_stalls(reply: Reply) -> None:
+        if reply.seen.number == 12:
+            await reply.head()
+            await reply.token()
+            await asyncio.sleep(60)
+        await quick(reply)
+
+    with serving(one_stalls) as mock:
+        served = Served(url=mock.url, model="mock", vocab_size=100)
+        spec = LoadSpec(
+            url=mock.url, model="mock", vocab_size=100, fields=served.fields, load=Load.parse("pp8:tg4-8:c2"), seed="0",
+            prompt_seed="0", requests=1000, budget_s=1.0, patience_s=1.0,
+        )  # fmt: skip
+        stalled = measure(served, spec)
+    assert isinstance(stalled, Point)
+    assert stalled.end is End.BUDGET
+    [cut] = [asked for asked in stalled.sample if asked.error]
+    assert (cut.error, len(cut.chunks_s)) == (CUT, 1)
+    # The other stream kept asking until nothing was waited for any more.
+    assert max(asked.sent_s for asked in stalled.asked) > 1.5
+    assert stalled.attainment(RequestTargets(e2e_s=10.0)).kept == len(stalled.sample) - 1
+
+
+def test_a_server_that_dies_within_a_load_is_no_point() -> None:
+    quick = steady(0.005, 0.0)
+
+    async def dies(reply: Reply) -> None:
+        if reply.seen.number < 20:
+            await quick(reply)
+        else:
+            await reply.head()
+            await reply.token()
+            reply.writer.transport.abort()
+
+    with serving(dies) as mock:
+        outcome = measured(mock, "pp8:tg4-8:c8")
+    assert isinstance(outcome, NoPoint)
+    assert outcome.reason.startswith(("ConnectionResetError", "the stream ended after"))
 
 
 def test_the_client_ends_with_its_parent() -> None:
