@@ -1,10 +1,11 @@
 """Errors as OpenAI's API tells them: an object with message, type, param and code, beside a status of HTTP."""
 
+import json
 import math
 from collections.abc import Mapping
 from typing import Any, Final
 
-from starlette.responses import JSONResponse
+from starlette.responses import Response
 
 from selector.serve.upstream import Failed, Refused, Unavailable
 
@@ -12,13 +13,14 @@ RETRY_AFTER_S: Final = 5.0
 """When a client may ask again if nobody knows better: a crashed engine of a small model is back by then."""
 
 
-def error_response(error: Exception) -> JSONResponse:
+def error_response(error: Exception) -> Response:
     """The answer that tells an error."""
     headers = {}
     if isinstance(error, Unavailable):
         wait_s = RETRY_AFTER_S if error.retry_after_s is None else error.retry_after_s
         headers["Retry-After"] = str(max(1, math.ceil(wait_s)))
-    return JSONResponse(error_object(error), status_of(error), headers)
+    # What a client sent and is told may be no text: json escapes it.
+    return Response(json.dumps(error_object(error)), status_of(error), headers, media_type="application/json")
 
 
 def status_of(error: Exception) -> int:

@@ -6,6 +6,9 @@ from typing import Any, NoReturn, TypeVar
 
 from selector.serve.upstream import Refused
 
+MOST_NAME = 100
+"""Characters of a field's name that are told again."""
+
 _T = TypeVar("_T")
 
 
@@ -79,6 +82,7 @@ class Fields:
 
 def refuse(name: str, why: str, *, code: str = "invalid_value") -> NoReturn:
     """Say what is wrong with a field."""
+    name = name if len(name) <= MOST_NAME else f"{name[:MOST_NAME]}…"
     raise Refused(f"`{name}` {why}", parameter=name, code=code)
 
 

@@ -61,12 +61,14 @@ class ChatTemplate:
             chat = [{**one, "role": "system"} if one["role"] == "developer" else one for one in chat]
         given = {**self._names, **(names or {})}
         try:
-            return self._template.render(messages=chat, tools=None, documents=None, add_generation_prompt=True, **given)
+            text = self._template.render(messages=chat, tools=None, documents=None, add_generation_prompt=True, **given)
+            text.encode()  # what is not UTF-8 fails here: JSON can name halves of a character
         except (jinja2.TemplateError, TypeError, ValueError, LookupError, ArithmeticError, AttributeError) as error:
             reason = str(error) or type(error).__name__
             raise Refused(
                 f"the model's chat template does not take these messages: {reason}", parameter="messages"
             ) from None
+        return text
 
 
 def read_template(folder: Path, tokenizer_config: Mapping[str, Any], names: Mapping[str, str]) -> ChatTemplate | None:

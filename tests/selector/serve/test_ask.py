@@ -3,11 +3,33 @@
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from selector.serve.body.ask import Body, parse, read_chat, read_completion
+from selector.serve.errors import error_response
 from selector.serve.upstream import Ask, Refused
 
 PLAIN = {"model": "m", "prompt": "Hello"}
+NAMES = """model messages prompt max_tokens max_completion_tokens stream stream_options stop temperature top_p seed
+    logprobs top_logprobs ignore_eos min_tokens return_token_ids chat_template_kwargs n tools tool_choice logit_bias
+    user response_format frobnicate""".split()
+ODD_NAMES = ["\ud800", "x" * 5000, "", "世界"]
+PLAIN_JSON = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text(st.characters())
+    | st.sampled_from(["user", "text", "content", "\ud800"]),
+    lambda inner: (
+        st.lists(inner, max_size=4)
+        | st.dictionaries(
+            st.sampled_from(["role", "content", "type", "text", "include_usage", "name"]) | st.text(), inner
+        )
+    ),
+    max_leaves=12,
+)
 CHAT = {"model": "m", "messages": [{"role": "user", "content": "Hello"}]}
 
 
@@ -261,6 +283,21 @@ def test_what_asks_for_nothing_is_taken() -> None:
 def test_as_many_tokens_as_at_most_are_given_by_a_forced_length() -> None:
     forced = {"ignore_eos": True, "max_tokens": 8}
     assert read_completion(PLAIN | forced | {"min_tokens": 8}) == read_completion(PLAIN | forced)
+
+
+@settings(deadline=None, max_examples=250)
+@given(st.dictionaries(st.sampled_from([*NAMES, *ODD_NAMES]), PLAIN_JSON, max_size=6), st.sampled_from([PLAIN, CHAT]))
+def test_any_body_is_read_or_refused(fields: dict[str, Any], body: dict[str, Any]) -> None:
+    """With a message that can be sent, and is no longer than a screen."""
+    for read in (read_completion, read_chat):
+        refused = None
+        try:
+            read({**body, **fields})
+        except Refused as caught:
+            refused = caught
+        if refused:
+            answer = error_response(refused)
+            assert answer.status_code == 400 and len(answer.body) < 4000
 
 
 @pytest.mark.parametrize(

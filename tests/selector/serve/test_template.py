@@ -99,6 +99,11 @@ def test_names_of_ours_cannot_be_given() -> None:
     assert caught.value.message == "`chat_template_kwargs` cannot have messages, tools"
 
 
+def test_half_a_character_is_refused() -> None:
+    with pytest.raises(Refused, match="surrogates not allowed"):
+        ChatTemplate("{{ mine }}", {}).render([], {"mine": "\ud800"})
+
+
 def test_a_developer_is_the_system_where_the_template_knows_no_developers() -> None:
     messages = [{"role": "developer", "content": "Be brief."}]
     assert ChatTemplate("{{ messages[0].role }}", {}).render(messages) == "system"
