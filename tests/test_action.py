@@ -216,7 +216,7 @@ def test_it_calibrates_and_publishes(tmp_path: Path) -> None:
     published = job.run("Publish")
     assert published.returncode == 0, published.stderr
     [file] = (job.folder / "results" / "hosts").glob("*.json")
-    assert json.loads(file.read_text())["host"] == DEFAULT.host().identifier
+    assert json.loads(file.read_text())["host"]["identifier"] == file.stem == DEFAULT.host().identifier
 
 
 def test_an_install_asks_for_the_extras_and_the_pinned_versions(tmp_path: Path) -> None:

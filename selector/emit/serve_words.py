@@ -23,6 +23,8 @@ def serve_words(selection: Selection, *, model: str, port: str, host: str = "") 
     """
     demand = replace(selection.demand, backends=(selection.candidate.label,), price_per_hour=None)
     words = ["autobackend", "serve", model, *demand.options(), "--served-model-name", served_name(selection)]
+    if selection.served:  # where the server runs, nobody knows what was measured
+        words += ["--slots", str(selection.slots), "--threads", str(selection.threads)]
     return [*words, *(["--host", host] if host else []), "--port", port]
 
 

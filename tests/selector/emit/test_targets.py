@@ -10,19 +10,23 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 import yaml
 
 from calibration.cache.cache import Cache
 from calibration.errors import ArtifactError, ModelError, UsageError
+from calibration.measurement import Candidate
 from selector.answer import Selection
+from selector.cli import main
 from selector.commands.select import TARGETS as NAMES
 from selector.emit.origin import dns_label, served_name
 from selector.emit.targets import TARGETS
 from selector.host.spec import HostSpec
-from tests.selector.answering import HOST
+from tests.selector.answering import HOST, KEY, SDPA, answer
 from tests.selector.conftest import A100
 from tests.selector.emit.emitting import EIGHT, chosen, convert, model_folder
+from tests.selector.launches import served
 
 GPU_HOST = replace(HOST, devices=(A100,))
 
@@ -85,7 +89,8 @@ def test_vllm_is_told_what_was_chosen(choose: Choose, folder: Path) -> None:
         "kv-cache-memory-bytes": 1 << 30,
         "enforce-eager": True,
     }
-    assert notes == ("start it: python -m vllm.entrypoints.openai.api_server --config FILE.yaml",)
+    program = "OMP_NUM_THREADS=2 VLLM_CPU_OMP_THREADS_BIND=nobind python -m vllm.entrypoints.openai.api_server"
+    assert notes == (f"start it: {program} --config FILE.yaml",)
     assert selection.engine_args() == {
         "model": str(folder),
         "dtype": "bfloat16",
@@ -332,6 +337,45 @@ def test_lmdeploy_gets_the_command_of_its_server(choose: Choose) -> None:
 def test_names(name: str, served: str, label: str, choose: Choose) -> None:
     selection = hub_selection(choose("openvino:fp16-pa"), name)
     assert (served_name(selection), dns_label(served_name(selection))) == (served, label)
+
+
+def test_a_load_is_served_as_it_was_measured(cache: Cache) -> None:
+    """With the slots and threads that did best under it: where the server runs, nobody knows them."""
+    load = "pp64-96:tg32:c8"
+    selection = answer(cache, served(SDPA, KEY, HOST, {load: 240.0}, slots=6, threads=1), workload=load)
+    assert selection.candidate.label == SDPA
+    [entry] = document("llama-swap", selection)["models"].values()
+    assert entry["cmd"].endswith(" --slots 6 --threads 1 --port ${PORT}")
+    llama = replace(selection, candidate=Candidate(backend="llamacpp", variant="f16"))
+    convert(llama)
+    flags = llama.llama_server_flags()
+    # It was not measured: all cores, and a slot for each stream of the longest sequences.
+    assert flags[2:10] == ["--parallel", "8", "--ctx-size", str(256 * 8), "--batch-size", "2048", "--fit", "off"]
+    assert flags[-1] == "2"
+
+
+@pytest.mark.parametrize("target", ["llama-swap", "compose", "kserve"])
+@pytest.mark.parametrize("label", ["openvino:int8-pa", "llamacpp:f16"])
+def test_autobackend_serve_takes_the_words(target: str, label: str, choose: Choose) -> None:
+    selection = choose(label, max_kl=0.1, ttft_s=0.5, trust_remote_code=True)
+    content = document(target, hub_selection(selection))
+    match target:
+        case "llama-swap":
+            words = shlex.split(content["models"]["Tiny-Chat"]["cmd"].replace("${PORT}", "5800"))
+        case "compose":
+            words = content["services"]["tiny-chat"]["command"]
+        case _:
+            [container] = content["spec"]["predictor"]["containers"]
+            words = [*container["command"], *container["args"]]
+    program, command, *rest = words
+    serve = main.get_command(click.Context(main), command)
+    assert program == "autobackend" and serve is not None
+    # What `serve` would be called with; `demand` is made of the options of a demand when it is.
+    told = serve.make_context("serve", rest).params
+    assert (told["names"], told["backends"], told["max_kl"], told["ttft_s"]) == (("Tiny-Chat",), (label,), 0.1, 0.5)
+    assert (told["host"], told["port"]) == {
+        "llama-swap": ("127.0.0.1", 5800), "compose": ("0.0.0.0", 8000), "kserve": ("0.0.0.0", 8080),
+    }[target]  # fmt: skip
 
 
 def test_a_demand_is_asked_for_again(choose: Choose) -> None:
