@@ -16,6 +16,7 @@ from typing import IO, Any
 
 import calibration
 from calibration.codec import from_plain, to_plain
+from calibration.errors import UsageError
 from calibration.load.load import Load
 from calibration.load.load_spec import LoadSpec, Ran
 from calibration.load.sample import NoPoint, Point, RequestTargets
@@ -102,7 +103,13 @@ def run_load(
     Args:
         trace: whose load it is, where it is one (`trace.load`).
         tell: called with `steady` when the window of the sample begins, with `ended` when it ends.
+
+    Raises:
+        UsageError: the load is that of a trace, and not of this one.
     """
+    if load.trace != (trace.digest if trace else ""):
+        found = f"the trace {trace.digest}" if trace else "none"
+        raise UsageError(f"the load {load.label} needs its trace; found {found}", "name its file with --trace")
     spec = LoadSpec(
         url=served.url,
         key=served.key,

@@ -78,11 +78,11 @@ def test_json_has_every_figure_in_seconds() -> None:
 
 def test_a_load_is_measured_by_hand(tmp_path: Path) -> None:
     with serving(steady(0.005, 0.001)) as mock:
-        words = "--load pp8:tg4:c2 --load pp8:tg4:r50 --requests 20 --ttft 5 --key k --json --samples"
+        words = "--load pp8:tg4:c2 --load pp8:tg4:r50 --requests 20 --ttft 5 --json --samples"
         run = subprocess.run(
             [sys.executable, "-m", "calibration.load", mock.url, *words.split(), str(tmp_path / "points.json")],
             cwd=ROOT,
-            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            env={**os.environ, "PYTHONPATH": str(ROOT), "AUTOBACKEND_API_KEY": "k another"},
             capture_output=True,
             text=True,
             check=False,

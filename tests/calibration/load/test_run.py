@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import psutil
 import pytest
 
+from calibration.errors import UsageError
 from calibration.load.draws import plan
 from calibration.load.load import Load
 from calibration.load.load_spec import LoadSpec
@@ -169,6 +170,18 @@ def test_a_trace_is_replayed_as_it_came() -> None:
         (a.prompt_tokens, a.output_tokens) for a in arrivals
     ]
     assert [a.due_s for a in replayed.sample] == pytest.approx([a.at_s for a in arrivals], abs=1e-5)
+
+
+@pytest.mark.parametrize(("label", "found"), [("pp4-5:tg4:r1:t00000000", "none"), ("pp4-5:tg4:r1", "the trace")])
+def test_a_load_of_a_trace_is_measured_with_that_trace_alone(label: str, found: str) -> None:
+    arrivals = (
+        Arrival(at_s=0.0, prompt_tokens=4, output_tokens=4),
+        Arrival(at_s=1.0, prompt_tokens=5, output_tokens=4),
+    )
+    trace = None if found == "none" else Trace(arrivals=arrivals)
+    served = Served(url="http://127.0.0.1:1", model="mock", vocab_size=100)
+    with pytest.raises(UsageError, match=f"the load {label} needs its trace; found {found}"):
+        run_load(served, Load.parse(label), Measuring(budget_s=1.0), trace=trace)
 
 
 def _failing(number_from: int, status: str) -> Script:
