@@ -64,8 +64,9 @@ class Served:
         return psutil.Process(self.process.pid).children(recursive=True)
 
     def worker(self) -> psutil.Process:
-        """The process whose engine answers."""
-        return next(p for p in self.family() if any(word.endswith("worker/main.py") for word in p.cmdline()))
+        """The process whose engine answers: a worker of ours, or llama-server."""
+        programs = ("worker/main.py", "llamacpp/own_server.py")
+        return next(p for p in self.family() if any(word.endswith(programs) for word in p.cmdline()))
 
     def told(self, number: signal.Signals) -> int:
         """Send it a signal and wait until it has ended: its exit code. Nothing that it started is left."""

@@ -1,9 +1,12 @@
 """`autobackend serve` with a real engine: asked by the openai client, its engine killed, and told to stop."""
 
+import http.client
 import json
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +27,13 @@ pytestmark = [pytest.mark.engine, pytest.mark.filterwarnings("ignore")]
 BACKEND = ("--backend", "transformers:eager")
 Folder = Callable[..., Path]
 PROMPT = [5, 6, 7, 8]
+
+
+@pytest.fixture(scope="module")
+def shared(tiny: Folder, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    """A server for tests that leave it as it was."""
+    with serving(tiny("llama"), *BACKEND, folder=tmp_path_factory.mktemp("shared")) as server:
+        yield server
 
 
 def ids(server: Served, count: int, prompt: list[int] = PROMPT) -> list[int]:
@@ -185,6 +195,43 @@ def test_an_engine_that_cannot_load_the_model_ends_it(tiny: Folder, tmp_path: Pa
     assert said.startswith("it ended with 16:")
     assert "error: transformers:eager cannot be loaded: " in said
     assert "name another with --backend" in said
+
+
+def test_a_server_that_the_engine_brings_is_kept_like_a_worker(tiny: Folder, tmp_path: Path) -> None:
+    with serving(tiny("llama"), "--backend", "llamacpp:f32", "--slots", 2, folder=tmp_path) as server:
+        answer = server.client().completions.create(model=server.model, prompt=PROMPT, max_tokens=12, temperature=0)
+        assert answer.usage is not None
+        assert (answer.usage.prompt_tokens, server.answer["batching"]) == (4, "continuous")
+        assert server.client().completions.create(model=server.model, prompt="hello", max_tokens=2).usage is not None
+
+        server.worker().kill()
+        until(lambda: server.get("/health")[0] == 503, 1)
+        until(lambda: server.get("/health")[0] == 200, 120)
+        again = server.client().completions.create(model=server.model, prompt=PROMPT, max_tokens=12, temperature=0)
+        assert again.choices[0].text == answer.choices[0].text
+        assert server.metric("engine_restarts_total") == 1
+        assert server.told(signal.SIGTERM) == 0
+
+
+def test_many_ask_at_once_and_each_gets_its_own_answer(shared: Served) -> None:
+    prompts = [[5, 6, 7, 8 + number] for number in range(64)]
+    alone = [ids(shared, 6, prompt) for prompt in prompts[:8]]
+    with ThreadPoolExecutor(64) as threads:
+        together = list(threads.map(lambda prompt: ids(shared, 6, prompt), prompts))
+    assert together[:8] == alone
+    assert len({tuple(tokens) for tokens in together}) > 8
+    until(lambda: shared.metric("num_requests_running") == shared.metric("num_requests_waiting") == 0, 2)
+
+
+def test_a_client_that_leaves_frees_its_place(shared: Served) -> None:
+    asked = {"model": shared.model, "prompt": PROMPT, "max_tokens": 500, "ignore_eos": True, "stream": True}
+    with closing(http.client.HTTPConnection(shared.url.removeprefix("http://"), timeout=30)) as connection:
+        connection.request("POST", "/v1/completions", json.dumps(asked), {"Content-Type": "application/json"})
+        until(lambda: shared.metric("num_requests_running") == 1, 30)
+    until(lambda: shared.metric("num_requests_running") == 0, 2)
+    assert len(ids(shared, 4)) == 4
+    ends = shared.get("/metrics")[1].splitlines()
+    assert [line for line in ends if 'finished_reason="abort"' in line and line.endswith(" 1.0")]
 
 
 @pytest.mark.parametrize(
