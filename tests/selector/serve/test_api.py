@@ -69,6 +69,19 @@ def test_a_chat_in_a_stream_with_its_usage(text: Text, words: list[int]) -> None
     assert last.usage.completion_tokens == len(words) + 1
 
 
+def test_the_client_s_own_way_to_gather_a_stream(text: Text, words: list[int]) -> None:
+    with (
+        served(Scripted(saying(words, end=2)), text) as there,
+        there.client() as client,
+        client.chat.completions.stream(model="tiny", messages=USER, logprobs=True, top_logprobs=1) as stream,
+    ):
+        told = [event.delta for event in stream if event.type == "content.delta"]
+        [choice] = stream.get_final_completion().choices
+    assert "".join(told) == ANSWER == choice.message.content
+    assert (choice.message.role, choice.finish_reason) == ("assistant", "stop")
+    assert choice.logprobs is not None and len(choice.logprobs.content or ()) == len(words) + 1
+
+
 def test_a_stream_ends_with_done(text: Text, words: list[int]) -> None:
     body = {"model": "tiny", "prompt": "Hi", "max_tokens": 2, "stream": True, "stream_options": {"include_usage": True}}
     with served(Scripted(saying(words)), text) as there:

@@ -260,6 +260,11 @@ def test_what_is_no_message(messages: object, message: str, parameter: str) -> N
     assert refusal({"model": "m", "messages": messages}) == (message, parameter)
 
 
+def test_of_a_long_name_the_beginning_is_told() -> None:
+    name = f"{'x' * 100}…"
+    assert refusal(PLAIN | {"x" * 5000: 1}) == (f"`{name}` is not a field that this server knows", name)
+
+
 def test_messages_beside_a_prompt() -> None:
     """None of them ask for nothing: aiperf wants the field in whatever it sends."""
     assert read_completion(PLAIN | {"messages": []}) == read_completion(PLAIN)
