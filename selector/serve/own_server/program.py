@@ -72,6 +72,7 @@ class Program:
             os.close(lifeline)
         try:
             with log.open("ab") as out, _bound(cpus):
+                self._log_began = out.tell()
                 self._process = subprocess.Popen(
                     list(command),
                     stdin=subprocess.DEVNULL,
@@ -117,9 +118,9 @@ class Program:
         return f"ended with exit code {code}" if code >= 0 else f"was killed by {signal.Signals(-code).name}"
 
     def log_tail(self) -> str:
-        """The end of what it printed."""
+        """The end of what it printed; the log may begin with what earlier programs did."""
         with self._log.open("rb") as file:
-            file.seek(max(0, self._log.stat().st_size - TAIL_BYTES))
+            file.seek(max(self._log_began, self._log.stat().st_size - TAIL_BYTES))
             return file.read().decode(errors="replace").strip()
 
     def _watch(self) -> None:

@@ -236,11 +236,12 @@ class TestLife:
         asyncio.run(scenario())
 
     def test_one_that_dies_at_its_start_is_told_at_once_with_its_reason(self, tmp_path: Path) -> None:
+        (tmp_path / "server.log").write_text("what an earlier program printed\n")
         began = time.monotonic()
         with pytest.raises(Unavailable) as raised:
             asyncio.run(upstream(tmp_path, "dies", load_s=60).start())
         lines = raised.value.message.splitlines()
-        assert (lines[0], lines[-1]) == ("it ended with exit code 3", "there is no such model")
+        assert (lines[0], lines[1][:5], lines[2:]) == ("it ended with exit code 3", "dies,", ["there is no such model"])
         assert not isinstance(raised.value, Refusing)
         assert time.monotonic() - began < 10
 
