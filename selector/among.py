@@ -19,6 +19,9 @@ class Among:
     selection: Selection
     sentence: str = ""
     """That another backend is the best of all here, and which; empty where this one is, or where the user named it."""
+    warning: str = ""
+    """That nothing was measured of the backends among which the choice was made, and how to; empty where something was,
+    or where the selection says so itself."""
 
 
 def choose_among(
@@ -54,8 +57,14 @@ def choose_among(
         return Among(selection=best)
     restricted = replace(demand, backends=tuple(backends))
     selection = choose(model, restricted, cache=cache, host=host, strict=strict)
+    told = {ranked.candidate for ranked in (*selection.ranking, *selection.served)}
+    known = selection.candidate in told or selection.expected is not None
     return Among(
         selection=selection,
+        warning=""
+        if known
+        else f"{selection.model} was never measured with {' or '.join(backends)} on this host; this is the static order."
+        f" Measure it: {restricted.command('calibrate', selection.model)}",
         sentence=f"{program} runs {' and '.join(backends)} alone: this is for {selection.candidate.label};"
         f" of all backends {best.candidate.label} is the choice here",
     )

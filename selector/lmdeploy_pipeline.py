@@ -62,10 +62,10 @@ def pipeline(
         wanted = Demand.of(demand)
         wanted = replace(wanted, trust_remote_code=trust_remote_code or wanted.trust_remote_code)
         able = tuple(engine for engine in engines if engine != "turbomind") if speculative_config else engines
-        chosen = choose_among(model_path, wanted, able, program="LMDeploy", cache=cache, host=here).selection
-        for sentence in chosen.warnings:
+        among = choose_among(model_path, wanted, able, program="LMDeploy", cache=cache, host=here)
+        for sentence in filter(None, (*among.selection.warnings, among.warning)):
             warnings.warn(sentence, SelectionWarning, stacklevel=2)
-        backend_config = chosen.engine_config()
+        backend_config = among.selection.engine_config()
         trust_remote_code = wanted.trust_remote_code
     _require_that_turbomind_runs(name, backend_config, trust_remote_code)
     import lmdeploy

@@ -114,8 +114,7 @@ def _emit(name: str, model: str, demand: Demand, strict: bool, cache: "Cache") -
     among = choose_among(model, demand, target.backends, program=target.program, cache=cache, strict=strict)
     emitted = target.write(among.selection)
     click.echo(emitted.text, nl=False)
-    for sentence in among.selection.warnings:
+    for sentence in filter(None, (*among.selection.warnings, among.warning)):
         warn(sentence)
-    for sentence in (among.sentence, *among.selection.notes, *emitted.notes):
-        if sentence:
-            note(sentence)
+    for sentence in filter(None, (among.sentence, *among.selection.notes, *emitted.notes)):
+        note(sentence)

@@ -1,5 +1,6 @@
 """autobackend.pipeline: lmdeploy.pipeline with the engine that is chosen, on the stand-ins for a GPU."""
 
+import inspect
 import json
 import subprocess
 from collections.abc import Callable, Iterator
@@ -193,6 +194,18 @@ def test_lmdeploys_own_parser_takes_what_is_emitted(
     text = TARGETS["lmdeploy"].write(selection).text
     taken = lmdeploy_arguments(text.strip())
     assert (taken.backend, taken.model_path, taken.eager_mode) == (backend, str(folder), eager)
+
+
+def test_its_arguments_are_lmdeploys_and_what_the_choice_is_made_by() -> None:
+    import lmdeploy
+
+    ours = dict(inspect.signature(autobackend.pipeline).parameters)
+    extra = [ours.pop(name) for name in ("demand", "cache", "host")]
+    assert all(parameter.kind is inspect.Parameter.KEYWORD_ONLY for parameter in extra)
+    theirs = inspect.signature(lmdeploy.pipeline).parameters
+    assert [(p.name, p.kind, p.default) for p in ours.values()] == [
+        (p.name, p.kind, p.default) for p in theirs.values()
+    ]
 
 
 def test_all_engines_of_lmdeploys_are_meant() -> None:

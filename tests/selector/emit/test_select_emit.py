@@ -14,7 +14,7 @@ from selector.context import DEFAULT
 from selector.demand import Demand
 from selector.identity import identity
 from selector.model.spec import ModelSpec
-from tests.selector.answering import CT2, HOST, KEY, MODEL, SDPA
+from tests.selector.answering import ARM, ARM_KEY, CT2, HOST, KEY, MODEL, SDPA
 from tests.selector.launches import rounds
 
 
@@ -83,6 +83,19 @@ def test_else_the_best_of_those_that_it_can_and_that_is_said(cache: Cache) -> No
     assert among.sentence == (
         f"It runs ctranslate2 alone: this is for {CT2}; of all backends {SDPA} is the choice here"
     )
+
+
+def test_that_nothing_was_measured_of_those_is_said(cache: Cache) -> None:
+    """Where nothing is known of such a host, either: a prediction is a note of the selection's own."""
+    cache.add(*rounds(SDPA, ARM_KEY, ARM, (1.0, 1.0)))
+    among = choose_among(MODEL, Demand(), ("ctranslate2",), program="It", cache=cache, host=ARM)
+    assert among.selection.backend == "ctranslate2"
+    assert among.warning == (
+        f"{MODEL} was never measured with ctranslate2 on this host; this is the static order."
+        f" Measure it: autobackend calibrate {MODEL} --backends ctranslate2"
+    )
+    known = choose_among(MODEL, Demand(), ("ctranslate2",), program="It", cache=cache, host=HOST)
+    assert (known.selection.expected is not None, known.warning) == (True, "")
 
 
 def test_of_the_backends_that_are_named_those_count_that_it_can_run(cache: Cache) -> None:
