@@ -57,14 +57,19 @@ def choose_among(
         return Among(selection=best)
     restricted = replace(demand, backends=tuple(backends))
     selection = choose(model, restricted, cache=cache, host=host, strict=strict)
-    told = {ranked.candidate for ranked in (*selection.ranking, *selection.served)}
-    known = selection.candidate in told or selection.expected is not None
+    measured = {*(each.candidate for each in selection.ranking), *(each.candidate for each in selection.served)}
+    known = selection.candidate in measured or selection.expected is not None
     return Among(
         selection=selection,
-        warning=""
-        if known
-        else f"{selection.model} was never measured with {' or '.join(backends)} on this host; this is the static order."
-        f" Measure it: {restricted.command('calibrate', selection.model)}",
         sentence=f"{program} runs {' and '.join(backends)} alone: this is for {selection.candidate.label};"
         f" of all backends {best.candidate.label} is the choice here",
+        warning="" if known else _untold(selection.model, restricted),
+    )
+
+
+def _untold(model: str, demand: Demand) -> str:
+    measure = demand.command("calibrate", model)
+    return (
+        f"{model} was never measured with {' or '.join(demand.backends)} on this host; this is the static order."
+        f" Measure it: {measure}"
     )
