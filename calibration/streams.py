@@ -6,7 +6,7 @@ between two steps, and takes each step's tokens from `step`.
 
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, ClassVar
@@ -37,7 +37,11 @@ class Finish(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
-    """What is asked of an engine for one prompt."""
+    """What is asked of an engine for one prompt.
+
+    Raises:
+        ValueError: a field that no engine could heed.
+    """
 
     id: str
     """Unique among the requests that run or wait."""
@@ -54,6 +58,18 @@ class Request:
     logprobs: int = 0
     """How many of the likeliest tokens are told with their log-probabilities at each step, beside the chosen one's; 0:
     none is."""
+
+    def __post_init__(self) -> None:
+        if not self.prompt:
+            raise ValueError("needs a prompt of at least one token; found none")
+        if self.max_tokens < 1:
+            raise ValueError(f"needs at least one new token; found max_tokens {self.max_tokens}")
+        if not self.temperature >= 0:
+            raise ValueError(f"needs a temperature of 0 or more; found {self.temperature:g}")
+        if not 0 < self.top_p <= 1:
+            raise ValueError(f"needs a top_p above 0 and up to 1; found {self.top_p:g}")
+        if self.logprobs < 0:
+            raise ValueError(f"needs logprobs of 0 or more; found {self.logprobs}")
 
     def needs(self) -> frozenset[Ability]:
         """What an engine must be able to do for this request."""
@@ -80,7 +96,7 @@ class Request:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TokenScores:
-    """Log-probabilities at one step, nats."""
+    """Log-probabilities at one step, nats: the model's own, before temperature and top_p."""
 
     chosen: float
     likeliest: tuple[tuple[int, float], ...] = ()
@@ -155,14 +171,69 @@ class OneAfterAnother(Streams):
 
     def step(self) -> Sequence[Delta]:
         request = self._waiting.popleft()
-        [path] = self._engine.generate([request.prompt], request.max_tokens).tokens
+        [row] = self._engine.generate([request.prompt], request.max_tokens).tokens
+        path = tuple(map(int, row))
         ended = next((place for place, token in enumerate(path) if token in request.end_tokens), None)
         if ended is None:
-            return [Delta(id=request.id, tokens=tuple(path), finish=Finish.LENGTH)]
-        return [Delta(id=request.id, tokens=tuple(path[: ended + 1]), finish=Finish.STOP)]
+            return [Delta(id=request.id, tokens=path, finish=Finish.LENGTH)]
+        return [Delta(id=request.id, tokens=path[: ended + 1], finish=Finish.STOP)]
 
     def cancel(self, request_id: str) -> None:
         self._waiting = deque(request for request in self._waiting if request.id != request_id)
 
     def close(self) -> None:
         self._engine.close()
+
+
+class TokenByToken(Streams):
+    """Streams of an engine that answers one request at a time, and tells each token as it comes; the others wait."""
+
+    batching = "none"
+
+    def __init__(self) -> None:
+        self._waiting: deque[Request] = deque()
+        self._answered: Request | None = None
+        self._answer: Generator[tuple[int, TokenScores | None]] | None = None
+        self._told = 0
+
+    @abstractmethod
+    def answer(self, request: Request) -> Generator[tuple[int, TokenScores | None]]:
+        """Yield the new tokens as they come, with their scores where those are asked for.
+
+        It is closed after the last token that is wanted: after an end token, after `max_tokens`, and where the request
+        is cancelled. It need not look at either; closing it leaves the engine ready for the next request.
+        """
+
+    @property
+    def running(self) -> int:
+        return len(self._waiting) + (self._answered is not None)
+
+    def add(self, request: Request) -> None:
+        self._waiting.append(request)
+
+    def step(self) -> Sequence[Delta]:
+        if self._answered is None or self._answer is None:
+            self._answered = self._waiting.popleft()
+            self._answer, self._told = self.answer(self._answered), 0
+        request = self._answered
+        try:
+            token, scores = next(self._answer)
+        except StopIteration:
+            message = f"the engine stopped after {self._told} of {request.max_tokens} tokens"
+            self._end()
+            return [Delta(id=request.id, finish=Finish.ERROR, message=message)]
+        self._told += 1
+        finish = request.finish(token, self._told)
+        if finish is not None:
+            self._end()
+        return [Delta(id=request.id, tokens=(token,), scores=(scores,) if scores else (), finish=finish)]
+
+    def cancel(self, request_id: str) -> None:
+        if self._answered is not None and self._answered.id == request_id:
+            self._end()
+        self._waiting = deque(request for request in self._waiting if request.id != request_id)
+
+    def _end(self) -> None:
+        answer, self._answered, self._answer = self._answer, None, None
+        if answer is not None:
+            answer.close()

@@ -1,12 +1,13 @@
 """A worker that serves requests: they go out as they come; what each step gives comes back on a thread of its own."""
 
+import contextlib
 import json
 import threading
 from collections.abc import Callable, Sequence
 
 from calibration.measurement import FailureKind
 from calibration.streams import Delta, Request
-from calibration.supervision.supervisor import Trouble, Worker
+from calibration.supervision.supervisor import Trouble, Worker, error_told
 from calibration.worker.serving import DELTAS, delta_from_plain, request_to_plain
 
 LOOK_S = 3600.0
@@ -17,9 +18,11 @@ class ServingWorker:
     """A worker whose engine was loaded by the verb `load_streams`, once it serves.
 
     Args:
-        worker: who opens and ends it is its owner.
+        worker: who opens it is its owner, and must not leave its context before `kill` has returned, or `join` has
+            told True: the thread reads its pipe until then.
         on_deltas: called on the reading thread with what a step gave.
-        on_end: called on the reading thread, once, when the worker is gone or says what cannot be.
+        on_end: called on the reading thread, once, when the worker is gone or says what cannot be. Nothing follows,
+            also where the process still lives.
     """
 
     def __init__(
@@ -42,7 +45,7 @@ class ServingWorker:
         return None
 
     def add(self, request: Request) -> None:
-        """Send a request.
+        """Send a request. It waits where the pipe is full: for a process that is stopped or swapped out, forever.
 
         Raises:
             BrokenPipeError: the worker is gone; `on_end` is or was called.
@@ -50,17 +53,24 @@ class ServingWorker:
         self._send({"verb": "add", **request_to_plain(request)})
 
     def cancel(self, request_id: str) -> None:
-        """End a request now; see add for what it raises."""
+        """End a request now; see add for what it raises. Deltas that were under way still come."""
         self._send({"verb": "cancel", "id": request_id})
 
     def close(self) -> None:
-        """Tell the worker to end; see add for what it raises."""
+        """Tell the worker to end; see add for what it raises. `on_end` tells that it did."""
         self._send({"verb": "close"})
 
-    def join(self, timeout_s: float) -> None:
-        """Wait until the reading thread is over; the worker must have been told to end, or killed."""
+    def join(self, timeout_s: float) -> bool:
+        """Wait until the reading thread is over; whether it is. The worker must have been told to end, or killed."""
         if self._reader.ident is not None:
             self._reader.join(timeout_s)
+        return not self._reader.is_alive()
+
+    def kill(self) -> None:
+        """End the worker at once, and wait until nothing is read from it; `on_end` was called by then."""
+        self._worker.kill()
+        if self._reader.ident is not None:
+            self._reader.join()
 
     def _send(self, command: dict[str, object]) -> None:
         line = (json.dumps(command) + "\n").encode()
@@ -79,18 +89,16 @@ class ServingWorker:
                 event = json.loads(line)
                 deltas = [delta_from_plain(plain) for plain in event[DELTAS]]
             except (ValueError, KeyError, TypeError):
-                self._on_end(_not_an_event(line))
+                self._on_end(_not_deltas(line))
                 return
             self._on_deltas(deltas)
 
 
-def _not_an_event(line: bytes) -> Trouble:
+def _not_deltas(line: bytes) -> Trouble:
     """A worker whose engine raised sends its error as the last line."""
-    message = f"the worker sent what is no answer: {line[:80].decode(errors='replace')!r}"
-    try:
+    with contextlib.suppress(ValueError, KeyError, TypeError):
         event = json.loads(line)
-        if event.get("event") == "error":
-            message = str(event["message"])
-    except (ValueError, KeyError, AttributeError):
-        pass
-    return Trouble(kind=FailureKind.CRASHED, message=message)
+        if event["event"] == "error":
+            return error_told(event, FailureKind.CRASHED)
+    shown = line[:80].decode(errors="replace")
+    return Trouble(kind=FailureKind.CRASHED, message=f"the worker sent what is no answer: {shown!r}")

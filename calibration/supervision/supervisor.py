@@ -30,6 +30,8 @@ looked at more often."""
 CONVERTING_TREE_EVERY = 3
 REFUSING = frozenset({"open", "prepare", "load", "load_streams"})
 """Verbs in which an engine that raises refuses the model; in others it has crashed."""
+SERVING_LOOK_S = 1.0
+"""How often the memory of a worker is looked at that sends line after line."""
 LOG_TAIL_BYTES = 4000
 GONE_S = 5.0
 """How long we wait for a killed group to be gone; a process in an uninterruptible wait may take longer."""
@@ -90,6 +92,7 @@ class Worker:
         lifeline, self._lifeline = os.pipe()
         self._buffer = b""
         self._killed = False
+        self._next_look_s = 0.0
         its_ends = (commands, events, lifeline)
         try:
             with log.open("ab") as out:
@@ -143,13 +146,7 @@ class Worker:
             return answer
         self._look_at_memory(tree=True, converting=verb in CONVERTING)
         if answer["event"] == "error":
-            if answer.get("out_of_memory"):
-                kind = FailureKind.OUT_OF_MEMORY
-            elif answer.get("stopped_early"):
-                kind = FailureKind.WRONG_OUTPUT
-            else:
-                kind = FailureKind.REFUSED if verb in REFUSING else FailureKind.CRASHED
-            return Trouble(kind=kind, message=str(answer["message"]))
+            return error_told(answer, FailureKind.REFUSED if verb in REFUSING else FailureKind.CRASHED)
         return Reply(fields=answer, seconds=seconds, foreign_cores=foreign)
 
     def send(self, line: bytes) -> None:
@@ -163,8 +160,17 @@ class Worker:
             left = left[os.write(self._commands, left) :]
 
     def next_line(self, timeout_s: float) -> bytes | Trouble:
-        """The next line from a worker that serves; Trouble.at_deadline: there was none in time, and it lives."""
-        return self._wait(time.monotonic() + timeout_s, converting=False)
+        """The next line from a worker that serves.
+
+        Trouble.at_deadline: there was none in time, and it lives. After another trouble it is to be killed, where it is
+        not dead: nothing more is read from it.
+        """
+        now = time.monotonic()
+        if now >= self._next_look_s:
+            self._next_look_s = now + SERVING_LOOK_S
+            if (trouble := self._look(tree=True, converting=False)) is not None:
+                return trouble
+        return self._wait(now + timeout_s, converting=False)
 
     def kill(self) -> None:
         """End the worker, its process group and whatever left the group; wait until it is gone."""
@@ -210,11 +216,8 @@ class Worker:
                 return self._dead()
             polls += 1
             every = CONVERTING_TREE_EVERY if converting else TREE_EVERY
-            self._look_at_memory(tree=polls % every == 0, converting=converting)
-            peak = self.peak_unmapped_bytes if converting else self.peak_memory_bytes
-            if peak > self._limit:
-                reached, allowed = (f"{size / 2**30:.1f} GiB" for size in (peak, self._limit))
-                return Trouble(kind=FailureKind.OUT_OF_MEMORY, message=f"reached {reached}; {allowed} are allowed")
+            if (trouble := self._look(tree=polls % every == 0, converting=converting)) is not None:
+                return trouble
         line, _, self._buffer = self._buffer.partition(b"\n")
         return line
 
@@ -240,6 +243,15 @@ class Worker:
             return [root, *root.children(recursive=True)]
         except psutil.Error:
             return []
+
+    def _look(self, *, tree: bool, converting: bool) -> Trouble | None:
+        """Look at the memory; the trouble where it is above the limit."""
+        self._look_at_memory(tree=tree, converting=converting)
+        peak = self.peak_unmapped_bytes if converting else self.peak_memory_bytes
+        if peak <= self._limit:
+            return None
+        reached, allowed = (f"{size / 2**30:.1f} GiB" for size in (peak, self._limit))
+        return Trouble(kind=FailureKind.OUT_OF_MEMORY, message=f"reached {reached}; {allowed} are allowed")
 
     def _look_at_memory(self, *, tree: bool, converting: bool = False) -> None:
         """Raise the peak where the memory is above it.
@@ -289,6 +301,19 @@ class Worker:
                 times = process.cpu_times()
                 total += times.user + times.system
         return total
+
+
+def error_told(answer: Mapping[str, Any], kind: FailureKind) -> Trouble:
+    """The trouble that an event `error` tells.
+
+    Args:
+        kind: of an error that says nothing more.
+    """
+    if answer.get("out_of_memory"):
+        kind = FailureKind.OUT_OF_MEMORY
+    elif answer.get("stopped_early"):
+        kind = FailureKind.WRONG_OUTPUT
+    return Trouble(kind=kind, message=str(answer["message"]))
 
 
 def _parse(line: bytes) -> dict[str, Any] | Trouble:

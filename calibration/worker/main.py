@@ -59,10 +59,11 @@ def main(argv: Sequence[str]) -> None:
             _send(events, answer)
             if verb in {"close", "serve"}:
                 break
-    # An engine's shutdown may hang or abort, when all is answered; the supervisor kills the group anyway.
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(0)
+        # An engine's shutdown may hang or abort, when all is answered; the supervisor kills the group anyway. Closing
+        # `commands`, which a thread may be reading, would wait for that thread.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(0)
 
 
 class _Server:
@@ -153,8 +154,8 @@ class _Server:
         """Serve requests until the pipe ends; see worker/serving.py."""
         from calibration.worker.serving import serve
 
-        assert self.streams is not None
-        serve(self.streams, commands, events)
+        assert self.streams is not None and self.job is not None
+        serve(self.streams, self.job.vocab_size, commands, events)
         self.streams.close()
 
     def do_refer(self, **request: Any) -> dict[str, Any]:
@@ -182,8 +183,9 @@ class _Server:
         return {"ttft_s": ttft_s, "tpot_s": tpot_s}
 
     def do_close(self) -> dict[str, Any]:
-        if self.engine is not None:
-            self.engine.close()
+        for loaded in (self.engine, self.streams):
+            if loaded is not None:
+                loaded.close()
         return {}
 
     def _generate(self, group: list[list[int]], new_tokens: int) -> tuple[list[list[int]], list[list[float]]]:

@@ -19,8 +19,15 @@ if TYPE_CHECKING:
 DELTAS = "deltas"
 
 
-def serve(streams: "Streams", commands: Iterable[str], events: IO[str]) -> None:
-    """Serve until a `close` comes or the pipe ends; requests that still run then are dropped."""
+def serve(streams: "Streams", vocab_size: int, commands: Iterable[str], events: IO[str]) -> None:
+    """Serve until a `close` comes or the pipe ends; requests that still run then are dropped.
+
+    A request that cannot be answered is told as a delta with Finish.ERROR, and the others go on.
+
+    Args:
+        vocab_size: token ids of prompts are below it. Most engines look embeddings up unchecked: another id ends the
+            process, or gives an answer to another prompt.
+    """
     inbox: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
     threading.Thread(target=_read, args=(commands, inbox.put), daemon=True).start()
 
@@ -37,19 +44,38 @@ def serve(streams: "Streams", commands: Iterable[str], events: IO[str]) -> None:
                     return
                 case "cancel":
                     streams.cancel(command["id"])
-                case _:
-                    request = request_from_plain(command)
+                case "add":
                     try:
-                        streams.add(request)
+                        streams.add(_checked(command, streams, vocab_size))
                     except ValueError as error:
-                        tell([Delta(id=request.id, finish=Finish.ERROR, message=str(error))])
+                        tell([Delta(id=command["id"], finish=Finish.ERROR, message=str(error))])
+                case verb:
+                    raise LookupError(f"a worker that serves was told to {verb}")
         if streams.running:
             tell(streams.step())
 
 
+def _checked(fields: dict[str, Any], streams: "Streams", vocab_size: int) -> Request:
+    """The request of an `add`.
+
+    Raises:
+        ValueError: no engine could answer it, or this one cannot.
+    """
+    request = request_from_plain(fields)
+    strange = next((token for token in request.prompt if not 0 <= token < vocab_size), None)
+    if strange is not None:
+        raise ValueError(f"needs token ids from 0 to {vocab_size - 1}; found {strange}")
+    if missing := request.needs() - streams.abilities:
+        raise ValueError(f"needs an engine that can do {', '.join(sorted(missing))}; this one cannot")
+    return request
+
+
 def _read(commands: Iterable[str], put: Callable[[dict[str, Any]], None]) -> None:
     for line in commands:
-        put(json.loads(line))
+        command = json.loads(line)
+        put(command)
+        if command["verb"] == "close":
+            return
     put({"verb": "close"})
 
 
@@ -78,7 +104,11 @@ def request_to_plain(request: Request) -> dict[str, Any]:
 
 
 def request_from_plain(fields: dict[str, Any]) -> Request:
-    """Read what `request_to_plain` wrote."""
+    """Read what `request_to_plain` wrote.
+
+    Raises:
+        ValueError: see Request.
+    """
     return Request(
         **{**fields, "prompt": tuple(fields["prompt"]), "end_tokens": frozenset(fields["end_tokens"])},
     )
