@@ -22,7 +22,9 @@ from calibration.backend import (
     StoppedEarly,
     Variant,
 )
+from calibration.backends.openvino.streams import PagedStreams, StatefulStreams
 from calibration.config_json import ConfigJson
+from calibration.streams import Streams
 
 _TRIED = "a small random model of each against transformers 5.23.0, with openvino-genai 2026.4.1"
 
@@ -165,11 +167,7 @@ class OpenVinoBackend(Backend):
         """Load the graph, or the .gguf file, into a pipeline."""
         import openvino_genai
 
-        if job.variant.as_is:
-            place = job.model_dir
-        else:
-            assert job.artifact_dir is not None  # the caller runs `prepare` for every variant that prepares
-            place = job.artifact_dir
+        place = _place(job)
         properties = _properties(job.variant, job.threads)
         more: dict[str, Any] = {}
         if job.variant.options["ATTENTION_BACKEND"] == "PA":
@@ -177,6 +175,21 @@ class OpenVinoBackend(Backend):
         graph = place / _GRAPH if job.variant.options["ATTENTION_BACKEND"] == "SDPA" and place.is_dir() else None
         plain = {name: value for name, value in properties.items() if name != "ATTENTION_BACKEND"}
         return _Pipeline(partial(openvino_genai.LLMPipeline, str(place), "CPU", **properties, **more), graph, plain)
+
+    def streams(self, job: Job) -> Streams:
+        """Continuous batching with paged attention; without it one request after another.
+
+        Scheduler, threads and precisions are those of `load`.
+        """
+        import openvino_genai
+
+        place, properties = str(_place(job)), _properties(job.variant, job.threads)
+        if properties.pop("ATTENTION_BACKEND") == "SDPA":
+            pipeline = openvino_genai.LLMPipeline(place, "CPU", ATTENTION_BACKEND="SDPA", **properties)
+            return StatefulStreams(pipeline, job)
+        scheduler = _scheduler(job.max_context_tokens * job.max_batch)
+        scheduler.max_num_seqs = job.max_batch
+        return PagedStreams(openvino_genai.ContinuousBatchingPipeline(place, scheduler, "CPU", properties), job)
 
     def engine_config(self, variant: Variant, deployment: Deployment) -> dict[str, Any]:
         """Properties for LLMPipeline."""
@@ -270,6 +283,14 @@ def _score_last_only(graph: Any) -> None:
         last = openvino.opset13.slice(node.input_value(0), [-1], [1 << 62], [1], [1])
         node.input(0).replace_source_output(last.output(0))
         graph.validate_nodes_and_infer_types()
+
+
+def _place(job: Job) -> Path:
+    """What is loaded: a .gguf file, or the folder of a graph."""
+    if job.variant.as_is:
+        return job.model_dir
+    assert job.artifact_dir is not None  # the caller runs `prepare` for every variant that prepares
+    return job.artifact_dir
 
 
 def _properties(variant: Variant, threads: int) -> dict[str, Any]:
