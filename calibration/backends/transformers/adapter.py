@@ -7,7 +7,6 @@ from calibration.backend import (
     Backend,
     Deployment,
     Device,
-    Engine,
     Facts,
     Job,
     Model,
@@ -15,7 +14,10 @@ from calibration.backend import (
     Variant,
 )
 from calibration.backends.transformers.by_layer import LayeredLoop
+from calibration.backends.transformers.continuous import continuous
 from calibration.backends.transformers.decode_loop import DecodeLoop
+from calibration.backends.transformers.token_loop import TokenLoop
+from calibration.streams import Streams
 
 _QUANTIZERS = "transformers 5.23.0 quantizers/quantizer_{}.py, validate_environment"
 _FLOATS = frozenset({"float32", "float16", "bfloat16"})
@@ -153,7 +155,7 @@ class TransformersBackend(Backend):
             reasons.append(f"needs unquantised weights to round them to int8; found {model.quant.label}")
         return reasons
 
-    def load(self, job: Job) -> Engine:
+    def load(self, job: Job) -> DecodeLoop:
         """Load with from_pretrained onto the device; of a reference that does not fit, a layer at a time."""
         import torch
         from transformers import AutoModelForCausalLM
@@ -182,6 +184,15 @@ class TransformersBackend(Backend):
         return DecodeLoop(
             model.eval(), device, compiled=job.variant.name == "compile", max_tokens=job.max_context_tokens
         )
+
+    def streams(self, job: Job) -> Streams:
+        """Continuous batching where it answers as the decode loop does; else that loop, one request after another."""
+        loop = self.load(job)
+        if job.variant.name != "compile" and not job.variant.options.get("by_layer"):
+            together = continuous(loop, loop._model, job)
+            if together is not None:
+                return together
+        return TokenLoop(loop)
 
     def engine_config(self, variant: Variant, deployment: Deployment) -> dict[str, Any]:
         """Keyword arguments for AutoModelForCausalLM.from_pretrained."""

@@ -63,26 +63,27 @@ class DecodeLoop(Engine):
         return Generation(tokens=tuple(zip(*steps, strict=True)), arrivals=(tuple(times),) * len(prompts))
 
     def score(self, prompt: Sequence[int], continuation: Sequence[int]) -> Rows:
-        return list(self._rows(prompt, continuation))
+        return list(self.rows(prompt, continuation))
 
     def score_greedy(self, prompt: Sequence[int], new_tokens: int) -> tuple[Sequence[int], Rows]:
         path: list[int] = []
         rows: list[Any] = []
         # What is chosen from a row is what the next one is asked for: `path` grows while it is read.
-        for row in islice(self._rows(prompt, path), new_tokens):
+        for row in islice(self.rows(prompt, path), new_tokens):
             rows.append(row)
             path.append(int(row.argmax()))
         return path, rows
 
-    def _rows(self, prompt: Sequence[int], continuation: Iterable[int]) -> Iterator[Any]:
-        """One row after the prompt, and one after each token of the continuation."""
+    def rows(self, prompt: Sequence[int], continuation: Iterable[int]) -> Iterator[Any]:
+        """Scores [vocab] after the prompt, and after each token of the continuation, which may grow meanwhile."""
         import torch
 
         cache, past = self._fresh_cache(1), 0
         for given in chain([[*prompt]], ([token] for token in continuation)):
             with self._without_grad():
                 logits, cache = self._forward(torch.tensor([given], device=self._device), cache, past)
-                yield logits[0].float().cpu()
+                row = logits[0].float().cpu()
+            yield row
             past += len(given)
 
     def _forward(self, given: Any, cache: Any, past: int) -> tuple[Any, Any]:
