@@ -31,7 +31,10 @@ def opened(variant: str, folder: Path, *, max_batch: int = 2, as_float32: bool =
 @pytest.mark.parametrize("variant", ["fp32-pa", "fp32-sdpa", "fp16-pa", "int8-pa"])
 def test_requests_that_come_and_go_get_what_they_would_get_alone(variant: str, tiny: Folder) -> None:
     expected = greedy(loaded(variant, tiny("llama")))
-    assert unlike(opened(variant, tiny("llama")), expected) == []
+    streams = opened(variant, tiny("llama"))
+    assert OPENVINO.streams_type(OPENVINO.variant(variant)) is type(streams)
+    assert streams.batching == ("continuous" if variant.endswith("-pa") else "none")
+    assert unlike(streams, expected) == []
 
 
 @pytest.mark.parametrize("name", ["qwen3", "gpt2", "gemma", "qwen3-moe"])

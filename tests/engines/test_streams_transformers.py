@@ -49,6 +49,7 @@ def test_requests_join_those_that_run(name: str, variant: str, tiny: Folder) -> 
     expected = greedy(tiny_models.load(BACKEND, variant, tiny(name)))
     streams = streams_of(BACKEND, variant, tiny(name))
     assert isinstance(streams, ContinuousLoop) and streams.batching == "continuous"
+    assert BACKEND.streams_type(BACKEND.variant(variant)) is ContinuousLoop
     assert unlike(streams, expected) == []
 
 
@@ -83,7 +84,7 @@ def test_other_precisions_are_batched_too(name: str, variant: str, tiny: Folder)
 def test_compiled_steps_are_taken_one_after_another(tiny: Folder) -> None:
     expected = greedy(tiny_models.load(BACKEND, "compile", tiny("llama")))
     streams = streams_of(BACKEND, "compile", tiny("llama"))
-    assert isinstance(streams, TokenLoop)
+    assert isinstance(streams, TokenLoop) and BACKEND.streams_type(BACKEND.variant("compile")) is TokenLoop
     assert unlike(streams, expected) == []
 
 

@@ -191,6 +191,9 @@ class OpenVinoBackend(Backend):
         scheduler.max_num_seqs = job.max_batch
         return PagedStreams(openvino_genai.ContinuousBatchingPipeline(place, scheduler, "CPU", properties), job)
 
+    def streams_type(self, variant: Variant) -> type[Streams]:
+        return PagedStreams if variant.options["ATTENTION_BACKEND"] == "PA" else StatefulStreams
+
     def engine_config(self, variant: Variant, deployment: Deployment) -> dict[str, Any]:
         """Properties for LLMPipeline."""
         return dict(variant.options)

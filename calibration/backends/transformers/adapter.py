@@ -14,7 +14,7 @@ from calibration.backend import (
     Variant,
 )
 from calibration.backends.transformers.by_layer import LayeredLoop
-from calibration.backends.transformers.continuous import continuous
+from calibration.backends.transformers.continuous import ContinuousLoop, continuous
 from calibration.backends.transformers.decode_loop import DecodeLoop
 from calibration.backends.transformers.token_loop import TokenLoop
 from calibration.streams import Streams
@@ -193,6 +193,10 @@ class TransformersBackend(Backend):
             if together is not None:
                 return together
         return TokenLoop(loop)
+
+    def streams_type(self, variant: Variant) -> type[Streams]:
+        """Of most models; see `streams`."""
+        return TokenLoop if variant.name == "compile" else ContinuousLoop
 
     def engine_config(self, variant: Variant, deployment: Deployment) -> dict[str, Any]:
         """Keyword arguments for AutoModelForCausalLM.from_pretrained."""

@@ -4,6 +4,7 @@ import secrets
 import zlib
 from typing import Any
 
+from calibration.log_probabilities import step_scores
 from calibration.streams import Request, TokenScores
 
 
@@ -32,7 +33,7 @@ class Sampling:
             row: logits [vocab], of torch, in float32 on the CPU.
         """
         token = int(row.argmax()) if self._request.temperature == 0 else self._drawn(row)
-        return token, self._scores(row, token) if self._request.logprobs else None
+        return token, step_scores(row, token, self._request.logprobs) if self._request.logprobs else None
 
     def _drawn(self, row: Any) -> int:
         import torch
@@ -42,12 +43,3 @@ class Sampling:
         before = probabilities.cumsum(-1) - probabilities
         kept = probabilities.where(before < self._request.top_p, torch.zeros(()))
         return int(tokens[torch.multinomial(kept, 1, generator=self._random)])
-
-    def _scores(self, row: Any, token: int) -> TokenScores:
-        import torch
-
-        told = torch.log_softmax(row, -1)
-        values, places = told.topk(min(self._request.logprobs, len(told)))
-        return TokenScores(
-            chosen=float(told[token]), likeliest=tuple(zip(places.tolist(), values.tolist(), strict=True))
-        )
