@@ -153,7 +153,9 @@ class _Race:
             number += 1
             arms = self._arms(number)
             self._reporter.report(
-                RoundBegan(number=number, of=self._bounds.rounds, candidates=tuple(arm.label for arm in arms))
+                RoundBegan(
+                    number=number, of=max(number, self._bounds.rounds), candidates=tuple(arm.label for arm in arms)
+                )
             )
             for place, arm in enumerate(arms):
                 if not self._is_done(arm, number):
@@ -189,11 +191,15 @@ class _Race:
         )
 
     def _arms(self, number: int) -> list[Arm]:
-        """Who is in a round, in order: first all, as they are expected to do; then the best first."""
+        """Who is in a round, in order: first all, as they are expected to do; then the best first; at last the leaders
+        that were launched once only.
+        """
         threads = self._serving.hold.threads
         if number == 1:
             return [Arm(label=label, threads=threads) for label in self._specs if label not in self._unable]
         standings = self._standings
+        if number > self._bounds.rounds:
+            return standings.short(self._bounds.rounds)
         arms = [arm for arm in standings.ordered() if self._stands(arm)]
         if self._serving.fewer_threads and threads > 1:
             for leader in standings.leaders():

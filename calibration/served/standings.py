@@ -85,14 +85,17 @@ class Standings:
     def over(self, standing: Sequence[Arm], rounds: int, most: int) -> str:
         """Why it is over after so many rounds; empty while it goes on.
 
+        A leader that was launched once only has one round more.
+
         Args:
             standing: who is still in.
+            most: rounds, and so launches of an arm.
         """
         if not standing:
             return "none left"
-        if rounds >= most:
+        if rounds > most or (rounds == most and not self.short(most)):
             return "rounds"
-        if rounds < min(LEAST_ROUNDS, most):
+        if rounds < min(LEAST_ROUNDS, most) or self.short(most):
             return ""
         groups = [group for group in self._groups(standing) if group]
         if all(len(group) == 1 for group in groups):
@@ -100,6 +103,10 @@ class Standings:
         if all(self._tied(group) for group in groups):
             return "tied"
         return ""
+
+    def short(self, most: int) -> list[Arm]:
+        """The leaders that were launched too seldom to be believed: with another number of threads, or late."""
+        return [arm for arm in self.leaders() if len(self.history[arm]) < min(LEAST_ROUNDS, most)]
 
     def _groups(self, arms: Sequence[Arm] | None = None) -> list[list[Arm]]:
         """Those that are not lossy, and all, where these are not the same."""

@@ -12,7 +12,7 @@ from calibration.measurement import Check, Failure, Identity, Measurement, Outco
 from calibration.registry import all_backends
 from selector.commands._options import cache_option, examples, json_option, model_argument
 from selector.commands._terminal import open_cache, show, show_json, warn
-from selector.screens.served import launched
+from selector.screens.served import whole
 from selector.screens.text import age, columns, cv_of_one, decode, output, plural, prefill, rate, shown_cell, size
 
 
@@ -223,7 +223,7 @@ def _result(outcome: Outcome) -> str:
 
 def _result_alone(outcome: Outcome) -> str:
     if isinstance(outcome, Served):
-        return launched(outcome)
+        return whole(outcome)
     if isinstance(outcome, Check):
         return f"checked, not timed: {size(outcome.peak_memory_bytes)}, {output(outcome.agreement)}"
     if not isinstance(outcome, Measurement):

@@ -52,10 +52,11 @@ def serve_loads(
         ModelError, ArtifactError: the model's weights cannot be had.
         CacheError: the cache cannot be read or written.
     """
-    if random_weights and not planned.spec.name.startswith("shape:"):
+    name = planned.spec.name
+    if not name.startswith("shape:") and (random_weights or not planned.spec.has_weights):
         raise UsageError(
-            f"a load is served with a model's own weights; found --random-weights for {planned.spec.name}",
-            "name its shape (autobackend shapes), or leave --random-weights out",
+            f"a load is served with a model's own weights, or of a shape; found none of {name}",
+            "name a shape (autobackend shapes), or a model with weights",
         )
     if traces := [load.label for load in planned.demand.loads if load.trace]:
         raise UsageError(

@@ -84,9 +84,15 @@ def point(taken: Point | NoPoint) -> str:
 
 
 def launched(outcome: Served) -> str:
-    """What a launch under load left, without its candidate."""
+    """A launch under load, without its candidate and what its loads have shown."""
     held = f"{plural(outcome.slots, 'slot')}, {plural(outcome.threads, 'thread')}"
-    return f"served with {held}, {size(outcome.peak_memory_bytes)}: " + "; ".join(map(point, outcome.points))
+    ready = f"ready after {seconds(outcome.load_s)}"
+    return f"served {plural(len(outcome.points), 'load')} with {held}, {ready}, {size(outcome.peak_memory_bytes)}"
+
+
+def whole(outcome: Served) -> str:
+    """The same with its loads."""
+    return f"{launched(outcome)}: {'; '.join(map(point, outcome.points))}"
 
 
 def sentences(tally: ServedTally) -> list[str]:
@@ -134,13 +140,14 @@ def _row(one: ServedRanked, *, goodput: bool, priced: bool, judged: bool) -> tup
 
 
 def _time(value: float) -> str:
-    return seconds(value) if isfinite(value) else "-"
+    """`-` where there is none: a saturated load has no times, and an answer that comes whole has no TPOT."""
+    return seconds(value) if isfinite(value) and value > 0 else "-"
 
 
 def _percentiles(taken: Point, of: Figure) -> str:
     """`p50 61.0 ms, p95 120 ms`."""
     half, most = taken.percentile(of, 50), taken.percentile(of, 95)
-    return "-" if half is None or most is None else f"p50 {seconds(half)}, p95 {seconds(most)}"
+    return "-" if half is None or most is None else f"p50 {_time(half)}, p95 {_time(most)}"
 
 
 def _why_void(points: Sequence[Point]) -> str:

@@ -70,18 +70,26 @@ def _measured(launches: Sequence[Served], load: Load, targets: Targets) -> Arm |
 
 
 def _by_levels(launches: Sequence[Served], load: Load, targets: Targets) -> Arm | None:
-    """By the levels of concurrency that were measured with the load's lengths: two or more, of a closed loop."""
+    """By the levels of concurrency that were measured with the load's lengths: two or more, of a closed loop.
+
+    Void points count only where the others are not of two levels.
+    """
     if not load.closed:
         return None
+    taken = [
+        (launch, point)
+        for launch in launches
+        for point in launch.points
+        if point.load.closed and (point.load.prompt, point.load.output) == (load.prompt, load.output)
+    ]
+    clean = [(launch, point) for launch, point in taken if not point.void]
+    void = len({point.load for _, point in clean}) < 2
     levels: dict[int, list[Figures]] = {}
     turns: dict[int, list[tuple[str, int]]] = {}
-    for launch in launches:
-        for point in launch.points:
-            other = point.load
-            if other.closed and not point.void and (other.prompt, other.output) == (load.prompt, load.output):
-                turn = _turn(launch, point, targets)
-                levels.setdefault(other.streams, []).append(turn.figures)
-                turns.setdefault(other.streams, []).append(turn.turn)
+    for launch, point in taken if void else clean:
+        turn = _turn(launch, point, targets)
+        levels.setdefault(point.load.streams, []).append(turn.figures)
+        turns.setdefault(point.load.streams, []).append(turn.turn)
     if len(levels) < 2:
         return None
     middles = {streams: middle(figures) for streams, figures in levels.items()}
@@ -102,6 +110,7 @@ def _by_levels(launches: Sequence[Served], load: Load, targets: Targets) -> Arm 
         launches=spread,
         way=Way.INTERPOLATED if inside else Way.EXTRAPOLATED,
         error=error_of(middles),
+        void=void,
     )
 
 

@@ -124,6 +124,16 @@ def test_levels_around_tell_a_load_between_and_the_answer_says_so(cache: Cache) 
     assert other.served == (), "other lengths are another load"
 
 
+def test_void_levels_tell_where_there_are_no_others(cache: Cache) -> None:
+    levels = {"pp64:tg32:c1": 40.0, "pp64:tg32:c8": 160.0}
+    busy = answer(cache, served(SDPA, KEY, HOST, levels, ttft_s=0.02, void="busy"), workload="pp64:tg32:c4")
+    assert (busy.served[0].way, busy.served[0].void) == ("interpolated", True)
+    quiet = {"pp64:tg32:c1": 80.0, "pp64:tg32:c8": 320.0}
+    clean = answer(cache, served(SDPA, KEY, HOST, quiet, ttft_s=0.02, round_=2), workload="pp64:tg32:c4")
+    assert not clean.served[0].void
+    assert clean.served[0].figures.output_tps == pytest.approx(2 * busy.served[0].figures.output_tps, rel=0.05)
+
+
 def test_what_was_measured_comes_before_what_is_told_by_levels(cache: Cache) -> None:
     chosen = answer(
         cache,

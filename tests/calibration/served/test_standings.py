@@ -72,11 +72,19 @@ def test_threads_are_arms_of_their_own() -> None:
         ({A: (1.0, 1.0)}, [A], 2, "one left"),
         ({A: (1.0, 1.0), B: (1.2, 1.2)}, [A, B], 2, ""),
         ({A: (1.0,) * 3, B: (1.2,) * 3}, [A, B], 3, "rounds"),
+        ({A: (1.2,) * 3, A1: (0.0, 0.0, 1.0)}, [A, A1], 3, ""),
+        ({A: (1.2,) * 3, A1: (0.0, 0.0, 1.0, 1.0)}, [A, A1], 4, "rounds"),
         ({A: (1.0, 1.0)}, [], 2, "none left"),
     ],
 )
 def test_when_it_is_over(values: Mapping[Arm, Sequence[float]], standing: list[Arm], rounds: int, why: str) -> None:
     assert standings(values).over(standing, rounds, 3) == why
+
+
+def test_a_leader_that_was_launched_once_has_one_round_more() -> None:
+    made = standings({A: (1.2, 1.2), A1: (0.0, 1.0)})
+    assert made.short(2) == [A1]
+    assert made.short(1) == [], "where one round was asked for, one launch is enough"
 
 
 def test_what_cannot_be_told_apart_is_tied() -> None:
