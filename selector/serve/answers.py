@@ -61,21 +61,22 @@ class Answer(ABC):
 
     def whole(self) -> Mapping[str, Any]:
         """The answer in one object, once it has ended."""
-        choices = [self._choice(index, _joined(pieces)) for index, pieces in enumerate(self._pieces)]
-        return {**self._head(self.whole_kind), "choices": choices, "usage": self._usage()}
+        joined = [_joined(pieces) for pieces in self._pieces]
+        choices = [self._choice(index, piece) for index, piece in enumerate(joined)]
+        return {**self._head(self.whole_kind, joined[0]), "choices": choices, "usage": self._usage()}
 
     def chunk(self, index: int, piece: Piece) -> bytes:
         """The event that tells a piece."""
         usage = {"usage": None} if self._body.usage_in_stream else {}
-        return event({**self._head(self.chunk_kind), "choices": [self._delta(index, piece)], **usage})
+        return event({**self._head(self.chunk_kind, piece), "choices": [self._delta(index, piece)], **usage})
 
     def last(self) -> bytes:
         """What a stream ends with."""
         if not self._body.usage_in_stream:
             return DONE
-        return event({**self._head(self.chunk_kind), "choices": [], "usage": self._usage()}) + DONE
+        return event({**self._head(self.chunk_kind, Piece()), "choices": [], "usage": self._usage()}) + DONE
 
-    def _head(self, kind: str) -> dict[str, Any]:
+    def _head(self, kind: str, piece: Piece) -> dict[str, Any]:
         return {"id": self._id, "object": kind, "created": self._created, "model": self._body.model}
 
     def _usage(self) -> Mapping[str, int]:
@@ -98,6 +99,10 @@ class Answer(ABC):
             **token_ids,
         }
 
+    def _prompt_ids(self, piece: Piece) -> dict[str, Any]:
+        """vLLM tells them in each choice of a completion, and beside the choices of a chat."""
+        return {"prompt_token_ids": list(piece.prompt)} if self._body.token_ids and piece.prompt else {}
+
     @abstractmethod
     def _choice(self, index: int, piece: Piece) -> Mapping[str, Any]:
         """A choice of a whole answer; the piece is all of it."""
@@ -118,7 +123,7 @@ class CompletionAnswer(Answer):
     id_prefix = "cmpl"
 
     def _choice(self, index: int, piece: Piece) -> Mapping[str, Any]:
-        return {"text": piece.text, **self._common(index, piece)}
+        return {"text": piece.text, **self._common(index, piece), **self._prompt_ids(piece)}
 
     def _delta(self, index: int, piece: Piece) -> Mapping[str, Any]:
         return self._choice(index, piece)
@@ -154,6 +159,9 @@ class ChatAnswer(Answer):
     def __init__(self, body: Body, name_token: Callable[[int], Token]) -> None:
         super().__init__(body, name_token)
         self._begun = False
+
+    def _head(self, kind: str, piece: Piece) -> dict[str, Any]:
+        return {**super()._head(kind, piece), **self._prompt_ids(piece)}
 
     def _choice(self, index: int, piece: Piece) -> Mapping[str, Any]:
         message = {"role": "assistant", "content": piece.text, "refusal": None}
@@ -193,7 +201,9 @@ def _joined(pieces: Sequence[Piece]) -> Piece:
         tokens += piece.tokens
         scores += piece.scores
     text = "".join(piece.text for piece in pieces)
-    return Piece(text=text, tokens=tuple(tokens), scores=tuple(scores), finish=pieces[-1].finish)
+    return Piece(
+        text=text, tokens=tuple(tokens), prompt=pieces[0].prompt, scores=tuple(scores), finish=pieces[-1].finish
+    )
 
 
 def _finite(score: float) -> float:

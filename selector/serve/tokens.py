@@ -151,6 +151,7 @@ class _Writing:
             taken += 1
             if self._stops.met:
                 break
+        prompt = () if self._count else self._request.prompt
         self._count += taken
         if delta.finish is not None and not self._stops.met:
             parts.append(self._rest())
@@ -158,6 +159,7 @@ class _Writing:
         return Piece(
             text="".join(parts),
             tokens=delta.tokens[:taken],
+            prompt=prompt,
             scores=delta.scores[:taken],
             finish=finish,
             prompt_tokens=len(self._request.prompt),

@@ -38,6 +38,8 @@ class Piece:
     tokens: tuple[int, ...] = ()
     """Ids of the tokens that have come since the last piece, where the engine tells them. Their text may come later: a
     character may need several tokens."""
+    prompt: tuple[int, ...] = ()
+    """Ids of the prompt, in the first piece, where they are known."""
     scores: tuple[TokenScores, ...] = ()
     """One for each of `tokens`, where they were asked for."""
     finish: Finish | None = None

@@ -191,6 +191,25 @@ def test_token_ids_are_told_where_they_are_asked_for(text: Text, words: list[int
         without = client.completions.create(model="tiny", prompt="Hi")
     assert whole.choices[0].model_dump()["token_ids"] == [*words, 2] == streamed
     assert "token_ids" not in without.choices[0].model_dump()
+    assert "prompt_token_ids" not in without.choices[0].model_dump()
+
+
+def test_the_ids_of_the_prompt_stand_where_vllm_has_them(text: Text, words: list[int]) -> None:
+    extra = {"return_token_ids": True}
+    with served(Scripted(saying(words)), text) as there, there.client() as client:
+        prompts = [[5, 6], [7]]
+        whole = client.completions.create(model="tiny", prompt=prompts, max_tokens=2, extra_body=extra)
+        chunks = client.completions.create(model="tiny", prompt=prompts, max_tokens=2, stream=True, extra_body=extra)
+        told = [(one.index, one.model_dump().get("prompt_token_ids")) for chunk in chunks for one in chunk.choices]
+        chat = client.chat.completions.create(model="tiny", messages=USER, max_tokens=2, extra_body=extra)
+        chat_chunks = list(
+            client.chat.completions.create(model="tiny", messages=USER, max_tokens=2, stream=True, extra_body=extra)
+        )
+    assert [choice.model_dump()["prompt_token_ids"] for choice in whole.choices] == prompts
+    assert sorted((index, ids) for index, ids in told if ids) == [(0, [5, 6]), (1, [7])]
+    ids = list(text.encode_chat(USER, None, most=500).tokens)
+    assert chat.model_dump()["prompt_token_ids"] == ids
+    assert [chunk.model_dump().get("prompt_token_ids") for chunk in chat_chunks] == [ids, None]
 
 
 def test_a_forced_length(text: Text, words: list[int]) -> None:
