@@ -118,6 +118,10 @@ class Facts:
     """Variant.prepared_as, or the variant's name: what its conversion holds in memory. Measured, each conversion alone,
     by `python -m benchmarks.conversions` of bfloat16 checkpoints of smollm2-135m, gemma-3-270m, smollm2-360m,
     qwen2.5-0.5b: of those of them that the backend takes. For larger ones it is extrapolated."""
+    prepare_memory_of_16_bits: Mapping[str, PrepareMemory] = field(default_factory=dict)
+    """The same for dense models in 16 bits, where their conversion takes less memory than that of others."""
+    prepare_revision: int = 1
+    """Of our own part in a conversion; raised when it writes something else, so that what is kept is converted anew."""
     beside: tuple[str, ...] = ()
     """Distributions, `name==version`, that variants which prepare need in a folder of their own, since their modules
     clash with others' (environments.distributions.beside_folder)."""
@@ -174,9 +178,16 @@ class Facts:
         required = map(requirement_name, self.requires)
         return tuple(dict.fromkeys([normalise(self.package), *map(normalise, self.packages.values()), *required]))
 
-    def prepare_memory_of(self, variant: Variant) -> PrepareMemory:
-        """What a variant's conversion holds in memory; rough where nobody measured it."""
-        return self.prepare_memory.get(variant.prepared_as or variant.name, PrepareMemory())
+    def prepare_memory_of(self, variant: Variant, *, dense_16_bits: bool = False) -> PrepareMemory:
+        """What a variant's conversion holds in memory; rough where nobody measured it.
+
+        Args:
+            dense_16_bits: it converts a model in 16 bits without experts.
+        """
+        name = variant.prepared_as or variant.name
+        if dense_16_bits and name in self.prepare_memory_of_16_bits:
+            return self.prepare_memory_of_16_bits[name]
+        return self.prepare_memory.get(name, PrepareMemory())
 
     def on(self, kind: str) -> "Facts":
         """The facts on devices of this kind: the distribution's name there stands for `package` everywhere."""

@@ -46,4 +46,6 @@ def converter_of(backend: Backend, variant: Variant, host: HostSpec) -> str:
     for pinned in facts.beside:
         name = requirement_name(pinned)
         versions[name] = beside(installation.python, name) or "absent"
+    if facts.prepare_revision > 1:
+        versions["conversion"] = str(facts.prepare_revision)
     return ", ".join(f"{name} {version}" for name, version in versions.items())

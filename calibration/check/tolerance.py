@@ -34,6 +34,8 @@ class Tolerance:
     """Median over the positions of the Kullback-Leibler divergence, nats. Rounding that sends a few tokens to another
     expert does not move it; a wrong rotation, window, bias or weight does."""
     mean_kl: float
+    """The same, on average. Of a mixture of experts without the farthest quarter of the positions: llamacpp:f16 of two
+    layers with 32 experts stood at 0.27 nats at one position after a prompt, at 0.0003 at most at its others."""
     strangers: float
     """Mean divergence, as a share of that from the reference's scores at other positions."""
     margin: float

@@ -93,6 +93,6 @@ class Checker:
             quantised=subject.identity.quant != "none" and variant.precision == "model",
             overflows=spec.overflows,
         )
-        agreement = compare(reference, answers, precision)
+        agreement = compare(reference, answers, precision, mixture=subject.experts > 0)
         rows_file.unlink(missing_ok=True)
         return agreement

@@ -84,7 +84,7 @@ def plan(
         identity=identity(spec, here, device_count=wanted.tensor_parallel),
         cells=cells[: len(cells) - len(served)],
         verdicts=named,
-        launch_specs=tuple(launch_spec_of(v.candidate, here) for v in named if v.legal and not v.left_out),
+        launch_specs=tuple(launch_spec_of(v.candidate, here, spec) for v in named if v.legal and not v.left_out),
     )
 
 
@@ -99,8 +99,13 @@ def _largest(cells: tuple[Workload, ...]) -> Workload:
     return max(cells, key=lambda cell: cell.context_tokens * cell.batch)
 
 
-def launch_spec_of(candidate: Candidate, host: HostSpec) -> LaunchSpec:
-    """A candidate with its interpreter and the versions that are installed there."""
+def launch_spec_of(candidate: Candidate, host: HostSpec, model: ModelSpec | None = None) -> LaunchSpec:
+    """A candidate with its interpreter and the versions that are installed there.
+
+    Args:
+        model: what it may be converted from; where it is not given, memory is foreseen as for the heaviest.
+    """
+    dense_16_bits = model is not None and model.dtype in {"bfloat16", "float16"} and not model.experts
     backend = find(candidate.backend)
     installation = host.installations[candidate.backend]
     variant = backend.variant(candidate.variant)
@@ -111,7 +116,7 @@ def launch_spec_of(candidate: Candidate, host: HostSpec) -> LaunchSpec:
         environment=environment_of(backend, host),
         converter=converter_of(backend, variant, host),
         prepare_rate=backend.facts.prepare_s_per_gib,
-        prepare_memory=backend.facts.prepare_memory_of(variant),
+        prepare_memory=backend.facts.prepare_memory_of(variant, dense_16_bits=dense_16_bits),
         overflows=host.lacks(backend.facts.overflows_without.get(variant.precision)),
         source=foreign_source(backend),
     )

@@ -61,6 +61,7 @@ def subject_at(
         trust_remote_code=planned.demand.trust_remote_code,
         tensor_parallel=planned.demand.tensor_parallel,
         max_position=spec.max_position,
+        experts=spec.experts,
         sliding_window=spec.sliding_window,
         parameters=spec.parameters,
         embeddings=spec.vocab_size * spec.hidden_size,

@@ -86,7 +86,7 @@ def prepare(
     subject = subject_of(planned, artifacts, reporter)
     if threads is not None:
         subject = replace(subject, threads=threads)
-    spec = launch_spec_of(selection.candidate, selection.host)
+    spec = launch_spec_of(selection.candidate, selection.host, selection.spec)
     prepared = Prepared(selection=selection, room=room, subject=subject, spec=spec, artifact_dir=None)
     if not spec.variant.prepares:
         return prepared

@@ -67,6 +67,15 @@ def test_paged_attention_is_right(name: str, tiny: Callable[..., Path], referenc
     assert all(list(row) == sorted(row) and row[0] > 0 for row in made.arrivals)
 
 
+@pytest.mark.parametrize("variant", ["fp32-pa", "fp32-sdpa"])
+def test_a_model_may_name_no_token_that_ends_an_answer(
+    variant: str, tiny: Callable[..., Path], reference: Callable[..., Engine]
+) -> None:
+    asked = tiny_models.asked_prompts()
+    made = loaded(variant, tiny("llama-endless")).generate(asked, tiny_models.NEW_TOKENS)
+    assert made.tokens == reference("llama-endless").generate(asked, tiny_models.NEW_TOKENS).tokens
+
+
 def test_weights_in_fp16_are_near(tiny: Callable[..., Path], reference: Callable[..., Engine]) -> None:
     engine = loaded("fp16-sdpa", tiny("llama"), as_float32=True)
     assert tiny_models.unlike(engine, reference("llama"), within=FP16) == []

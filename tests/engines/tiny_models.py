@@ -64,6 +64,7 @@ CONFIGS: Mapping[str, dict[str, Any]] = {
     "llama3": _config("LlamaForCausalLM", "llama", hidden_size=256, rope_theta=500000.0, rope_scaling=_LLAMA3),
     "llama-linear": _config("LlamaForCausalLM", "llama", rope_scaling={"type": "linear", "factor": 4.0}),
     "llama-wide-heads": _config("LlamaForCausalLM", "llama", head_dim=32),
+    "llama-endless": _config("LlamaForCausalLM", "llama", eos_token_id=None),
     "llama-bf16": _config("LlamaForCausalLM", "llama", torch_dtype="bfloat16"),
     "mistral": _config("MistralForCausalLM", "mistral", sliding_window=None),
     "mistral-window": _config("MistralForCausalLM", "mistral", sliding_window=16),

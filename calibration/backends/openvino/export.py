@@ -32,11 +32,12 @@ def export(model_dir: Path, *, eager: bool, trust_remote_code: bool, say: Callab
     model: Any = AutoModelForCausalLM
     model = model.from_pretrained(
         model_dir,
-        dtype=torch.float32,
+        dtype="auto",
         attn_implementation="eager" if eager else "sdpa",
         experts_implementation="openvino",
         trust_remote_code=trust_remote_code,
     ).eval()
+    _compute_in_float32(model)
     _look_rotations_up(model)
     sizes = _cache_sizes(model)
     say(f"openvino: tracing {type(model).__name__}, {len(sizes)} layers with a cache")
@@ -72,6 +73,25 @@ def save(graph: Any, model_dir: Path, destination: Path, *, halve: bool) -> None
     for name in ("config.json", "generation_config.json"):
         if (model_dir / name).is_file():
             (destination / name).write_text((model_dir / name).read_text(encoding="utf-8"), encoding="utf-8")
+
+
+def _compute_in_float32(model: Any) -> None:
+    """Let a model of 16 bits be traced in float32, while the weights of its products stay where they are: in its files.
+
+    The graph holds them as they are, so that a conversion takes little more memory than what it writes: of 8 B
+    parameters float32 weights would take 30 GiB. A mixture of experts is widened whole, since its products must stand
+    as `_experts` writes them.
+    """
+    import torch
+    from openvino.frontend.pytorch import patch_model
+
+    if all(parameter.dtype == torch.float32 for parameter in model.parameters()):
+        return
+    if any(parameter.dim() > 2 for parameter in model.parameters()):
+        model.float()
+        return
+    # It leaves out the products themselves, which a trace does not need: what the model computes now means nothing.
+    getattr(patch_model, "__make_16bit_traceable")(model)
 
 
 def _look_rotations_up(model: Any) -> None:

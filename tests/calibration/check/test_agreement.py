@@ -99,6 +99,18 @@ def test_a_token_sent_to_another_expert_at_one_position_is_no_fault(tmp_path: Pa
     assert compare(one, answers(tmp_path, sent, scores.argmax(-1), "b"), "16-bit").verdict is OutputVerdict.RIGHT
 
 
+def test_a_mixture_may_be_far_off_where_a_token_is_sent_to_another_expert(tmp_path: Path, scores: "np.ndarray") -> None:
+    one, far = answers(tmp_path, scores, scores.argmax(-1), "a"), 1.6 * scores
+    sent = scores.copy()
+    sent[2, :2] = far[2, :2]
+    found = answers(tmp_path, sent, scores.argmax(-1), "b")
+    assert compare(one, found, "16-bit", mixture=True).verdict is OutputVerdict.RIGHT
+    assert compare(one, found, "16-bit").detail.startswith("diverges from the reference by 0.044 nats on average")
+    sent[2, 2] = far[2, 2]
+    again = answers(tmp_path, sent, scores.argmax(-1), "c")
+    assert compare(one, again, "16-bit", mixture=True).verdict is OutputVerdict.WRONG
+
+
 @pytest.mark.parametrize(("precision", "deviation"), [("8-bit", 0.15), ("4-bit", 0.9)])
 def test_a_lossy_engine_is_lossy_and_an_unrelated_one_wrong(
     precision: str, deviation: float, tmp_path: Path, scores: "np.ndarray"
