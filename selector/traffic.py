@@ -137,9 +137,18 @@ class Traffic:
         self._prompts[_rounded(prompt_tokens)] += 1
         self._outputs[_rounded(max(1, output_tokens))] += 1
 
-    def observed(self) -> Observed:
-        """What came so far."""
+    def take(self) -> Observed | None:
+        """What came since it was last taken; None where no request has ended."""
         self.running(self._now_running)
+        if not self._requests:
+            return None
+        taken = self._observed()
+        self._requests, self._since = 0, self.wall()
+        for counts in (self._prompts, self._outputs, self._running_s):
+            counts.clear()
+        return taken
+
+    def _observed(self) -> Observed:
         return Observed(
             since=self._since,
             until=self.wall(),

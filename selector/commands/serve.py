@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from selector.answer import Selection
     from selector.serve.listen import Address
     from selector.serve.prepare import Prepared
+    from selector.traffic import Observed
 
 
 @click.command(
@@ -244,6 +245,12 @@ def _run(
         else:
             click.echo(url)
 
+    def keep_traffic(came: "Observed") -> None:
+        try:
+            keep(traffic_file(cache), model, came)
+        except CacheError as error:
+            warn(error.message)
+
     _say(f"loading {label}")
     service = Service(
         upstream=assembled.upstream,
@@ -253,16 +260,10 @@ def _run(
         drain_s=how.drain_s,
         say=_say,
         on_ready=tell_ready,
+        traffic=assembled.traffic,
+        keep=keep_traffic,
     )
-    try:
-        return run(service, listening)
-    finally:
-        observed = assembled.traffic.observed()
-        if observed.requests:
-            try:
-                keep(traffic_file(cache), model, observed)
-            except CacheError as error:
-                warn(error.message)
+    return run(service, listening)
 
 
 def _answer(prepared: "Prepared", url: str, names: Sequence[str], batching: str, load_s: float) -> dict[str, Any]:

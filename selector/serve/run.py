@@ -11,8 +11,10 @@ from selector.serve.gate import Gate
 from selector.serve.keeper import Keeper, Serving
 from selector.serve.listen import Server
 from selector.serve.upstream import Upstream
+from selector.traffic import Observed, Traffic
 
 STOPS = (signal.SIGINT, signal.SIGTERM)
+KEEP_EVERY_S = 60.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,6 +34,9 @@ class Service:
     """Is told in sentences what happens."""
     on_ready: Callable[[float, int], None]
     """Is called after each load of the engine with its seconds, and how often it was started again."""
+    traffic: Traffic
+    keep: Callable[[Observed], None]
+    """Is given now and then, and at the end, what came; on another thread."""
 
 
 def run(service: Service, listening: socket.socket) -> int:
@@ -62,6 +67,7 @@ async def _run(service: Service, listening: socket.socket) -> int:
     answering = loop.create_task(server.serve(sockets=[listening]))
     keeping = loop.create_task(keeper.keep())
     stop = loop.create_task(told.get())
+    keeping_up = loop.create_task(_keep_up(service))
     again: signal.Signals | None = None
     try:
         await asyncio.wait({keeping, answering, stop}, return_when=asyncio.FIRST_COMPLETED)
@@ -72,15 +78,27 @@ async def _run(service: Service, listening: socket.socket) -> int:
         again = await _drain(gate, told, service)
     finally:
         gate.close()
-        stop.cancel()
-        keeping.cancel()
-        await asyncio.gather(keeping, return_exceptions=True)
+        for task in (stop, keeping_up, keeping):
+            task.cancel()
+        await asyncio.gather(keeping_up, keeping, return_exceptions=True)
         await keeper.stop(at_once=gate.running > 0)
         if again:
             answering.cancel()
         server.should_exit = True
         await asyncio.gather(answering, return_exceptions=True)
+        await _keep(service)
     return 128 + again if again else 0
+
+
+async def _keep_up(service: Service) -> None:
+    while True:
+        await asyncio.sleep(KEEP_EVERY_S)
+        await _keep(service)
+
+
+async def _keep(service: Service) -> None:
+    if came := service.traffic.take():
+        await asyncio.shield(asyncio.to_thread(service.keep, came))
 
 
 async def _drain(gate: Gate, told: "asyncio.Queue[signal.Signals]", service: Service) -> signal.Signals | None:

@@ -81,16 +81,7 @@ class Served:
 def serving(*words: object, folder: Path, **environment: str) -> Iterator[Served]:
     """Start `autobackend serve WORDS --port 0 --json`, wait until it is ready, and see that it ends."""
     said = folder / "said.txt"
-    with said.open("w") as err:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "autobackend", "serve", *map(str, words), "--port", "0", "--json"],
-            cwd=ROOT,
-            env={**os.environ, "AUTOBACKEND_CACHE": str(folder / "cache.db"), **environment},
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=err,
-            text=True,
-        )
+    process = started(*words, folder=folder, said=said, **environment)
     try:
         assert process.stdout is not None
         line = process.stdout.readline()
@@ -107,6 +98,20 @@ def serving(*words: object, folder: Path, **environment: str) -> Iterator[Served
         process.wait()
         assert process.stdout is not None
         process.stdout.close()
+
+
+def started(*words: object, folder: Path, said: Path, **environment: str) -> "subprocess.Popen[str]":
+    """The process of `autobackend serve WORDS --port 0 --json`, whose stderr goes to a file."""
+    with said.open("w") as err:
+        return subprocess.Popen(
+            [sys.executable, "-m", "autobackend", "serve", *map(str, words), "--port", "0", "--json"],
+            cwd=ROOT,
+            env={**os.environ, "AUTOBACKEND_CACHE": str(folder / "cache.db"), **environment},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=err,
+            text=True,
+        )
 
 
 def until(happened: Callable[[], object], seconds: float) -> float:

@@ -20,11 +20,14 @@ from selector.demand import Demand
 from selector.selection import choose
 from tests.engines import tiny_models
 from tests.engines.printed_commands import DEMAND, free_port, served
-from tests.engines.served import Served, runs, serving, until
+from tests.engines.served import Served, runs, serving, started, until
 
 pytestmark = [pytest.mark.engine, pytest.mark.filterwarnings("ignore")]
 
-BACKEND = ("--backend", "transformers:eager")
+FAST = ("--backend", "ctranslate2:float32")
+"""Loads a small model in a moment."""
+SLOW = ("--backend", "transformers:eager")
+"""Takes so long for an answer that something can happen meanwhile."""
 Folder = Callable[..., Path]
 PROMPT = [5, 6, 7, 8]
 
@@ -32,7 +35,7 @@ PROMPT = [5, 6, 7, 8]
 @pytest.fixture(scope="module")
 def shared(tiny: Folder, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     """A server for tests that leave it as it was."""
-    with serving(tiny("llama"), *BACKEND, folder=tmp_path_factory.mktemp("shared")) as server:
+    with serving(tiny("llama"), *SLOW, folder=tmp_path_factory.mktemp("shared")) as server:
         yield server
 
 
@@ -60,17 +63,18 @@ def streamed_ids(server: Served, count: int, seen: threading.Event | None = None
     return tokens, reasons
 
 
-def expected(folder: Path, count: int) -> list[int]:
+def expected(folder: Path, count: int, label: str = "ctranslate2:float32") -> list[int]:
     """What the engine generates by itself."""
-    engine = tiny_models.load(find("transformers"), "eager", folder)
+    backend, _, variant = label.partition(":")
+    engine = tiny_models.load(find(backend), variant, folder)
     return list(engine.generate([PROMPT], count).tokens[0])
 
 
 def test_it_answers_and_survives_its_engine(tiny: Folder, tmp_path: Path) -> None:
     right = expected(tiny("llama"), 12)
-    with serving(tiny("llama"), *BACKEND, "--slots", 2, folder=tmp_path) as server:
+    with serving(tiny("llama"), *FAST, "--slots", 2, folder=tmp_path) as server:
         answer = server.answer
-        assert (answer["candidate"], answer["slots"], answer["context_tokens"]) == ("transformers:eager", 2, 512)
+        assert (answer["candidate"], answer["slots"], answer["context_tokens"]) == ("ctranslate2:float32", 2, 512)
         assert [model.id for model in server.client().models.list()] == [tiny("llama").name]
         assert ids(server, 12) == right
         tokens, reasons = streamed_ids(server, 12)
@@ -95,7 +99,7 @@ def test_it_answers_and_survives_its_engine(tiny: Folder, tmp_path: Path) -> Non
 
 
 def test_a_request_within_a_killed_engine_is_told_so(tiny: Folder, tmp_path: Path) -> None:
-    with serving(tiny("llama"), *BACKEND, folder=tmp_path) as server:
+    with serving(tiny("llama"), *SLOW, folder=tmp_path) as server:
         errors: list[openai.APIError] = []
 
         def ask() -> None:
@@ -114,8 +118,8 @@ def test_a_request_within_a_killed_engine_is_told_so(tiny: Folder, tmp_path: Pat
 
 
 def test_when_it_is_told_to_stop_a_running_request_ends_first(tiny: Folder, tmp_path: Path) -> None:
-    right = expected(tiny("llama"), 400)
-    with serving(tiny("llama"), *BACKEND, folder=tmp_path) as server:
+    right = expected(tiny("llama"), 400, "transformers:eager")
+    with serving(tiny("llama"), *SLOW, folder=tmp_path) as server:
         answers: list[list[int]] = []
         asking = threading.Thread(target=lambda: answers.append(streamed_ids(server, 400)[0]))
         asking.start()
@@ -135,7 +139,7 @@ def test_when_it_is_told_to_stop_a_running_request_ends_first(tiny: Folder, tmp_
 
 @pytest.mark.parametrize(("drain", "numbers", "code"), [(60, 2, 128 + signal.SIGINT), (0, 1, 0)])
 def test_it_does_not_wait_for_ever(drain: int, numbers: int, code: int, tiny: Folder, tmp_path: Path) -> None:
-    with serving(tiny("llama"), *BACKEND, "--drain", drain, folder=tmp_path) as server:
+    with serving(tiny("llama"), *SLOW, "--drain", drain, folder=tmp_path) as server:
         errors: list[Exception] = []
 
         def ask() -> None:
@@ -157,8 +161,33 @@ def test_it_does_not_wait_for_ever(drain: int, numbers: int, code: int, tiny: Fo
         assert len(errors) == 1
 
 
+@pytest.mark.parametrize(
+    ("backend", "doing", "code"),
+    [
+        ("transformers:eager", "loading transformers:eager", 0),
+        ("ctranslate2:float32", "converting the model, once", 128 + signal.SIGTERM),
+    ],
+)
+def test_it_may_be_told_to_stop_before_it_is_ready(
+    backend: str, doing: str, code: int, tiny: Folder, tmp_path: Path
+) -> None:
+    said, store = tmp_path / "said.txt", tmp_path / "artifacts"
+    own = {"AUTOBACKEND_ARTIFACTS": str(store)}
+    with started(tiny("llama"), "--backend", backend, folder=tmp_path, said=said, **own) as process:
+        until(lambda: doing in said.read_text(), 60)
+        until(lambda: psutil.Process(process.pid).children(recursive=True), 10)
+        family = psutil.Process(process.pid).children(recursive=True)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(10) == code, said.read_text()
+        until(lambda: not [p for p in family if runs(p)], 5)
+        assert process.stdout is not None
+        assert process.stdout.read() == ""
+    assert "Traceback" not in said.read_text()
+    assert list(store.glob("*.part-*")) == []
+
+
 def test_when_it_is_killed_nothing_is_left(tiny: Folder, tmp_path: Path) -> None:
-    with serving(tiny("llama"), *BACKEND, folder=tmp_path) as server:
+    with serving(tiny("llama"), *FAST, folder=tmp_path) as server:
         family = server.family()
         assert len([p for p in family if runs(p)]) >= 2
         psutil.Process(server.process.pid).kill()
@@ -166,7 +195,7 @@ def test_when_it_is_killed_nothing_is_left(tiny: Folder, tmp_path: Path) -> None
 
 
 def test_a_key_is_asked_for(tiny: Folder, tmp_path: Path) -> None:
-    with serving(tiny("llama"), *BACKEND, folder=tmp_path, AUTOBACKEND_API_KEY="first second") as server:
+    with serving(tiny("llama"), *FAST, folder=tmp_path, AUTOBACKEND_API_KEY="first second") as server:
         with pytest.raises(openai.AuthenticationError):
             server.client("third").models.list()
         for key in ("first", "second"):
@@ -189,7 +218,7 @@ def test_an_engine_that_cannot_load_the_model_ends_it(tiny: Folder, tmp_path: Pa
     for file in tiny("llama").iterdir():
         content = file.read_bytes()
         (broken / file.name).write_bytes(content[: len(content) // 2] if file.suffix == ".safetensors" else content)
-    with pytest.raises(AssertionError) as caught, serving(broken, *BACKEND, folder=tmp_path):
+    with pytest.raises(AssertionError) as caught, serving(broken, *SLOW, folder=tmp_path):
         pass
     said = str(caught.value)
     assert said.startswith("it ended with 16:")

@@ -19,7 +19,9 @@ def came(clock: Clock, *lengths: tuple[int, int], candidate: str = "a:x") -> Obs
         clock.now += 2
         traffic.answered(prompt, output)
         traffic.running(0)
-    return traffic.observed()
+    observed = traffic.take()
+    assert observed is not None
+    return observed
 
 
 def test_lengths_and_time_are_counted() -> None:
@@ -43,8 +45,30 @@ def test_requests_at_once_are_those_of_the_busy_time() -> None:
         clock.now += seconds
         traffic.running(count)
     clock.now += 100
-    assert traffic.observed().running_s == {0: 110.0, 1: 1.0, 3: 1.0}
-    assert traffic.observed().at_once == 2.0
+    assert traffic.take() is None
+    traffic.answered(5, 5)
+    observed = traffic.take()
+    assert observed is not None
+    assert observed.running_s == {0: 110.0, 1: 1.0, 3: 1.0}
+    assert observed.at_once == 2.0
+
+
+def test_what_was_taken_is_not_counted_again() -> None:
+    clock = Clock()
+    traffic = Traffic(candidate="a:x", clock=clock, wall=clock)
+    traffic.running(1)
+    clock.now = 2.0
+    traffic.answered(100, 10)
+    first = traffic.take()
+    clock.now = 5.0
+    traffic.running(0)
+    traffic.answered(200, 20)
+    second = traffic.take()
+    assert first is not None and second is not None
+    assert (first.running_s, first.prompt_tokens, first.since) == ({0: 0.0, 1: 2.0}, {100: 1}, 0.0)
+    assert (second.running_s, second.prompt_tokens, second.since) == ({1: 3.0, 0: 0.0}, {200: 1}, 2.0)
+    both = first + second
+    assert (both.running_s, both.requests, both.since, both.until) == ({0: 0.0, 1: 5.0}, 2, 0.0, 5.0)
 
 
 def test_what_came_is_added_to_what_was_kept(tmp_path: Path) -> None:
