@@ -75,7 +75,7 @@ def rises(points: Sequence[tuple[float, float]]) -> bool:
     spread = sum((place - middle) ** 2 for place in range(n))
     slope = sum((place - middle) * (value - mean) for place, value in enumerate(parts)) / spread
     rest = sum((value - mean - slope * (place - middle)) ** 2 for place, value in enumerate(parts))
-    return slope > 0.0 and slope > RISING_ERRORS * math.sqrt(rest / (n - 2) / spread)
+    return slope > RISING_ERRORS * math.sqrt(rest / (n - 2) / spread)
 
 
 def _means(points: Sequence[tuple[float, float]]) -> list[float]:

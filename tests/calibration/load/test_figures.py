@@ -53,6 +53,7 @@ def test_an_interval_holds_its_share_and_narrows_with_more_requests(counted: tup
 def test_a_share_is_told_with_its_interval() -> None:
     assert str(Share(kept=97, of=100)) == "0.97 (0.92 to 0.99) of 100"
     assert str(Share(kept=0, of=0)) == "none of 0"
+    assert (Share(kept=3, of=4).value, Share(kept=0, of=4).value, Share(kept=0, of=0).value) == (0.75, 0.0, None)
 
 
 @pytest.mark.parametrize(
@@ -73,6 +74,23 @@ def test_a_share_is_told_with_its_interval() -> None:
 )
 def test_what_rises(points: list[tuple[float, float]], expected: bool) -> None:
     assert rises(points) is expected
+
+
+@pytest.mark.parametrize(("errors", "expected"), [(6.95, False), (7.05, True)])
+def test_a_rise_is_seven_standard_errors_of_the_slope(errors: float, expected: bool) -> None:
+    """Beside a line through ten points with a scatter that has no part of a line, so that its error is known."""
+    x = np.arange(10.0)
+    line = np.stack([np.ones(10), x - x.mean()])
+    scatter = np.array([1.0, -2, 1, 0, 2, -1, -2, 1, 1, -1])
+    scatter -= line.T @ np.linalg.solve(line @ line.T, line @ scatter)
+    error = np.sqrt((scatter**2).sum() / (10 - 2) / ((x - x.mean()) ** 2).sum())
+    values = 1.0 + x + scatter / error / errors
+    assert rises([(100.0 + at, float(value)) for at, value in zip(x, values, strict=True)]) is expected
+
+
+def test_the_second_half_is_twice_the_first() -> None:
+    assert rises([(float(x), 3.0 + x) for x in range(10)])  # 25 and 50
+    assert not rises([(float(x), 3.1 + x) for x in range(10)])
 
 
 def test_noise_does_not_rise() -> None:
