@@ -1,0 +1,146 @@
+"""Loads in a plan and in a calibration: who takes them, in which order, and the answers that follow."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from calibration.cache.cache import Cache
+from calibration.conversion.store import ArtifactStore
+from calibration.errors import NoLegalBackend, UsageError
+from calibration.load.load import Load
+from calibration.measurement import FailureKind
+from calibration.served.place import Hold
+from selector.demand import Demand
+from selector.identity import identity
+from selector.model.spec import ModelSpec
+from selector.planning.calibrate import Calibration, calibrate
+from selector.planning.plan import plan
+from selector.planning.room import room_for
+from selector.planning.served import hold_of, in_order, value_of
+from selector.screens.results import sentences, served_tables, table
+from selector.selection import choose
+from tests.calibration.points import C4, point
+from tests.selector.answering import CT2, EAGER, HOST, KEY, MODEL, SDPA, SPEC
+from tests.selector.launches import failure, rounds, served
+
+LOAD = "pp64:tg32:c8"
+LEVELS = {"pp64:tg32:c1": 30.0, "pp64:tg32:c16": 200.0}
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    """A model that seems to have weights; nothing reads them, since what is asked for was measured already."""
+    folder = tmp_path / "model"
+    folder.mkdir()
+    (folder / "config.json").write_bytes((SPEC.folder / "config.json").read_bytes())
+    (folder / "model.safetensors").write_bytes(bytes(8))
+    return folder
+
+
+def test_a_plan_for_loads_alone_times_no_cells_and_its_memory_holds_them() -> None:
+    planned = plan(MODEL, workload=LOAD, host=HOST)
+    assert (planned.cells, planned.workloads) == ((), ())
+    assert SDPA in {candidate.label for candidate in planned.candidates}
+    both = plan(MODEL, workloads=["chat", LOAD], host=HOST)
+    assert both.workloads == plan(MODEL, workload="chat", host=HOST).workloads
+    assert both.cells == plan(MODEL, workload="chat", host=HOST).cells
+    assert plan(MODEL, workload="pp9000:tg10:c1", host=HOST).candidates == ()
+
+
+def test_a_load_longer_than_the_model_is_refused(cache: Cache) -> None:
+    with pytest.raises(NoLegalBackend, match=r"found 9015 \(pp9000:tg15:b8\)|found 9,015 \(pp9000:tg15:b8\)"):
+        choose(MODEL, workload="pp9000:tg10:c8", cache=cache, host=HOST)
+
+
+def test_a_server_holds_the_longest_and_the_most() -> None:
+    loads = tuple(map(Load.parse, ("pp64:tg32:c2", "pp500:tg20-40:c4", "pp10:tg10:r3")))
+    assert hold_of(loads, 2) == Hold(slots=8, context_tokens=540, threads=2)
+
+
+def test_the_best_for_the_nearest_batch_comes_first_and_who_fails_is_left_out(cache: Cache) -> None:
+    cache.add(
+        *rounds(SDPA, KEY, HOST, (1.0,)),
+        *rounds(CT2, KEY, HOST, (0.5,)),
+        failure(EAGER, KEY, HOST, kind=FailureKind.WRONG_OUTPUT, stage="check"),
+    )
+    planned = plan(MODEL, workload=LOAD, backends=[EAGER, SDPA, CT2, "transformers:sdpa-fp32"], host=HOST)
+    order = [spec.label for spec in in_order(planned, Load.parse(LOAD), cache)]
+    assert order == [CT2, SDPA, "transformers:sdpa-fp32"]
+    assert EAGER in [spec.label for spec in in_order(planned, Load.parse(LOAD), cache, again=True)]
+
+
+def test_who_misses_the_targets_is_worse_than_who_meets_them() -> None:
+    slow, quick = point(C4, tps=40.0, ttft_s=0.02), point(C4, tps=400.0, ttft_s=0.05)
+    asked: dict[str, Any] = {"workloads": (C4,), "objective": "throughput"}
+    free, tight = Demand.of(**asked), Demand.of(**asked, ttft_s=0.03)
+    assert value_of(free, quick, 0) < value_of(free, slow, 0)
+    assert value_of(tight, slow, 0) < value_of(tight, quick, 0)
+    worse = point(C4, tps=400.0, ttft_s=0.06)
+    assert value_of(tight, quick, 0) < value_of(tight, worse, 0), "of those that miss, the nearer is better"
+
+
+def measured(model: Path, cache: Cache, demand: Demand, **more: Any) -> Calibration:
+    """A calibration whose every launch is in the cache: as a server eager is twice as fast as sdpa."""
+    planned, key = plan(model, demand, host=HOST), identity(ModelSpec.read(model), HOST)
+    common: dict[str, Any] = {"model": str(model)}
+    if planned.cells:
+        cache.add(
+            *rounds(SDPA, key, HOST, (1.0,), cells=planned.cells, **common),
+            *rounds(EAGER, key, HOST, (2.0,), cells=planned.cells, **common),
+        )
+    cache.add(
+        served(SDPA, key, HOST, {LOAD: 80.0}, **common),
+        served(EAGER, key, HOST, {LOAD: 160.0}, **common),
+        served(EAGER, key, HOST, LEVELS, slots=16, round_=2, **common),
+    )
+    store = ArtifactStore(model.parent / "artifacts")
+    return calibrate(model, demand, rounds=1, cache=cache, host=HOST, store=store, **more)
+
+
+def test_a_calibration_answers_batches_and_loads_each_by_its_own(model: Path, cache: Cache) -> None:
+    demand = Demand.of(workloads=["chat", LOAD], objective="throughput", backends=[SDPA, EAGER])
+    calibration = measured(model, cache, demand)
+    assert calibration.served is not None
+    assert (calibration.tally.fresh, calibration.served.fresh) == (frozenset(), frozenset())
+    answers = [(s.candidate.label, s.use.label, bool(s.served)) for s in calibration.selections]
+    assert answers == [(SDPA, "pp512:tg128:b1", False), (EAGER, LOAD, True)]
+    assert [line.split()[0] for line in table(calibration)] == ["candidate", SDPA, EAGER]
+    assert [line.split()[0] for line in served_tables(calibration)] == [f"{LOAD},", "candidate", EAGER, SDPA]
+    said = sentences(calibration)
+    assert said[1].startswith(f"{EAGER} generates 160 tok/s of {LOAD} as served with 2 threads, 2.00 ± ")
+    assert "Nothing under load was missing or stale, so nothing was served anew (--again measures it all)." in said
+
+
+def test_a_calibration_for_loads_alone_times_no_batch(model: Path, cache: Cache) -> None:
+    calibration = measured(model, cache, Demand.of(workload=LOAD, backends=[SDPA, EAGER]))
+    assert (calibration.tally.outcomes, table(calibration)) == ((), [])
+    assert [s.candidate.label for s in calibration.selections] == [EAGER]
+    told = json.loads(json.dumps(calibration.to_json()))
+    assert told["outcomes"] == []
+    assert told["served"]["loads"] == [LOAD]
+    assert {record["record"] for record in told["served"]["outcomes"]} == {"served"}
+    assert list(told["served"]) == [
+        "calibration_id", "loads", "ended", "seconds", "measured", "out", "unmeasured", "outcomes",
+    ]  # fmt: skip
+
+
+def test_what_cannot_be_served_is_refused_before_anything_starts(model: Path, cache: Cache) -> None:
+    demand = Demand.of(workload=LOAD, backends=[SDPA, EAGER])
+    with pytest.raises(UsageError, match="a load is served with a model's own weights, or of a shape"):
+        measured(model, cache, demand, random_weights=True)
+    trace = replace(Load.parse("pp1-9:tg1-9:r2"), trace="0a1b2c3d")
+    with pytest.raises(UsageError, match="a trace is not measured by calibrate; found pp1-9:tg1-9:r2:t0a1b2c3d"):
+        measured(model, cache, replace(demand, workloads=(trace,)))
+
+
+def test_a_server_has_the_room_and_the_threads_that_were_measured(cache: Cache) -> None:
+    cache.add(served(SDPA, KEY, HOST, {LOAD: 80.0}, threads=1))
+    chosen = choose(MODEL, workload=LOAD, cache=cache, host=HOST)
+    assert (room_for(chosen).slots, chosen.threads) == (8, 1)
+    unmeasured = choose(MODEL, workload="pp64:tg32:c3", cache=cache, host=HOST)
+    assert (room_for(unmeasured).slots, unmeasured.threads) == (3, 2)
+    one = choose(MODEL, workload="pp64:tg32:c1", cache=cache, host=HOST)
+    assert room_for(one).slots == 1, "a load says how many there are"
