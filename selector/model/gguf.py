@@ -149,6 +149,17 @@ def read_gguf(path: Path) -> dict[str, Any]:
     return config
 
 
+def has_chat_template(path: Path) -> bool:
+    """Whether a .gguf file brings a chat template.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    key = b"tokenizer.chat_template"
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as whole:
+        return whole.find(len(key).to_bytes(8, "little") + key + _TEXT.to_bytes(4, "little"), 0, HEAD_BYTES) >= 0
+
+
 def _metadata(head: _Head) -> dict[str, Any]:
     """Key and value pairs up to the tokenizer's words, whose number is kept under `words`."""
     if head.take(4) != b"GGUF":

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from calibration.server import OwnServer, ServerPlace
+from selector.model.gguf import has_chat_template
 from selector.serve.app import Settings, app
 from selector.serve.engine import Launch, WorkerEngine
 from selector.serve.gate import Gate
@@ -75,7 +76,9 @@ def assemble(
         traffic=traffic,
         # A .gguf file brings its tokenizer, and the server of its engine reads it.
         takes_text=text is not None or isinstance(upstream, OwnServerUpstream),
-        takes_chats=text.takes_chats if text else isinstance(upstream, OwnServerUpstream),
+        takes_chats=upstream.takes_chats
+        if isinstance(upstream, OwnServerUpstream)
+        else bool(text and text.takes_chats),
         batching=batching,
     )
 
@@ -101,6 +104,7 @@ def _engine(prepared: Prepared, text: Text | None, name: str, log: Path) -> tupl
             log=log,
             variables=prepared.spec.variables,
             vocab_size=subject.vocab_size,
+            takes_chats=_has_chat_template(subject.model_dir, text),
         )
         return own, own, lambda: own.batching
     launch = Launch(workers=prepared.workers, spec=prepared.spec, artifact_dir=prepared.artifact_dir, log=log)
@@ -113,6 +117,13 @@ def _engine(prepared: Prepared, text: Text | None, name: str, log: Path) -> tupl
         engine_name=title,
     )
     return tokens, engine, lambda: engine.batching
+
+
+def _has_chat_template(model_dir: Path, text: Text | None) -> bool:
+    """Whether an engine's own server finds one; where only it can read the tokenizer, it is for that server to say."""
+    if model_dir.suffix == ".gguf":
+        return has_chat_template(model_dir)
+    return text is None or text.takes_chats
 
 
 def _described(prepared: Prepared, place: ServerPlace) -> OwnServer:

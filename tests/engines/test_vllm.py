@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import shutil
 import signal
 import subprocess
 import textwrap
@@ -160,7 +161,9 @@ class TestRuns:
         [path] = reference("llama-wide").generate([prompt], tiny_models.NEW_TOKENS).tokens
         scores = tiny_models.rows(reference("llama-wide").score(prompt, path[:-1])).astype(np.float64)
         likely = scores - np.log(np.exp(scores).sum(axis=-1, keepdims=True))
-        folder, there = tiny("llama-wide"), tmp_path / "server.log"
+        folder, there = tmp_path / "model", tmp_path / "server.log"
+        shutil.copytree(tiny("llama-wide"), folder)
+        (folder / "chat_template.jinja").write_text("{% for message in messages %}{{ message.content }}{% endfor %}")
         deployment = Deployment(
             model=ModelSpec.read(str(folder)), place=str(folder), artifact_dir=None, device=CPU, demand=DEMAND
         )
@@ -185,10 +188,14 @@ class TestRuns:
                 for step, token, row in zip(told, path, likely, strict=True):
                     assert abs(step.chosen - row[token]) < 1e-3
                     assert [other for other, _ in step.likeliest[:3]] == np.argsort(-row)[:3].tolist()
-                by_text = await pieces(prompt="once upon a time", max_tokens=5, ignore_end=True)
-                assert (by_text[-1].finish, by_text[-1].completion_tokens) == (Finish.LENGTH, 5)
-                with pytest.raises(Refused, match="maximum context length is 128 tokens"):
+                hi = ({"role": "user", "content": "hi"},)
+                for ask in ({"prompt": "once upon a time"}, {"messages": hi}):
+                    by_text = await pieces(**ask, max_tokens=5, ignore_end=True)
+                    assert (by_text[-1].finish, by_text[-1].completion_tokens) == (Finish.LENGTH, 5)
+                    assert sum(len(piece.tokens) for piece in by_text) == 5
+                with pytest.raises(Refused, match="maximum context length is 128 tokens") as raised:
                     await pieces(prompt="once upon a time " * 100, max_tokens=5)
+                assert raised.value.code == "context_length_exceeded"
                 async with aclosing(serving.answer(Ask(prompt=prompt, ignore_end=True))) as left:
                     await anext(left)
                 many = [pieces(prompt=(5, 6), max_tokens=1 + n, ignore_end=True) for n in range(6)]

@@ -143,27 +143,22 @@ def _refuse_unheeded(ask: Ask, server: OwnServer, name: str) -> None:
 
 
 def _read_completion(event: Event) -> Part:
-    if not event["choices"]:
-        return Part(counts=_counts(event))
-    [choice] = event["choices"]
-    tokens, scores = _scores(choice.get("logprobs"))
-    return Part(
-        text=choice.get("text") or "",
-        tokens=tokens,
-        scores=scores,
-        finish=choice.get("finish_reason"),
-        counts=_counts(event),
-    )
+    return _read_choice(event, lambda choice: choice.get("text"))
 
 
 def _read_chat(event: Event) -> Part:
+    return _read_choice(event, lambda choice: choice["delta"].get("content"))
+
+
+def _read_choice(event: Event, text_of: Callable[[Mapping[str, Any]], str | None]) -> Part:
+    """Of an event with one choice, or with none beside the counts."""
     if not event["choices"]:
         return Part(counts=_counts(event))
     [choice] = event["choices"]
     tokens, scores = _scores(choice.get("logprobs"))
     return Part(
-        text=choice["delta"].get("content") or "",
-        tokens=tokens,
+        text=text_of(choice) or "",
+        tokens=tokens or tuple(choice.get("token_ids") or ()),
         scores=scores,
         finish=choice.get("finish_reason"),
         counts=_counts(event),

@@ -19,7 +19,7 @@ from selector.serve.keeper import Refusing
 from selector.serve.own_server.dialect import call
 from selector.serve.own_server.exchange import exchange
 from selector.serve.own_server.program import Program
-from selector.serve.upstream import Ask, Piece, Unavailable
+from selector.serve.upstream import Ask, Piece, Refused, Unavailable
 
 LOAD_S = 900.0
 """A load that takes longer is given up, as in a calibration (Limits.load_s)."""
@@ -41,6 +41,7 @@ class OwnServerUpstream:
         log: file that takes everything the program prints.
         variables: environment variables of the backend's programs, beside our own.
         vocab_size: ids of a prompt are below it.
+        takes_chats: whether the model has a chat template; llama-server would take another model's where it has none.
         load_s: how long it may take until it is ready.
     """
 
@@ -56,12 +57,14 @@ class OwnServerUpstream:
         python: Path,
         log: Path,
         vocab_size: int,
+        takes_chats: bool = True,
         variables: Mapping[str, str] | None = None,
         load_s: float = LOAD_S,
     ) -> None:
         self._describe, self._name, self._place, self._vocab_size = describe, name, place, vocab_size
         self._python, self._log, self._variables, self._load_s = python, log, dict(variables or {}), load_s
         self._run: _Run | None = None
+        self.takes_chats = takes_chats
         self.abilities = frozenset(ability for ability in Ability if ability.value in describe(place).parameters)
         self.ended = asyncio.Event()
         """See Serving.ended."""
@@ -106,6 +109,12 @@ class OwnServerUpstream:
         run = self._run
         if run is None or not run.ready:
             raise Unavailable(f"{self._name} does not run")
+        if ask.messages is not None and not self.takes_chats:
+            raise Refused(
+                "this model has no chat template; ask /v1/completions with a `prompt`",
+                parameter="messages",
+                code="no_chat_template",
+            )
         request = call(ask, run.server, self._place, vocab_size=self._vocab_size, name=self._name)
         with run.busy():
             async with contextlib.aclosing(exchange(run.client, request, self._name)) as pieces:

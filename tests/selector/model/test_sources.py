@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from calibration.errors import ModelError
+from selector.model.gguf import has_chat_template
 from selector.model.quant.format import QuantFormat
 from selector.model.spec import ModelSpec, shape_names
 from tests.selector.model.model_folders import folder
@@ -105,6 +106,14 @@ def test_gguf_without_an_output_matrix_shares_the_embedding(tmp_path: Path, name
     tensors = b"".join(struct.pack("<Q", len(name)) + name.encode() + bytes(28) for name in names)
     path.write_bytes(gguf(**TINY_GGUF) + tensors)
     assert ModelSpec.read(str(path)).tie_word_embeddings is tied
+
+
+def test_a_chat_template_of_a_gguf_file(tmp_path: Path) -> None:
+    path = tmp_path / "qwen.gguf"
+    path.write_bytes(gguf(**TINY_GGUF, note="tokenizer.chat_template") + b"w" * 5000)
+    assert not has_chat_template(path)
+    path.write_bytes(gguf(**TINY_GGUF, tokenizer__chat_template="{{ messages }}") + b"w" * 5000)
+    assert has_chat_template(path)
 
 
 def test_gguf_in_parts(tmp_path: Path) -> None:

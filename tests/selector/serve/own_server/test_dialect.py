@@ -28,7 +28,13 @@ LLAMA = {
     "top_k": 1,
     "samplers": ["top_k"],
 }
-VLLM = {"model": "smol", "stream": True, "stream_options": {"include_usage": True}, "temperature": 0}
+VLLM = {
+    "model": "smol",
+    "stream": True,
+    "stream_options": {"include_usage": True},
+    "return_token_ids": True,
+    "temperature": 0,
+}
 LMDEPLOY = {"model": "smol", "stream": True, "temperature": 1.0, "top_k": 1}
 HI = ({"role": "user", "content": "hi"},)
 
@@ -193,6 +199,8 @@ SCORES = (TokenScores(chosen=-0.5, likeliest=((9, -0.25), (7, -0.5))),)
             {"choices": [{"text": "", "finish_reason": "stop"}], "usage": {"prompt_tokens": 1, "completion_tokens": 2}},
             Part(finish="stop", counts=(1, 2)),
         ),
+        (Ask(prompt=(5,)), {"choices": [{"text": "", "token_ids": [7, 8]}]}, Part(tokens=(7, 8))),
+        (Ask(messages=HI), {"choices": [{"delta": {}, "token_ids": [7]}]}, Part(tokens=(7,))),
         (
             Ask(prompt=(5,)),
             {"choices": [], "usage": {"prompt_tokens": 1, "completion_tokens": 2}},

@@ -178,6 +178,16 @@ class TestAnswers:
             ask_once(tmp_path, prompt, **ask)
         assert (raised.value.message, raised.value.status, raised.value.parameter) == (message, 400, parameter)
 
+    def test_a_chat_with_a_model_that_has_no_template(self, tmp_path: Path) -> None:
+        async def scenario() -> None:
+            async with started(tmp_path, takes_chats=False) as serving:
+                with pytest.raises(Refused, match="^this model has no chat template; ask /v1/completions") as raised:
+                    async with aclosing(serving.answer(Ask(messages=({"role": "user", "content": "hi"},)))) as answer:
+                        await anext(answer)
+                assert (raised.value.status, raised.value.parameter) == (400, "messages")
+
+        asyncio.run(scenario())
+
     def test_closing_the_answer_closes_the_connection(self, tmp_path: Path) -> None:
         async def scenario() -> None:
             async with started(tmp_path) as serving:
