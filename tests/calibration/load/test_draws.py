@@ -5,7 +5,7 @@ from statistics import mean
 
 import pytest
 
-from calibration.load.draws import Planned, plan, prompt_ids, prompt_text
+from calibration.load.draws import Planned, Words, plan, prompt_ids, prompt_text
 from calibration.load.load import Load
 from calibration.load.trace import Arrival
 
@@ -66,3 +66,23 @@ def test_text_has_as_many_words_as_asked_for() -> None:
     texts = [prompt_text("7", number, 30) for number in range(50)]
     assert {len(text.split()) for text in texts} == {30}
     assert len({tuple(text.split()[:4]) for text in texts}) == 50
+    assert not any("  " in text for text in texts)
+
+
+@pytest.mark.parametrize(
+    ("told", "tokens", "words"),
+    [
+        ([], 12, 12),  # nothing was told yet: a token a word
+        ([(10, 23), (30, 63)], 43, 20),  # two tokens a word and three more
+        ([(30, 63), (10, 23), (20, 43)], 43, 20),
+        ([(10, 25)], 50, 20),  # of one length: all of it by the words
+        ([(10, 15), (20, 20)], 12, 4),  # half a token a word and ten more
+        ([(10, 23), (30, 63)], 2, 1),  # never no word
+        ([(10, 30), (20, 30)], 31, 30),  # a server that counts no words: ten of them for a token more
+    ],
+)
+def test_words_are_as_many_as_make_the_tokens(told: list[tuple[int, int]], tokens: int, words: int) -> None:
+    known = Words()
+    if told:
+        known.learn(told)
+    assert known.of(tokens) == words

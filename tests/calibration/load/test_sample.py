@@ -79,6 +79,14 @@ def test_throughput_is_of_the_window_and_of_all_requests_in_it() -> None:
     assert measured.request_rate == pytest.approx(2 / 2.5)
 
 
+def test_a_window_has_its_end_and_not_its_begin() -> None:
+    edges = [asked(0, 0.0, 1.0, 2.0, 3.0), asked(1, 0.0, 1.0), asked(2, 0.0, 3.0)]
+    measured = point(*edges, begin_s=1.0, end_s=3.0)
+    assert measured.output_tps == 1.5
+    assert measured.request_rate == 1.0
+    assert point(*edges, begin_s=2.5, end_s=3.0).output_tps == 4.0  # shorter than a second, too
+
+
 def test_nothing_in_no_time_is_no_throughput() -> None:
     nothing = point(asked(0, 0.0, error="HTTP 500"), end_s=0.0)
     assert (nothing.output_tps, nothing.request_rate, nothing.percentile(Figure.E2E, 50)) == (None, None, None)
@@ -119,11 +127,15 @@ def test_a_saturated_point_has_no_percentiles_and_no_goodput() -> None:
     assert measured.goodput(TARGETS) is None
     assert measured.output_tps == 0.2
     assert measured.failures == ()
+    assert point(asked(0, 0.0, error=CUT), asked(1, 0.0, error="HTTP 500")).failures == (CUT, "HTTP 500")
+    refused = point(asked(0, 0.0, error=CUT), asked(1, 0.0, error="HTTP 429"), load=OPEN, saturated="it refuses")
+    assert refused.failures == ("HTTP 429",)
 
 
 def test_what_a_cache_answered_is_told_as_a_share_of_the_prompt_tokens() -> None:
     measured = point(asked(0, 0.0, 1.0, cached_tokens=4), asked(1, 0.0, 1.0), asked(2, 0.0, 1.0, counted=False))
     assert measured.cached_share == 0.25
+    assert point(asked(0, 0.0, error="HTTP 500")).cached_share == 0.0
 
 
 times = st.floats(0, 1e5).map(lambda value: round(value, 5))
@@ -153,5 +165,6 @@ def test_targets_are_told_and_checked() -> None:
     assert not RequestTargets()
     with pytest.raises(UsageError, match="needs a target of more than 0 s for tpot; found 0"):
         RequestTargets(tpot_s=0.0)
-    with pytest.raises(UsageError, match="needs a share of requests between 0 and 1; found 1"):
-        RequestTargets(share=1.0)
+    for share in (0.0, 1.0):
+        with pytest.raises(UsageError, match=f"needs a share of requests between 0 and 1; found {share:g}"):
+            RequestTargets(share=share)

@@ -1,10 +1,13 @@
 """Traces in the public formats, and what is no trace."""
 
+import json
 from pathlib import Path
 
 import pytest
 
+from calibration.codec import from_plain, to_plain
 from calibration.errors import UsageError
+from calibration.load.load import Load
 from calibration.load.trace import MEND, Arrival, Trace, read_trace
 
 SAME = (
@@ -57,6 +60,15 @@ def test_a_digest_names_what_is_in_a_trace() -> None:
     trace = Trace(arrivals=SAME)
     assert trace.digest == Trace(arrivals=SAME, left_out=3).digest
     assert trace.digest != Trace(arrivals=SAME[:2]).digest
+    assert Load.parse(trace.load.label) == trace.load
+
+
+def test_requests_of_one_token_came_too(tmp_path: Path) -> None:
+    rows = [{"arrival_s": at, "prompt_tokens": 1, "output_tokens": 1} for at in (0, 4)]
+    (tmp_path / "trace").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    trace = read_trace(tmp_path / "trace")
+    assert trace.load.label == f"pp1:tg1:r0.25:t{trace.digest}"
+    assert from_plain(Trace, to_plain(trace)) == trace
 
 
 @pytest.mark.parametrize(
