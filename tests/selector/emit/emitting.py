@@ -36,7 +36,7 @@ def chosen(model: Path | str, label: str, cache: Cache, *, host: HostSpec = HOST
     return replace(selection, candidate=Candidate(backend=backend, variant=variant))
 
 
-def convert(selection: Selection) -> Path:
+def convert(selection: Selection, gguf: bytes = b"GGUF") -> Path:
     """Put a converted model of the selection into the store, as a calibration does; its GGUF file."""
     backend = find(selection.backend)
     key = converted_key(
@@ -45,5 +45,5 @@ def convert(selection: Selection) -> Path:
         converter=converter(selection, backend),
         model=selection.model,
     )
-    made = ArtifactStore().make(key, lambda folder: (folder / "model.gguf").write_bytes(b"GGUF"))
+    made = ArtifactStore().make(key, lambda folder: (folder / "model.gguf").write_bytes(gguf))
     return made.path / "model.gguf"

@@ -96,6 +96,7 @@ def test_elsewhere(label: str, model: Path, cache: Cache, second_host: HostSpec,
     assert not worker.is_running() or worker.status() == psutil.STATUS_ZOMBIE
 
 
+@pytest.mark.slow
 def test_random_weights_of_a_shape_are_written_there(
     cache: Cache, second_host: HostSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
