@@ -177,7 +177,6 @@ class _Client:
 
     def __init__(self, worker: Worker) -> None:
         self._come: queue.SimpleQueue[tuple[float, Delta] | Trouble] = queue.SimpleQueue()
-        self._worker = worker
         self._serving = ServingWorker(worker, on_deltas=self._note, on_end=self._come.put)
         if (trouble := self._serving.start()) is not None:
             raise GivenUp("serve", trouble)
@@ -223,8 +222,7 @@ class _Client:
 
     def close(self) -> None:
         """Ends the worker, which must be read no more when its owner leaves it."""
-        self._worker.kill()
-        self._serving.join(ANSWER_S)
+        self._serving.kill()
 
     def _note(self, deltas: Sequence[Delta]) -> None:
         at = time.perf_counter()

@@ -13,10 +13,11 @@ from calibration.backends.ctranslate2 import CTranslate2Backend
 from calibration.backends.ctranslate2 import streams as module
 from calibration.backends.ctranslate2.engine import GeneratorEngine
 from calibration.backends.ctranslate2.streams import Batches
-from calibration.streams import Finish
+from calibration.streams import Ability, Finish
 from calibration.worker.prompts import prompts
-from tests.engines import tiny_models
+from tests.engines import streaming, tiny_models
 from tests.engines.driven import Driver, answered, asked, drawn_otherwise, greedy_path, likelihoods
+from tests.engines.streaming import greedy, unlike, unlike_abilities
 from tests.engines.tiny_models import VOCAB, rows
 
 BACKEND = CTranslate2Backend()
@@ -67,6 +68,25 @@ def idle(streams: Batches) -> bool:
     return not generator.num_active_batches
 
 
+@pytest.mark.parametrize(
+    ("name", "variant"),
+    [
+        *((name, "float32") for name in ("llama", "llama-eos", "llama-bf16", "mistral", "qwen3", "gemma", "gpt2")),
+        ("llama", "int8"),
+    ],
+)
+def test_requests_that_come_and_go_get_what_they_would_get_alone(name: str, variant: str, tiny: Folder) -> None:
+    engine, streams = loaded(tiny(name), variant, places=2)
+    assert unlike(streams, greedy(engine)) == []
+    streams.close()
+
+
+def test_its_abilities_are_true(engine: GeneratorEngine, streams: Batches) -> None:
+    assert streams.abilities == {Ability.TEMPERATURE, Ability.TOP_P, Ability.LOGPROBS}
+    assert streams.batching == "static"
+    assert unlike_abilities(streams, engine, within=1e-4) == []
+
+
 def test_a_seed_would_not_repeat(streams: Batches) -> None:
     """Why SEED is no ability; where this fails it can be one."""
     request = replace(asked(0, PROMPTS[1], 12), temperature=2.0)
@@ -87,6 +107,14 @@ def test_tokens_are_drawn_as_often_as_they_are_likely(
     assert drawn_otherwise(drawn, likelihoods(rows(engine.score(request.prompt, ()))[0], temperature, top_p)) == []
 
 
+def test_scores_of_requests_that_are_alike_are_each_its_own(engine: GeneratorEngine, streams: Batches) -> None:
+    """The engine hands over the scores of a step with its first row alone."""
+    requests = [replace(asked(n, ALIKE[n], 4), logprobs=1) for n in range(3)]
+    for request, answer in zip(requests, streaming.answers(streams, requests).values(), strict=True):
+        likeliest = [scores.likeliest[0][0] for scores in answer.scores]
+        assert likeliest == answer.tokens == greedy_path(engine, request)
+
+
 def test_tokens_are_told_as_they_come(streams: Batches) -> None:
     [answer] = answered(streams, [asked(0, PROMPTS[1], LONG)]).values()
     assert len(set(answer.steps)) > 1
@@ -101,6 +129,18 @@ def test_requests_that_are_alike_share_a_call_and_each_ends_by_itself(
     assert [answers[r.id].tokens for r in requests] == [greedy_path(engine, r) for r in requests]
     assert answers["0"].order[-1] < answers["1"].order[-1] < answers["3"].order[-1] < answers["2"].order[0]
     assert answers["3"].order[0] < answers["0"].order[-1], "they ran side by side"
+
+
+@pytest.mark.parametrize(
+    ("lengths", "new_tokens", "shared"), [((24, 40), 40, True), ((24, 40), 31, False), ((24, 60), 400, False)]
+)
+def test_prompts_that_are_nearly_as_long_share_a_call(
+    lengths: tuple[int, int], new_tokens: int, shared: bool, engine: GeneratorEngine, streams: Batches
+) -> None:
+    requests = [asked(n, prompts("near", VOCAB, length, 1)[0], new_tokens) for n, length in enumerate(lengths)]
+    answers = answered(streams, requests)
+    assert [answers[r.id].tokens for r in requests] == [greedy_path(engine, r) for r in requests]
+    assert (answers["1"].order[0] < answers["0"].order[-1]) == shared
 
 
 def test_requests_that_are_drawn_otherwise_do_not_share_a_call(engine: GeneratorEngine, streams: Batches) -> None:

@@ -12,10 +12,12 @@ from calibration.backend import Engine
 from calibration.backends.onnxruntime import OnnxRuntimeBackend
 from calibration.backends.onnxruntime.ragged import RaggedGraph
 from calibration.backends.onnxruntime.streams import Together
-from calibration.streams import Finish, Streams
+from calibration.backends.onnxruntime.turns import Turns
+from calibration.streams import Ability, Finish, Streams
 from calibration.worker.prompts import prompts
 from tests.engines import tiny_models
 from tests.engines.driven import Driver, answered, asked, drawn_otherwise, greedy_path, likelihoods
+from tests.engines.streaming import greedy, unlike, unlike_abilities
 from tests.engines.tiny_models import VOCAB, rows
 
 BACKEND = OnnxRuntimeBackend()
@@ -61,6 +63,21 @@ def pair(request: pytest.FixtureRequest, both: dict[str, tuple[Engine, Streams]]
 @pytest.fixture
 def llama(both: dict[str, tuple[Engine, Streams]]) -> tuple[Engine, Streams]:
     return both["continuous"]
+
+
+@pytest.mark.parametrize(
+    ("name", "variant"), [*((name, "fp32") for name in (*TOGETHER, *IN_TURNS)), ("llama", "int8"), ("llama", "int4")]
+)
+def test_requests_that_come_and_go_get_what_they_would_get_alone(name: str, variant: str, tiny: Folder) -> None:
+    engine, streams = loaded(tiny(name), variant, places=2)
+    assert isinstance(streams, Together if name in TOGETHER else Turns)
+    assert unlike(streams, greedy(engine)) == []
+
+
+def test_its_abilities_are_true(pair: tuple[Engine, Streams]) -> None:
+    engine, streams = pair
+    assert streams.abilities == frozenset(Ability)
+    assert unlike_abilities(streams, engine, within=1e-4) == []
 
 
 @pytest.mark.parametrize(("temperature", "top_p"), [(0.5, 1.0), (2.0, 1.0), (1.0, 0.5)])
