@@ -26,7 +26,7 @@ from calibration.environments.packages import installed
 from calibration.errors import AutobackendError, UsageError
 from calibration.load.load import Load
 from calibration.load.load_spec import LoadSpec
-from calibration.load.run import FOREIGN_MOST, PATIENCE_S, Served, measure
+from calibration.load.run import FOREIGN_MOST, PATIENCE_S, LoadedServer, measure
 from calibration.load.sample import NoPoint
 from calibration.load.watch import listener
 
@@ -67,7 +67,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def compare(server: Served, spec: LoadSpec, judges: Sequence[Judge], rounds: int, folder: Path) -> list[dict[str, Any]]:
+def compare(
+    server: LoadedServer, spec: LoadSpec, judges: Sequence[Judge], rounds: int, folder: Path
+) -> list[dict[str, Any]]:
     """Each judge between two runs of ours, so that a slow drift of the machine hits both.
 
     Returns:
@@ -146,7 +148,7 @@ def _spread(figure: str, first: Seen, last: Seen) -> float:
     return float(abs(one - other) / (one + other)) if one + other else 0.0
 
 
-def _spec(served: Served, load: Load, arguments: argparse.Namespace) -> LoadSpec:
+def _spec(served: LoadedServer, load: Load, arguments: argparse.Namespace) -> LoadSpec:
     return LoadSpec(
         url=served.url,
         key=served.key,
@@ -183,7 +185,7 @@ def _servers(arguments: argparse.Namespace, out: Path) -> list[tuple[str, Any]]:
         if not arguments.model:
             raise UsageError("a server that runs needs the model's name", "add --model NAME")
         found = listener(urlsplit(arguments.url).port or 80)
-        served = Served(
+        served = LoadedServer(
             url=arguments.url.rstrip("/"),
             model=arguments.model,
             vocab_size=arguments.vocab,

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from calibration.errors import AutobackendError
-from calibration.load.run import Served
+from calibration.load.run import LoadedServer
 
 READY_S = 1800.0
 """A conversion may come first."""
@@ -22,7 +22,7 @@ END_S = 60.0
 
 
 @contextlib.contextmanager
-def serving(model: str, words: Sequence[str], *, vocab_size: int, log: Path) -> Iterator[Served]:
+def serving(model: str, words: Sequence[str], *, vocab_size: int, log: Path) -> Iterator[LoadedServer]:
     """Start it, wait until it is ready, and end it.
 
     Args:
@@ -41,7 +41,7 @@ def serving(model: str, words: Sequence[str], *, vocab_size: int, log: Path) -> 
         process = subprocess.Popen(command, stdout=out, stderr=out, start_new_session=True)
     try:
         _wait(process, url, log)
-        yield Served(url=url, model=_name(url, key), vocab_size=vocab_size, key=key, pids=(process.pid,))
+        yield LoadedServer(url=url, model=_name(url, key), vocab_size=vocab_size, key=key, pids=(process.pid,))
     finally:
         process.send_signal(signal.SIGTERM)
         with contextlib.suppress(subprocess.TimeoutExpired):

@@ -17,7 +17,7 @@ from calibration.codec import to_plain
 from calibration.errors import AutobackendError, UsageError
 from calibration.load.load import Load
 from calibration.load.report import table, to_json
-from calibration.load.run import Measuring, Served, run_load
+from calibration.load.run import LoadedServer, Measuring, run_load
 from calibration.load.sample import NoPoint, Point, RequestTargets
 from calibration.load.trace import Trace, read_trace
 from calibration.load.watch import listener
@@ -67,13 +67,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     return int(any(isinstance(point, NoPoint) for point in points))
 
 
-def _served(arguments: argparse.Namespace) -> Served:
+def _served(arguments: argparse.Namespace) -> LoadedServer:
     at = urlsplit(arguments.url)
     pids = tuple(arguments.pid)
     if not pids and at.hostname in ("127.0.0.1", "localhost", "::1"):
         found = listener(at.port or 80)
         pids = (found,) if found else ()
-    return Served(
+    return LoadedServer(
         url=arguments.url.rstrip("/"),
         key=arguments.key,
         model=arguments.model or _first_model(arguments.url.rstrip("/"), arguments.key),

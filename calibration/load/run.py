@@ -45,7 +45,7 @@ STARTING_S = 30.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Served:
+class LoadedServer:
     """A server that answers, and what a load must know of it."""
 
     url: str
@@ -89,7 +89,7 @@ def requests_of(load: Load, trace: Trace | None = None) -> int:
 
 
 def run_load(
-    served: Served,
+    served: LoadedServer,
     load: Load,
     measuring: Measuring,
     *,
@@ -136,7 +136,7 @@ def run_load(
     return second
 
 
-def measure(served: Served, spec: LoadSpec, *, tell: Callable[[str], None] = lambda _: None) -> Point | NoPoint:
+def measure(served: LoadedServer, spec: LoadSpec, *, tell: Callable[[str], None] = lambda _: None) -> Point | NoPoint:
     """Run the client once."""
     marks: dict[str, Reading] = {}
     outcome: Ran | NoPoint | None = None

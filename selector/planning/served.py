@@ -9,8 +9,7 @@ from calibration.conversion.store import ArtifactStore
 from calibration.errors import UsageError
 from calibration.events import Reporter
 from calibration.load.load import Load
-from calibration.load.run import Measuring, run_load
-from calibration.load.run import Served as LoadedServer
+from calibration.load.run import LoadedServer, Measuring, run_load
 from calibration.load.sample import NoPoint, Point, RequestTargets
 from calibration.load.use import batch_of, slots_of
 from calibration.race.state import Bounds

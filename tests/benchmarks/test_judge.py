@@ -10,13 +10,13 @@ from benchmarks.judge.judge import compare, table
 from benchmarks.judge.seen import Seen, seen_by_us
 from calibration.load.load import Load
 from calibration.load.load_spec import LoadSpec
-from calibration.load.run import Served, measure
+from calibration.load.run import LoadedServer, measure
 from calibration.load.sample import Asked, End, Point
 from tests.calibration.load.mock_server import Mock, serving, steady
 
 
-def spec_of(mock: Mock, label: str, requests: int = 12) -> tuple[Served, LoadSpec]:
-    served = Served(url=mock.url, model="mock", vocab_size=100)
+def spec_of(mock: Mock, label: str, requests: int = 12) -> tuple[LoadedServer, LoadSpec]:
+    served = LoadedServer(url=mock.url, model="mock", vocab_size=100)
     spec = LoadSpec(
         url=served.url, model="mock", vocab_size=100, fields=served.fields, load=Load.parse(label), seed="0",
         prompt_seed="judged", requests=requests, budget_s=60.0, patience_s=10.0, whole=True,

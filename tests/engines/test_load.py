@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from calibration.load.load import Load
-from calibration.load.run import Measuring, Served, run_load
+from calibration.load.run import LoadedServer, Measuring, run_load
 from calibration.load.sample import Figure, Point
 from tests.engines.served import serving
 from tests.engines.tiny_models import VOCAB
@@ -17,7 +17,7 @@ pytestmark = [pytest.mark.engine, pytest.mark.filterwarnings("ignore")]
 @pytest.mark.parametrize("label", ["pp4-16:tg8:c3", "pp4-16:tg8:r4"])
 def test_a_served_engine_is_measured(tiny: Callable[..., Path], tmp_path: Path, label: str) -> None:
     with serving(tiny("llama"), "--backend", "transformers:eager", "--slots", 2, folder=tmp_path) as server:
-        there = Served(url=server.url, model=server.model, vocab_size=VOCAB, slots=2, pids=(server.process.pid,))
+        there = LoadedServer(url=server.url, model=server.model, vocab_size=VOCAB, slots=2, pids=(server.process.pid,))
         point = run_load(there, Load.parse(label), Measuring(budget_s=30.0, requests=10))
         assert isinstance(point, Point), point
         told = server.metric("generation_tokens_total")

@@ -15,7 +15,7 @@ from calibration.errors import UsageError
 from calibration.load.draws import plan
 from calibration.load.load import Load
 from calibration.load.load_spec import LoadSpec
-from calibration.load.run import Measuring, Served, measure, requests_of, run_load
+from calibration.load.run import LoadedServer, Measuring, measure, requests_of, run_load
 from calibration.load.sample import CUT, End, Figure, NoPoint, Point, RequestTargets
 from calibration.load.trace import Arrival, Trace
 from calibration.load.watch import Reading, Watch, client_cores, foreign_share, listener
@@ -28,7 +28,7 @@ WARM_UP = 3
 def measured(
     mock: Mock, label: str, *, budget_s: float = 30.0, key: str = "", trace: Trace | None = None, **fields: object
 ) -> Point | NoPoint:
-    served = Served(url=mock.url, model="mock", vocab_size=100, key=key)
+    served = LoadedServer(url=mock.url, model="mock", vocab_size=100, key=key)
     load = trace.load if trace else Load.parse(label)
     measuring = Measuring(budget_s=budget_s, **fields)  # type: ignore[arg-type]
     return run_load(served, load, measuring, trace=trace)
@@ -53,7 +53,7 @@ def at_once(requests: Sequence[Seen], span_s: float) -> int:
 def test_a_closed_loop_measures_the_server_and_not_the_client() -> None:
     with serving(steady(0.03, 0.005)) as mock:
         told: list[str] = []
-        served = Served(url=mock.url, model="mock", vocab_size=100, key="k", pids=())
+        served = LoadedServer(url=mock.url, model="mock", vocab_size=100, key="k", pids=())
         outcome = run_load(served, Load.parse("pp10-30:tg8:c3"), Measuring(budget_s=30), tell=told.append)
     assert isinstance(outcome, Point)
     assert told == ["steady", "ended"]
@@ -179,7 +179,7 @@ def test_a_load_of_a_trace_is_measured_with_that_trace_alone(label: str, found: 
         Arrival(at_s=1.0, prompt_tokens=5, output_tokens=4),
     )
     trace = None if found == "none" else Trace(arrivals=arrivals)
-    served = Served(url="http://127.0.0.1:1", model="mock", vocab_size=100)
+    served = LoadedServer(url="http://127.0.0.1:1", model="mock", vocab_size=100)
     with pytest.raises(UsageError, match=f"the load {label} needs its trace; found {found}"):
         run_load(served, Load.parse(label), Measuring(budget_s=1.0), trace=trace)
 
@@ -316,7 +316,7 @@ def test_an_answer_that_never_comes_is_waited_for_only_so_long() -> None:
         await quick(reply)
 
     with serving(one_stalls) as mock:
-        served = Served(url=mock.url, model="mock", vocab_size=100)
+        served = LoadedServer(url=mock.url, model="mock", vocab_size=100)
         spec = LoadSpec(
             url=mock.url, model="mock", vocab_size=100, fields=served.fields, load=Load.parse("pp8:tg4-8:c2"), seed="0",
             prompt_seed="0", requests=1000, budget_s=1.0, patience_s=1.0,
@@ -352,8 +352,8 @@ def test_the_client_ends_with_its_parent() -> None:
     code = (
         "import sys\n"
         "from calibration.load.load import Load\n"
-        "from calibration.load.run import Measuring, Served, run_load\n"
-        "served = Served(url=sys.argv[1], model='mock', vocab_size=100)\n"
+        "from calibration.load.run import Measuring, LoadedServer, run_load\n"
+        "served = LoadedServer(url=sys.argv[1], model='mock', vocab_size=100)\n"
         "tell = lambda event: print(event, flush=True)\n"
         "run_load(served, Load.parse('pp8:tg50:c1'), Measuring(budget_s=60), tell=tell)\n"
     )

@@ -3,7 +3,7 @@
 import pytest
 
 from calibration.load.load import Load
-from calibration.load.run import Measuring, Served, run_load
+from calibration.load.run import LoadedServer, Measuring, run_load
 from calibration.load.sample import Figure, Point
 from selector.serve.language.text import Text
 from tests.selector.serve.scripted import Scripted, counting
@@ -12,7 +12,7 @@ from tests.selector.serve.serving import VOCAB_SIZE, served, with_keys
 
 def measured(engine: Scripted, text: Text | None, label: str, requests: int = 40) -> Point:
     with served(engine, text, settings=with_keys("secret")) as there:
-        server = Served(url=there.url, model="tiny", vocab_size=VOCAB_SIZE, key="secret")
+        server = LoadedServer(url=there.url, model="tiny", vocab_size=VOCAB_SIZE, key="secret")
         point = run_load(server, Load.parse(label), Measuring(budget_s=60, requests=requests))
     assert isinstance(point, Point), point
     return point
