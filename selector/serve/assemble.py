@@ -105,6 +105,7 @@ def _engine(prepared: Prepared, text: Text | None, name: str, log: Path) -> tupl
             variables=prepared.spec.variables,
             vocab_size=subject.vocab_size,
             takes_chats=_has_chat_template(subject.model_dir, text),
+            memory_limit_bytes=subject.memory_limit_bytes,
         )
         return own, own, lambda: own.batching
     launch = Launch(workers=prepared.workers, spec=prepared.spec, artifact_dir=prepared.artifact_dir, log=log)

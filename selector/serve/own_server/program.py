@@ -10,8 +10,12 @@ import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 
+import psutil
+
 from calibration.supervision.readings import group_runs
 
+LOOK_S = 1.0
+"""How often its memory is looked at, as a worker's with its children is."""
 GONE_S = 5.0
 """How long a killed group may take to go; a process in an uninterruptible wait may take longer."""
 TAIL_BYTES = 4000
@@ -36,6 +40,7 @@ class Program:
         variables: all environment variables of it.
         log: file that takes everything it prints.
         cpus: cores that it is bound to; empty: those of this thread.
+        memory_limit_bytes: above this it is killed, before the kernel picks a victim of its own.
         on_end: called once, on a thread of its own, when nothing of the group is left.
 
     Raises:
@@ -50,10 +55,12 @@ class Program:
         log: Path,
         on_end: Callable[[], None],
         cpus: Collection[int] = (),
+        memory_limit_bytes: int | None = None,
     ) -> None:
-        self._log, self._on_end = log, on_end
+        self._log, self._on_end, self._limit = log, on_end, memory_limit_bytes
         self._killing = threading.Lock()
-        self._gone = False
+        self._gone = threading.Event()
+        self._outgrown = ""
         lifeline, self._lifeline = os.pipe()
         try:
             # It leads the group: as long as it is not waited for, the number cannot be that of another group.
@@ -85,6 +92,8 @@ class Program:
             self._end_group()
             raise
         threading.Thread(target=self._watch, name="autobackend-program", daemon=True).start()
+        if memory_limit_bytes is not None:
+            threading.Thread(target=self._keep_to_memory, name="autobackend-memory", daemon=True).start()
 
     @property
     def pid(self) -> int:
@@ -104,7 +113,7 @@ class Program:
         if not self._killing.acquire(blocking=False):  # it is being killed
             return
         try:
-            if not self._gone:
+            if not self._gone.is_set():
                 os.killpg(self.group, signal.SIGKILL)
         finally:
             self._killing.release()
@@ -115,6 +124,8 @@ class Program:
         code = self._process.returncode
         if code is None:
             return "has not ended"
+        if self._outgrown:
+            return self._outgrown
         return f"ended with exit code {code}" if code >= 0 else f"was killed by {signal.Signals(-code).name}"
 
     def log_tail(self) -> str:
@@ -128,6 +139,15 @@ class Program:
         self._end_group()
         self._on_end()
 
+    def _keep_to_memory(self) -> None:
+        assert self._limit is not None
+        while not self._gone.wait(LOOK_S):
+            size = _tree_bytes(self.pid)
+            if size > self._limit:
+                reached, allowed = (f"{amount / 2**30:.1f} GiB" for amount in (size, self._limit))
+                self._outgrown = f"was killed: it reached {reached} of memory; {allowed} are allowed"
+                self.kill()
+
     def _end_group(self) -> None:
         """Kill what is left of the group, and wait until it is gone."""
         with self._killing:
@@ -137,7 +157,20 @@ class Program:
                 time.sleep(0.002)
             self._watchdog.wait()
             os.close(self._lifeline)
-            self._gone = True
+            self._gone.set()
+
+
+def _tree_bytes(pid: int) -> int:
+    """Memory of a process, and of its children what they do not share."""
+    total = 0
+    with contextlib.suppress(psutil.Error):
+        root = psutil.Process(pid)
+        total += root.memory_info().rss
+        for child in root.children(recursive=True):
+            with contextlib.suppress(psutil.Error):
+                memory = child.memory_info()
+                total += max(0, memory.rss - memory.shared)
+    return total
 
 
 @contextlib.contextmanager

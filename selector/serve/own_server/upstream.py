@@ -42,6 +42,7 @@ class OwnServerUpstream:
         variables: environment variables of the backend's programs, beside our own.
         vocab_size: ids of a prompt are below it.
         takes_chats: whether the model has a chat template; llama-server would take another model's where it has none.
+        memory_limit_bytes: above this it is killed.
         load_s: how long it may take until it is ready.
     """
 
@@ -59,10 +60,12 @@ class OwnServerUpstream:
         vocab_size: int,
         takes_chats: bool = True,
         variables: Mapping[str, str] | None = None,
+        memory_limit_bytes: int | None = None,
         load_s: float = LOAD_S,
     ) -> None:
         self._describe, self._name, self._place, self._vocab_size = describe, name, place, vocab_size
         self._python, self._log, self._variables, self._load_s = python, log, dict(variables or {}), load_s
+        self._memory_limit_bytes = memory_limit_bytes
         self._run: _Run | None = None
         self.takes_chats = takes_chats
         self.abilities = frozenset(ability for ability in Ability if ability.value in describe(place).parameters)
@@ -136,6 +139,7 @@ class OwnServerUpstream:
                 log=self._log,
                 cpus=place.cpus,
                 on_end=on_end,
+                memory_limit_bytes=self._memory_limit_bytes,
             )
         except OSError as error:
             raise Refusing(f"{self._python} cannot be started: {error.strerror}") from error

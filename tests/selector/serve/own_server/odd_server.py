@@ -138,6 +138,13 @@ class Answers(BaseHTTPRequestHandler):
             return
         self.do_last()
 
+    def do_grows(self, body: Any) -> None:
+        self.begin()
+        self.tell(text="one")
+        held = bytearray(os.urandom(1 << 20) * 400)
+        time.sleep(60)
+        del held
+
     def do_last(self) -> None:
         self.tell(text="", finish="stop", usage={"prompt_tokens": 1, "completion_tokens": 1})
         self.end()

@@ -307,6 +307,18 @@ class TestLife:
 
         asyncio.run(scenario())
 
+    def test_one_that_takes_more_memory_than_it_may_is_killed(self, tmp_path: Path) -> None:
+        async def scenario() -> None:
+            async with started(tmp_path, memory_limit_bytes=300 << 20) as serving:
+                await asyncio.sleep(2.5)
+                assert serving.ready
+                with pytest.raises(Unavailable, match="^odd ended while it answered: "):
+                    await pieces(serving, "grows")
+                reason = "it was killed: it reached 0.4 GiB of memory; 0.3 GiB are allowed"
+                assert await ended(serving) == reason
+
+        asyncio.run(scenario())
+
     def test_its_children_end_with_it(self, tmp_path: Path) -> None:
         async def scenario() -> None:
             async with started(tmp_path, "parent"):
