@@ -1,15 +1,12 @@
 """A launch as a row of the cache's one table, and back. Standard library only."""
 
-import base64
 import json
-import zlib
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from math import isfinite
 from typing import Any
 
-from calibration.codec import from_plain, to_plain
-from calibration.load.sample import Point
+from calibration.cache.point_rows import packed, unpacked
 from calibration.measurement import (
     RECORDS,
     Agreement,
@@ -48,8 +45,7 @@ def row(outcome: Outcome) -> dict[str, Any]:
     """Column values of a launch; JSON texts for environment, agreement and cells.
 
     Cells are `[["pp64:tg32:b1", [[ttft_s, tpot_s, foreign_cores, dirty], ...]], ...]`, with all raw samples: a tenth of
-    the room that names for every figure would take. Points are JSON, too, compressed: a request has
-    a time for each of its chunks.
+    the room that names for every figure would take. Points: see point_rows.
 
     Raises:
         ValueError: a sample is no finite number.
@@ -90,7 +86,7 @@ def row(outcome: Outcome) -> dict[str, Any]:
                 **_answered(outcome),
                 "slots": outcome.slots,
                 "threads": outcome.threads,
-                "points": _packed(outcome.points),
+                "points": packed(outcome.points),
             }
         case Failure():
             values |= {
@@ -145,7 +141,7 @@ def outcome(row: Sequence[Any]) -> Outcome:
     if record == "served":
         if type(slots) is not int or type(threads) is not int:
             raise TypeError(f"run {run_id}: needs slots and threads; found {slots!r}, {threads!r}")
-        return Served(**answered, slots=slots, threads=threads, points=_unpacked(points))
+        return Served(**answered, slots=slots, threads=threads, points=unpacked(points))
     return Measurement(**answered, cells=tuple([_cell(label, samples) for label, samples in json.loads(cells)]))
 
 
@@ -163,22 +159,6 @@ def _answered(outcome: Answered) -> dict[str, Any]:
         "gpu_memory_bytes": outcome.gpu_memory_bytes,
         "agreement": _json([str(agreement.verdict), kl, agreement.top1, agreement.detail, max_diff]),
     }
-
-
-def _packed(points: Sequence[Point]) -> str:
-    content = json.dumps(to_plain(points), separators=(",", ":"), allow_nan=False)
-    return base64.b64encode(zlib.compress(content.encode())).decode("ascii")
-
-
-def _unpacked(packed: str) -> tuple[Point, ...]:
-    """Raises ValueError where it is not what `_packed` wrote."""
-    try:
-        content = json.loads(zlib.decompress(base64.b64decode(packed, validate=True)))
-    except (zlib.error, TypeError) as error:
-        raise ValueError(f"needs packed points; found {packed!r:.40}") from error
-    if not isinstance(content, list) or not content:
-        raise ValueError(f"needs a list of points; found {content!r:.40}")
-    return tuple(from_plain(Point, point) for point in content)
 
 
 def _cell(label: str, samples: list[list[Any]]) -> Cell:

@@ -45,7 +45,8 @@ def why(
     asked = f"{selection.use.label}{objective}{targets}"
     lines = [f"{selection.candidate.label}, {where_from(selection, now)}, for {asked}"]
     if selection.extrapolated:
-        lines.append("  outside the measured cells: extrapolated")
+        where = "beyond the measured numbers of streams" if selection.served else "outside the measured cells"
+        lines.append(f"  {where}: extrapolated")
     if selection.tie:
         lines.append(
             f"  as {selection.objective.good} as {listing(selection.tie)}: chosen by {_tie_broken_by(selection)}"

@@ -5,6 +5,7 @@ from math import isfinite
 
 from calibration.load.sample import Figure, NoPoint, Point
 from calibration.measurement import OutputVerdict, Served
+from calibration.noise import half_width
 from calibration.served.tally import ServedTally
 from selector.answer import Selection
 from selector.objective import Objective
@@ -116,8 +117,7 @@ def sentences(tally: ServedTally) -> list[str]:
 
 def _row(one: ServedRanked, *, goodput: bool, priced: bool, judged: bool) -> tuple[str, ...]:
     figures = one.figures
-    tps = [launch.figures.output_tps for launch in one.launches]
-    half = (max(tps) - min(tps)) / 2
+    half = half_width([launch.figures.output_tps for launch in one.launches], one.launch_cv)
     met = (f"{figure(figures.goodput_rps)} req/s", percent(one.chance or 0.0)) if goodput else ()
     cost = (f"{one.costs.output:.3g}" if one.costs else "-",) if priced else ()
     notes = [] if one.way is Way.MEASURED else [str(one.way)]
@@ -125,7 +125,7 @@ def _row(one: ServedRanked, *, goodput: bool, priced: bool, judged: bool) -> tup
     notes += ["void"] if one.void else []
     return (
         one.candidate.label,
-        within(figures.output_tps, half) if len(tps) > 1 else figure(figures.output_tps),
+        within(figures.output_tps, half),
         *(_time(value) for value in (figures.ttft_p50_s, figures.ttft_p95_s, figures.tpot_p50_s, figures.tpot_p95_s)),
         _time(figures.e2e_s),
         *met,

@@ -40,6 +40,8 @@ class ServedRanked:
     """By the objective; less is better."""
     ci95: tuple[float, float]
     """Of the value."""
+    launch_cv: float
+    """How much launches on this host differ in it."""
     p_best: float = 0.0
     """The probability that it is the best of those that are ranked."""
     chance: float | None = None
@@ -151,6 +153,7 @@ def _ranked(record: ServedRecord, arm: Arm, load: Load, demand: Demand, cv: floa
         agreement=record.agreement,
         value=median(values),
         ci95=interval(values, cv) if finite else (math.inf, math.inf),
+        launch_cv=cv,
         chance=_chance(worst, cv) if targets else None,
         miss=targets.worst(figures.ttft_p95_s, figures.tpot_p95_s),
         costs=_costs(figures, load, demand.price_per_hour),
@@ -178,7 +181,7 @@ def _distance(way: Way) -> int:
 def _same(other: ServedRanked, first: ServedRanked, objective: Objective, device_kind: str) -> bool:
     if other.value <= first.value * (1 + BAND):
         return True
-    if not (math.isfinite(other.value) and math.isfinite(first.value)):
+    if objective.of_launch is None or not (math.isfinite(other.value) and math.isfinite(first.value)):
         return False
     ratios = _ratios(other, first, objective)
     low, high = interval(ratios, _ratio_cv(other, first, objective, device_kind))

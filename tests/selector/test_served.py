@@ -274,6 +274,23 @@ def test_why_shows_the_table(cache: Cache) -> None:
     )
     assert [line.split() for line in lines[1:4]] == [
         "candidate tok/s TTFT p50 p95 TPOT p50 p95 E2E p50 memory launches threads P(best)".split(),
-        "transformers:sdpa 160 ± 0 100 ms 100 ms 48.4 ms 48.4 ms 1.60 s 1.0 GiB 2 2 > 99 %".split(),
-        "ctranslate2:float32 80.0 100 ms 100 ms 100 ms 100 ms 3.20 s 1.0 GiB 1 2 < 1 %".split(),
+        "transformers:sdpa 160 ± 25 100 ms 100 ms 48.4 ms 48.4 ms 1.60 s 1.0 GiB 2 2 > 99 %".split(),
+        "ctranslate2:float32 80.0 ± 17.6 100 ms 100 ms 100 ms 100 ms 3.20 s 1.0 GiB 1 2 < 1 %".split(),
     ]
+
+
+def test_memory_hardly_varies_so_only_the_band_ties_it(cache: Cache) -> None:
+    chosen = answer(
+        cache,
+        served(SDPA, KEY, HOST, {LOAD: 160.0}, memory=1000 << 20),
+        served(CT2, KEY, HOST, {LOAD: 160.0}, memory=1100 << 20),
+        workload=LOAD,
+        objective="memory",
+    )
+    assert (chosen.candidate.label, chosen.tie) == (SDPA, ())
+
+
+def test_an_answer_beyond_the_levels_says_so(cache: Cache) -> None:
+    levels = {"pp64:tg32:c1": 40.0, "pp64:tg32:c8": 160.0}
+    beyond = answer(cache, served(SDPA, KEY, HOST, levels, ttft_s=0.02), workload="pp64:tg32:c64")
+    assert why(beyond, now=beyond.measured_at)[1] == "  beyond the measured numbers of streams: extrapolated"
