@@ -20,7 +20,7 @@ from calibration.registry import all_backends, source_file
 from calibration.streams import Streams
 from calibration.workload import STANDARD
 from selector.cli import main
-from selector.emit.targets import TARGETS
+from selector.emit.targets import find_target, target_names
 from selector.objective import Objective
 from selector.screens.text import size
 from tests.readme_prediction import prediction_screen
@@ -112,8 +112,8 @@ def targets_table() -> str:
     return table(
         ("program", "what is printed", "backends"),
         (
-            (f"`{name}`", target.what, ", ".join(f"`{backend}`" for backend in target.backends) or "all")
-            for name, target in TARGETS.items()
+            (f"`{target.name}`", target.what, ", ".join(f"`{backend}`" for backend in target.backends) or "all")
+            for target in map(find_target, target_names())
         ),
     )
 

@@ -9,13 +9,11 @@ from calibration.errors import UsageError
 from selector.commands._options import cache_option, demand_options, examples, json_option, model_argument
 from selector.commands._terminal import across, note, open_cache, show, show_json, warn
 from selector.demand import Demand
+from selector.emit.targets import find_target, target_names
 
 if TYPE_CHECKING:
     from calibration.cache.cache import Cache
     from selector.traffic import Observed
-
-TARGETS = "lmdeploy", "vllm", "llama-server", "ollama", "kserve", "llama-swap", "compose"
-"""Of selector.emit.targets, which is imported when one is asked for."""
 
 
 @click.command(
@@ -38,8 +36,8 @@ TARGETS = "lmdeploy", "vllm", "llama-server", "ollama", "kserve", "llama-swap", 
 @click.option(
     "--emit",
     metavar="PROGRAM",
-    type=click.Choice(TARGETS),
-    help=f"Print another program's configuration for the best choice that it can run: {', '.join(TARGETS)}.",
+    type=click.Choice(target_names()),
+    help=f"Print another program's configuration for the best choice that it can run: {', '.join(target_names())}.",
 )
 @json_option
 def select(
@@ -108,9 +106,8 @@ def _came(model: str, demand: Demand, cache: str) -> "Observed":
 def _emit(name: str, model: str, demand: Demand, strict: bool, cache: "Cache") -> None:
     """Print a program's configuration for the best choice that it can run, and on stderr what is to be said of it."""
     from selector.among import choose_among
-    from selector.emit import targets
 
-    target = targets.TARGETS[name]
+    target = find_target(name)
     among = choose_among(model, demand, target.backends, program=target.program, cache=cache, strict=strict)
     emitted = target.write(among.selection)
     click.echo(emitted.text, nl=False)

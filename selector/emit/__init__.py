@@ -1,1 +1,1 @@
-"""Configurations of other programs for what was chosen: a module for each program."""
+"""Configurations of other programs for what was chosen."""

@@ -14,7 +14,7 @@ import yaml
 from calibration.backends.llamacpp import own_server
 from calibration.cache.cache import Cache
 from calibration.registry import find
-from selector.emit.targets import TARGETS
+from selector.emit.targets import find_target
 from selector.selection import choose
 from tests.engines import llama_server, tiny_models
 from tests.engines.printed_commands import free_port, served
@@ -27,7 +27,7 @@ def test_the_command_of_llama_swap_serves(tiny: Callable[..., Path], tmp_path: P
     """llama-swap puts the port in and asks at it under the model's id."""
     folder = shutil.copytree(tiny("llama"), tmp_path / "Tiny Chat-1.5")
     selection = choose(folder, backend="transformers:sdpa", cache=cache, workload="pp16:tg8:b2")
-    [(name, entry)] = yaml.safe_load(TARGETS["llama-swap"].write(selection).text)["models"].items()
+    [(name, entry)] = yaml.safe_load(find_target("llama-swap").write(selection).text)["models"].items()
     port = free_port()
     command = entry["cmd"].replace("${PORT}", str(port))
     with served(command, port, tmp_path) as server:
@@ -47,7 +47,7 @@ def test_llama_servers_own_parser_takes_its_words_and_it_serves_by_them(
     gguf = (folder.parent / f"{folder.name}-llamacpp-{variant}" / "model.gguf").read_bytes()
     selection = chosen(folder, f"llamacpp:{variant}", cache, workload="pp16:tg8:b3")
     file = convert(selection, gguf)
-    words = shlex.split(TARGETS["llama-server"].write(selection).text)
+    words = shlex.split(find_target("llama-server").write(selection).text)
     ran = subprocess.run(
         [sys.executable, llama_server.__file__, *words], capture_output=True, text=True, timeout=120, check=False
     )

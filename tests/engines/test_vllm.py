@@ -25,7 +25,7 @@ from calibration.server import ServerPlace
 from calibration.streams import Finish
 from calibration.supervision.readings import group_runs
 from calibration.workload import Workload
-from selector.emit.targets import TARGETS
+from selector.emit.targets import find_target
 from selector.host.spec import Device
 from selector.model.quant.format import QuantFormat
 from selector.model.spec import ModelSpec
@@ -213,7 +213,7 @@ class TestRuns:
     ) -> None:
         selection = chosen(tiny("llama-wide"), "vllm:eager", cache, workload="pp16:tg8:b2")
         file, port = tmp_path / "vllm.yaml", free_port()
-        file.write_text(TARGETS["vllm"].write(selection).text)
+        file.write_text(find_target("vllm").write(selection).text)
         given = selection.engine_args()
         program = textwrap.dedent(PARSE)
         ran = subprocess.run(

@@ -16,7 +16,7 @@ from calibration.errors import BackendError, IllegalBackend, ModelError, UsageEr
 from calibration.measurement import Candidate
 from calibration.registry import all_backends
 from selector.demand import Demand
-from selector.emit.targets import TARGETS
+from selector.emit.targets import find_target
 from selector.host.spec import HostSpec
 from selector.identity import identity
 from selector.model.spec import ModelSpec
@@ -191,7 +191,7 @@ def test_lmdeploys_own_parser_takes_what_is_emitted(
     selection = choose(folder, backend="pytorch", cache=cache, host=measured(folder, label, 1.0))
     backend, _, variant = label.partition(":")
     selection = replace(selection, candidate=Candidate(backend=backend, variant=variant))
-    text = TARGETS["lmdeploy"].write(selection).text
+    text = find_target("lmdeploy").write(selection).text
     taken = lmdeploy_arguments(text.strip())
     assert (taken.backend, taken.model_path, taken.eager_mode) == (backend, str(folder), eager)
 
@@ -210,4 +210,4 @@ def test_its_arguments_are_lmdeploys_and_what_the_choice_is_made_by() -> None:
 
 def test_all_engines_of_lmdeploys_are_meant() -> None:
     named = {name for name, backend in all_backends().items() if backend.facts.package == "lmdeploy"}
-    assert named == {"turbomind", "pytorch"} == set(TARGETS["lmdeploy"].backends)
+    assert named == {"turbomind", "pytorch"} == set(find_target("lmdeploy").backends)

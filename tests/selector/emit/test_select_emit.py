@@ -66,7 +66,7 @@ def test_one_thing_is_printed(other: str, path: Path) -> None:
 def test_an_unknown_program_is_refused(path: Path) -> None:
     found = run("select", MODEL, "--cache", path, "--emit", "nothing")
     assert (found.exit_code, found.stdout) == (UsageError.exit_code, "")
-    assert "'lmdeploy', 'vllm', 'llama-server'" in found.stderr
+    assert "'llama-server', 'llama-swap', 'lmdeploy'" in found.stderr
 
 
 def test_the_best_of_all_is_taken_where_the_program_can_run_it(cache: Cache) -> None:

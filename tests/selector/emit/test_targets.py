@@ -19,9 +19,8 @@ from calibration.errors import ArtifactError, ModelError, UsageError
 from calibration.measurement import Candidate
 from selector.answer import Selection
 from selector.cli import main
-from selector.commands.select import TARGETS as NAMES
 from selector.emit.origin import dns_label, served_name
-from selector.emit.targets import TARGETS
+from selector.emit.targets import find_target, target_names
 from selector.host.spec import HostSpec
 from tests.selector.answering import HOST, KEY, SDPA, answer
 from tests.selector.conftest import A100
@@ -54,7 +53,7 @@ def choose(folder: Path, cache: Cache) -> Choose:
 
 
 def emitted(target: str, selection: Selection) -> tuple[str, tuple[str, ...]]:
-    written = TARGETS[target].write(selection)
+    written = find_target(target).write(selection)
     return written.text, written.notes
 
 
@@ -67,8 +66,9 @@ def hub_selection(selection: Selection, name: str = "owner/Tiny-Chat") -> Select
     return replace(selection, model=name, spec=replace(selection.spec, name=name))
 
 
-def test_the_command_offers_every_target() -> None:
-    assert tuple(TARGETS) == NAMES
+def test_a_program_is_one_file_of_its_name() -> None:
+    assert target_names() == ("compose", "kserve", "llama-server", "llama-swap", "lmdeploy", "ollama", "vllm")
+    assert tuple(find_target(name).name for name in target_names()) == target_names()
 
 
 def test_vllm_is_told_what_was_chosen(choose: Choose, folder: Path) -> None:
@@ -169,7 +169,7 @@ def test_the_options_of_llama_server_are_its_own(choose: Choose) -> None:
 @pytest.mark.parametrize("target", ["llama-server", "ollama"])
 def test_what_is_not_converted_yet_is_refused(target: str, choose: Choose, folder: Path) -> None:
     with pytest.raises(ArtifactError) as error:
-        TARGETS[target].write(choose("llamacpp:q8_0", allow_lossy=True))
+        find_target(target).write(choose("llamacpp:q8_0", allow_lossy=True))
     assert str(error.value) == (
         f"{folder} is not converted for llamacpp:q8_0 yet\na calibration converts it: autobackend calibrate '{folder}'"
         " --workload pp512:tg128:b8 --backends llamacpp:q8_0 --allow-lossy"
@@ -309,7 +309,7 @@ def test_kserve_runs_vllm_in_its_own_runtime(choose: Choose) -> None:
 def test_a_cluster_cannot_fetch_what_is_not_on_the_hub(model: str, choose: Choose, folder: Path) -> None:
     selection = choose("openvino:fp16-pa", model=folder if model == "folder" else model)
     with pytest.raises(ModelError) as error:
-        TARGETS["kserve"].write(selection)
+        find_target("kserve").write(selection)
     what = str(folder) if model == "folder" else model
     assert error.value.message == f"a cluster cannot fetch {what}; KServe's manifest is for a hub id"
 

@@ -1,0 +1,1 @@
+"""The programs that `select --emit` writes for: each is one file, and adding one touches nothing else."""
