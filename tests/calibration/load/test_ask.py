@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
+from calibration.errors import UsageError
 from calibration.load.ask import Address, Answer, ask
 from calibration.load.sample import CUT, Asked
 from tests.calibration.load.mock_server import Mock, Reply, Script, steady
@@ -127,6 +128,7 @@ STOPPED = 'data: {"choices": [{"text": "", "finish_reason": "stop"}]}\n\n'
         ),
         (scripted(head="404 Not Found", kind="application/json", text='{"detail": "no such"}'), "HTTP 404: no such"),
         (scripted(head="503 Service Unavailable"), "HTTP 503: nothing more was said"),
+        (scripted(head="422 Unprocessable", kind="application/json", text='{"message": "no ids"}'), "HTTP 422: no ids"),
         (
             scripted(kind="application/json", text='{"choices": []}'),
             "no stream but application/json: {'choices': []}",
@@ -149,6 +151,58 @@ def test_what_is_no_whole_answer_says_why(script: Script, error: str) -> None:
     sample, _ = served(script)
     assert sample.error.startswith(error)
     assert sample.error == error or "Expecting" in error
+
+
+@pytest.mark.parametrize(
+    ("url", "host", "port", "tls", "first"),
+    [
+        ("http://127.0.0.1:8000", "127.0.0.1", 8000, False, b"POST /v1/completions HTTP/1.1\r\n"),
+        ("http://there", "there", 80, False, b"POST /v1/completions HTTP/1.1\r\n"),
+        ("https://there/models/", "there", 443, True, b"POST /models/v1/completions HTTP/1.1\r\n"),
+        ("https://there:1/models", "there", 1, True, b"POST /models/v1/completions HTTP/1.1\r\n"),
+    ],
+)
+def test_an_address_is_read_from_a_url(url: str, host: str, port: int, tls: bool, first: bytes) -> None:
+    address = Address.of(url, "/v1/completions", "")
+    assert (address.host, address.port, address.tls) == (host, port, tls)
+    assert address.head.startswith(first)
+    assert b"Authorization" not in address.head
+
+
+@pytest.mark.parametrize("url", ["there:8000", "ftp://there", "http://", ""])
+def test_what_is_no_url_is_refused(url: str) -> None:
+    with pytest.raises(UsageError, match=f"needs a URL such as http://127.0.0.1:8000; found '{url}'"):
+        Address.of(url, "/v1/completions", "")
+
+
+async def _stays_open(reply: Reply) -> None:
+    await reply.head()
+    await reply.token(finish="length")
+    await reply.event("[DONE]")
+    await asyncio.sleep(60)
+
+
+def test_an_answer_has_ended_when_it_says_so_and_not_when_the_server_closes() -> None:
+    sample, mock = served(_stays_open)
+    assert (sample.error, sample.output_tokens) == ("", 4)
+    assert mock.requests[0].left
+
+
+async def _without_an_end(reply: Reply) -> None:
+    await reply.head(chunked=False)
+    await reply.event({"choices": [{"index": 0, "delta": {"reasoning_content": "hm"}}]})
+    await reply.raw('data: {"choices": [], "usage": {"prompt_tokens": 7, "completion_tokens": 4}}\n\ndata: [DONE]\n')
+
+
+def test_a_last_event_without_an_empty_line_counts_and_so_does_a_thought() -> None:
+    sample, _ = served(_without_an_end)
+    assert (sample.error, len(sample.chunks_s), sample.cached_tokens) == ("", 1, 0)
+    assert sample.prompt_tokens == 7  # as the server counts them
+
+
+def test_a_refused_request_has_no_tokens() -> None:
+    sample, _ = served(scripted(head="500 Internal Server Error", kind="text/plain", text="x" * 300))
+    assert (sample.error, sample.output_tokens) == ("HTTP 500: " + "x" * 200, 0)
 
 
 async def _dies(reply: Reply) -> None:
