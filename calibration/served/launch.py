@@ -2,7 +2,7 @@
 
 import time
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,17 +12,13 @@ from calibration.launch.session import Session
 from calibration.load.load import Load
 from calibration.load.sample import NoPoint, Point
 from calibration.measurement import Agreement, FailureKind, Served, Unserved
-from calibration.served.place import Hold, NeverReady, Server, StartServer
+from calibration.served.place import Hold, MeasureLoad, NeverReady, StartServer
 from calibration.supervision.launch_spec import LaunchSpec, Skipped
 
 SERVE = "serve"
 """The stage of a failure of a server that did not become ready."""
 
 LOG_TAIL_CHARACTERS = 4000
-
-MeasureLoad = Callable[[Server, Load, float | None], Point | NoPoint]
-"""Puts a server under a load, for about so many seconds at most; None: as long as it takes. A load during which other
-programs used the cores is measured once more, and void if they did so again."""
 
 
 @dataclass(slots=True, kw_only=True)

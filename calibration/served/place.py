@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from calibration.load.load import Load
+from calibration.load.sample import NoPoint, Point
 from calibration.supervision.launch_spec import LaunchSpec
 
 
@@ -61,3 +63,26 @@ StartServer = Callable[[LaunchSpec, Hold, Path], AbstractContextManager[Server]]
 Raises:
     NeverReady: on entering.
 """
+
+MeasureLoad = Callable[[Server, Load, float | None], Point | NoPoint]
+"""Puts a server under a load, for about so many seconds at most; None: as long as it takes. A load during which other
+programs used the cores is measured once more, and void if they did so again."""
+
+Value = Callable[[Point, int], float]
+"""Of a point and the memory that its server held: what it reached of the objective; less is better."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Serving:
+    """What is served, how, and what it is put under."""
+
+    loads: tuple[Load, ...]
+    """What was asked for; never empty."""
+    hold: Hold
+    """With all threads."""
+    start: StartServer
+    measure: MeasureLoad
+    value: Value
+    fewer_threads: bool = True
+    """The leader is tried with one thread fewer, too: where client, server and engine share the cores, a thread that
+    spins on each of them may cost more than it brings."""

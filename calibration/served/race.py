@@ -5,7 +5,7 @@ import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -26,37 +26,18 @@ from calibration.launch.checker import Checker, MakeReference, no_reference
 from calibration.launch.launcher import Launcher
 from calibration.launch.session import Session
 from calibration.load.load import Load
-from calibration.load.sample import Point
 from calibration.load.use import batch_of
 from calibration.measurement import Agreement, Answered, Failure, Outcome, Served, Unserved
 from calibration.race.known import resumable
 from calibration.race.state import Bounds
 from calibration.served.known import KnownServed, known_served, levels_of
-from calibration.served.launch import MeasureLoad, ServerLauncher
-from calibration.served.place import Hold, StartServer
+from calibration.served.launch import ServerLauncher
+from calibration.served.pace import Pace
+from calibration.served.place import Serving
 from calibration.served.standings import LEADERS, Arm, Standings
 from calibration.served.tally import ServedTally
 from calibration.supervision.deadline import Deadline, GivenUp
 from calibration.supervision.launch_spec import LaunchSpec, Limits, Skipped, Subject
-
-Value = Callable[[Point, int], float]
-"""Of a point and the memory that its server held: what it reached of the objective; less is better."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Serving:
-    """What is served, how, and what it is put under."""
-
-    loads: tuple[Load, ...]
-    """What was asked for; never empty."""
-    hold: Hold
-    """With all threads."""
-    start: StartServer
-    measure: MeasureLoad
-    value: Value
-    fewer_threads: bool = True
-    """The leader is tried with one thread fewer, too: where client, server and engine share the cores, a thread that
-    spins on each of them may cost more than it brings."""
 
 
 def race_served(
@@ -139,8 +120,7 @@ class _Race:
         self._checks = Launcher(session=session, checker=checker)
         self._agreements = checker.agreements
         self._servers = ServerLauncher(session=session, reporter=reporter, start=serving.start, measure=serving.measure)
-        self._took_s: dict[str, float] = {}
-        """Candidate label: what its last launch took."""
+        self._pace = Pace(session.deadline, bounds.shares)
         self.outcomes: list[Outcome] = list(known.launches)
         self.out: dict[str, str] = {}
         self._unable = {o.candidate.label: o.message for o in known.launches if isinstance(o, Unserved)}
@@ -159,7 +139,7 @@ class _Race:
             )
             for place, arm in enumerate(arms):
                 if not self._is_done(arm, number):
-                    if not self._affords(arm):
+                    if not self._pace.affords(arm):
                         return "budget"
                     self._take_turn(arm, number, arms[place + 1 :])
                 if self._session.deadline.is_past():
@@ -215,42 +195,21 @@ class _Race:
     def _is_done(self, arm: Arm, number: int) -> bool:
         return arm.label in self._unable or number in self._standings.history.get(arm, {})
 
-    def _affords(self, arm: Arm) -> bool:
-        left_s, took = self._session.deadline.left_s(), self._took_s
-        if left_s is None or not took:
-            return True
-        return left_s >= took.get(arm.label, sum(took.values()) / len(took))
-
-    def _left_s(self, arm: Arm, waiting: Sequence[Arm]) -> float | None:
-        """Seconds until the race is probably over; None while nothing is known."""
-        left_s, took = self._session.deadline.left_s(), self._took_s
-        if not took:
-            return left_s
-        mean = sum(took.values()) / len(took)
-        seconds = sum(took.get(other.label, mean) for other in (arm, *waiting))
-        return seconds if left_s is None else min(seconds, left_s)
-
-    def _share_s(self, waiting: Sequence[Arm]) -> float | None:
-        """Seconds of a first launch, so that the others have their turn; None where there is no budget."""
-        left_s = self._session.deadline.left_s()
-        return None if left_s is None else self._bounds.shares * left_s / (self._bounds.shares + len(waiting))
-
     def _take_turn(self, arm: Arm, number: int, waiting: Sequence[Arm]) -> None:
         """Check a candidate where that is due, serve it and keep what comes of it."""
         clock, label = self._session.clock, arm.label
-        left_s = self._left_s(arm, waiting)
-        agreement = self._verdict(label, number, left_s)
+        agreement = self._verdict(label, number, self._pace.left_s(arm, waiting))
         if agreement is None:
             return
-        began = clock()
+        began, left_s = clock(), self._pace.left_s(arm, waiting)
         hold = replace(self._serving.hold, threads=arm.threads)
         self._reporter.report(ServerBegan(candidate=label, slots=hold.slots, threads=hold.threads, left_s=left_s))
-        share_s = None if label in self._took_s else self._share_s(waiting)
+        share_s = self._pace.share_s(arm, waiting)
         left = self._servers.launch(self._specs[label], hold, self._serving.loads, number, agreement, share_s=share_s)
         if isinstance(left, Skipped):
             self._reporter.report(ServerGivenUp(candidate=label, why=BUDGET_ENDED))
             return
-        self._took_s[label] = clock() - began
+        self._pace.count(label, clock() - began)
         self._keep(left)
 
     def _verdict(self, label: str, number: int, left_s: float | None) -> Agreement | None:
@@ -298,13 +257,15 @@ class _Race:
             due = [load for load in _other_levels(self._serving.loads) if load not in self._levels_of(arm)]
             if not due:
                 continue
-            if not self._affords(arm):
+            if not self._pace.affords(arm):
                 return False
             hold = replace(
                 self._serving.hold, threads=arm.threads, slots=max(self._serving.hold.slots, *(x.streams for x in due))
             )
             self._reporter.report(
-                ServerBegan(candidate=arm.label, slots=hold.slots, threads=hold.threads, left_s=self._left_s(arm, ()))
+                ServerBegan(
+                    candidate=arm.label, slots=hold.slots, threads=hold.threads, left_s=self._pace.left_s(arm, ())
+                )
             )
             left = self._servers.launch(self._specs[arm.label], hold, due, number, self._agreements[arm.label])
             match left:

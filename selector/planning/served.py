@@ -13,8 +13,8 @@ from calibration.load.run import LoadedServer, Measuring, run_load
 from calibration.load.sample import NoPoint, Point, RequestTargets
 from calibration.load.use import batch_of, slots_of
 from calibration.race.state import Bounds
-from calibration.served.place import Hold, Server
-from calibration.served.race import Serving, race_served
+from calibration.served.place import Hold, Server, Serving
+from calibration.served.race import race_served
 from calibration.served.tally import ServedTally
 from calibration.supervision.launch_spec import LaunchSpec, Limits
 from selector.context import DEFAULT, Question

@@ -15,8 +15,8 @@ from calibration.load.load import Load
 from calibration.load.sample import NoPoint, Point
 from calibration.measurement import Check, Failure, FailureKind, OutputVerdict, Served, Unserved
 from calibration.race.state import Bounds
-from calibration.served.place import Hold, NeverReady, Server
-from calibration.served.race import Serving, race_served
+from calibration.served.place import Hold, NeverReady, Server, Serving
+from calibration.served.race import race_served
 from calibration.served.tally import ServedTally
 from calibration.supervision.launch_spec import LaunchSpec
 from tests.calibration.engines.racing import LIMITS, entry, subject

@@ -1,0 +1,52 @@
+"""Pace: what launches of servers have taken, and whether there is time for one more."""
+
+from collections.abc import Sequence
+
+from calibration.served.standings import Arm
+from calibration.supervision.deadline import Deadline
+
+
+class Pace:
+    """Of one race.
+
+    Args:
+        deadline: the budget's.
+        shares: a first launch may take so many times its share of what is left, so that the others have their turn.
+    """
+
+    def __init__(self, deadline: Deadline, shares: float) -> None:
+        self._deadline, self._shares = deadline, shares
+        self._took_s: dict[str, float] = {}
+        """Candidate label: what its last launch took."""
+
+    def count(self, label: str, seconds: float) -> None:
+        """Count a launch that is over."""
+        self._took_s[label] = seconds
+
+    def affords(self, arm: Arm) -> bool:
+        """Whether a launch will probably end in time. Before anything was measured it may always begin."""
+        left_s = self._deadline.left_s()
+        return left_s is None or not self._took_s or left_s >= self._expected_s(arm.label)
+
+    def left_s(self, arm: Arm, waiting: Sequence[Arm]) -> float | None:
+        """Seconds until this launch and those that wait are probably over; None while nothing is known.
+
+        Args:
+            waiting: who comes after it in its round.
+        """
+        left_s = self._deadline.left_s()
+        if not self._took_s:
+            return left_s
+        seconds = sum(self._expected_s(other.label) for other in (arm, *waiting))
+        return seconds if left_s is None else min(seconds, left_s)
+
+    def share_s(self, arm: Arm, waiting: Sequence[Arm]) -> float | None:
+        """Seconds that a launch may take; None: as many as it needs, or as the budget has."""
+        left_s = self._deadline.left_s()
+        if left_s is None or arm.label in self._took_s:
+            return None
+        return self._shares * left_s / (self._shares + len(waiting))
+
+    def _expected_s(self, label: str) -> float:
+        known = self._took_s
+        return known.get(label, sum(known.values()) / len(known))
