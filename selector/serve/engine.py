@@ -20,8 +20,6 @@ from selector.serve.upstream import Unavailable
 
 LOAD_S = 900.0
 """A load that takes longer is given up, as in a calibration (Limits.load_s)."""
-JOIN_S = 5.0
-"""A thread that reads from a worker that was killed is over at once."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -158,9 +156,8 @@ class _Running:
         await asyncio.to_thread(self._end)
 
     def _end(self) -> None:
-        self._worker.kill()
+        self.serving.kill()  # a request that is being sent then fails
         self._sender.shutdown()
-        self.serving.join(JOIN_S)
         _close(self._worker)
 
     def _send(self, send: Callable[..., None], *what: object) -> None:

@@ -118,23 +118,25 @@ def test_a_request_within_a_killed_engine_is_told_so(tiny: Folder, tmp_path: Pat
 
 
 def test_when_it_is_told_to_stop_a_running_request_ends_first(tiny: Folder, tmp_path: Path) -> None:
-    right = expected(tiny("llama"), 400, "transformers:eager")
-    with serving(tiny("llama"), *SLOW, folder=tmp_path) as server:
+    right = expected(tiny("llama"), 150, "transformers:eager")
+    with serving(tiny("llama"), *SLOW, "--drain", 120, folder=tmp_path) as server:
         answers: list[list[int]] = []
-        asking = threading.Thread(target=lambda: answers.append(streamed_ids(server, 400)[0]))
+        seen = threading.Event()
+        asking = threading.Thread(target=lambda: answers.append(streamed_ids(server, 150, seen)[0]))
         asking.start()
-        until(lambda: server.metric("num_requests_running") == 1, 30)
+        assert seen.wait(60)
+        assert server.metric("num_requests_running") == 1
         family = server.family()
         server.process.send_signal(signal.SIGTERM)
         until(lambda: server.get("/health")[0] == 503, 1)
         with pytest.raises(openai.InternalServerError, match="the server is being stopped") as caught:
             ids(server, 4)
         assert caught.value.status_code == 503
-        asking.join(60)
+        asking.join(120)
         assert answers == [right]
         assert server.process.wait(30) == 0
         until(lambda: not [p for p in family if runs(p)], 5)
-        assert "stopping: 1 request runs and may end within 30 s" in server.said.read_text()
+        assert "stopping: 1 request runs and may end within 120 s" in server.said.read_text()
 
 
 @pytest.mark.parametrize(("drain", "numbers", "code"), [(60, 2, 128 + signal.SIGINT), (0, 1, 0)])
