@@ -57,7 +57,8 @@ class _Inbox:
 class EngineElsewhere(LoadedEngine):
     """An engine in a process of its own. Several threads may use it: their requests run side by side where it can.
 
-    It gives no scores. `close` ends its process, and so does the end of the program, however it ends.
+    It gives no scores. `close`, when none of them uses it any more, ends its process; so does the end of the program,
+    however that comes.
     """
 
     def __init__(self, choice: Choice, *, max_batch: int, loaded: Loaded) -> None:

@@ -12,12 +12,12 @@ import pytest
 
 import autobackend
 from calibration.cache.cache import Cache
-from calibration.errors import BackendError, IllegalBackend, ModelError, UsageError
+from calibration.errors import BackendError, IllegalBackend, ModelError, NoLegalBackend, UsageError
 from calibration.measurement import Candidate
 from calibration.registry import all_backends
 from selector.demand import Demand
 from selector.emit.targets import find_target
-from selector.host.spec import HostSpec
+from selector.host.spec import HostSpec, Installation
 from selector.identity import identity
 from selector.model.spec import ModelSpec
 from selector.selection import choose
@@ -194,6 +194,19 @@ def test_lmdeploys_own_parser_takes_what_is_emitted(
     text = find_target("lmdeploy").write(selection).text
     taken = lmdeploy_arguments(text.strip())
     assert (taken.backend, taken.model_path, taken.eager_mode) == (backend, str(folder), eager)
+
+
+def test_it_is_judged_in_the_interpreter_that_will_run_it(
+    piped: Callable[..., Any], checkpoint: Checkpoints, measured: Callable[..., HostSpec], cache: Cache
+) -> None:
+    """Also where a calibration runs LMDeploy in another one, whose versions may differ."""
+    folder = checkpoint("qwen2")
+    here = measured(folder, "pytorch:eager", 1.0)
+    other = Installation(python=Path("/elsewhere/bin/python"), versions={"lmdeploy": "0.9.0"}, site_packages=())
+    there = replace(here, installations=dict.fromkeys(here.installations, other))
+    with pytest.raises(NoLegalBackend, match=r"pytorch: .*; lmdeploy 0\.9\.0 is installed, torch is not installed"):
+        choose(folder, cache=cache, host=there)
+    assert piped(folder, cache=cache, host=there).backend_config.eager_mode is True
 
 
 def test_its_arguments_are_lmdeploys_and_what_the_choice_is_made_by() -> None:
