@@ -91,15 +91,16 @@ def test_it_answers(checkpoint: Checkpoints, lmdeploy_python: Pythons, tmp_path:
             assert (by_text[-1].finish, by_text[-1].completion_tokens) == (Finish.LENGTH, 6)
             assert by_text[-1].prompt_tokens >= 4 and text(by_text)
             chat = await pieces(serving, messages=hi, max_tokens=6, ignore_end=True)
-            assert (chat[-1].finish, chat[-1].completion_tokens) == (Finish.LENGTH, 6)
+            assert (chat[-1].finish, chat[-1].completion_tokens, len(tokens(chat))) == (Finish.LENGTH, 6, 6)
             drawn = await pieces(serving, prompt=(5, 6, 7), max_tokens=8, ignore_end=True, temperature=1.0)
             assert drawn[-1].completion_tokens == 8
             many = await asyncio.gather(
                 *[pieces(serving, prompt=(5, 6, 7), max_tokens=1 + number, ignore_end=True) for number in range(12)]
             )
             assert [answer[-1].completion_tokens for answer in many] == [1 + number for number in range(12)]
-            with pytest.raises(Refused, match=r"Input length \(\d+\) must be smaller than .* \(320\)"):
+            with pytest.raises(Refused, match=r"Input length \(\d+\) must be smaller than .* \(320\)") as refusal:
                 await pieces(serving, prompt="once upon a time " * 400, max_tokens=4)
+            assert refusal.value.code == "context_length_exceeded"
             async with aclosing(serving.answer(Ask(prompt=(5, 6, 7), ignore_end=True))) as answer:
                 await anext(answer)
             assert (await pieces(serving, prompt=(5,), max_tokens=2))[-1].completion_tokens <= 2

@@ -170,6 +170,8 @@ class TurboMind(Backend):
             argv=tuple(words),
             variables={"UVICORN_LOG_LEVEL": "warning"},
             takes_token_ids=False,
+            # Of chats; /generate tells them always, /v1/completions never.
+            fields={"return_token_ids": True},
             greedy={"temperature": 1.0, "top_k": 1},
             sampled={"top_k": 0, "min_p": 0.0},
             # It heeds a stop text only where that is one token. /generate has no seed, chats tell no ids with their

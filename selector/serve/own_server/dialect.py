@@ -158,7 +158,8 @@ def _read_choice(event: Event, text_of: Callable[[Mapping[str, Any]], str | None
     tokens, scores = _scores(choice.get("logprobs"))
     return Part(
         text=text_of(choice) or "",
-        tokens=tokens or tuple(choice.get("token_ids") or ()),
+        # vLLM's name, and LMDeploy's.
+        tokens=tokens or tuple(choice.get("token_ids") or choice.get("output_ids") or ()),
         scores=scores,
         finish=choice.get("finish_reason"),
         counts=_counts(event),

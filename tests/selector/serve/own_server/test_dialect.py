@@ -35,7 +35,7 @@ VLLM = {
     "return_token_ids": True,
     "temperature": 0,
 }
-LMDEPLOY = {"model": "smol", "stream": True, "temperature": 1.0, "top_k": 1}
+LMDEPLOY = {"model": "smol", "stream": True, "return_token_ids": True, "temperature": 1.0, "top_k": 1}
 HI = ({"role": "user", "content": "hi"},)
 
 
@@ -201,6 +201,7 @@ SCORES = (TokenScores(chosen=-0.5, likeliest=((9, -0.25), (7, -0.5))),)
         ),
         (Ask(prompt=(5,)), {"choices": [{"text": "", "token_ids": [7, 8]}]}, Part(tokens=(7, 8))),
         (Ask(messages=HI), {"choices": [{"delta": {}, "token_ids": [7]}]}, Part(tokens=(7,))),
+        (Ask(messages=HI), {"choices": [{"delta": {"content": "a"}, "output_ids": [7]}]}, Part(text="a", tokens=(7,))),
         (
             Ask(prompt=(5,)),
             {"choices": [], "usage": {"prompt_tokens": 1, "completion_tokens": 2}},
