@@ -265,6 +265,10 @@ def test_of_a_long_name_the_beginning_is_told() -> None:
     assert refusal(PLAIN | {"x" * 5000: 1}) == (f"`{name}` is not a field that this server knows", name)
 
 
+def test_the_same_limit_by_both_names() -> None:
+    assert read_chat(CHAT | {"max_tokens": 5, "max_completion_tokens": 5}).asks[0].max_tokens == 5
+
+
 def test_messages_beside_a_prompt() -> None:
     """None of them ask for nothing: aiperf wants the field in whatever it sends."""
     assert read_completion(PLAIN | {"messages": []}) == read_completion(PLAIN)
