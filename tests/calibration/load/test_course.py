@@ -178,3 +178,40 @@ def test_nothing_is_said_before_half_a_minute() -> None:
         pile.sent(tenth / 10, tenth)
         pile.began(tenth / 10, float(tenth))
         assert pile.reason(tenth / 10) == ""
+
+
+@pytest.mark.parametrize(
+    ("ttft_rises", "reason"), [(True, "requests pile up: 49 in flight after 49 s, and TTFT rises"), (False, "")]
+)
+def test_a_load_is_stopped_when_its_requests_pile_up(ttft_rises: bool, reason: str) -> None:
+    """Both must rise: more in flight alone may be longer answers, later first tokens alone longer prompts."""
+    course = Course(requests=1000, budget_s=1000)
+    course.open(0.0)
+    for second in range(60):
+        one = request(second, due_s=float(second))
+        course.sent(one, float(second), second)
+        answer(one, 0.1 * second if ttft_rises else 0.1)
+        course.answered(one)
+        course.look(float(second))
+        if second < 30:
+            assert not course.over
+    assert course.saturated == reason
+    # It is seen as soon as there are as many requests as one may judge by.
+    assert len(course.sample) == (50 if reason else 60)
+
+
+def test_requests_that_do_not_count_do_not_pile_up() -> None:
+    course = Course(requests=1000, budget_s=1000, slots=1)
+    for second in range(60):  # it never opened
+        course.sent(request(second, due_s=float(second)), float(second), second)
+        course.look(float(second))
+    assert (course.saturated, course.sample) == ("", [])
+
+
+def test_slots_that_stay_taken_stop_a_load() -> None:
+    course = Course(requests=1000, budget_s=1000, slots=4)
+    course.open(100.0)
+    for second in range(100, 141):
+        course.sent(request(second, due_s=float(second)), float(second), second - 90)
+        course.look(float(second))
+    assert course.saturated == "requests pile up: 40 in flight after 130 s, for 4 slots"
