@@ -5,6 +5,8 @@ takes a length for each sequence (the sum of its attention mask) and writes keys
 """
 
 import json
+import math
+import mmap
 from collections.abc import Sequence
 from typing import Any
 
@@ -21,7 +23,7 @@ GenerateNextToken)."""
 class RaggedGraph:
     """Caches of `job.max_batch` sequences, a row for each, and the session that reads and writes them.
 
-    Pages of the caches that no sequence has reached take no memory.
+    What no sequence has reached takes no memory.
     """
 
     def __init__(self, job: Job) -> None:
@@ -45,7 +47,7 @@ class RaggedGraph:
             for kind in ("key", "value"):
                 past = decoder["inputs"][f"past_{kind}_names"] % layer
                 present = decoder["outputs"][f"present_{kind}_names"] % layer
-                self._caches[past, present] = np.zeros(shape, _FLOATS[inputs[past].type])
+                self._caches[past, present] = _zeros(shape, _FLOATS[inputs[past].type])
         self._scores = np.empty((job.max_batch, 1, written["vocab_size"]), np.float32)
         self._bindings: dict[tuple[int, int], Any] = {}
 
@@ -103,6 +105,19 @@ class RaggedGraph:
             binding.bind_output("logits", "cpu", 0, scores.dtype, scores.shape, scores.ctypes.data)
             self._bindings[first, count] = binding
         return self._bindings[first, count]
+
+
+def _zeros(shape: tuple[int, ...], dtype: str) -> Any:
+    """An array of zeros in small pages.
+
+    numpy asks for huge ones. Each head of each row begins in pages of its own, so that a short sequence would take as
+    much memory as the longest: eight of 64 tokens took 2.9 GB where 8192 tokens are allowed (smollm2-135m), now 43 MB.
+    """
+    import numpy as np
+
+    memory = mmap.mmap(-1, math.prod(shape) * np.dtype(dtype).itemsize)
+    memory.madvise(mmap.MADV_NOHUGEPAGE)
+    return np.frombuffer(memory, dtype).reshape(shape)
 
 
 def can_be_ragged(job: Job) -> bool:
