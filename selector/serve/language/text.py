@@ -1,5 +1,6 @@
 """Text: what a model's tokens mean: its tokenizer, its chat template, and the tokens that end an answer."""
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -116,6 +117,8 @@ def read_text(folder: Path) -> Text | None:
     path = folder / _TOKENIZER
     if not path.is_file():
         return None
+    # One text at a time gains nothing by threads of its own, and the cores are the engine's.
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     try:
         tokenizer = Tokenizer.from_file(str(path))
     except Exception as error:  # noqa: BLE001 - the library raises Exception itself
