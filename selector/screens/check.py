@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 
 from selector.screens.text import columns, plural, seconds
 from selector.upkeep.outdated import StaleCandidate, StaleModel
+from selector.upkeep.served import StaleServed
 
 
 def table(found: Sequence[StaleModel], across: int | None = None) -> Iterable[str]:
@@ -19,6 +20,23 @@ def table(found: Sequence[StaleModel], across: int | None = None) -> Iterable[st
                 ", ".join(candidate.differences),
             ))  # fmt: skip
     return columns(rows, "<<>", across=across) if len(rows) > 1 else []
+
+
+def loads(found: Sequence[StaleServed]) -> Iterable[str]:
+    """A line for each candidate that took a load with other versions; nothing where none did."""
+    rows = [("model", "load", "candidate", "could change an answer", "what changed")]
+    for stale in found:
+        for label, changes in stale.candidates.items():
+            could = f"yes: {stale.command}" if label in stale.mattering else "no"
+            rows.append((stale.model, stale.load.label, label, could, ", ".join(changes)))
+    return columns(rows) if len(rows) > 1 else []
+
+
+def loads_sentence(found: Sequence[StaleServed]) -> str:
+    """What of the loads could change an answer."""
+    count = sum(len(stale.mattering) for stale in found)
+    labels = ", ".join(dict.fromkeys(stale.load.label for stale in found))
+    return f"{plural(count, 'candidate')} measured under load with other versions could change an answer: {labels}"
 
 
 def gone(found: Sequence[StaleModel]) -> Iterable[str]:

@@ -58,9 +58,11 @@ def verdict(selection: Selection) -> str:
     if first.chance is not None:
         how = "meets" if first.meets else "is the nearest to"
         start += f", and {how} {selection.demand.targets} at p95 ({percent(first.chance)} likely to meet)"
-        others = [one for one in others if one.meets] if first.meets else []
+        if others and not any(first.meets and one.meets for one in others):
+            return f"{start}; {'nothing else does' if first.meets else 'nothing that was measured meets them'}."
+        others = [one for one in others if one.meets]
     if not others:
-        return f"{start}; nothing else {'does' if first.chance is not None and first.meets else 'was measured so'}."
+        return f"{start}; nothing else was measured so."
     if selection.tie:
         return f"{start}, as {objective.good} as {listing(selection.tie)}."
     times, half = times_worse(others[0], first, objective, device)

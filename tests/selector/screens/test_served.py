@@ -105,6 +105,8 @@ def test_the_verdict_on_goodput_and_on_targets(cache: Cache) -> None:
     )
     only = answer(cache, objective="throughput", **asked)
     assert verdict(only).endswith("; nothing else does.")
+    nobody = answer(cache, objective="throughput", workload=LOAD, ttft_s=0.01)
+    assert verdict(nobody).endswith("(< 1 % likely to meet); nothing that was measured meets them.")
 
 
 def test_one_candidate_alone(cache: Cache) -> None:
