@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calibration.backend import Engine
-from calibration.streams import Finish, Request, Streams
+from calibration.streams import Delta, Finish, Request, Streams
 
 IDLE_STEPS = 3000
 """Steps without a token, each at most 0.1 s, after which streams are stuck."""
@@ -47,7 +47,11 @@ class Driver:
                 break
         else:
             raise AssertionError(f"nothing came in {IDLE_STEPS} steps")
-        self.steps += 1
+        self.take(deltas)
+
+    def take(self, deltas: Sequence[Delta]) -> None:
+        """Put what a step gave to the answers; one that belongs to none is an error."""
+        self.steps += bool(deltas)
         for delta in deltas:
             answer = self.answers[delta.id]
             assert answer.finish is None, f"a delta came for {delta.id}, which had ended"

@@ -1,5 +1,6 @@
 """ctranslate2 as streams: calls of requests that are alike, one after another; nothing but what it does alone."""
 
+import random
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -148,6 +149,28 @@ def test_requests_that_are_drawn_otherwise_do_not_share_a_call(engine: Generator
     answers = answered(streams, mixed)
     assert [answers[n].tokens for n in "02"] == [greedy_path(engine, mixed[int(n)]) for n in "02"]
     assert [answers[n].tokens for n in "13"] != [greedy_path(engine, mixed[int(n)]) for n in "13"]
+
+
+def test_requests_come_and_go_as_they_like(engine: GeneratorEngine, streams: Batches) -> None:
+    """Drawn schedules: who is cancelled has the beginning of the tokens that he would have got, the others all."""
+    asked_for = [*ALIKE[:4], *PROMPTS]
+    paths = {tuple(prompt): greedy_path(engine, asked(0, prompt, 40)) for prompt in asked_for}
+    for seed in range(20):
+        draw, driver, cancelled = random.Random(seed), Driver(streams), set[str]()
+        requests = [asked(n, draw.choice(asked_for), draw.randint(1, 40)) for n in range(12)]
+        coming = list(requests)
+        while coming or streams.running:
+            if coming and draw.random() < 0.3:
+                driver.add(coming.pop(0))
+            if driver.answers and draw.random() < 0.05:
+                name = draw.choice(list(driver.answers))
+                streams.cancel(name)
+                cancelled.add(name)
+            driver.take(streams.step())
+        for request in requests:
+            answer, path = driver.answers[request.id], paths[request.prompt][: request.max_tokens]
+            assert answer.tokens == path[: len(answer.tokens)], (seed, request.id)
+            assert request.id in cancelled or answer.tokens == path, (seed, request.id)
 
 
 def test_a_late_request_waits_for_the_call_that_runs(streams: Batches) -> None:
