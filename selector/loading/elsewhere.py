@@ -87,15 +87,10 @@ class EngineElsewhere(LoadedEngine):
         """Greedy, exactly `new_tokens` tokens for every prompt; arrivals are the times at which they were here.
 
         Raises:
-            UsageError: an empty prompt, or more tokens than the engine was loaded for.
+            UsageError: a prompt that cannot be, or more tokens than the engine was loaded for.
             BackendError: the engine failed, or gave another number of tokens.
         """
-        for prompt in prompts:
-            self._check(len(prompt), new_tokens)
-        requests = [
-            Request(id=f"generate-{next(self._numbers)}", prompt=tuple(map(int, prompt)), max_tokens=new_tokens)
-            for prompt in prompts
-        ]
+        requests = [self._request(prompt, new_tokens) for prompt in prompts]
         arriving = [self._inbox.open(request.id) for request in requests]
         began = time.perf_counter()
         try:

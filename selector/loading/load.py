@@ -24,6 +24,7 @@ def load(choice: Choice, *, max_context_tokens: int | None, max_batch: int | Non
         label=choice.candidate.label,
         model=choice.model,
         max_context_tokens=max_context_tokens or workload.context_tokens,
+        vocab_size=choice.spec.vocab_size,
     )
     if choice.host.installations[choice.candidate.backend].python != Path(sys.executable):
         return EngineElsewhere(choice, max_batch=sequences, loaded=loaded)

@@ -5,7 +5,7 @@ from abc import abstractmethod
 from collections.abc import Generator, Iterable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from typing import Self
+from typing import Any, Self
 
 from calibration.backend import Engine
 from calibration.errors import BackendError, UsageError
@@ -20,6 +20,7 @@ class Loaded:
     model: str
     max_context_tokens: int
     """Longest sequence, prompt and new tokens."""
+    vocab_size: int
 
 
 class LoadedEngine(Engine):
@@ -59,20 +60,19 @@ class LoadedEngine(Engine):
             logprobs: how many of the likeliest tokens are told at each step, with their log-probabilities.
 
         Raises:
-            UsageError: an empty prompt, more tokens than the engine was loaded for, or what it cannot do.
+            UsageError: a prompt or a value that cannot be, more tokens than the engine was loaded for, or what it
+                cannot do.
             BackendError: the engine failed; raised when the next delta is asked for.
         """
-        request = Request(
-            id=f"stream-{next(self._numbers)}",
-            prompt=tuple(map(int, prompt)),
-            max_tokens=max_tokens,
+        request = self._request(
+            prompt,
+            max_tokens,
             end_tokens=frozenset(end_tokens),
             temperature=temperature,
             top_p=top_p,
             seed=seed,
             logprobs=logprobs,
         )
-        self._check(len(request.prompt), max_tokens)
         if lacking := request.needs() - self.abilities:
             raise UsageError(f"{self._loaded.label} has no {' and no '.join(sorted(lacking))} when it streams")
         return self._told(request)
@@ -87,16 +87,23 @@ class LoadedEngine(Engine):
     def _deltas(self, request: Request) -> Generator[Delta]:
         """The deltas of a request; closing the generator cancels it."""
 
-    def _check(self, prompt_tokens: int, new_tokens: int) -> None:
-        """Raises UsageError where so many tokens cannot be asked for."""
-        if prompt_tokens < 1 or new_tokens < 1:
-            raise UsageError(f"needs 1 prompt token and 1 new token or more; found {prompt_tokens} and {new_tokens}")
-        if prompt_tokens + new_tokens > self._loaded.max_context_tokens:
+    def _request(self, prompt: Sequence[int], max_tokens: int, **how: Any) -> Request:
+        """Raises UsageError for what cannot be asked of an engine that was loaded for so many tokens."""
+        loaded, tokens = self._loaded, tuple(map(int, prompt))
+        try:
+            request = Request(id=f"request-{next(self._numbers)}", prompt=tokens, max_tokens=max_tokens, **how)
+        except ValueError as error:
+            raise UsageError(str(error)) from error
+        strange = next((token for token in tokens if not 0 <= token < loaded.vocab_size), None)
+        if strange is not None:
+            raise UsageError(f"{loaded.model} has token ids from 0 to {loaded.vocab_size - 1}; found {strange}")
+        if len(tokens) + max_tokens > loaded.max_context_tokens:
             raise UsageError(
-                f"{self._loaded.label} was loaded for {self._loaded.max_context_tokens} tokens;"
-                f" found a prompt of {prompt_tokens} and {new_tokens} new ones",
-                f"load it for more: load(max_context_tokens={prompt_tokens + new_tokens})",
+                f"{loaded.label} was loaded for {loaded.max_context_tokens} tokens;"
+                f" found a prompt of {len(tokens)} and {max_tokens} new ones",
+                f"load it for more: load(max_context_tokens={len(tokens) + max_tokens})",
             )
+        return request
 
     def _told(self, request: Request) -> Generator[Delta]:
         with closing(self._deltas(request)) as deltas:

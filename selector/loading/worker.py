@@ -89,8 +89,7 @@ def serve(
         with suppress(BrokenPipeError):  # it has ended by itself
             serving.close()
         serving.join(END_S)
-        worker.kill()
-        serving.join(END_S)  # it reads the pipe that the stack closes
+        serving.kill()
         stack.close()
 
     return Served(serving=serving, abilities=frozenset(map(Ability, loaded["abilities"])), end=end)

@@ -13,7 +13,7 @@ from selector.loading.here import EngineHere
 from selector.loading.loaded import Loaded
 from tests.calibration.engines.scripted import VOCAB, CountingEngine, Scripted, next_token
 
-LOADED = Loaded(label="scripted:plain", model="a model", max_context_tokens=16)
+LOADED = Loaded(label="scripted:plain", model="a model", max_context_tokens=16, vocab_size=VOCAB)
 
 
 def job() -> Job:
@@ -157,8 +157,10 @@ def test_what_the_engine_cannot_do_is_refused_at_once() -> None:
     with pytest.raises(UsageError) as error:
         engine.stream([1, 2], 3, temperature=1.0, top_p=0.5, logprobs=2)
     assert error.value.message == "scripted:plain has no logprobs and no top_p when it streams"
-    with pytest.raises(UsageError, match="needs 1 prompt token and 1 new token or more; found 0 and 3"):
+    with pytest.raises(UsageError, match="needs a prompt of at least one token; found none"):
         engine.stream([], 3)
+    with pytest.raises(UsageError, match="a model has token ids from 0 to 63; found 64"):
+        engine.stream([1, 64], 3)
     with pytest.raises(UsageError) as long:
         engine.stream([1] * 10, 7)
     assert str(long.value) == (
