@@ -36,8 +36,9 @@ class OwnServer:
     takes_token_ids: bool = True
     """Whether /v1/completions takes a prompt as token ids; if not, POST /generate takes them as `input_ids`, which is
     LMDeploy's way."""
-    open_ended: bool = True
-    """Whether `max_tokens`: null asks /v1/completions for as many tokens as the context holds."""
+    count_path: str = ""
+    """Where it tells the `count` of a text's tokens, if its /v1/completions does not take `max_tokens`: null as a wish
+    for as many as the context holds; empty: it does."""
     fields: Mapping[str, object] = field(default_factory=dict)
     """Fields that every request to it carries, such as `cache_prompt`: false."""
     greedy: Mapping[str, object] = field(default_factory=lambda: {"temperature": 0})

@@ -181,7 +181,7 @@ class VllmBackend(Backend):
             argv=tuple(words),
             variables=variables,
             # Its /v1/completions takes null for its default, 16.
-            open_ended=False,
+            count_path="/tokenize",
             # Of a token without text of its own, too, so that its time is seen.
             fields={"return_token_ids": True},
             scored={"return_tokens_as_token_ids": True},

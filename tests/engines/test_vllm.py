@@ -193,6 +193,8 @@ class TestRuns:
                     by_text = await pieces(**ask, max_tokens=5, ignore_end=True)
                     assert (by_text[-1].finish, by_text[-1].completion_tokens) == (Finish.LENGTH, 5)
                     assert sum(len(piece.tokens) for piece in by_text) == 5
+                unlimited = await pieces(prompt="once upon a time", ignore_end=True)
+                assert unlimited[-1].prompt_tokens + unlimited[-1].completion_tokens == 128
                 with pytest.raises(Refused, match="maximum context length is 128 tokens") as raised:
                     await pieces(prompt="once upon a time " * 100, max_tokens=5)
                 assert raised.value.code == "context_length_exceeded"

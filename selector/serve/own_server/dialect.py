@@ -1,7 +1,7 @@
 """How an ask is put to an engine's own server, and what the events of its answer say."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from calibration.server import OwnServer, ServerPlace
@@ -62,10 +62,21 @@ def call(ask: Ask, server: OwnServer, place: ServerPlace, *, vocab_size: int, na
         if ask.logprobs:
             body |= {"logprobs": True, "top_logprobs": ask.logprobs}
         return Call(path="/v1/chat/completions", body=body, read=_read_chat)
-    if ask.max_tokens is None and not server.open_ended:
-        message = f"{name} needs `max_tokens` beside a prompt as text, whose tokens it alone counts"
-        raise Refused(message, parameter="max_tokens", code="unsupported")
     return _completion(ask, ask.prompt, body)
+
+
+def with_limit(ask: Ask, count: int, context_tokens: int) -> Ask:
+    """An ask for as many tokens as the context holds, told as a number.
+
+    Args:
+        count: of its prompt's tokens.
+
+    Raises:
+        Refused: the context holds no more.
+    """
+    if count >= context_tokens:
+        raise _too_long(context_tokens, f"{count}", 1, "prompt")
+    return replace(ask, max_tokens=context_tokens - count)
 
 
 def _of_tokens(ask: Ask, prompt: tuple[int, ...], server: OwnServer, place: ServerPlace) -> Call:

@@ -1,7 +1,7 @@
 """One request to an engine's own server: the pieces of its answer, or why there is none."""
 
 import json
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 from typing import cast
@@ -53,6 +53,20 @@ async def exchange(client: httpx2.AsyncClient, request: Call, name: str) -> Asyn
         raise Failed(f"{name} ended an answer " + (f"with {finish!r}" if finish else "without an end of it"))
     prompt_tokens, completion_tokens = counts
     yield Piece(finish=_ENDS[finish], prompt_tokens=prompt_tokens, completion_tokens=completion_tokens)
+
+
+async def count_tokens(client: httpx2.AsyncClient, path: str, body: Mapping[str, object], name: str) -> int:
+    """How many tokens a server makes of a text; raises as `exchange` does."""
+    try:
+        response = await client.post(path, json=body)
+    except httpx2.TransportError as error:
+        raise Unavailable(f"{name} ended while it counted: {str(error) or type(error).__name__}") from error
+    if response.status_code != 200:
+        raise await _refusal(response, name)
+    try:
+        return int(response.json()["count"])
+    except (KeyError, TypeError, ValueError) as cause:
+        raise Failed(f"{name} sent what is no count of tokens: {response.text[:80]!r}") from cause
 
 
 def _part(text: str, request: Call, name: str, *, begun: bool) -> Part:

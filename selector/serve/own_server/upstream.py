@@ -16,8 +16,8 @@ from calibration.server import OwnServer, ServerPlace
 from calibration.streams import Ability
 from calibration.supervision.workers import worker_variables
 from selector.serve.keeper import Refusing
-from selector.serve.own_server.dialect import call
-from selector.serve.own_server.exchange import exchange
+from selector.serve.own_server.dialect import call, with_limit
+from selector.serve.own_server.exchange import count_tokens, exchange
 from selector.serve.own_server.program import Program
 from selector.serve.upstream import Ask, Piece, Refused, Unavailable
 
@@ -120,6 +120,11 @@ class OwnServerUpstream:
             )
         request = call(ask, run.server, self._place, vocab_size=self._vocab_size, name=self._name)
         with run.busy():
+            if isinstance(ask.prompt, str) and ask.max_tokens is None and run.server.count_path:
+                body = {"model": self._place.served_name, "prompt": ask.prompt}
+                count = await count_tokens(run.client, run.server.count_path, body, self._name)
+                ask = with_limit(ask, count, self._place.context_tokens)
+                request = call(ask, run.server, self._place, vocab_size=self._vocab_size, name=self._name)
             async with contextlib.aclosing(exchange(run.client, request, self._name)) as pieces:
                 async for piece in pieces:
                     yield piece

@@ -30,8 +30,28 @@ class Answers(BaseHTTPRequestHandler):
         if self.headers["Authorization"] != f"Bearer {KEY}":
             self.whole(401, {"error": "Unauthorized"})
             return
+        if self.path == "/count":
+            self.do_count(body)
+            return
         name = body["prompt"] if isinstance(body.get("prompt"), str) else "well"
         getattr(self, f"do_{name.replace(' ', '_')}")(body)
+
+    def do_count(self, body: Any) -> None:
+        """A token for each character; `malformed` has none, and to `refuses` it says no."""
+        match body:
+            case {"prompt": "refuses"}:
+                self.do_refuses(body)
+            case {"prompt": "malformed"}:
+                self.whole(200, {"tokens": 3})
+            case {"prompt": "dies"}:
+                os.kill(os.getpid(), signal.SIGKILL)
+            case _:
+                self.whole(200, {"count": len(body["prompt"])})
+
+    def do_tells_its_limit(self, body: Any) -> None:
+        self.begin()
+        self.tell(text=str(body["max_tokens"]))
+        self.do_last()
 
     def do_well(self, body: Any) -> None:
         self.begin()

@@ -148,7 +148,6 @@ def test_what_is_sent(label: str, ask: Ask, path: str, body: Mapping[str, object
     ("label", "ask", "parameter"),
     [
         ("llamacpp:gguf", Ask(prompt="hi", logprobs=1), "logprobs"),
-        ("vllm:eager", Ask(prompt="hi"), "max_tokens"),
         ("pytorch:graph", Ask(prompt="hi", stop=("x",)), "stop"),
         ("turbomind:default", Ask(messages=HI, temperature=1.0, seed=1), "seed"),
         ("turbomind:default", Ask(prompt=(5,), logprobs=1), "logprobs"),
