@@ -1,6 +1,5 @@
 """Real engines loaded for a selection: in this process, and in a second interpreter that finds the same packages."""
 
-import json
 import site
 import sys
 import venv
@@ -13,40 +12,25 @@ import pytest
 
 from calibration.backend import Engine
 from calibration.cache.cache import Cache
-from calibration.checkpoints.random_weights import write_random_checkpoint
 from calibration.conversion.store import ArtifactStore
 from selector.context import DEFAULT
 from selector.host.spec import HostSpec, Installation
 from selector.loading.elsewhere import EngineElsewhere
 from selector.loading.loaded import LoadedEngine
 from selector.selection import choose
-from tests.selector.answering import CT2, SDPA, SPEC
+from tests.engines import tiny_models
+from tests.selector.answering import CT2, SDPA
 
 pytestmark = [pytest.mark.engine, pytest.mark.filterwarnings("ignore")]
 
 PROMPTS = [[11, 12, 13, 14, 15, 16, 17, 18], [21, 22, 23, 24, 25, 26, 27, 28]]
 NEW_TOKENS = 6
-SMALL = {
-    "num_hidden_layers": 2,
-    "hidden_size": 32,
-    "intermediate_size": 64,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "head_dim": 8,
-    "vocab_size": 512,
-    "dtype": "float32",
-    "torch_dtype": "float32",
-    "initializer_range": 0.2,
-}
+CPU_ENGINES = [SDPA, CT2, "onnxruntime:fp32", "openvino:fp32-pa", "llamacpp:f32"]
 
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    config = json.loads((SPEC.folder / "config.json").read_text())
-    source, folder = tmp_path_factory.mktemp("config"), tmp_path_factory.mktemp("model")
-    (source / "config.json").write_text(json.dumps({**config, **SMALL}))
-    write_random_checkpoint(source, folder)
-    return folder
+    return tiny_models.write("llama", "published", tmp_path_factory.mktemp("tiny"))
 
 
 @pytest.fixture
@@ -56,6 +40,8 @@ def second_host(tmp_path: Path) -> HostSpec:
     venv.create(place, symlinks=True)
     [packages] = place.glob("lib/python3*/site-packages")
     (packages / "this.pth").write_text("\n".join(path for path in site.getsitepackages() if Path(path).is_dir()))
+    (place / "share").mkdir()
+    (place / "share" / "autobackend").symlink_to(Path(sys.prefix) / "share" / "autobackend")  # llama.cpp's converter
     second = Installation.detect(place / "bin" / "python")
     here = DEFAULT.host()
     return replace(here, installations=dict.fromkeys(here.installations, second))
@@ -82,7 +68,7 @@ def test_here(label: str, model: Path, cache: Cache, paths: list[list[int]]) -> 
             assert [streamed(engine, prompt) for prompt in PROMPTS] == paths
 
 
-@pytest.mark.parametrize("label", [SDPA, CT2])
+@pytest.mark.parametrize("label", CPU_ENGINES)
 def test_elsewhere(label: str, model: Path, cache: Cache, second_host: HostSpec, paths: list[list[int]]) -> None:
     selection = choose(model, backend=label, cache=cache, host=second_host, workload="pp8:tg6:b2")
     with selection.load() as engine:
