@@ -58,9 +58,14 @@ def _row(one: ServedRanked) -> tuple[str, ...]:
     return (
         one.candidate.label,
         figure(figures.output_tps) + (" void" if one.void else ""),
-        *(seconds(time) if isfinite(time) else "saturated" for time in times),
+        *map(_time, times),
         output(one.agreement),
         str(one.threads),
         size(figures.memory_bytes),
         str(len(one.launches)),
     )
+
+
+def _time(value: float) -> str:
+    """An answer that comes whole has no TPOT."""
+    return (seconds(value) if value else "-") if isfinite(value) else "saturated"

@@ -1,6 +1,7 @@
 """The pages' tables of what was served under load."""
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 from calibration.cache.cache import Cache
@@ -42,6 +43,16 @@ def test_a_hosts_page_shows_them_apart_from_the_batches() -> None:
     assert len({len(re.split(r"(?<!\\)\|", row)) for row in rows}) == 1
     plain = published(*rounds(SDPA, KEY, HOST, (1.0,)))
     assert "As served" not in host_markdown(matrix([plain]), plain)
+
+
+def test_what_has_no_time_says_why() -> None:
+    launch = served(SDPA, KEY, HOST, {"pp64:tg32:r2": 64.0})
+    [one] = launch.points
+    whole = replace(one, asked=tuple(replace(a, chunks_s=(a.chunks_s[-1],)) for a in one.asked))
+    [table] = served_tables(published(replace(launch, points=(whole,))))
+    assert table.rows[0][4:6] == ("-", "-")
+    [table] = served_tables(published(replace(launch, points=(replace(one, saturated="in flight: 40"),))))
+    assert table.rows[0][2:6] == ("saturated",) * 4
 
 
 def test_published_launches_under_load_are_read_again(cache: Cache, tmp_path: Path) -> None:
