@@ -71,12 +71,16 @@ def _checked(fields: dict[str, Any], streams: "Streams", vocab_size: int) -> Req
 
 
 def _read(commands: Iterable[str], put: Callable[[dict[str, Any]], None]) -> None:
-    for line in commands:
-        command = json.loads(line)
-        put(command)
-        if command["verb"] == "close":
-            return
-    put({"verb": "close"})
+    """Hand over each command, and a `close` when no more are heard: the pipe has ended, or a line was none."""
+    try:
+        for line in commands:
+            command = json.loads(line)
+            closes = command["verb"] == "close"  # who takes the command, at once on another thread, takes its verb out
+            put(command)
+            if closes:
+                return
+    finally:
+        put({"verb": "close"})
 
 
 def _due(inbox: "queue.SimpleQueue[dict[str, Any]]", *, wait: bool) -> Iterator[dict[str, Any]]:

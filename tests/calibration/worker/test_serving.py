@@ -13,6 +13,7 @@ import pytest
 from calibration.backend import Job, Variant
 from calibration.streams import Delta, Finish, Request, TokenScores
 from calibration.worker.serving import (
+    _read,
     delta_from_plain,
     delta_to_plain,
     request_from_plain,
@@ -117,3 +118,19 @@ def test_a_request_that_cannot_be_answered_leaves_the_others_alone(fields: dict[
 def test_a_verb_that_it_does_not_know_is_an_error() -> None:
     with pytest.raises(LookupError, match="a worker that serves was told to sing"):
         served({"verb": "sing"})
+
+
+def test_a_command_is_the_takers_as_soon_as_it_is_handed_over() -> None:
+    """The thread that serves may have taken its verb out before the reading one goes on."""
+    lines = [json.dumps({"verb": verb, "id": "a"}) + "\n" for verb in ("add", "cancel", "close", "add")]
+    taken: list[str] = []
+    _read(lines, lambda command: taken.append(command.pop("verb")))
+    assert taken == ["add", "cancel", "close", "close"]
+
+
+@pytest.mark.parametrize("nonsense", ["{", "{}"])
+def test_a_worker_that_can_read_no_more_closes(nonsense: str) -> None:
+    taken: list[dict[str, Any]] = []
+    with pytest.raises((ValueError, KeyError)):
+        _read([nonsense, json.dumps({"verb": "add"})], taken.append)
+    assert taken == [{"verb": "close"}]
