@@ -3,7 +3,7 @@
 import tempfile
 import time
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -151,24 +151,32 @@ class _Race:
 
     @property
     def _standings(self) -> Standings:
-        history: dict[Arm, dict[int, Mapping[str, float]]] = {}
-        wanted = {load.label for load in self._serving.loads}
-        for outcome in self.outcomes:
-            if isinstance(outcome, Served) and outcome.slots == self._serving.hold.slots:
-                values = {
-                    point.load.label: self._serving.value(point, outcome.peak_memory_bytes)
-                    for point in outcome.points
-                    if point.load.label in wanted
-                }
-                if values and outcome.candidate.label not in self._unable:
-                    arm = Arm(label=outcome.candidate.label, threads=outcome.threads)
-                    history.setdefault(arm, {})[outcome.round] = values
+        taken: dict[Arm, list[Served]] = {}
+        for outcome in self._launches():
+            if outcome.candidate.label not in self._unable:
+                taken.setdefault(_arm(outcome), []).append(outcome)
+        clean = {arm: [one for one in launches if not self._is_void(one)] for arm, launches in taken.items()}
         return Standings(
-            history=history,
+            history={
+                arm: {one.round: self._values(one) for one in clean[arm] or launches} for arm, launches in taken.items()
+            },
+            doubtful=frozenset(arm for arm, launches in clean.items() if not launches),
             loads=tuple(load.label for load in self._serving.loads),
             lossy=frozenset(label for label, spec in self._specs.items() if spec.variant.lossy),
             device_kind=self._session.subject.device,
         )
+
+    def _launches(self) -> list[Served]:
+        """Those under the loads that were asked for."""
+        slots = self._serving.hold.slots
+        return [o for o in self.outcomes if isinstance(o, Served) and o.slots == slots and self._values(o)]
+
+    def _values(self, launch: Served) -> dict[str, float]:
+        wanted = [point for point in launch.points if point.load in self._serving.loads]
+        return {point.load.label: self._serving.value(point, launch.peak_memory_bytes) for point in wanted}
+
+    def _is_void(self, launch: Served) -> bool:
+        return any(point.void for point in launch.points if point.load in self._serving.loads)
 
     def _arms(self, number: int) -> list[Arm]:
         """Who is in a round, in order: first all, as they are expected to do; then the best first; at last the leaders
@@ -193,7 +201,9 @@ class _Race:
         return arm in standings.history and arm not in standings.out() and arm.label not in self._unable
 
     def _is_done(self, arm: Arm, number: int) -> bool:
-        return arm.label in self._unable or number in self._standings.history.get(arm, {})
+        return arm.label in self._unable or any(
+            _arm(launch) == arm and launch.round == number for launch in self._launches()
+        )
 
     def _take_turn(self, arm: Arm, number: int, waiting: Sequence[Arm]) -> None:
         """Check a candidate where that is due, serve it and keep what comes of it."""
@@ -283,6 +293,10 @@ class _Race:
     def _levels_of(self, arm: Arm) -> set[Load]:
         launches = [o for o in self.outcomes if isinstance(o, Served)]
         return levels_of(launches, arm.label, arm.threads)
+
+
+def _arm(launch: Served) -> Arm:
+    return Arm(label=launch.candidate.label, threads=launch.threads)
 
 
 BUDGET_ENDED: Final = "the budget ended"

@@ -15,6 +15,9 @@ from calibration.race.decisions import BAND
 
 LEAST_ROUNDS = 2
 """Launches of the leaders at least: two launches differ by more than anything within one."""
+DISTURBED = 3.1
+"""Times by which one busy process slows an engine that has as many threads as there are cores, at most: measured on two
+cores with five engines (1.4 to 3.1)."""
 LEADERS = 2
 """So many are measured at other levels, too."""
 
@@ -44,6 +47,7 @@ class Standings:
     Args:
         lossy: labels; the others compete among themselves, too, since a user who allows no lossy one must find their
             best.
+        doubtful: arms all of whose launches were disturbed.
     """
 
     history: History
@@ -51,6 +55,7 @@ class Standings:
     """Labels of what was asked for."""
     lossy: frozenset[str]
     device_kind: str
+    doubtful: frozenset[Arm] = frozenset()
 
     def ordered(self) -> list[Arm]:
         """Those that were launched, the best for the first load first."""
@@ -121,6 +126,8 @@ class Standings:
 
     def _beaten(self, slow: Arm, fast: Arm, load: str) -> bool:
         ratio, (low, _) = self._ratio(slow, fast, load)
+        if slow in self.doubtful or fast in self.doubtful:
+            return isfinite(ratio) and low > 1.0 + BAND and ratio > DISTURBED
         return low > 1.0 + BAND or ratio == inf
 
     def _ratio(self, one: Arm, other: Arm, load: str) -> tuple[float, tuple[float, float]]:
@@ -128,6 +135,8 @@ class Standings:
         mine, others = self._by_round(one, load), self._by_round(other, load)
         if not mine or not isfinite(median(mine.values())):
             return inf, (inf, inf)
+        if not others or not isfinite(median(others.values())):
+            return 0.0, (0.0, 0.0)
         shared = [mine[number] / others[number] for number in mine if isfinite(others.get(number, inf))]
         shared = [ratio for ratio in shared if isfinite(ratio)] or [median(mine.values()) / median(others.values())]
         cv = ratio_cv(self.device_kind, [self._finite(arm, load) for arm in self.history])

@@ -67,6 +67,9 @@ class Script:
         finally:
             self.open -= 1
 
+    void: dict[str, str] = field(default_factory=dict)
+    """Variant: why its points are void."""
+
     def measure(self, server: Server, load: Load, _limit_s: float | None) -> Point | NoPoint:
         assert isinstance(server, OpenServer)
         assert self.open == 1, "one server at a time"
@@ -76,7 +79,7 @@ class Script:
         if isinstance(told, NoPoint):
             return told
         assert isinstance(told, float)
-        return point(load, tps=told * load.streams / 4, ttft_s=0.01)
+        return point(load, tps=told * load.streams / 4, ttft_s=0.01, void=self.void.get(name, ""))
 
 
 def served(
@@ -219,6 +222,17 @@ def test_a_server_that_fails_is_a_result(tmp_path: Path) -> None:
     assert refuses.message == "400: prompts of token ids are not taken"
     assert [name for name, _, _ in script.started].count("dies") == 1
     assert set(tally.out) == {"scripted:dies", "scripted:refuses"}
+
+
+def test_who_was_disturbed_has_another_launch(tmp_path: Path) -> None:
+    script = Script(tps={"quick": 200.0, "slow": 80.0}, void={"slow": "other programs used 30 % of the cores"})
+    tally = served(tmp_path, script, entry("slow"), entry("quick"))
+    assert [name for name, _, _ in script.started].count("slow") == 2
+    assert tally.out == {}
+    calm = Script(tps={"quick": 200.0, "slow": 80.0})
+    again = served(tmp_path, calm, entry("slow"), entry("quick"), again=True)
+    assert [name for name, _, _ in calm.started].count("slow") == 1
+    assert list(again.out) == ["scripted:slow"]
 
 
 def test_levels_that_a_server_cannot_hold_fail_at_nothing(tmp_path: Path) -> None:

@@ -35,6 +35,26 @@ def test_more_rounds_put_out_who_is_a_little_behind() -> None:
     assert set(standings(steady).out()) == {B}, "the ratio is 1.3 in every round, however the machine drifts"
 
 
+def test_who_was_disturbed_is_out_only_where_that_cannot_be_why() -> None:
+    """One busy process beside an engine slows it three times at most."""
+    values = {A: {1: {LOAD: 1.0}}, B: {1: {LOAD: 2.0}}, C: {1: {LOAD: 4.0}}}
+    disturbed = Standings(
+        history=values, loads=(LOAD,), lossy=frozenset(), device_kind="cpu", doubtful=frozenset({B, C})
+    )
+    assert set(disturbed.out()) == {C}
+    calm = Standings(history=values, loads=(LOAD,), lossy=frozenset(), device_kind="cpu")
+    assert set(calm.out()) == {B, C}
+    leader = Standings(history=values, loads=(LOAD,), lossy=frozenset(), device_kind="cpu", doubtful=frozenset({A}))
+    assert set(leader.out()) == {C}
+
+
+def test_who_took_one_load_of_two_is_compared_by_it() -> None:
+    """The budget ended before the second."""
+    both = {A: {1: {"x": 1.0}}, B: {1: {"x": 2.0, "y": 1.0}}}
+    made = Standings(history=both, loads=("x", "y"), lossy=frozenset(), device_kind="cpu")
+    assert (set(made.leaders()), made.out()) == ({A, B}, {})
+
+
 def test_who_is_within_the_band_is_never_out() -> None:
     assert standings({A: (1.0,) * 5, B: (1.02,) * 5}).out() == {}
 
