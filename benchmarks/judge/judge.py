@@ -6,7 +6,9 @@
 
 import argparse
 import json
+import re
 import shlex
+import signal
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -41,17 +43,16 @@ Judge = Callable[[LoadSpec, Path], Seen]
 def main(argv: Sequence[str] | None = None) -> int:
     arguments = _arguments(argv)
     out = Path(arguments.out)
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))  # so that no server is left running
     try:
         judges = _judges(arguments, out)
         rows: list[dict[str, Any]] = []
         for name, served in _servers(arguments, out):
             with served as server:
+                folder = out / "judge" / re.sub(r"[^\w.-]+", "-", name)
                 for label in arguments.load or LOADS:
                     spec = _spec(server, Load.parse(label), arguments)
-                    rows += [
-                        {"server": name, **row}
-                        for row in compare(server, spec, judges, arguments.rounds, out / "judge")
-                    ]
+                    rows += [{"server": name, **row} for row in compare(server, spec, judges, arguments.rounds, folder)]
     except (AutobackendError, OSError) as error:
         print(error, file=sys.stderr)
         return error.exit_code if isinstance(error, AutobackendError) else 1
