@@ -144,6 +144,17 @@ def test_the_cache_holds_all_places_at_full_length(tiny: Folder) -> None:
         streams.add(replace(asked[0], max_tokens=33))
 
 
+@pytest.mark.parametrize("context", [2, 5, 30])
+def test_a_short_context_is_tried_as_far_as_it_goes(
+    context: int, tiny: Folder, reference: Callable[..., Engine]
+) -> None:
+    streams = streams_of(BACKEND, "sdpa", tiny("llama"), max_context_tokens=context)
+    assert isinstance(streams, ContinuousLoop)
+    prompt = prompts()[0][: context - 1]
+    got = answers(streams, [Request(id="a", prompt=prompt, max_tokens=1)])["a"].tokens
+    assert got == list(reference("llama").generate([prompt], 1).tokens[0])
+
+
 def test_a_reference_that_runs_by_layer_streams_too(tiny: Folder) -> None:
     job = tiny_models.job(tiny("llama"), BACKEND, "eager")
     options = {**job.variant.options, "by_layer": True}

@@ -178,7 +178,11 @@ def continuous(loop: DecodeLoop, model: Any, job: Job) -> ContinuousLoop | None:
         _say_why_not(model, "it leaves the softcap of attention scores out")
         return None
     attention = model.config._attn_implementation
-    expected = {prompt: loop.score_greedy(prompt, TRIED_TOKENS) for prompt in _tried_prompts(job)}
+    new_tokens = min(TRIED_TOKENS, job.max_context_tokens // 2)
+    expected = {
+        prompt: loop.score_greedy(prompt, new_tokens)
+        for prompt in _tried_prompts(job.vocab_size, job.max_context_tokens - new_tokens)
+    }
     try:
         streams = ContinuousLoop(model, max_batch=job.max_batch, max_context_tokens=job.max_context_tokens)
         apart = _apart(streams, expected)
@@ -197,9 +201,8 @@ def _say_why_not(model: Any, reason: str) -> None:
     print(f"{type(model).__name__} is served one request after another; continuous batching: {reason}", flush=True)  # noqa: T201
 
 
-def _tried_prompts(job: Job) -> list[tuple[int, ...]]:
-    longest = job.max_context_tokens - TRIED_TOKENS
-    return [tuple(7 * place % job.vocab_size for place in range(1, 1 + min(length, longest))) for length in (29, 19)]
+def _tried_prompts(vocab_size: int, longest: int) -> list[tuple[int, ...]]:
+    return [tuple(7 * place % vocab_size for place in range(1, 1 + min(length, longest))) for length in (29, 19)]
 
 
 def _apart(streams: ContinuousLoop, expected: Mapping[tuple[int, ...], tuple[Sequence[int], Any]]) -> float:
