@@ -7,6 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from calibration.load.load import Load
     from calibration.workload import Workload
     from selector.answer import Selection, SelectionWarning
     from selector.context import Context
@@ -29,6 +30,7 @@ __all__ = [
     "DemandOptions",
     "Explanation",
     "HostSpec",
+    "Load",
     "ModelSpec",
     "Objective",
     "Selection",
@@ -50,6 +52,7 @@ _HOMES = {
     "DemandOptions": "selector.demand",
     "Explanation": "selector.explanation",
     "HostSpec": "selector.host.spec",
+    "Load": "calibration.load.load",
     "ModelSpec": "selector.model.spec",
     "Objective": "selector.objective",
     "Selection": "selector.answer",
