@@ -15,6 +15,8 @@ from calibration.load.stream import EventReader, ResponseReader
 
 REFUSAL_BYTES = 4096
 """What is read of an answer that is no stream."""
+TOLD_ERROR = "the stream told an error"
+"""How `Answer.error` begins where an answer that had begun ended with an error chunk."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -217,7 +219,7 @@ class _Exchange(asyncio.Protocol):
         if not isinstance(chunk, dict):
             raise ValueError(f"the stream has an event that is no object: {event:.60}")
         if chunk.get("error"):
-            self._answer.error = f"the stream told an error: {_message(event.encode())}"
+            self._answer.error = f"{TOLD_ERROR}: {_message(event.encode())}"
             return
         self._answer.usage = chunk.get("usage") or self._answer.usage
         for choice in chunk.get("choices") or ():
