@@ -177,7 +177,7 @@ def _choose(
     wanted = demand if demand.workloads or usual == DEFAULT else demand.for_one(usual)
     with open_cache(cache) as opened:
         if calibrate_s is not None:
-            with not_ready(listening, f"{model} is being measured"), Progress(Console(stderr=True)) as progress:
+            with not_ready(listening, "the model is being measured"), Progress(Console(stderr=True)) as progress:
                 planning.calibrate(model, wanted, budget_s=calibrate_s, probe=True, cache=opened, reporter=progress)
         return choose(model, wanted, cache=opened), opened.location
 
@@ -202,7 +202,7 @@ def _serve(
     if promising := selection.promising():
         note(promising)
     with (
-        not_ready(listening, f"{selection.model} is being made ready"),
+        not_ready(listening, "the model is being made ready"),
         Progress(Console(stderr=True)) as progress,
     ):
         prepared = prepare(selection, room, folder=folder, reporter=progress, threads=how.threads or selection.threads)

@@ -5,7 +5,7 @@ import shlex
 from collections.abc import Mapping
 from typing import Any
 
-from selector.answer import Selection
+from selector.answer import Selection, Source
 from selector.planning.room import Room
 from selector.screens.select import where_from
 from selector.screens.text import age, columns, figure, parameters, plural, seconds, size
@@ -29,12 +29,20 @@ def chosen(selection: Selection, room: Room, *, threads: int, across: int | None
     on = f", {plural(threads, 'thread')}" if device.kind == "cpu" else ""
     rows = [
         ("model", f"{spec.architecture}, {shape}, {quant}{weights}"),
-        ("serves", f"{selection.candidate.label}, {where_from(selection)}, for {selection.use.label}"),
+        ("serves", f"{selection.candidate.label}, {_why(selection)}, for {selection.use.label}"),
         ("on", f"{device.name}{on}"),
         ("room", f"{plural(room.slots, 'request')}, each up to {room.context_tokens:,} tokens with its answer"),
         ("memory", f"about {size(room.needed_bytes)}{of_free}"),
     ]
     return columns(rows, across=across)
+
+
+def _why(selection: Selection) -> str:
+    """`as you asked`, `measured here 3 days ago (12 launches, 4 candidates)`."""
+    origin = where_from(selection)
+    if selection.source is not Source.FORCED:
+        return origin
+    return origin.replace("forced ", "as you asked, measured ") if selection.measured_at else "as you asked"
 
 
 def ready(answer: Mapping[str, Any], title: str, *, takes_text: bool, takes_chats: bool, keyed: bool) -> list[str]:

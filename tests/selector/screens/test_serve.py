@@ -19,7 +19,7 @@ def test_what_is_served_and_why(tmp_path: Path) -> None:
     assert lines[0] == (
         "model   LlamaForCausalLM, 30 layers, 135 M parameters, bfloat16, not quantized (random weights)"
     )
-    assert lines[1].startswith("serves  transformers:sdpa, forced ")
+    assert lines[1].startswith("serves  transformers:sdpa, as you asked, measured ")
     assert lines[1].endswith(" (3 launches, 1 candidate), for pp512:tg128:b1")
     assert lines[2:] == [
         "on      AMD EPYC 7763 (zen3), 2 cores, 2 threads",
