@@ -67,9 +67,12 @@ class ServingWorker:
         return not self._reader.is_alive()
 
     def kill(self) -> None:
-        """End the worker at once, and wait until nothing is read from it; `on_end` was called by then."""
+        """End the worker at once, and wait until nothing is read from it; `on_end` was called by then.
+
+        `on_end` itself may call it.
+        """
         self._worker.kill()
-        if self._reader.ident is not None:
+        if self._reader.ident is not None and self._reader is not threading.current_thread():
             self._reader.join()
 
     def _send(self, command: dict[str, object]) -> None:

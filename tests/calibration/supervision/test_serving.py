@@ -38,6 +38,7 @@ class Served:
     deltas: "queue.SimpleQueue[Delta]" = field(default_factory=queue.SimpleQueue)
     ends: list[Trouble] = field(default_factory=list)
     ended: threading.Event = field(default_factory=threading.Event)
+    kills_at_the_end: bool = False
 
     def __post_init__(self) -> None:
         self.serving = ServingWorker(self.worker, on_deltas=self._take, on_end=self._end)
@@ -48,6 +49,8 @@ class Served:
 
     def _end(self, trouble: Trouble) -> None:
         self.ends.append(trouble)
+        if self.kills_at_the_end:
+            self.serving.kill()
         self.ended.set()
 
     def next(self) -> Delta:
@@ -266,12 +269,15 @@ def test_one_that_takes_too_much_memory_is_told_while_lines_come(tmp_path: Path)
 
 
 def test_a_worker_that_writes_what_is_no_answer_is_told(tmp_path: Path) -> None:
+    """It would run on: whoever is told may end it there and then."""
     with a_server(tmp_path, at_token={"20": "noise"}) as served:
+        served.kills_at_the_end = True
         served.serving.add(request("a", max_tokens=100))
         assert served.ended.wait(10.0)
         assert served.ends == [
             Trouble(kind=FailureKind.CRASHED, message="the worker sent what is no answer: '\ufffd not json'")
         ]
+        assert members(served.worker.pid) == []
 
 
 def test_an_engine_that_cannot_run_the_model_refuses(tmp_path: Path) -> None:
