@@ -35,7 +35,8 @@ def serving(model: str, words: Sequence[str], *, vocab_size: int, log: Path) -> 
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     key, url = secrets.token_hex(8), f"http://127.0.0.1:{port}"
-    command = [sys.executable, "-m", "autobackend", "serve", model, "--port", str(port), "--api-key", key, *words]
+    command = [sys.executable, "-m", "autobackend", "serve", model, "--port", str(port), "--api-key", key]
+    command += ["--no-observe", *words]
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("wb") as out:
         process = subprocess.Popen(command, stdout=out, stderr=out, start_new_session=True)

@@ -103,6 +103,7 @@ if TYPE_CHECKING:
     type=click.FloatRange(0, min_open=True),
     help="Measure first, at most so long, which candidate is the fastest.",
 )
+@click.option("--no-observe", is_flag=True, help="Do not count what comes for `autobackend select --observed`.")
 @click.option("--log-requests", is_flag=True, help="A line for each request on stderr, without what it says.")
 @cache_option
 @json_option
@@ -156,6 +157,7 @@ class _How:
     threads: int | None
     drain_s: float
     log_requests: bool
+    no_observe: bool
     as_json: bool
 
 
@@ -246,6 +248,8 @@ def _run(
             click.echo(url)
 
     def keep_traffic(came: "Observed") -> None:
+        if how.no_observe:
+            return
         try:
             keep(traffic_file(cache), model, came)
         except CacheError as error:

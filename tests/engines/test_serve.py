@@ -207,11 +207,12 @@ def test_a_key_is_asked_for(tiny: Folder, tmp_path: Path) -> None:
 
 def test_what_is_not_converted_yet_is_converted_first(tiny: Folder, tmp_path: Path) -> None:
     own = {"AUTOBACKEND_ARTIFACTS": str(tmp_path / "artifacts")}
-    with serving(tiny("llama"), "--backend", "ctranslate2:float32", folder=tmp_path, **own) as server:
+    with serving(tiny("llama"), *FAST, "--no-observe", folder=tmp_path, **own) as server:
         assert len(ids(server, 8)) == 8
         said = server.said.read_text()
         assert "converting the model, once: about " in said
         assert server.told(signal.SIGTERM) == 0
+    assert not (tmp_path / "cache.traffic.json").exists()
 
 
 def test_an_engine_that_cannot_load_the_model_ends_it(tiny: Folder, tmp_path: Path) -> None:
