@@ -107,7 +107,7 @@ def recorded(folder: Path) -> list[Recorded]:
 def _of_host(results: HostResults) -> Iterable[Recorded]:
     races: dict[str, dict[str, list[Measurement]]] = defaultdict(lambda: defaultdict(list))
     for outcome in results.outcomes:
-        if isinstance(outcome, Measurement) and outcome.model.startswith("shape:"):
+        if isinstance(outcome, Measurement) and outcome.model.startswith("shape:") and not outcome.identity.cut:
             races[outcome.model][outcome.calibration_id].append(outcome)
     for model, calibrations in sorted(races.items()):
         order = [verdict.label for verdict in results.verdicts[model]]
