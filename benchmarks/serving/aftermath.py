@@ -98,5 +98,5 @@ def _times(seconds: Sequence[float | None]) -> str:
     median = percentile(known, 50)
     if median is None:
         return "never"
-    never = f"; never after {len(seconds) - len(known)}" if len(known) < len(seconds) else ""
+    never = f"; not seen after {len(seconds) - len(known)}" if len(known) < len(seconds) else ""
     return f"{median:.2f} s ({min(known):.2f} to {max(known):.2f}){never}"

@@ -70,7 +70,7 @@ def test_a_row_for_each_figure() -> None:
         "lost without a word                  1",
         "kills                                2",
         "from kill to the first 503           0.20 s (0.10 to 0.30)",
-        "from kill to the first answer again  2.00 s (2.00 to 2.00); never after 1",
+        "from kill to the first answer again  2.00 s (2.00 to 2.00); not seen after 1",
         "left running                         17 python",
     ]
     assert list(table(counts([]), [], []))[-2:] == [
