@@ -1,40 +1,61 @@
-"""An engine asked without a front: requests go straight to its worker, in the process that notes when tokens come."""
+"""An engine asked without a front: its worker, by the process that notes when tokens come, or the server it brings."""
 
+import asyncio
 import contextlib
 import queue
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol
 
 from calibration.errors import AutobackendError, UsageError
 from calibration.load.draws import Planned, plan, prompt_ids
 from calibration.load.load_spec import LoadSpec
-from calibration.load.sample import Asked, End, Point
-from calibration.server import ServerPlace
+from calibration.load.run import LoadedServer, measure
+from calibration.load.sample import Asked, End, NoPoint, Point
 from calibration.streams import Delta, Finish, Request
 from calibration.supervision.deadline import Deadline
 from calibration.supervision.launch_spec import Limits
 from calibration.supervision.serving import ServingWorker
 from calibration.supervision.supervisor import Trouble, Worker
+from selector.serve.assemble import assemble
+from selector.serve.own_server import OwnServerUpstream
 from selector.serve.prepare import Prepared
 
 ANSWER_S: Final = 600.0
 """An engine that tells nothing for so long is stuck."""
 
 
+class Bare(Protocol):
+    """An engine without our front."""
+
+    def run(self, spec: LoadSpec) -> Point:
+        """Have a closed loop's requests answered, all of which count.
+
+        Raises:
+            AutobackendError: the engine ended, or an answer is not as long as asked for.
+        """
+
+
 @contextlib.contextmanager
-def loaded(prepared: Prepared, log: Path) -> "Iterator[BareEngine]":
-    """The engine in a worker, as `autobackend serve` starts it; it is gone afterwards.
+def loaded(prepared: Prepared, log: Path) -> Iterator[Bare]:
+    """The engine as `autobackend serve` starts it, without what stands before it; it is gone afterwards.
 
     Raises:
-        GivenUp: it cannot be loaded.
-        UsageError: `serve` would start the server that the engine brings, not a worker.
+        GivenUp, Unavailable: it cannot be loaded.
     """
-    _check_takes_a_worker(prepared)
     log.touch()
+    upstream = assemble(prepared, names=("bare",), keys=(), log=log).upstream
+    if isinstance(upstream, OwnServerUpstream):
+        with asyncio.Runner() as runner:
+            runner.run(upstream.start())
+            try:
+                yield BareServer(upstream)
+            finally:
+                runner.run(upstream.stop(0.0))
+        return
     deadline = Deadline(None, time.monotonic)
     with prepared.workers.opened(prepared.spec, log, deadline, "serve", prepared.artifact_dir) as worker:
         deadline.ask(worker, "load", Limits().load_s, "load_streams")
@@ -43,6 +64,34 @@ def loaded(prepared: Prepared, log: Path) -> "Iterator[BareEngine]":
             yield engine
         finally:
             engine.kill()
+
+
+class BareServer:
+    """The server that an engine brings, asked by the client that asks the front, too."""
+
+    def __init__(self, server: OwnServerUpstream) -> None:
+        self._server = server
+
+    def run(self, spec: LoadSpec) -> Point:
+        """See Bare."""
+        server, place = self._server.described
+        if not server.takes_token_ids:
+            raise UsageError("this engine's server takes token ids by an API of its own, which the load client lacks")
+        fields = {**server.fields, **server.greedy, **server.forced_length}
+        there = LoadedServer(
+            url=f"http://{place.host}:{place.port}",
+            key=place.key,
+            model=place.served_name,
+            vocab_size=spec.vocab_size,
+            fields=fields,
+            pids=(self._server.pid,),
+        )
+        point = measure(there, replace(spec, url=there.url, key=there.key, model=there.model, fields=fields))
+        if isinstance(point, NoPoint):
+            raise AutobackendError(f"the engine's server could not be measured: {point.reason}")
+        if point.failures:
+            raise AutobackendError(f"the engine's server failed: {point.failures[0]}")
+        return point
 
 
 class BareEngine:
@@ -55,11 +104,7 @@ class BareEngine:
             raise _failed(trouble)
 
     def run(self, spec: LoadSpec) -> Point:
-        """Have a closed loop's requests answered, all of which count.
-
-        Raises:
-            AutobackendError: the engine ended, or an answer is not as long as asked for.
-        """
+        """See Bare."""
         began = time.monotonic()
         waiting = islice(plan(spec.load, spec.seed), spec.requests)
         running, over = dict[str, _Running](), list[_Running]()
@@ -141,23 +186,6 @@ def _check_whole(request: _Running, last: Delta) -> None:
     if request.tokens != request.planned.output_tokens:
         raise AutobackendError(
             f"the answer has {request.tokens} tokens; {request.planned.output_tokens} were asked for"
-        )
-
-
-def _check_takes_a_worker(prepared: Prepared) -> None:
-    room, subject = prepared.room, prepared.subject
-    place = ServerPlace(
-        port=0,
-        served_name="bare",
-        slots=room.slots,
-        context_tokens=room.context_tokens,
-        threads=subject.threads,
-        cpus=subject.cpus,
-    )
-    if prepared.backend.own_server(prepared.variant, prepared.deployment, place) is not None:
-        raise UsageError(
-            f"{prepared.spec.label} is served by the server that its engine brings, not by a worker",
-            "name an engine without one: --backend openvino",
         )
 
 

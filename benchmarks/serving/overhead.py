@@ -3,9 +3,9 @@
 `python -m benchmarks.serving.overhead MODEL [--backend NAME] [--rounds 3] [--requests 40] [--out build/overhead.json]`
 
 Each round launches both anew and asks them in the order A B B A, at one stream and at eight. A is what a user sees: our
-client, over HTTP, in a process of its own; B is this process alone with a worker of its own, without HTTP and text.
-Told is A over B: of TTFT and TPOT the medians, of tokens a second the whole run. The machine must have nothing else to
-do.
+client, over HTTP, in a process of its own; B is this process alone with a worker of its own, without HTTP and text, or
+the same client and the server that the engine brings. Told is A over B: of TTFT and TPOT the medians, of tokens a
+second the whole run. The machine must have nothing else to do.
 """
 
 import argparse
@@ -15,13 +15,14 @@ import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from math import inf
 from pathlib import Path
 from statistics import mean, median
 from typing import Any, Final
 
 from benchmarks.judge.seen import FIGURES, Seen, seen_by_us
 from benchmarks.judge.served import serving
-from benchmarks.serving.bare import BareEngine, loaded
+from benchmarks.serving.bare import Bare, loaded
 from calibration.errors import AutobackendError, UsageError
 from calibration.events import Silent
 from calibration.load.load import Load
@@ -34,6 +35,7 @@ from calibration.whole_file import write_whole
 from selector.planning.room import room_for
 from selector.selection import choose
 from selector.serve.prepare import Prepared, prepare
+from selector.serve.upstream import Unavailable
 
 LOADS: Final = ("pp128:tg64:c1", "pp128:tg64:c8")
 BUDGET_S: Final = 1800.0
@@ -54,12 +56,17 @@ class Round:
 
     def ratio(self, figure: str) -> float:
         """The front's mean over the bare engine's."""
-        return mean(_values(self.front, figure)) / mean(_values(self.bare, figure))
+        return _over(mean(_values(self.front, figure)), mean(_values(self.bare, figure)))
 
     def twice(self, figure: str) -> float:
         """How far one of the two differs from itself, at most, as a ratio of at least 1."""
         pairs = (_values(self.front, figure), _values(self.bare, figure))
-        return max(max(pair) / min(pair) for pair in pairs)
+        return max(_over(max(pair), min(pair)) for pair in pairs)
+
+
+def _over(one: float, other: float) -> float:
+    """1 where both are 0, as TPOT is of answers that come whole."""
+    return one / other if other else 1.0 if one == other else inf
 
 
 def _values(pair: tuple[Seen, Seen], figure: str) -> list[float]:
@@ -74,8 +81,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             prepared = _prepared(arguments, loads, Path(name))
             with device_lock(prepared.selection.host.device.name):
                 rounds = run(prepared, loads, arguments, Path(name))
-    except GivenUp as given_up:
-        print(given_up, file=sys.stderr)
+    except (GivenUp, Unavailable) as not_loaded:
+        print(not_loaded, file=sys.stderr)
         return 1
     except AutobackendError as error:
         print(error, file=sys.stderr)
@@ -101,7 +108,7 @@ def run(prepared: Prepared, loads: Sequence[Load], arguments: argparse.Namespace
     """All loads in each round.
 
     Raises:
-        AutobackendError, GivenUp: one of the two does not run, or does not answer.
+        AutobackendError, GivenUp, Unavailable: one of the two does not run, or does not answer.
     """
     rounds = []
     log = arguments.out.with_suffix(".log")
@@ -128,7 +135,7 @@ def words(prepared: Prepared) -> list[str]:
     ]
 
 
-def _round(served: LoadedServer, engine: BareEngine, load: Load, seed: str, requests: int) -> Round:
+def _round(served: LoadedServer, engine: Bare, load: Load, seed: str, requests: int) -> Round:
     others: list[float] = []
 
     def spec(turn: str, count: int = requests) -> LoadSpec:
@@ -164,13 +171,17 @@ def _round(served: LoadedServer, engine: BareEngine, load: Load, seed: str, requ
 
 
 def rows_of(rounds: Sequence[Round]) -> list[dict[str, Any]]:
-    """A row for each load and figure: the median ratio of all rounds, its least and its most, and the goal."""
+    """A row for each load and figure: the median ratio of all rounds, its least and its most, and the goal.
+
+    Nothing is judged of a load that other programs disturbed.
+    """
     rows = []
     for label in dict.fromkeys(each.load for each in rounds):
         own = [each for each in rounds if each.load == label]
         for figure in FIGURES:
-            ratios, goal = [each.ratio(figure) for each in own], GOALS.get((Load.parse(label).streams, figure))
-            ratio = median(ratios)
+            ratios, others = [each.ratio(figure) for each in own], max(each.others for each in own)
+            ratio, goal = median(ratios), GOALS.get((Load.parse(label).streams, figure))
+            judged = goal is not None and others <= FOREIGN_MOST
             rows.append(
                 {
                     "load": label,
@@ -180,20 +191,20 @@ def rows_of(rounds: Sequence[Round]) -> list[dict[str, Any]]:
                     "most": max(ratios),
                     "twice": median(each.twice(figure) for each in own),
                     "goal": goal,
-                    "met": None if goal is None else ratio >= goal if figure == "output_tps" else ratio <= goal,
-                    "others": max(each.others for each in own),
+                    "met": (ratio >= goal if figure == "output_tps" else ratio <= goal) if judged and goal else None,
+                    "others": others,
                 }
             )
     return rows
 
 
 def table(rows: Sequence[dict[str, Any]]) -> list[str]:
-    """Aligned columns; a row that other programs disturbed says so."""
+    """Aligned columns; of a load that other programs disturbed nothing is judged."""
     shown = [("load", "figure", "served over bare", "the same twice", "goal", "met")]
     for row in rows:
         met = {None: "", True: "yes", False: "no"}[row["met"]]
         if row["others"] > FOREIGN_MOST:
-            met = f"{met} (others used {row['others']:.0%} of the cores)".lstrip()
+            met = f"void: others used {row['others']:.0%} of the cores"
         shown.append((
             row["load"],
             NAMES[row["figure"]],

@@ -1,5 +1,7 @@
 """The benchmark of what serving adds: ratios of the front to the bare engine, with their spread, against the goals."""
 
+from math import inf
+
 import pytest
 
 from benchmarks.judge.seen import Seen
@@ -57,18 +59,26 @@ def test_the_goals_are_of_latency_at_one_stream_and_of_throughput_at_eight(
     assert {row["figure"]: row["met"] for row in rows if row["met"] is not None} == met
 
 
-def test_a_row_that_others_disturbed_says_so() -> None:
+def test_nothing_is_judged_where_others_disturbed() -> None:
     front = seen(99.0, 0.1, 0.01)
     rows = rows_of([
         one("pp8:tg4:c1", front=(front, front), bare=BARE),
         one("pp8:tg4:c8", front=(front, front), bare=BARE, others=0.2),
     ])  # fmt: skip
+    assert [row["met"] for row in rows] == [None, True, True, None, None, None]
     assert table(rows) == [
         "load        figure    served over bare        the same twice  goal  met",
         "pp8:tg4:c1  tok/s     0.990 (0.990 to 0.990)  1.000",
         "pp8:tg4:c1  TTFT p50  1.000 (1.000 to 1.000)  1.000           1.03  yes",
         "pp8:tg4:c1  TPOT p50  1.000 (1.000 to 1.000)  1.000           1.03  yes",
-        "pp8:tg4:c8  tok/s     0.990 (0.990 to 0.990)  1.000           0.95  yes (others used 20% of the cores)",
-        "pp8:tg4:c8  TTFT p50  1.000 (1.000 to 1.000)  1.000                 (others used 20% of the cores)",
-        "pp8:tg4:c8  TPOT p50  1.000 (1.000 to 1.000)  1.000                 (others used 20% of the cores)",
+        "pp8:tg4:c8  tok/s     0.990 (0.990 to 0.990)  1.000           0.95  void: others used 20% of the cores",
+        "pp8:tg4:c8  TTFT p50  1.000 (1.000 to 1.000)  1.000                 void: others used 20% of the cores",
+        "pp8:tg4:c8  TPOT p50  1.000 (1.000 to 1.000)  1.000                 void: others used 20% of the cores",
     ]
+
+
+def test_answers_that_come_whole_have_no_tpot_to_compare() -> None:
+    whole = (seen(100.0, 0.1, 0.0), seen(100.0, 0.1, 0.0))
+    both, one_of_them = one("pp8:tg4:c1", front=whole, bare=whole), one("pp8:tg4:c1", front=BARE, bare=whole)
+    assert (both.ratio("tpot_p50_s"), both.twice("tpot_p50_s")) == (1.0, 1.0)
+    assert one_of_them.ratio("tpot_p50_s") == inf

@@ -92,6 +92,12 @@ class OwnServerUpstream:
         assert self._run is not None
         return self._run.program.pid
 
+    @property
+    def described(self) -> tuple[OwnServer, ServerPlace]:
+        """The server that was started last, and where it listens."""
+        assert self._run is not None
+        return self._run.server, self._run.place
+
     async def start(self) -> None:
         """See Serving.start."""
         place = replace(self._place, port=_free_port(self._place.host), key=secrets.token_hex())
@@ -149,7 +155,7 @@ class OwnServerUpstream:
         except OSError as error:
             raise Refusing(f"{self._python} cannot be started: {error.strerror}") from error
         self.ended = ended
-        return _Run(server=server, program=program, client=_client(place), ended=ended)
+        return _Run(server=server, place=place, program=program, client=_client(place), ended=ended)
 
 
 @dataclass(kw_only=True)
@@ -157,6 +163,7 @@ class _Run:
     """A server from its start until nothing of it is left."""
 
     server: OwnServer
+    place: ServerPlace
     program: Program
     client: httpx2.AsyncClient
     ended: asyncio.Event
