@@ -4,8 +4,11 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Final
 
+from calibration.backend import Backend
 from calibration.load.load import Load
+from calibration.load.use import slots_of
 from calibration.measurement import OutputVerdict
+from calibration.registry import find
 from calibration.workload import Workload
 from selector.answer import Source, Stale
 from selector.choice.candidates import Candidates
@@ -52,9 +55,7 @@ def pick(question: Question, candidates: Candidates, known: Known) -> Pick:
     plain order of other shapes on the same host picks at 1.16 of the best, at worst 12, the same shape on other hosts
     at 1.03.
     """
-    found = (find(question, candidates, known) for find in _FINDERS)
-    static = Pick(label=_first(candidates, known.evidence), source=Source.RULES)
-    picked = next((pick for pick in found if pick is not None), static)
+    picked = _several_at_once(question, candidates, known, _found(question, candidates, known))
     here, workload = known.evidence, question.demand.workload
     stale = tuple(
         Stale(candidate=candidate, differences=record.differences, e2e_s=e2e_s(record, workload))
@@ -62,6 +63,58 @@ def pick(question: Question, candidates: Candidates, known: Known) -> Pick:
         if (record := here.stale.get(label))
     )
     return replace(picked, stale=stale)
+
+
+def _found(question: Question, candidates: Candidates, known: Known) -> Pick:
+    found = (finder(question, candidates, known) for finder in _FINDERS)
+    static = Pick(label=_first(candidates, known.evidence), source=Source.RULES)
+    return next((pick for pick in found if pick is not None), static)
+
+
+def _several_at_once(question: Question, candidates: Candidates, known: Known, picked: Pick) -> Pick:
+    """The pick for a load that nobody measured: engines that serve one request after another take their time for each.
+
+    What is known of such an engine is a static batch, which it answers at once; requests that come and go are none. So
+    it stays the pick only where its answers in turn take no longer than the batch takes another engine.
+    """
+    slots = slots_of(question.demand.use)
+    if isinstance(question.demand.use, Workload) or picked.served or slots < 2 or _serves_several(picked.label):
+        return picked
+    several = {label: candidate for label, candidate in candidates.allowed.items() if _serves_several(label)}
+    if not several:
+        return picked
+    other = _found(question, replace(candidates, allowed=several), known)
+    if other.source is not picked.source:
+        return picked
+    alone_s, together_s = _alone_s(question, known, picked), _expected_s(other)
+    if alone_s is not None and together_s is not None and slots * alone_s <= together_s:
+        return picked
+    return other
+
+
+def _serves_several(label: str) -> bool:
+    """Whether the engine computes requests that come and go together."""
+    name, _, variant = label.partition(":")
+    backend = find(name)
+    brings_a_server = type(backend).own_server is not Backend.own_server
+    return brings_a_server or backend.streams_type(backend.variant(variant)).batching in {"continuous", "static"}
+
+
+def _alone_s(question: Question, known: Known, picked: Pick) -> float | None:
+    """What the pick takes for one request."""
+    alone = replace(question.demand.workload, batch=1)
+    if picked.ranked is not None:
+        record = known.evidence.measured.get(picked.label) or known.evidence.stale.get(picked.label)
+        return e2e_s(record, alone) if record else None
+    prediction = known.predict([picked.label], alone) if picked.prediction else None
+    return prediction.predicted[0].e2e_s if prediction else None
+
+
+def _expected_s(picked: Pick) -> float | None:
+    if picked.ranked is not None:
+        return picked.ranked.e2e_s
+    rows = picked.prediction.predicted if picked.prediction else ()
+    return next((row.e2e_s for row in rows if row.candidate == picked.label), None)
 
 
 def _served(question: Question, candidates: Candidates, known: Known) -> Pick | None:

@@ -14,7 +14,7 @@ from selector.objective import Objective
 from selector.screens.select import why
 from selector.selection import choose
 from tests.selector.answering import CT2, EAGER, HOST, KEY, MODEL, SDPA, answer, with_versions
-from tests.selector.launches import LOSSY, check, failure, other_size, rounds, served, unserved
+from tests.selector.launches import LOSSY, VERSIONS, check, failure, other_size, rounds, served, unserved
 
 LOAD = "pp64:tg32:c8"
 CALIBRATE = f"autobackend calibrate {MODEL} --workload {LOAD}"
@@ -32,6 +32,21 @@ def test_the_best_under_the_load_answers_whatever_is_best_for_a_batch(cache: Cac
     assert chosen.warnings == ()
     assert (chosen.use.label, chosen.slots, chosen.threads) == (LOAD, 8, 2)
     assert choose(MODEL, cache=cache, host=HOST).candidate.label == CT2, "the batch has its own answer"
+
+
+@pytest.mark.parametrize(("slow", "pick"), [(1.3, "openvino:fp16-pa"), (20.0, "openvino:fp16-sdpa")])
+def test_an_engine_that_serves_one_after_another_answers_an_unmeasured_load_where_that_is_still_faster(
+    cache: Cache, slow: float, pick: str
+) -> None:
+    versions = {**VERSIONS, "openvino": "2026.4.1", "openvino-genai": "2026.4.1", "nncf": "3.0.0", "numpy": "2.4.6"}
+    installed = replace(HOST.installations["openvino"], versions=versions)
+    host = replace(HOST, installations={**HOST.installations, "openvino": installed})
+    cache.add(
+        *rounds("openvino:fp16-sdpa", KEY, host, (1.0,)),
+        *rounds("openvino:fp16-pa", KEY, host, (slow,)),
+    )
+    assert choose(MODEL, cache=cache, host=host, workload="pp64:tg32:b8").candidate.label == "openvino:fp16-sdpa"
+    assert choose(MODEL, cache=cache, host=host, workload=LOAD).candidate.label == pick
 
 
 def test_within_the_band_the_static_order_decides_and_the_others_are_a_tie(cache: Cache) -> None:
