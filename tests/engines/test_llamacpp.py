@@ -230,6 +230,8 @@ def test_a_file_quantised_in_parts_on_threads_is_the_same(
 
 
 def test_the_signals_that_python_answers_stay_its_own(tiny: Folder) -> None:
+    # A shell that starts the tests in the background has them ignore it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     engine = tiny_models.load(BACKEND, "f32", tiny("llama"))
     with pytest.raises(KeyboardInterrupt):  # noqa: PT012
         os.kill(os.getpid(), signal.SIGINT)
