@@ -58,7 +58,8 @@ def test_loads_streams_batches_and_closes(worker: Worker, checkpoint: Checkpoint
         sampled = worker.ask("sample", timeout_s=60, seed="1", prompt_tokens=64, output_tokens=128, batch=batch)
         assert isinstance(sampled, Reply), sampled
         assert sampled.fields["ttft_s"] > 0
-        assert sampled.fields["tpot_s"] > 0
+        # On a busy machine the stub, which computes nothing, is done before its first token is fetched.
+        assert sampled.fields["tpot_s"] is None or sampled.fields["tpot_s"] > 0
     log = (tmp_path / "log").read_text()
     assert "Warm-up finished" in log
     assert "Warm-up for" not in log  # "... 8192 tokens failed": a session too short for it to tune its GEMMs
