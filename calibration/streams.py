@@ -9,10 +9,9 @@ from collections import deque
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
-if TYPE_CHECKING:
-    from calibration.backend import Engine
+from calibration.engine import Engine
 
 
 class Ability(StrEnum):
@@ -158,7 +157,7 @@ class OneAfterAnother(Streams):
 
     batching = "none"
 
-    def __init__(self, engine: "Engine") -> None:
+    def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._waiting: deque[Request] = deque()
 
