@@ -1,6 +1,7 @@
 """Streams driven by steps, with the order in which tokens came; and whether tokens were drawn as often as likely."""
 
 import math
+import random
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -87,6 +88,33 @@ def asked(number: int, prompt: Sequence[int], max_tokens: int) -> Request:
 def greedy_path(engine: Engine, request: Request) -> list[int]:
     """What the engine generates for the prompt alone."""
     return list(engine.generate([request.prompt], request.max_tokens).tokens[0])
+
+
+def come_and_go(
+    streams: Streams, prompts: Sequence[Sequence[int]], paths: Mapping[tuple[int, ...], list[int]], *, coming: float
+) -> None:
+    """Drawn schedules: who is cancelled has the beginning of the tokens that he would have got, the others all.
+
+    Args:
+        paths: of each prompt its greedy path, 40 tokens.
+        coming: the probability that a request comes before a step.
+    """
+    for seed in range(20):
+        draw, driver, cancelled = random.Random(seed), Driver(streams), set[str]()
+        requests = [asked(n, draw.choice(prompts), draw.randint(1, 40)) for n in range(12)]
+        waiting = list(requests)
+        while waiting or streams.running:
+            if waiting and draw.random() < coming:
+                driver.add(waiting.pop(0))
+            if driver.answers and draw.random() < 0.05:
+                name = draw.choice(list(driver.answers))
+                streams.cancel(name)
+                cancelled.add(name)
+            driver.take(streams.step())
+        for request in requests:
+            answer, path = driver.answers[request.id], paths[request.prompt][: request.max_tokens]
+            assert answer.tokens == path[: len(answer.tokens)], (seed, request.id)
+            assert request.id in cancelled or answer.tokens == path, (seed, request.id)
 
 
 def likelihoods(scores: NDArray[np.float32], temperature: float, top_p: float) -> NDArray[np.float64]:

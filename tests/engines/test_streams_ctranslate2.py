@@ -1,6 +1,5 @@
 """ctranslate2 as streams: calls of requests that are alike, one after another; nothing but what it does alone."""
 
-import random
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -17,7 +16,7 @@ from calibration.backends.ctranslate2.streams import Batches
 from calibration.streams import Ability, Finish
 from calibration.worker.prompts import prompts
 from tests.engines import streaming, tiny_models
-from tests.engines.driven import Driver, answered, asked, drawn_otherwise, greedy_path, likelihoods
+from tests.engines.driven import Driver, answered, asked, come_and_go, drawn_otherwise, greedy_path, likelihoods
 from tests.engines.streaming import greedy, unlike, unlike_abilities
 from tests.engines.tiny_models import VOCAB, rows
 
@@ -155,22 +154,7 @@ def test_requests_come_and_go_as_they_like(engine: GeneratorEngine, streams: Bat
     """Drawn schedules: who is cancelled has the beginning of the tokens that he would have got, the others all."""
     asked_for = [*ALIKE[:4], *PROMPTS]
     paths = {tuple(prompt): greedy_path(engine, asked(0, prompt, 40)) for prompt in asked_for}
-    for seed in range(20):
-        draw, driver, cancelled = random.Random(seed), Driver(streams), set[str]()
-        requests = [asked(n, draw.choice(asked_for), draw.randint(1, 40)) for n in range(12)]
-        coming = list(requests)
-        while coming or streams.running:
-            if coming and draw.random() < 0.3:
-                driver.add(coming.pop(0))
-            if driver.answers and draw.random() < 0.05:
-                name = draw.choice(list(driver.answers))
-                streams.cancel(name)
-                cancelled.add(name)
-            driver.take(streams.step())
-        for request in requests:
-            answer, path = driver.answers[request.id], paths[request.prompt][: request.max_tokens]
-            assert answer.tokens == path[: len(answer.tokens)], (seed, request.id)
-            assert request.id in cancelled or answer.tokens == path, (seed, request.id)
+    come_and_go(streams, asked_for, paths, coming=0.3)
 
 
 def test_a_late_request_waits_for_the_call_that_runs(streams: Batches) -> None:

@@ -1,6 +1,5 @@
 """onnxruntime as streams: together on ragged graphs, else in turns; nothing but what the engine does alone."""
 
-import random
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -17,7 +16,7 @@ from calibration.backends.onnxruntime.turns import Turns
 from calibration.streams import Ability, Finish, Streams
 from calibration.worker.prompts import prompts
 from tests.engines import tiny_models
-from tests.engines.driven import Driver, answered, asked, drawn_otherwise, greedy_path, likelihoods
+from tests.engines.driven import Driver, answered, asked, come_and_go, drawn_otherwise, greedy_path, likelihoods
 from tests.engines.streaming import greedy, unlike, unlike_abilities
 from tests.engines.tiny_models import VOCAB, rows
 
@@ -156,22 +155,7 @@ def test_requests_come_and_go_as_they_like(tiny: Folder) -> None:
     """Drawn schedules: who is cancelled has the beginning of the tokens that he would have got, the others all."""
     engine, streams = in_pieces(tiny("llama"), 8)
     paths = {tuple(prompt): greedy_path(engine, asked(0, prompt, 40)) for prompt in PROMPTS}
-    for seed in range(20):
-        draw, driver, cancelled = random.Random(seed), Driver(streams), set[str]()
-        requests = [asked(n, draw.choice(PROMPTS), draw.randint(1, 40)) for n in range(12)]
-        coming = list(requests)
-        while coming or streams.running:
-            if coming and draw.random() < 0.2:
-                driver.add(coming.pop(0))
-            if driver.answers and draw.random() < 0.05:
-                name = draw.choice(list(driver.answers))
-                streams.cancel(name)
-                cancelled.add(name)
-            driver.take(streams.step())
-        for request in requests:
-            answer, path = driver.answers[request.id], paths[request.prompt][: request.max_tokens]
-            assert answer.tokens == path[: len(answer.tokens)], (seed, request.id)
-            assert request.id in cancelled or answer.tokens == path, (seed, request.id)
+    come_and_go(streams, PROMPTS, paths, coming=0.2)
 
 
 @pytest.mark.parametrize("name", ["llama", "gemma", "qwen3", "granite"])
