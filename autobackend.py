@@ -47,6 +47,7 @@ if TYPE_CHECKING:
         explain,
         pipeline,
         select,
+        what_if,
         winners,
     )
 
@@ -90,6 +91,7 @@ __all__ = [
     "main",
     "pipeline",
     "select",
+    "what_if",
     "winners",
 ]
 

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from selector.explanation import Explanation, explain
     from selector.host.spec import HostSpec
     from selector.lmdeploy_pipeline import pipeline
+    from selector.machines.what_if import what_if
     from selector.map.axes import Axes
     from selector.map.winners import WinnerMap, winners
     from selector.model.spec import ModelSpec
@@ -41,6 +42,7 @@ __all__ = [
     "explain",
     "pipeline",
     "select",
+    "what_if",
     "winners",
 ]
 
@@ -63,6 +65,7 @@ _HOMES = {
     "explain": "selector.explanation",
     "pipeline": "selector.lmdeploy_pipeline",
     "select": "selector.selection",
+    "what_if": "selector.machines.what_if",
     "winners": "selector.map.winners",
 }
 

@@ -174,6 +174,7 @@ class Selection:
             "stale": [stale.to_json() for stale in self.stale],
             "layers": [on_layers.to_json() for on_layers in self.layers],
             "prediction": None if self.prediction is None else prediction_json(self.prediction),
+            **({} if self.host.what_if is None else {"what_if": self.host.what_if.to_json()}),
         }
 
     def engine_config(self) -> Any:

@@ -12,6 +12,7 @@ from selector.context import Context
 from selector.demand import Demand, DemandOptions
 from selector.host.spec import HostSpec
 from selector.model.spec import ModelSpec
+from selector.predict.floor import least_tpot_s
 from selector.rules.judge import Verdict, judge
 
 
@@ -47,21 +48,31 @@ class Explanation:
             groups[group(verdict, self.host.device.kind)].append(verdict)
         return {meaning: tuple(verdicts) for meaning, verdicts in groups.items() if verdicts}
 
+    def least_tpot_s(self, verdict: Verdict) -> float | None:
+        """On a machine that one does not hold: what no engine can beat; None where that is not known."""
+        if self.host.what_if is None:
+            return None
+        devices = self.demand.tensor_parallel
+        return least_tpot_s(self.spec, self.host, verdict.candidate, self.demand.workload, devices=devices)
+
     def to_json(self) -> dict[str, Any]:
         """What `autobackend explain --json` prints."""
+        what_if = self.host.what_if
         return {
             "model": self.model,
             "architecture": self.spec.architecture,
             "quant": self.spec.quant.label,
             "device": self.host.device.name,
             "workload": self.workload.label,
+            **({} if what_if is None else {"what_if": what_if.to_json()}),
             "verdicts": [
                 {
                     **asdict(v.candidate),
                     "legal": v.legal,
-                    "group": str(group(v, self.host.device.kind)),
+                    "group": titled(group(v, self.host.device.kind), self.host),
                     "left_out": v.left_out,
                     "needed_bytes": v.needed_bytes,
+                    **({} if what_if is None else {"least_tpot_s": self.least_tpot_s(v) if v.legal else None}),
                     "reasons": [asdict(r) for r in v.reasons],
                     "notes": list(v.notes),
                 }
@@ -85,6 +96,7 @@ def explain(
     Args:
         model: a folder, a hub id or `shape:NAME`.
         demand: what is wanted; or, more briefly, `options`: see DemandOptions. Memory must hold its workload.
+        host: another machine than this one: see what_if.
         context: what earlier calls have read; by default what all calls of this program share.
 
     Raises:
@@ -109,3 +121,10 @@ def group(verdict: Verdict, device_kind: str) -> Group:
     if {reason.rule for reason in verdict.reasons} <= {"memory_fit", "installed", "importable"}:
         return Group.TOO_LARGE
     return Group.NOT
+
+
+def titled(meaning: Group, host: HostSpec) -> str:
+    """What a group is called: of a machine that one does not hold nothing runs here or now."""
+    if host.what_if is None:
+        return str(meaning)
+    return {Group.RUNS: "runs there", Group.TOO_LARGE: "too large there"}.get(meaning, str(meaning))

@@ -36,6 +36,7 @@ def select(
         model: a folder, a hub id or `shape:NAME`.
         demand: what is wanted; or, more briefly, `options`: see DemandOptions.
         cache: an open cache, a path or a SQLAlchemy URL.
+        host: another machine than this one: see what_if.
         strict: an answer that nothing measured supports is an error, and one that is not likely to meet the demand's
             targets. Times of another model of the same shape support
             one; that the output was never checked for this model is a warning.
@@ -79,7 +80,7 @@ def _answer(question: Question, context: Context, strict: bool) -> Selection:
     demand, name, here = question.demand, question.spec.name, known.evidence
     unmeasured = picked.source in {Source.PREDICTED, Source.RULES} or (bool(demand.loads) and not picked.served)
     if strict and unmeasured and (demand.targets or not demand.forced):
-        raise NotCalibrated(_never_measured(demand, name), f"measure it: {demand.command('calibrate', name)}")
+        raise NotCalibrated(_never_measured(demand, question), f"measure it: {demand.command('calibrate', name)}")
     advice = Advice(question=question, known=known, candidates=candidates, pick=picked)
     if strict and (missed := advice.unmet()):
         raise TargetsMissed(missed, f"see all of them: {demand.command('select', name)} --why")
@@ -111,9 +112,9 @@ def _answer(question: Question, context: Context, strict: bool) -> Selection:
     )
 
 
-def _never_measured(demand: Demand, name: str) -> str:
+def _never_measured(demand: Demand, question: Question) -> str:
     under = f" under {demand.use.label}" if demand.loads else ""
-    return f"{name} was never measured on this host{under}"
+    return f"{question.spec.name} was never measured on {question.host.place}{under}"
 
 
 def _is_extrapolated(picked: Pick) -> bool:

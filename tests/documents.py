@@ -21,6 +21,8 @@ from calibration.streams import Streams
 from calibration.workload import STANDARD
 from selector.cli import main
 from selector.emit.targets import find_target, target_names
+from selector.machines.public_machines import PublicMachine
+from selector.machines.what_if import library
 from selector.objective import Objective
 from selector.screens.text import size
 from tests.readme_prediction import prediction_screen
@@ -62,6 +64,18 @@ def workloads_table() -> str:
 
 def loads_table() -> str:
     return table(("name", "load"), ((f"`{name}`", f"`{load.label}`") for name, load in LOADS.items()))
+
+
+def machines_table() -> str:
+    """The library of public machines."""
+    rows = []
+    for host in library():
+        device, capability = host.device, host.device.capability
+        machine = PublicMachine.read(host.place.removeprefix("host:"))
+        can = f"{capability[0]}.{capability[1]}" if capability else " ".join(sorted(host.cpu_features)) or "-"
+        rows.append((f"`{host.place}`", machine.title, size(device.memory_bytes), size(device.free_bytes), can))
+    head = ("machine", "what it is", "memory", "of which free", "compute capability, or instructions")
+    return table(head, iter(rows))
 
 
 def rules_table() -> str:
@@ -166,6 +180,7 @@ SECTIONS: dict[str, Callable[[], str]] = {
     "exchange": exchange_format,
     "folders": folders_table,
     "loads": loads_table,
+    "machines": machines_table,
     "make": make_table,
     "names": names_table,
     "objectives": objectives_table,

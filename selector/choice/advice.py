@@ -67,7 +67,7 @@ class Advice:
             where = "here" if here else "on another host with the same device"
             yield f"{origin.model} was measured {where}; {self.question.spec.name} was not"
         if self.question.demand.forced and self.pick.ranked is None and (row := self._expected):
-            yield f"{self.pick.label} was never measured on this host; it is predicted to {self._take(row)}"
+            yield f"{self.pick.label} was never measured on {self._place}; it is predicted to {self._take(row)}"
         if ranked is not None:
             yield from self._surest(ranked)
             yield from larger_batch(self.question.demand, self.question.spec.name, self.pick.ranking, ranked)
@@ -108,7 +108,7 @@ class Advice:
         """That what follows is about a batch."""
         demand = self.question.demand
         return (
-            f"{demand.use.label} was not measured as served here; this is the answer for the static batch"
+            f"{demand.use.label} was not measured as served {self._there}; this is the answer for the static batch"
             f" {demand.workload.label}. Measure it: {self._calibrate}"
         )
 
@@ -159,14 +159,14 @@ class Advice:
         match self.pick.source:
             case Source.RULES if self.question.demand.objective is Objective.MEMORY:
                 why = "nothing tells what it will take of memory, so this is the static order"
-                yield f"{name} was never measured on this host; {why}. Measure it: {self._calibrate}"
+                yield f"{name} was never measured on {self._place}; {why}. Measure it: {self._calibrate}"
             case Source.RULES:
                 why = "nothing is known of a model and a host like these, so this is the static order"
-                yield f"{name} was never measured on this host; {why}. Measure it: {self._calibrate}"
+                yield f"{name} was never measured on {self._place}; {why}. Measure it: {self._calibrate}"
             case Source.PREDICTED if prediction and (row := self._expected):
                 learned = f"{_count(prediction.models, 'model')} on {_count(prediction.hosts, 'host')}"
                 yield (
-                    f"{name} was never measured on this host; by launches of {learned}, {label} is predicted to"
+                    f"{name} was never measured on {self._place}; by launches of {learned}, {label} is predicted to"
                     f" {self._take(row)}, and is the best with a probability of {percent(row.p_best)}."
                     f" Make sure: {self._calibrate}"
                 )
@@ -244,8 +244,17 @@ class Advice:
             yield f"{told}; {surest.candidate.label} does with {percent(surest.chance or 0.0)}, at {worse}"
 
     @property
+    def _place(self) -> str:
+        return self.question.host.place
+
+    @property
+    def _there(self) -> str:
+        return "here" if self.question.host.what_if is None else f"on {self._place}"
+
+    @property
     def _calibrate(self) -> str:
-        return self.question.demand.command("calibrate", self.question.spec.name)
+        command = self.question.demand.command("calibrate", self.question.spec.name)
+        return command if self.question.host.what_if is None else f"{command} (on that machine)"
 
 
 def _seconds(value: float) -> str:

@@ -37,7 +37,7 @@ def find_candidates(question: Question, known: Known) -> Candidates:
     legal = {v.candidate.label: v.candidate for v in verdicts if v.legal and not v.left_out}
     allowed = {label: candidate for label, candidate in legal.items() if demand.names(label)}
     if not allowed:
-        raise refusal(question.spec, verdicts, demand)
+        raise refusal(question.spec, verdicts, demand, question.host)
     if not demand.forced and all(here.answers_wrong(label) for label in allowed):
         raise all_wrong(question.spec, verdicts, here, demand)
     return Candidates(verdicts=verdicts, legal=legal, allowed=allowed)

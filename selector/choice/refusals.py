@@ -1,22 +1,28 @@
 """The errors that say why nothing can run a model, and the reasons that they list."""
 
+import shlex
 from collections.abc import Sequence
 from dataclasses import replace
 
 from calibration.errors import IllegalBackend, NoLegalBackend
 from selector.demand import Demand
 from selector.evidence import Evidence
+from selector.host.spec import HostSpec
 from selector.model.spec import ModelSpec
 from selector.objective import Objective
 from selector.rules.judge import Verdict
 
 
-def refusal(spec: ModelSpec, verdicts: Sequence[Verdict], demand: Demand) -> IllegalBackend | NoLegalBackend:
+def refusal(
+    spec: ModelSpec, verdicts: Sequence[Verdict], demand: Demand, host: HostSpec
+) -> IllegalBackend | NoLegalBackend:
     """The error that gives every reason why no backend, or no backend that the user named, can run the model."""
-    see = f"see {explain_command(spec.name, demand)}"
+    elsewhere = host.what_if is not None
+    see = f"see {explain_command(spec.name, demand)}" + (f" --host {shlex.quote(host.place)}" if elsewhere else "")
     if not demand.forced:
         lines = [f"  {name}: {reason}" for name, reason in reasons_of(verdicts)]
-        return NoLegalBackend("\n".join([f"no backend can run {spec.name} here", *lines]), see)
+        where = f"on {host.place}" if elsewhere else "here"
+        return NoLegalBackend("\n".join([f"no backend can run {spec.name} {where}", *lines]), see)
     named = [v for v in verdicts if demand.names(v.candidate.label)]
     title = ", ".join(demand.backends)
     alone = len(named) == 1  # then the first line names it

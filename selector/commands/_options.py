@@ -23,6 +23,13 @@ model_argument = click.argument("model")
 cache_option = click.option(
     "--cache", metavar="PATH|URL", help="The cache; default: AUTOBACKEND_CACHE, then the user's."
 )
+host_option = click.option(
+    "--host",
+    "machine",
+    metavar="FILE|host:NAME",
+    help="For a machine that you do not hold: a file that `autobackend host --json` wrote there, or one of the library,"
+    " like host:rtx-4090 or 'host:a100-40gb x2' (`autobackend host --library`). Nothing of it is measured.",
+)
 json_option = click.option("--json", "as_json", is_flag=True, help="Print the answer as JSON.")
 _workload_option = click.option(
     "--workload",

@@ -6,13 +6,22 @@ from typing import TYPE_CHECKING
 import click
 
 from calibration.errors import UsageError
-from selector.commands._options import cache_option, demand_options, examples, json_option, model_argument
+from selector.commands._options import (
+    cache_option,
+    demand_options,
+    examples,
+    host_option,
+    json_option,
+    model_argument,
+)
 from selector.commands._terminal import across, note, open_cache, show, show_json, warn
 from selector.demand import Demand
 from selector.emit.targets import find_target, target_names
 
 if TYPE_CHECKING:
     from calibration.cache.cache import Cache
+    from selector.answer import Selection
+    from selector.host.spec import HostSpec
     from selector.traffic import Observed
 
 
@@ -22,10 +31,12 @@ if TYPE_CHECKING:
         "autobackend select shape:smollm2-135m --workload pp1024:tg64:b4 --objective ttft",
         "$(autobackend select ./model --command)",
         "autobackend select ./model --emit compose > compose.yaml",
+        "autobackend select ./model --host host:h100-sxm-80gb --why",
     )
 )
 @model_argument
 @demand_options
+@host_option
 @click.option("--strict", is_flag=True, help="Fail where nothing was measured.")
 @click.option(
     "--observed", is_flag=True, help="For what `autobackend serve` answered: median lengths, mean number at once."
@@ -43,6 +54,7 @@ if TYPE_CHECKING:
 def select(
     model: str,
     demand: Demand,
+    machine: str | None,
     strict: bool,
     observed: bool,
     cache: str | None,
@@ -54,6 +66,11 @@ def select(
     """Print the fastest backend for MODEL on this machine, as backend:variant."""
     if emit and (why or as_command or as_json):
         raise UsageError("--emit prints one thing; found --why, --command or --json beside it", "leave one out")
+    if machine is not None and (as_command or emit or observed):
+        raise UsageError(
+            f"--command, --emit and --observed are for this machine; found --host {machine} beside one of them",
+            "leave one out",
+        )
     # numpy's threads are for larger matrices than a prediction's; on a busy machine they only wait for each other.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     from selector.predict.probe import probe_of
@@ -66,7 +83,7 @@ def select(
         if emit:
             _emit(emit, model, demand, strict, opened)
             return
-        selection = choose(model, demand, cache=opened, strict=strict)
+        selection = choose(model, demand, cache=opened, host=_machine(machine), strict=strict)
         probe = probe_of(selection.host.identifier, opened) if why else None
         promising = selection.promising()
     if as_json:
@@ -74,9 +91,17 @@ def select(
     elif as_command:
         click.echo(selection.command())
     elif why:
+        show(_assumed(selection, across=across()))
         show(why_screen(selection, across=across(), probe=probe))
     else:
         click.echo(selection.candidate.label)
+    _say(selection, came, promising, assumed=not why)
+
+
+def _say(selection: "Selection", came: "Observed | None", promising: str | None, *, assumed: bool) -> None:
+    """Say on stderr what the answer lacks and what is good to know of it."""
+    if selection.host.what_if is not None and assumed:
+        note(f"assumed of {selection.host.place}: {'; '.join(selection.host.what_if.assumptions)}")
     if came:
         from selector.screens.serve import observed as observed_screen
 
@@ -88,6 +113,24 @@ def select(
         note(sentence)
     if promising:
         note(promising)
+
+
+def _machine(named: str | None) -> "HostSpec | None":
+    """A machine that the user does not hold; None: this one."""
+    if named is None:
+        return None
+    from selector.machines.what_if import what_if
+
+    return what_if(named)
+
+
+def _assumed(selection: "Selection", *, across: int | None) -> list[str]:
+    """What the answer for a machine that the user does not hold takes for granted; nothing for this one."""
+    if selection.host.what_if is None:
+        return []
+    from selector.screens.what_if import what_if_lines
+
+    return what_if_lines(selection.host, selection.demand, across=across)
 
 
 def _came(model: str, demand: Demand, cache: str) -> "Observed":

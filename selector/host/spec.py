@@ -4,19 +4,32 @@ import hashlib
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
 from calibration.backend import Backend
 from calibration.environments.config_file import backend_python
 from calibration.environments.packages import installed, site_packages
-from calibration.errors import BackendError
+from calibration.errors import BackendError, UsageError
 from calibration.registry import all_backends
 from selector.host.cpu import Cpu
 from selector.host.device import Device, Machine
 from selector.host.kinds import accelerators
+from selector.host.what_if import WhatIf
 
-__all__ = ["Device", "HostSpec", "Installation"]
+__all__ = ["Device", "HostSpec", "Installation", "Known", "cpu_device"]
+
+
+class Known(StrEnum):
+    """How it is known what an interpreter has."""
+
+    SEEN = "seen"
+    """Its packages were looked at."""
+    TOLD = "told"
+    """A file that was written on another machine names their versions; nobody can look at their libraries."""
+    ASSUMED = "assumed"
+    """Of another machine nobody says: whatever a backend needs is taken for installed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,6 +43,7 @@ class Installation:
     site_packages: tuple[Path, ...]
     problem: str = ""
     """Why the interpreter cannot be used; nothing is installed there then."""
+    known: Known = Known.SEEN
 
     @classmethod
     def detect(cls, python: Path) -> "Installation":
@@ -60,6 +74,21 @@ class HostSpec:
     """Backend name: where it runs."""
     cpus: tuple[int, ...] = ()
     """Numbers of the usable cores."""
+    what_if: WhatIf | None = None
+    """Of a machine that one does not hold; None: it was looked at. Nothing of such a machine is measured or cached."""
+
+    @property
+    def place(self) -> str:
+        """What a sentence calls it: `this host`, or as the user named a machine that he does not hold."""
+        return "this host" if self.what_if is None else self.what_if.name
+
+    def require_here(self, what: str) -> None:
+        """Raises UsageError where somebody asks of a machine that he does not hold what only the machine can do."""
+        if self.what_if is not None:
+            raise UsageError(
+                f"{what} needs the machine itself; found {self.what_if.name}, of which only a description is here",
+                "do that on the machine",
+            )
 
     @property
     def bound_cpus(self) -> tuple[int, ...]:
@@ -72,7 +101,7 @@ class HostSpec:
         return self.devices[0]
 
     def to_json(self) -> dict[str, Any]:
-        """What `autobackend host --json` prints; what is installed is told by `autobackend backends --json`."""
+        """What `autobackend host --json` prints of the machine itself."""
         return {
             "identifier": self.identifier,
             "cpu_name": self.cpu_name,
@@ -108,7 +137,7 @@ class HostSpec:
             BackendError: the config file that names interpreters cannot be read.
         """
         cpu = Cpu.detect(root)
-        devices = accelerators(Machine(root=root, environ=environ, nvml=nvml)) or (_cpu_device(cpu),)
+        devices = accelerators(Machine(root=root, environ=environ, nvml=nvml)) or (cpu_device(cpu),)
         pythons = {name: backend_python(name) for name in (all_backends() if backends is None else backends)}
         installations = {python: Installation.detect(python) for python in set(pythons.values())}
         return cls(
@@ -124,7 +153,8 @@ class HostSpec:
         )
 
 
-def _cpu_device(cpu: Cpu) -> Device:
+def cpu_device(cpu: Cpu) -> Device:
+    """The processor as the device that runs models; its name tells the instructions that its relatives lack."""
     cores = "1 core" if cpu.cores == 1 else f"{cpu.cores} cores"
     # Results of a processor must not answer for one without its instructions. All that have the others have amx_tile.
     name = " + ".join(filter(None, (cpu.name, " ".join(sorted(cpu.beyond - {"amx_tile"})))))
@@ -153,6 +183,6 @@ def _identifier(root: Path, devices: tuple[Device, ...], cpu: Cpu) -> str:
         if machine and machine != "uninitialized":
             break
     # The name of a CPU that is the device tells what it is.
-    processor = () if devices[0].kind == "cpu" else (_cpu_device(cpu).name,)
+    processor = () if devices[0].kind == "cpu" else (cpu_device(cpu).name,)
     parts = (machine, *(f"{d.kind} {d.name}" for d in devices), *processor, str(cpu.cores))
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:12]

@@ -15,6 +15,7 @@ from selector.loading.weights import weights_there
 
 def engine_config(choice: Choice) -> Any:
     """See Selection.engine_config."""
+    choice.host.require_here("a configuration")
     backend = find(choice.candidate.backend)
     folder = weights_there(choice.spec) or choice.spec.folder
     return backend.engine_config(backend.variant(choice.candidate.variant), _deployment(choice, str(folder), None))
@@ -25,6 +26,7 @@ def command(choice: Choice) -> str:
 
     The engine is given a shape's random checkpoint, or what was converted, if it is there.
     """
+    choice.host.require_here("a command")
     backend, spec = find(choice.candidate.backend), choice.spec
     variant = backend.variant(choice.candidate.variant)
     folder = weights_there(spec)
@@ -61,6 +63,7 @@ def _settings(choice: Choice) -> dict[str, Any]:
         ModelError: a shape has no weights yet.
         ArtifactError: the model is not converted yet.
     """
+    choice.host.require_here("what an engine is told")
     backend = find(choice.candidate.backend)
     variant = backend.variant(choice.candidate.variant)
     artifact = converted(choice, backend) if variant.prepares else None

@@ -18,6 +18,7 @@ from selector.model.spec import ModelSpec
 
 def load(choice: Choice, *, max_context_tokens: int | None, max_batch: int | None) -> LoadedEngine:
     """See Selection.load."""
+    choice.host.require_here("loading an engine")
     workload = choice.demand.largest
     sequences = max_batch or workload.batch
     loaded = Loaded(

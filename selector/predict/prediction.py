@@ -73,21 +73,27 @@ def predict(
     The first call for a model and a host takes some tenths of a second, the next ones, for any workload, under 1 ms.
 
     Returns:
-        None where nothing like the host or none of the candidates' backends was ever timed, and for a quantised
-        checkpoint. Candidates of other backends are left out.
+        None where nothing like the host or none of the candidates' backends was ever timed, for a quantised
+        checkpoint, and for a machine that one does not hold if no host with as many cores was timed. Candidates of
+        other backends are left out.
 
     Raises:
         CacheError: the cache cannot be read.
     """
     here, work = host_of(host), Work.of(spec)
     known = foresight(here, work, cache) if spec.quant.method == "none" else None
-    if known is None:
+    if known is None or (host.what_if is not None and not _has_cores_of(known, host)):
         return None
     asked = known.known(labels)
     if not asked:
         return None
     key = asked, workload
     return _PREDICTIONS.answer((key, here, work), (known,), lambda: _predict(known, here, work, asked, workload))
+
+
+def _has_cores_of(known: Foresight, host: HostSpec) -> bool:
+    """The model of times does not look at the number of cores, and nobody can measure there what they change."""
+    return host.cores in {timing.host.cores for timing in known.timings}
 
 
 def _predict(known: Foresight, host: Host, work: Work, labels: tuple[str, ...], workload: Workload) -> Prediction:

@@ -77,6 +77,7 @@ def take_probe(host: HostSpec, *, part_seconds: float = PART_SECONDS) -> Probe:
         DeviceBusy: a calibration holds the device.
         BackendError: no interpreter here can probe it.
     """
+    host.require_here("a probe")
     began, taken_at = time.monotonic(), time.time()
     with device_lock(host.device.name):
         results = _first_that_works(host, part_seconds)

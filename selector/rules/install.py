@@ -9,7 +9,7 @@ from calibration.environments.distributions import beside_folder, normalise, req
 from calibration.environments.packages import beside
 from selector.host.kinds import KINDS
 from selector.host.shared_objects import missing_libraries
-from selector.host.spec import Installation
+from selector.host.spec import Installation, Known
 from selector.rules.combination import Combination
 from selector.rules.rule import Finding, backend_rule, variant_rule
 
@@ -18,6 +18,8 @@ from selector.rules.rule import Finding, backend_rule, variant_rule
 def installed(case: Combination) -> Finding:
     """The backend's package and what it requires are installed, in versions it works with."""
     facts, installation = case.facts, case.installation
+    if installation.known is Known.ASSUMED:
+        return None
     if installation.problem:
         return f"needs an interpreter; {installation.problem}"
     if normalise(facts.package) not in installation.versions:
@@ -29,7 +31,7 @@ def installed(case: Combination) -> Finding:
 @backend_rule
 def importable(case: Combination) -> Finding:
     """The backend's compiled libraries are there and find every shared object that they need."""
-    if normalise(case.facts.package) not in case.installation.versions:
+    if case.installation.known is not Known.SEEN or normalise(case.facts.package) not in case.installation.versions:
         return None
     sites = case.installation.site_packages
     for pattern in case.facts.libraries:
@@ -61,7 +63,7 @@ def prepare_packages(case: Combination) -> Finding:
         return None
     if finding := _needs(facts.prepare_requires, installation, " to convert the model"):
         return finding
-    for pinned in facts.beside:
+    for pinned in facts.beside if installation.known is Known.SEEN else ():
         name, _, version = pinned.partition("==")
         installed_version = beside(installation.python, name)
         if installed_version != version:
@@ -74,13 +76,16 @@ def prepare_packages(case: Combination) -> Finding:
 
 def install_command(installation: Installation, command: str) -> str:
     """`pip install X`, for the interpreter that runs the backend."""
-    if installation.python == Path(sys.executable) or not command.startswith("pip "):
+    apart = installation.known is Known.SEEN and installation.python != Path(sys.executable)
+    if not apart or not command.startswith("pip "):
         return command
     return f"{installation.python} -m {command}"
 
 
 def lacking(requirements: Iterable[str], installation: Installation) -> list[str]:
-    """Those that no installed distribution meets."""
+    """Those that no installed distribution meets; of a machine that one does not hold, where nothing is told, none."""
+    if installation.known is Known.ASSUMED:
+        return []
     return [r for r in requirements if not meets(r, installation.versions.get(requirement_name(r)))]
 
 

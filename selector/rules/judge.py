@@ -13,7 +13,7 @@ from selector.host.spec import HostSpec, Installation
 from selector.model.spec import ModelSpec
 from selector.rules.combination import Combination, any_of
 from selector.rules.memory import needed_bytes, uncounted
-from selector.rules.model import honours_window
+from selector.rules.model import honours_window, table_unread
 from selector.rules.rule import Reason
 from selector.rules.table import RULES
 
@@ -113,6 +113,8 @@ def _notes(case: Combination) -> tuple[str, ...]:
     unused = sorted(case.facts.leaves_unused & case.host.cpu_features) if case.device.kind == "cpu" else ()
     if unused:
         notes.append(f"its machine code leaves {' and '.join(unused)} of this CPU unused")
+    if table_unread(case):
+        notes.append("its own table of architectures was not read: it is not installed here")
     if untold := sorted(case.model.unknown - {"parameters", "weight_bytes"}):
         partly = f" ({' and '.join(uncounted(case))} counted in part)" if uncounted(case) else ""
         notes.append(f"not told by the config: {', '.join(untold)}{partly}")

@@ -4,6 +4,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from calibration.config_json import UnreadableField
+from selector.host.spec import Known
 from selector.rules.combination import Combination, any_of
 from selector.rules.rule import Finding, backend_rule, variant_rule
 
@@ -101,6 +102,13 @@ def honours_window(case: Combination) -> bool:
     """The engine keeps to the sliding window of this architecture."""
     known = case.facts.windowed_architectures
     return known is None or case.model.architecture in known
+
+
+def table_unread(case: Combination) -> bool:
+    """Whether the engine's own table alone tells which architectures it knows, and it is not here to be read."""
+    facts = case.facts
+    decides = facts.architectures_table is not None and facts.architectures is None
+    return decides and case.installation.known is not Known.SEEN and _table(case) is None
 
 
 def _table(case: Combination) -> tuple[Path, int] | None:

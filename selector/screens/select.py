@@ -7,7 +7,7 @@ from calibration.probe import Probe
 from selector.answer import Selection, Source
 from selector.choice.refusals import reasons_of
 from selector.evidence import OnLayers
-from selector.explanation import Explanation, Group
+from selector.explanation import Explanation, Group, titled
 from selector.objective import Objective
 from selector.predict.prediction import Prediction
 from selector.predict.roofline import Shares, needs_of, shares_of
@@ -225,11 +225,13 @@ def explained(explanation: Explanation, *, across: int | None = None) -> list[st
     rows: list[tuple[str, str, str]] = []
     device = explanation.host.device
     for group, verdicts in explanation.groups.items():
-        title = str(group)
+        title = titled(group, explanation.host)
         if group is Group.RUNS:
             for v in verdicts:
                 free = f" of {size(device.free_bytes)}" if device.free_bytes else ""
-                rows.append((title, v.candidate.label, "; ".join([size(v.needed_bytes) + free, *v.notes])))
+                floor_s = explanation.least_tpot_s(v)
+                floor = (f"TPOT at least {seconds(floor_s)}",) if floor_s else ()
+                rows.append((title, v.candidate.label, "; ".join([size(v.needed_bytes) + free, *floor, *v.notes])))
                 title = ""
         elif group is Group.ON_REQUEST:
             for v in verdicts:

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from calibration.backend import Variant
+from calibration.backend import QuantFact, Variant
 from selector.demand import Demand
-from selector.host.spec import Installation
+from selector.host.spec import Installation, Known
+from selector.model.quant.format import QuantFormat
 from selector.rules.install import meets
 from selector.rules.judge import judge
 from tests.selector.conftest import FakeBackend, host, installation
@@ -296,3 +297,35 @@ def test_a_converter_that_is_kept_apart_is_there_in_its_exact_version(
 )
 def test_what_meets_a_requirement(requirement: str, version: str | None, met: bool) -> None:
     assert meets(requirement, version) is met
+
+
+FILES = FakeBackend(
+    Variant(name="plain", prepares=True, packages=("extra>=1",)),
+    libraries=("fake/_fake*.so",),
+    prepare_requires=("converter>=1",),
+    beside=("apart==1.0",),
+    quants=(QuantFact(method="awq", packages=("kernels>=1",)),),
+)
+
+
+def test_what_nobody_says_of_another_machine_is_taken_for_installed() -> None:
+    machine = host(installations={"fake": installation({}, known=Known.ASSUMED)})
+    assert reasons(FILES, small(quant=QuantFormat(method="awq", bits=4)), machine) == []
+
+
+def test_what_a_file_tells_of_another_machine_is_judged_and_its_libraries_are_not_looked_for() -> None:
+    there = {"fake": "2.0", "extra": "1.0", "converter": "1.0", "kernels": "1.0"}
+    machine = host(installations={"fake": installation(there, known=Known.TOLD)})
+    model = small(quant=QuantFormat(method="awq", bits=4))
+    assert reasons(FILES, model, machine) == []
+    older = host(installations={"fake": installation({"fake": "1.0", "extra": "0.1"}, known=Known.TOLD)})
+    assert reasons(FILES, model, older) == [
+        ("installed", "needs fake>=2; fake 1.0 is installed", 'pip install "fake>=2"'),
+        ("quant_packages", "needs kernels>=1 for awq; it is not installed", "pip install kernels>=1"),
+        ("variant_packages", "needs extra>=1; extra 0.1 is installed", 'pip install "extra>=1"'),
+        (
+            "prepare_packages",
+            "needs converter>=1 to convert the model; converter is not installed",
+            'pip install "converter>=1"',
+        ),
+    ]

@@ -12,7 +12,7 @@ from calibration.measurement import Candidate
 from calibration.registry import find
 from calibration.workload import Workload
 from selector.demand import Demand
-from selector.host.spec import Device
+from selector.host.spec import Device, Known
 from selector.rules.combination import Combination
 from selector.rules.judge import Reason, Verdict, judge
 from selector.rules.rule import rules_of
@@ -390,3 +390,27 @@ def test_a_rule_is_a_function_with_a_decorator() -> None:
 
 def test_device_of_the_fixtures_is_the_cpu() -> None:
     assert host().device == CPU
+
+
+@pytest.mark.parametrize(
+    ("known", "architectures", "there", "noted"),
+    [
+        (Known.ASSUMED, None, False, True),
+        (Known.TOLD, None, False, True),
+        (Known.ASSUMED, None, True, False),
+        (Known.ASSUMED, frozenset({"LlamaForCausalLM"}), False, False),
+        (Known.SEEN, None, False, False),
+    ],
+)
+def test_a_note_says_that_nobody_read_the_engines_own_table(
+    known: Known, architectures: frozenset[str] | None, there: bool, noted: bool, tmp_path: Path
+) -> None:
+    table = tmp_path / "fake/table.py"
+    table.parent.mkdir()
+    table.write_text('MODELS = ["LlamaForCausalLM"]\n')
+    backend = FakeBackend(architectures=architectures, architectures_table=("fake", "table.py"))
+    sites = (tmp_path,) if there else ()
+    machine = host(installations={"fake": installation(known=known, site_packages=sites)})
+    [verdict] = judge(small(), machine, Demand(), {"fake": backend})
+    text = "its own table of architectures was not read: it is not installed here"
+    assert (verdict.reasons, verdict.notes) == ((), (text,) if noted else ())
