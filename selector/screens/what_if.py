@@ -37,9 +37,9 @@ def survey_screen(survey: Survey, *, across: int | None = None) -> list[str]:
     return [
         *columns([head, *map(_survey_row, survey.machines)], "<>>", across=across),
         "",
-        f"{able} can run {survey.model} for {survey.workload.label}, by the rules alone: nothing was measured.",
-        "Every backend is taken for installed, and the order is the static one. Backends for another kind of device are",
-        "not named. One machine with every reason: --host host:NAME",
+        f"{able} can run {survey.model} for {survey.workload.label}, by the rules alone: nothing was measured there.",
+        "Every backend is taken for installed, and the order is the static one. Backends for another kind of device",
+        "are not named. One machine with every reason: --host host:NAME",
     ]
 
 
