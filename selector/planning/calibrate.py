@@ -150,6 +150,7 @@ def calibrate(
         raise UsageError(f"a probability to be sure with is at least 0.5 and below 1; found {sure:g}")
     reporter = reporter or Silent()
     planned = plan(model, demand, host=host, **options)
+    planned.host.require_here("a calibration")
     reporter.report(Planned(plan=planned))
     if not planned.launch_specs:
         raise _nothing_to_measure(planned)

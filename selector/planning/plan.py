@@ -66,7 +66,6 @@ def plan(
     """
     wanted = Demand.of(demand, **options).measurable()
     here = host or HostSpec.detect()
-    here.require_here("a calibration")
     spec = ModelSpec.read(model)
     served = tuple(map(largest_of, wanted.loads))
     cells = (*_cells(wanted, spec.max_position, gpu=here.device.kind != "cpu"), *served)

@@ -14,7 +14,6 @@ from selector.host.spec import HostSpec
 from selector.machines.host_file import written
 from selector.machines.what_if import what_if
 from selector.planning.calibrate import calibrate
-from selector.planning.plan import plan
 from selector.predict.take_probe import take_probe
 from selector.selection import choose
 from tests.selector.answering import HOST, KEY, SDPA
@@ -110,8 +109,6 @@ def test_an_answer_for_elsewhere_is_not_run_here(ask: Callable[[Selection], obje
 
 def test_nothing_of_it_is_measured(cache: Cache) -> None:
     there = what_if(H100)
-    with pytest.raises(UsageError, match="a calibration needs the machine itself"):
-        plan(MODEL, host=there)
     with pytest.raises(UsageError, match="a calibration needs the machine itself"):
         calibrate(MODEL, cache=cache, host=there)
     with pytest.raises(UsageError, match="a probe needs the machine itself"):
