@@ -9,6 +9,7 @@
 # make replay     replay the policies of a calibration over the launches of results/hosts: build/replay.md
 # make fidelity   set each engine's own TTFT and TPOT beside ours: build/fidelity.json
 # make study      time what always taking one engine costs on STUDY_SHAPES, which were calibrated before: results/study/
+# make served-study  serve SERVED_SHAPES under load, what always taking one engine costs there: build/served.md
 # make foresight  leave hosts and models of results/ out, predict them, and write how good that is: results/foresight.md
 # make results    calibrate SHAPES on this machine, publish results/ and distil what ships
 # make clean      delete build/
@@ -16,7 +17,7 @@
 SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DELETE_ON_ERROR:
-.PHONY: install demo test test-vllm check lint docs mutants bench replay fidelity study foresight results clean
+.PHONY: install demo test test-vllm check lint docs mutants bench replay fidelity study served-study foresight results clean
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -52,6 +53,9 @@ RESULTS_WORKLOADS ?= pp128:tg32:b1 pp1024:tg32:b4
 STUDY_SHAPES ?= $(SHAPES)
 # Seconds of the whole study; the same command goes on from where it stopped.
 STUDY_BUDGET ?= 7200
+# The study of served loads: shapes, and seconds of serving them, converting and checking not counted.
+SERVED_SHAPES ?= smollm2-135m smollm2-360m qwen2.5-0.5b
+SERVED_BUDGET ?= 1500
 
 install: .venv/installed
 
@@ -139,6 +143,11 @@ fidelity: install
 
 study: install
 	$(BIN)/python -m benchmarks.study $(STUDY_SHAPES) --budget $(STUDY_BUDGET) --out results
+
+served-study: install
+	$(BIN)/python -m benchmarks.served prepare $(SERVED_SHAPES:%=shape:%)
+	$(BIN)/python -m benchmarks.served measure $(SERVED_SHAPES:%=shape:%) --budget $(SERVED_BUDGET)
+	$(BIN)/python -m benchmarks.served report --markdown | tee build/served.md
 
 foresight: install
 	$(BIN)/python -m benchmarks.foresight --out results

@@ -86,3 +86,5 @@ class Serving:
     fewer_threads: bool = True
     """The leader is tried with one thread fewer, too: where client, server and engine share the cores, a thread that
     spins on each of them may cost more than it brings."""
+    levels: bool = True
+    """At the end the leaders take one stream and twice as many as were asked for, too."""

@@ -58,7 +58,7 @@ def race_served(
 
     Each is checked first, where its output was not yet compared with the reference's. Who cannot be within the band of
     the best any more is not started again. At the end the leaders take one stream and twice as many as were asked for,
-    too, so that what lies between can be told.
+    too, so that what lies between can be told, unless `serving` says that they do not.
 
     Args:
         candidates: who is expected to be best comes first.
@@ -147,7 +147,8 @@ class _Race:
             self._report_out(number)
             standing = [arm for arm in arms if self._stands(arm)]
             if why := self._standings.over(standing, number, self._bounds.rounds):
-                return why if self._levels(number + 1) else "budget"
+                whole = not self._serving.levels or self._levels(number + 1)
+                return why if whole else "budget"
 
     @property
     def _standings(self) -> Standings:

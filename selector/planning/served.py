@@ -43,8 +43,14 @@ def serve_loads(
     random_weights: bool = False,
     again: bool = False,
     limits: Limits | None = None,
+    measuring: Measuring | None = None,
+    only_asked: bool = False,
 ) -> ServedTally:
     """Measure the plan's loads against its candidates as servers.
+
+    Args:
+        measuring: how long each load is measured; by default as long as its figures need. Targets are the demand's.
+        only_asked: nothing else: neither other numbers of streams nor the leader with one thread fewer.
 
     Raises:
         UsageError: random weights are asked for of a model that has its own, or a load is a trace.
@@ -75,9 +81,16 @@ def serve_loads(
         loads=loads,
         hold=hold_of(loads, subject.threads),
         start=servers.start,
-        measure=partial(_measure, demand=planned.demand, vocab_size=subject.vocab_size, on_gpu=kind == "cuda"),
+        measure=partial(
+            _measure,
+            demand=planned.demand,
+            vocab_size=subject.vocab_size,
+            on_gpu=kind == "cuda",
+            measuring=measuring or Measuring(budget_s=LOAD_S),
+        ),
         value=partial(value_of, planned.demand),
-        fewer_threads=kind == "cpu",
+        fewer_threads=kind == "cpu" and not only_asked,
+        levels=not only_asked,
     )
     return race_served(
         in_order(planned, loads[0], cache, again=again),
@@ -133,7 +146,14 @@ def value_of(demand: Demand, point: Point, memory_bytes: int) -> float:
 
 
 def _measure(
-    server: Server, load: Load, budget_s: float | None, *, demand: Demand, vocab_size: int, on_gpu: bool
+    server: Server,
+    load: Load,
+    budget_s: float | None,
+    *,
+    demand: Demand,
+    vocab_size: int,
+    on_gpu: bool,
+    measuring: Measuring,
 ) -> Point | NoPoint:
     loaded = LoadedServer(
         url=server.url,
@@ -145,5 +165,5 @@ def _measure(
         watch_gpu=on_gpu,
     )
     targets = RequestTargets(ttft_s=demand.ttft_s, tpot_s=demand.tpot_s) if demand.targets else None
-    limit_s = LOAD_S if budget_s is None else min(LOAD_S, budget_s)
-    return run_load(loaded, load, Measuring(budget_s=limit_s, targets=targets))
+    limit_s = measuring.budget_s if budget_s is None else min(measuring.budget_s, budget_s)
+    return run_load(loaded, load, dataclasses.replace(measuring, budget_s=limit_s, targets=targets))

@@ -8,7 +8,10 @@ from selector.publish.matrix import Matrix
 from selector.publish.not_launched import not_launched_on
 from selector.publish.picks import launched, shown_first
 from selector.publish.rerun import command
+from selector.publish.served import HEAD as SERVED_HEAD
+from selector.publish.served import served_tables
 from selector.publish.wording import (
+    AS_SERVED,
     LEGEND,
     OF_THE_MACHINE,
     TITLES,
@@ -46,6 +49,9 @@ def html(matrix: Matrix) -> str:
         anchor=lambda row: anchors[row.identity],
         launched=launched,
         not_launched=not_launched_on,
+        served=served_tables,
+        served_head=SERVED_HEAD,
+        as_served=AS_SERVED,
         models_of=models_of,
         launches=lambda rows: sum(square.launches for row in rows for square in row.squares),
         commands=lambda rows: list(dict.fromkeys(command(row.model, rerun) for row in rows for rerun in row.reruns)),

@@ -15,6 +15,7 @@ from selector.publish.rerun import command
 from selector.publish.served import HEAD as SERVED_HEAD
 from selector.publish.served import served_tables
 from selector.publish.wording import (
+    AS_SERVED,
     LEGEND,
     OF_THE_MACHINE,
     TITLES,
@@ -78,6 +79,7 @@ def host_markdown(matrix: Matrix, host: HostResults) -> str:
         groups=groups,
         served=served_tables(host),
         served_head=SERVED_HEAD,
+        as_served=AS_SERVED,
         models_of=lambda group: models_of(group, len(rows)),
         commands=list(dict.fromkeys(command(row.model, rerun) for row in rows for rerun in row.reruns)),
         precision=precision,

@@ -22,6 +22,7 @@ class ServedTable:
     """The candidates that took a load, the one with most tokens a second first."""
 
     model: str
+    identity: Identity
     load: Load
     rows: tuple[tuple[str, ...], ...]
     """As in HEAD."""
@@ -37,7 +38,7 @@ def served_tables(host: HostResults) -> tuple[ServedTable, ...]:
     for (identity, model), launches in sorted(by_model.items(), key=lambda item: (item[0][1], item[0][0].config)):
         loads = sorted({point.load for launch in launches for point in launch.points})
         tables += [
-            ServedTable(model=model, load=load, rows=tuple(map(_row, ranking)))
+            ServedTable(model=model, identity=identity, load=load, rows=tuple(map(_row, ranking)))
             for load in loads
             if (ranking := _ranking(host, identity, launches, load))
         ]

@@ -33,6 +33,11 @@ OF_THE_MACHINE = (
     " cache, or the machine was faster then."
 )
 
+AS_SERVED = (
+    "Through HTTP, by autobackend serve, with the load that the title names: streams that each ask again when their"
+    " answer has ended (c8: eight), or requests that come by chance (r0.5: one in two seconds)."
+)
+
 _MARKS = {State.FAILED: "✕", State.REFUSED: "⊘", State.LEFT_OUT: "○", State.UNTESTED: "·"}
 
 

@@ -91,6 +91,7 @@ def served(
     recorder: Recorder | None = None,
     again: bool = False,
     fewer_threads: bool = True,
+    levels: bool = True,
 ) -> ServedTally:
     """A race of the scripted engine's candidates, checked by it and with scripted points."""
     model = folder / "model"
@@ -102,6 +103,7 @@ def served(
         measure=script.measure,
         value=lambda one, _memory: 1.0 / (one.output_tps or 1e-9),
         fewer_threads=fewer_threads,
+        levels=levels,
     )
     with Cache.open(folder / "cache.db") as cache:
         return race_served(
@@ -167,6 +169,22 @@ def test_without_fewer_threads_there_is_one_arm(tmp_path: Path) -> None:
     tally = served(tmp_path, script, entry("quick"), fewer_threads=False)
     assert [threads for _, _, threads in script.started] == [2, 2, 2]
     assert tally.ended == "rounds"
+
+
+def test_without_levels_only_what_was_asked_for_is_served(tmp_path: Path) -> None:
+    script = Script(tps={"quick": 200.0, "slow": 50.0})
+    tally = served(tmp_path, script, entry("slow"), entry("quick"), fewer_threads=False, levels=False)
+    assert script.loaded == [("slow", C4.label), ("quick", C4.label), ("quick", C4.label)]
+    assert tally.ended == "rounds"
+
+
+def test_a_round_that_was_served_alone_is_the_first_of_two(tmp_path: Path) -> None:
+    entries, tps = (entry("quick"), entry("slow")), {"quick": 200.0, "slow": 190.0}
+    first = served(tmp_path, Script(tps=tps), *entries, bounds=Bounds(rounds=1), fewer_threads=False, levels=False)
+    script = Script(tps=tps)
+    second = served(tmp_path, script, *entries, bounds=Bounds(rounds=2), fewer_threads=False, levels=False)
+    assert (second.calibration_id, script.started) == (first.calibration_id, [("quick", 4, 2), ("slow", 4, 2)])
+    assert sorted(o.round for o in second.outcomes if isinstance(o, Served)) == [1, 1, 2, 2]
 
 
 def test_a_second_run_serves_nothing_and_again_serves_anew(tmp_path: Path) -> None:

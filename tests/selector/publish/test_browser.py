@@ -21,7 +21,7 @@ from selector.publish.picks import launched
 from selector.publish.tables import Line, anchors, backends_of, compared, host_lines, lines
 from selector.publish.wording import TITLES, called
 from tests.calibration.probes import GIVEN as PROBE
-from tests.selector.launches import rounds
+from tests.selector.launches import rounds, served
 from tests.selector.publish.chromium import CHROMIUM, DRIVER, ENTER, ESCAPE, SPACE, TAB, Browser, wait_until
 from tests.selector.publish.published import CHAT, CT2, EAGER, HOST, KEY, MODEL, SDPA, published
 
@@ -212,7 +212,7 @@ def test_filters(browser: Browser, page: Path, results: Matrix, host: HostResult
     qwen = [name for name in every if "qwen" in name.lower()]
     assert browser.run(ROWS) == qwen
     assert browser.run(left) == f"{len(qwen)} of {len(every)} models"
-    articles = 'return [...document.querySelectorAll("article")].filter(a => a.checkVisibility()).length'
+    articles = 'return [...document.querySelectorAll("article[id]")].filter(a => a.checkVisibility()).length'
     assert browser.run(articles) == len(qwen)
     browser.run(FILL, "model", "")
     assert (browser.run(ROWS), browser.run(left)) == (every, "")
@@ -389,6 +389,24 @@ def test_a_figure_says_that_its_output_is_unchecked(browser: Browser, tmp_path: 
         browser.scripts(run=scripts)
         browser.open(path)
         assert browser.run("return document.querySelector('.squares .tag').textContent") == "unchecked"
+
+
+def test_what_was_served_is_filtered_like_the_batches(browser: Browser, tmp_path: Path) -> None:
+    launches = [*rounds(SDPA, KEY, HOST, (1.0, 1.0)), *rounds(CT2, KEY, HOST, (2.0, 2.0))]
+    loads = [served(SDPA, KEY, HOST, {"pp64:tg32:c8": 160.0}), served(CT2, KEY, HOST, {"pp64:tg32:c8": 80.0})]
+    path = tmp_path / "matrix.html"
+    path.write_text(html(matrix([published(*launches, *loads)])), encoding="utf-8")
+    rows = """return [...document.querySelectorAll("table.served tbody tr")].filter(row => row.checkVisibility())
+        .map(row => row.cells[0].textContent)"""
+    browser.open(path)
+    assert browser.run(rows) == [SDPA, CT2]
+    browser.click("[name=backend][value=ctranslate2]")
+    assert browser.run(rows) == [SDPA]
+    browser.run(FILL, "model", "another")
+    assert browser.run(rows) == []
+    browser.scripts(run=False)
+    browser.open(path)
+    assert browser.run(rows) == [SDPA, CT2]
 
 
 # ---- Dark, print, narrow, keyboard, no script

@@ -5,12 +5,15 @@ from dataclasses import replace
 from pathlib import Path
 
 from calibration.cache.cache import Cache
+from selector.publish.html import html
 from selector.publish.markdown import host_markdown
 from selector.publish.matrix import matrix
 from selector.publish.publish import publish
+from selector.publish.served import HEAD as SERVED_HEAD
 from selector.publish.served import served_tables
 from tests.selector.launches import rounds, served, unserved
 from tests.selector.publish.published import CT2, HOST, KEY, MODEL, SDPA, published
+from tests.selector.publish.test_html import Reader
 
 LOAD = "pp64:tg32:c8"
 
@@ -43,6 +46,29 @@ def test_a_hosts_page_shows_them_apart_from_the_batches() -> None:
     assert len({len(re.split(r"(?<!\\)\|", row)) for row in rows}) == 1
     plain = published(*rounds(SDPA, KEY, HOST, (1.0,)))
     assert "As served" not in host_markdown(matrix([plain]), plain)
+
+
+def test_the_page_of_all_hosts_shows_them_too() -> None:
+    host = published(
+        *rounds(SDPA, KEY, HOST, (1.0,)),
+        served(SDPA, KEY, HOST, {LOAD: 160.0}),
+        served(CT2, KEY, HOST, {LOAD: 320.0}, threads=1),
+    )
+    page = html(matrix([host], order=[SDPA, CT2]))
+    read = Reader(page)
+    assert (read.stack, len(read.ids)) == ([], len(set(read.ids)))
+    section = page.split(">As served</h3>")[1].split("<h3")[0]
+    text = Reader(section).text
+    assert "Through HTTP, by autobackend serve" in text
+    assert f"{MODEL} {LOAD}" in text
+    cells = [re.findall(r"<t[hd][^>]*>(.*?)</t[hd]>", row) for row in re.findall(r"<tr.*?</tr>", section)]
+    [table] = [table for table in served_tables(host) if table.load.label == LOAD]
+    assert cells == [list(SERVED_HEAD), *map(list, table.rows)]
+    assert [row[0] for row in cells[1:]] == [CT2, SDPA]
+    # A backend without a box to tick is never hidden.
+    assert re.findall(r'<tr data-backend="(\w+)"', section) == ["transformers"]
+    plain = published(*rounds(SDPA, KEY, HOST, (1.0,)))
+    assert "As served" not in html(matrix([plain]))
 
 
 def test_what_has_no_time_says_why() -> None:

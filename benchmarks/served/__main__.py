@@ -1,0 +1,5 @@
+"""`python -m benchmarks.served`: see study.py."""
+
+from benchmarks.served.study import main
+
+raise SystemExit(main())
