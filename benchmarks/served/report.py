@@ -26,8 +26,8 @@ from calibration.race.decisions import BAND
 from selector.screens.text import day, figure, plural, share
 
 _JUDGED = (
-    "What chooses is not what judges: a choice by the launches of one half of the rounds is judged by those of the"
-    " other half. Ratios are of seconds a token, geometric mean (worst)."
+    "What chooses is not what judges: a choice by the launches of the first round is judged by those of the later ones,"
+    " and the other way round. Ratios are of seconds a token, geometric mean (worst)."
 )
 _ALWAYS = (
     "Of a backend the variant counts that does best in the half that chooses, in hindsight, which favours it. A variant"
