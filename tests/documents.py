@@ -78,6 +78,15 @@ def machines_table() -> str:
     return table(head, iter(rows))
 
 
+def survey_example() -> str:
+    """Some lines of `explain --all-hosts`."""
+    words = ("explain", "shape:qwen3-30b-a3b", "--all-hosts")
+    head, *rows = printed(*words).splitlines()
+    machines = ("h100-sxm-80gb", "rtx-4090", "v100", "epyc-genoa", "graviton3")
+    shown = [row for machine in machines for row in rows if row.startswith(f"host:{machine} ")]
+    return "\n".join(["```", f"$ autobackend {' '.join(words)}", head, *shown, "...", *rows[-3:], "```", ""])
+
+
 def rules_table() -> str:
     """As `autobackend rules` prints it: a line for each rule, its name and its sentence in two columns."""
     rows = (line.split(maxsplit=1) for line in printed("rules").splitlines())
@@ -187,6 +196,7 @@ SECTIONS: dict[str, Callable[[], str]] = {
     "predicted": prediction_screen,
     "rules": rules_table,
     "sets": sets_table,
+    "survey": survey_example,
     "targets": targets_table,
     "streams": streams_table,
     "workloads": workloads_table,
