@@ -9,19 +9,22 @@ import pytest
 
 from benchmarks.served.cells import Cell, always, beyond_noise, cells_of, differences, names_of, over, over_best
 from benchmarks.served.form import exactness, sampling_error, told_levels
-from benchmarks.served.measure import Stage, Turn, share_s, turns_of
+from benchmarks.served.measure import Stage, Turn, measure, share_s, turns_of
 from benchmarks.served.recorded import BATCH, UNMEASURED, Recorded, of_cache, of_results
 from benchmarks.served.report import report
 from benchmarks.served.study import main
 from benchmarks.served.tables import Section, markdown, plain
-from benchmarks.served.task import Kind, hopeless, kind_of, levels, read_task
+from benchmarks.served.task import Kind, Task, hopeless, kind_of, levels, read_task
 from calibration.cache.cache import Cache
+from calibration.conversion.store import ArtifactStore
+from calibration.events import Silent
 from calibration.load.load import Load
 from calibration.load.sample import Asked
+from calibration.supervision.deadline import Deadline
 from selector.publish.publish import publish
 from selector.selection import choose
 from tests.calibration.points import point
-from tests.selector.answering import CT2, EAGER, HOST, KEY, MODEL, SDPA
+from tests.selector.answering import CT2, EAGER, HOST, KEY, MODEL, SDPA, SPEC
 from tests.selector.launches import LOSSY, RIGHT, rounds, served, unserved
 
 LENGTHS = "pp64:tg32"
@@ -245,6 +248,50 @@ def test_a_budget_is_dealt_by_what_turns_take(cache: Cache) -> None:
     both = share_s([first, Turn(task=large, stage=Stage.FIRST)], 100.0)
     assert both is not None
     assert 30.0 < both < 40.0, "a quarter of the parameters, about half of the other's seconds"
+
+
+@pytest.fixture
+def tasks(tmp_path: Path, cache: Cache) -> list[Task]:
+    """A model that seems to have weights; nothing reads them, since all that is due was served."""
+    folder = tmp_path / "model"
+    folder.mkdir()
+    (folder / "config.json").write_bytes((SPEC.folder / "config.json").read_bytes())
+    (folder / "model.safetensors").write_bytes(bytes(8))
+    return [read_task(str(folder), (C8, C4, C1), cache, backends=[SDPA, EAGER], host=HOST)]
+
+
+def measured(tasks: list[Task], cache: Cache, tmp_path: Path, *, left_s: float) -> tuple[list[str], list[str]]:
+    """What is said, and what is missing."""
+    said = list[str]()
+    store = ArtifactStore(tmp_path / "artifacts")
+    deadline = Deadline(left_s, lambda: 0.0)
+    missing = measure(tasks, cache, store, Silent(), deadline, requests=4, say=said.append)
+    return said, missing
+
+
+def test_what_was_served_is_not_served_again(tasks: list[Task], cache: Cache, tmp_path: Path) -> None:
+    name = tasks[0].plan.spec.name
+    tps = {C8.label: 160.0, C4.label: 100.0, C1.label: 50.0}
+    for label in (SDPA, EAGER):
+        for number in (1, 2):
+            cache.add(served(label, tasks[0].plan.identity, HOST, tps, round_=number, ttft_s=0.02, model=name))
+    said, missing = measured(tasks, cache, tmp_path, left_s=600.0)
+    assert [line.split(" in ")[0] for line in said] == [
+        f"{name}, first round: 0 launches",
+        f"{name}, second round: 0 launches",
+    ], "nobody is left"
+    assert missing == []
+
+
+def test_what_a_budget_left_out_is_named(tasks: list[Task], cache: Cache, tmp_path: Path) -> None:
+    name = tasks[0].plan.spec.name
+    assert measured(tasks, cache, tmp_path, left_s=0.0) == (
+        [],
+        [
+            f"{name}: never served within the budget: {SDPA}, {EAGER}",
+            f"{name}: the budget ended before the second round did",
+        ],
+    )
 
 
 @pytest.fixture
