@@ -23,7 +23,7 @@ from selector.served.evidence import ServedRecord, weigh_served
 
 OBJECTIVE = "throughput"
 BATCH = "the static batch"
-UNMEASURED = "the load, unmeasured"
+UNMEASURED = "the load unmeasured"
 
 Without = Mapping[tuple[Load, bool], Mapping[str, str]]
 """Of a load, with lossy candidates or without: by what `select` goes where nothing was served, and what it answers."""

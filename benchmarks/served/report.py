@@ -30,8 +30,8 @@ _JUDGED = (
     " and the other way round. Ratios are of seconds a token, geometric mean (worst)."
 )
 _ALWAYS = (
-    "Of a backend the variant counts that does best in the half that chooses, in hindsight, which favours it. A variant"
-    " that was out after its first launch is judged by that one, bad luck included."
+    "Of a backend the variant counts that did best in the rounds that choose, which favours it. A variant that was out"
+    " after its first launch is judged by that one, bad luck included."
 )
 _ERRORS = (
     "Each number of streams between two others was left out, and told by them, launch by launch: how far off that was,"
