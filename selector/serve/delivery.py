@@ -26,6 +26,9 @@ KEEP_ALIVE_S: Final = 15.0
 READER_S: Final = 60.0
 """A client that takes nothing for so long is gone."""
 
+JOINED_BYTES: Final = 64 << 10
+"""Events are sent together up to so much; above it uvicorn lets the next one wait for the reader."""
+
 LOOKS: Final = 4
 """How often the shorter of the two times is looked at until it is over."""
 
@@ -127,21 +130,30 @@ class Delivery:
             raise come
         await send(_HEAD)
         while True:
-            match come:
-                case None:
-                    await self._write(send, b": the engine is at work\n\n")
-                case Exception() as error:
-                    _log(error)
-                    await self._write(send, event(error_object(error)), is_last=True)
-                    return
-                case (index, piece):
-                    self._answer.add(index, piece)
-                    chunk = self._answer.chunk(index, piece)
-                    if self._answer.ended:
-                        await self._write(send, chunk + self._answer.last(), is_last=True)
-                        return
-                    await self._write(send, chunk)
+            content, is_last = self._content(come)
+            # What has come meanwhile goes along: writes to a client that has left, one by one, make asyncio complain.
+            while not is_last and not self._come.empty() and len(content) < JOINED_BYTES:
+                more, is_last = self._content(self._come.get_nowait())
+                content += more
+            await self._write(send, content, is_last=is_last)
+            if is_last:
+                return
+            if not self._come.empty():
+                await asyncio.sleep(0)  # so that the server sees whether the client has left
             come = await self._come.get()
+
+    def _content(self, come: tuple[int, Piece] | Exception | None) -> tuple[bytes, bool]:
+        """What is sent for what came, and whether nothing follows."""
+        match come:
+            case None:
+                return b": the engine is at work\n\n", False
+            case Exception() as error:
+                _log(error)
+                return event(error_object(error)), True
+            case (index, piece):
+                self._answer.add(index, piece)
+                chunk = self._answer.chunk(index, piece)
+                return (chunk + self._answer.last(), True) if self._answer.ended else (chunk, False)
 
     async def _write(self, send: Send, content: bytes, *, is_last: bool = False) -> None:
         self._is_writing, self._since_s = True, time.monotonic()

@@ -1,7 +1,10 @@
 """Clients that are broken, slow, gone or hostile, and engines that fail: each is told, and the others are served."""
 
+import asyncio
 import json
 import logging
+import socket
+import struct
 import threading
 import time
 from collections.abc import AsyncIterator, Iterable
@@ -346,3 +349,49 @@ def test_many_leave_at_once_and_the_others_get_their_answers(text: Text) -> None
             thread.join(30)
         until(lambda: engine.running == {})
     assert answers == [text._tokenizer.decode(list(range(70, 120)))] * 8
+
+
+class Bursting:
+    """An upstream that gives a piece, and then a hundred at once, while nobody could see that the client has left."""
+
+    abilities = frozenset(Ability)
+    context_tokens = 500
+    ready = True
+
+    def __init__(self) -> None:
+        self.begun, self.left = threading.Event(), threading.Event()
+
+    async def answer(self, ask: Ask) -> AsyncIterator[Piece]:
+        yield Piece(text="a", tokens=(5,))
+        await asyncio.sleep(0.05)  # it is sent
+        self.begun.set()
+        assert self.left.wait(10)
+        for _ in range(100):
+            yield Piece(text="b", tokens=(6,))
+        yield Piece(finish=Finish.LENGTH, prompt_tokens=1, completion_tokens=101)
+
+
+def test_what_comes_at_once_for_a_client_that_has_left_is_no_noise(caplog: pytest.LogCaptureFixture) -> None:
+    """asyncio writes a warning for each write after the fifth to a connection that is lost."""
+    upstream, heard = Bursting(), Recorder()
+    with running(app(upstream, SETTINGS, observer=heard)) as there:
+        with there.connection() as raw:
+            # Closed without more ado: the next write fails.
+            raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            raw.sendall(post(FOREVER | {"stream": True}))
+            assert upstream.begun.wait(10)
+        upstream.left.set()
+        until(lambda: Finish.LENGTH in heard.heard)
+        time.sleep(0.05)
+    assert caplog.messages == []
+
+
+def test_what_comes_at_once_is_told_event_by_event() -> None:
+    upstream = Bursting()
+    upstream.left.set()
+    with running(app(upstream, SETTINGS)) as there:
+        *chunks, done = events(there.ask("POST", "/v1/completions", FOREVER | {"stream": True}).body)
+    choices = [json.loads(chunk)["choices"][0] for chunk in chunks]
+    assert [choice["text"] for choice in choices] == ["a", *["b"] * 100, ""]
+    assert [choice["finish_reason"] for choice in choices] == [*[None] * 101, "length"]
+    assert done == "[DONE]"
