@@ -52,7 +52,7 @@ class NotCalibrated(AutobackendError):
 
 
 class DeviceBusy(AutobackendError):
-    """Another calibration holds the device."""
+    """Another calibration holds the device, or a server of autobackend runs on it."""
 
     exit_code = 8
 

@@ -26,14 +26,15 @@ os.environ |= {
     "AUTOBACKEND_CONFIG": str(HOME / "config.toml"),
     "AUTOBACKEND_ENVIRONMENTS": str(HOME / "environments"),
     "HF_HOME": str(HOME / "huggingface"),
+    # A test's calibration and one of the machine's do not wait for each other, nor do those of two test processes.
+    "AUTOBACKEND_LOCKS": str(HOME / "locks"),
     "HF_HUB_OFFLINE": "1",
     "HF_HUB_DISABLE_TELEMETRY": "1",
     # Of the predictions' matrices, which are small: on a busy machine numpy's threads only wait for each other.
     "OPENBLAS_NUM_THREADS": "1",
 }
 
-# A test's calibration and one of the machine's do not wait for each other, nor do those of two test processes.
-lock.FOLDER = HOME / "locks"
+lock.FOLDER = HOME / "locks"  # it was imported before
 
 # Other versions of torch and transformers than ours: `make test` runs this folder in .venv-lmdeploy.
 collect_ignore = [] if importlib.util.find_spec("lmdeploy") else ["lmdeploy"]

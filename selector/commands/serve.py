@@ -97,6 +97,14 @@ if TYPE_CHECKING:
     help="When it is told to stop, running requests may take so long.",
 )
 @click.option(
+    "--hung-after",
+    "hung_after_s",
+    metavar="SECONDS",
+    type=click.FloatRange(0, min_open=True),
+    help="An engine that gives nothing for so long while requests run is ended and started again. Default: 300, or more"
+    " where their prompts may take longer.",
+)
+@click.option(
     "--calibrate",
     "calibrate_s",
     metavar="SECONDS",
@@ -156,6 +164,7 @@ class _How:
     context_tokens: int | None
     threads: int | None
     drain_s: float
+    hung_after_s: float | None
     log_requests: bool
     no_observe: bool
     as_json: bool
@@ -215,16 +224,26 @@ def _run(
     prepared: "Prepared", address: "Address", listening: "socket.socket", folder: Path, cache: str, how: _How
 ) -> int:
     """Serve until it is told to stop, and keep what came."""
+    from calibration.supervision.device_lock import calibrated_by, serving_on
     from selector.screens import serve as screens
     from selector.serve.assemble import assemble
     from selector.serve.listen import url_of
+    from selector.serve.log_limit import kept_short
     from selector.serve.run import Service, run
     from selector.traffic import keep, traffic_file
 
     model, label, title = prepared.selection.model, prepared.spec.label, prepared.backend.facts.title
     names = how.names or (_name(model),)
     log_requests = _say if how.log_requests else None
-    assembled = assemble(prepared, names=names, keys=address.keys, log=folder / "engine.log", log_requests=log_requests)
+    log = folder / "engine.log"
+    assembled = assemble(
+        prepared,
+        names=names,
+        keys=address.keys,
+        log=log,
+        log_requests=log_requests,
+        hung_after_s=how.hung_after_s,
+    )
     url = url_of(listening)
 
     def tell_ready(load_s: float, restarts: int) -> None:
@@ -260,6 +279,7 @@ def _run(
         upstream=assembled.upstream,
         serving=assembled.serving,
         label=label,
+        silence=assembled.silence,
         app_for=assembled.app_for,
         drain_s=how.drain_s,
         say=_say,
@@ -267,7 +287,11 @@ def _run(
         traffic=assembled.traffic,
         keep=keep_traffic,
     )
-    return run(service, listening)
+    device = prepared.selection.host.device.name
+    if calibrating := calibrated_by(device):
+        warn(f"{device} is being calibrated by {calibrating}; beside this server its times will be wrong")
+    with serving_on(device, model=model, url=url), kept_short(log):
+        return run(service, listening)
 
 
 def _answer(prepared: "Prepared", url: str, names: Sequence[str], batching: str, load_s: float) -> dict[str, Any]:

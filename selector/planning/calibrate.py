@@ -142,7 +142,7 @@ def calibrate(
         ModelError, UsageError, CacheError, ArtifactError: with the value and the mend.
         IllegalBackend: every backend that `backends` names is refused.
         NoLegalBackend: every backend is refused.
-        DeviceBusy: another calibration holds the device.
+        DeviceBusy: another calibration holds the device, or a server runs on it.
     """
     if rounds < 1:
         raise UsageError(f"a calibration needs 1 round or more; found {rounds}")

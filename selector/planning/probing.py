@@ -22,7 +22,7 @@ def probe_once(
         The seconds that it took; 0 where there is one, or the budget is too short.
 
     Raises:
-        DeviceBusy: a calibration holds the device.
+        DeviceBusy: a calibration holds the device, or a server runs on it.
         CacheError: the cache cannot be read or written.
     """
     # The calibration of a host that has its probe need not import what takes one.

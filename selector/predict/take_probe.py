@@ -74,7 +74,7 @@ def take_probe(host: HostSpec, *, part_seconds: float = PART_SECONDS) -> Probe:
         part_seconds: for each part.
 
     Raises:
-        DeviceBusy: a calibration holds the device.
+        DeviceBusy: a calibration holds the device, or a server runs on it.
         BackendError: no interpreter here can probe it.
     """
     host.require_here("a probe")

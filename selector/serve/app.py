@@ -50,14 +50,16 @@ def app(
     metrics: Callable[[], tuple[bytes, str]] | None = None,
     observer: Observer | None = None,
     name_token: Callable[[int], Token] = number_token,
+    why_not: Callable[[], Unavailable] = lambda: Unavailable("the model is not loaded now"),
 ) -> Starlette:
     """The application.
 
     Args:
         metrics: what /metrics answers, for Prometheus, and its content type; None: there is no such route.
         name_token: what a token is called in log-probabilities, such as `Text.vocabulary.token`.
+        why_not: what /health answers while the upstream is not ready.
     """
-    front = _Front(upstream, settings, metrics, observer or Unobserved(), name_token)
+    front = _Front(upstream, settings, metrics, observer or Unobserved(), name_token, why_not)
     routes = [
         Route("/v1/completions", front.complete, methods=["POST"]),
         Route("/v1/chat/completions", front.chat, methods=["POST"]),
@@ -91,9 +93,11 @@ class _Front:
         metrics: Callable[[], tuple[bytes, str]] | None,
         observer: Observer,
         name_token: Callable[[int], Token],
+        why_not: Callable[[], Unavailable],
     ) -> None:
         self.observer = observer
         self._upstream, self._settings, self._metrics, self._name_token = upstream, settings, metrics, name_token
+        self._why_not = why_not
         self._paths = ["/v1/chat/completions", "/v1/completions", "/v1/models", "/health"]
         self._paths += ["/metrics"] if metrics else []
         self._created = int(time.time())
@@ -116,7 +120,7 @@ class _Front:
     async def health(self, request: Request) -> Response:
         """200 as soon as requests are answered; what starts a server waits for it."""
         if not self._upstream.ready:
-            return error_response(Unavailable("the model is not loaded now"))
+            return error_response(self._why_not())
         return JSONResponse({"status": "ok"})
 
     async def metrics(self, request: Request) -> Response:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from calibration.server import OwnServer, ServerPlace
+from calibration.streams import OneAfterAnother
 from selector.model.gguf import has_chat_template
 from selector.serve.app import Settings, app
 from selector.serve.engine import Launch, WorkerEngine
@@ -16,8 +17,10 @@ from selector.serve.metrics import Metrics, Served
 from selector.serve.own_server import OwnServerUpstream
 from selector.serve.prepare import Prepared
 from selector.serve.request_log import RequestLog, Several
+from selector.serve.silence import silence_of
 from selector.serve.tokens import TokenUpstream
 from selector.serve.upstream import Upstream
+from selector.serve.watch import Silence
 from selector.traffic import Traffic
 
 
@@ -30,6 +33,8 @@ class Assembled:
     app_for: Callable[[Gate], Any]
     metrics: Metrics
     traffic: Traffic
+    silence: Silence
+    """For how long the engine may give nothing while requests run."""
     takes_text: bool
     """False: token ids only."""
     takes_chats: bool
@@ -44,6 +49,7 @@ def assemble(
     keys: Sequence[str],
     log: Path,
     log_requests: Callable[[str], None] | None = None,
+    hung_after_s: float | None = None,
 ) -> Assembled:
     """Everything but the start.
 
@@ -51,6 +57,7 @@ def assemble(
         names: under which the model is asked for.
         log: takes what the engine prints.
         log_requests: is told a line for each request; None: nobody is.
+        hung_after_s: an engine that gives nothing for so long while requests run hangs; None: as is expected of it.
 
     Raises:
         ModelError: the tokenizer cannot be read.
@@ -66,14 +73,17 @@ def assemble(
 
     def app_for(gate: Gate) -> Any:
         settings = Settings(names=tuple(names), keys=tuple(keys))
-        return app(gate, settings, metrics=metrics.exposition, observer=observer, **named)
+        return app(gate, settings, metrics=metrics.exposition, observer=observer, why_not=gate.unavailable, **named)
 
+    is_own = isinstance(upstream, OwnServerUpstream)
+    comes_whole = not is_own and prepared.backend.streams_type(prepared.variant) is OneAfterAnother
     return Assembled(
         upstream=upstream,
         serving=serving,
         app_for=app_for,
         metrics=metrics,
         traffic=traffic,
+        silence=silence_of(selection, prepared.room, comes_whole=comes_whole, hung_after_s=hung_after_s),
         # A .gguf file brings its tokenizer, and the server of its engine reads it.
         takes_text=text is not None or isinstance(upstream, OwnServerUpstream),
         takes_chats=upstream.takes_chats

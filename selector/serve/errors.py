@@ -43,7 +43,7 @@ def error_object(error: Exception) -> Mapping[str, Any]:
         case Refused():
             return _error(error.message, "invalid_request_error", error.parameter, error.code)
         case Unavailable():
-            return _error(error.message, "service_unavailable", None, "engine_unavailable")
+            return _error(error.message, "service_unavailable", None, error.code or "engine_unavailable")
         case Failed():
             return _error(error.message, "server_error", None, "engine_failed")
         case _:

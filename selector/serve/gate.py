@@ -38,6 +38,12 @@ class Gate:
     def ready(self) -> bool:
         return not self._closed and self._keeper.ready
 
+    def unavailable(self) -> Unavailable:
+        """Why it is not ready, and when it is worth asking again."""
+        if self._closed:
+            return Unavailable("the server is being stopped", retry_after_s=STOPPING_S)
+        return self._keeper.unavailable()
+
     @property
     def running(self) -> int:
         """Requests that were let in and have not ended."""
@@ -53,16 +59,20 @@ class Gate:
 
     async def answer(self, ask: Ask) -> AsyncGenerator[Piece, None]:
         """See Upstream.answer."""
-        if self._closed:
-            raise Unavailable("the server is being stopped", retry_after_s=STOPPING_S)
-        if not self._keeper.ready:
-            raise self._keeper.unavailable()
+        if not self.ready:
+            raise self.unavailable()
         self._running += 1
         self._idle.clear()
         try:
-            async with aclosing(self._upstream.answer(ask)) as pieces:  # type: ignore[type-var]
-                async for piece in pieces:
-                    yield piece
+            with self._keeper.watch.following(ask) as came:
+                async with aclosing(self._upstream.answer(ask)) as pieces:  # type: ignore[type-var]
+                    async for piece in pieces:
+                        came(piece)
+                        yield piece
+        except Unavailable as error:
+            if hung := self._keeper.hung:
+                raise hung from error
+            raise
         finally:
             self._running -= 1
             if not self._running:

@@ -9,6 +9,7 @@ from typing import Protocol
 
 from calibration.errors import NotServed
 from selector.serve.upstream import Unavailable
+from selector.serve.watch import Watch
 
 GRACE_S = 5.0
 """How long an engine that is told to end may take before it is killed; its requests have ended by then."""
@@ -16,6 +17,8 @@ AT_ONCE_S = 1.0
 """The same where it is to end at once."""
 LOG_LINES = 12
 """Of an engine that ended, so many of the last lines that it printed are shown."""
+HUNG = "engine_hung"
+"""The code of the error while there is no engine because the last one hung."""
 
 
 class Serving(Protocol):
@@ -71,6 +74,7 @@ class Keeper:
         label: the candidate's.
         say: is told, in a sentence, that the engine ended.
         on_ready: is called after each load that succeeded, with its seconds.
+        watch: follows what the engine gives; one that hangs is treated like one that ended.
     """
 
     def __init__(
@@ -80,11 +84,15 @@ class Keeper:
         label: str,
         say: Callable[[str], None],
         on_ready: Callable[[float], None] = lambda _seconds: None,
+        watch: Watch | None = None,
         patience: Patience = Patience(),
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._serving, self._label, self._patience = serving, label, patience
         self._say, self._on_ready, self._clock = say, on_ready, clock
+        self.watch = watch or Watch()
+        self._hung = ""
+        """Until it is loaded again: how it showed that the engine hung."""
         self._load_s = 0.0
         """What the last load that succeeded took."""
         self._why_not = f"{label} is being loaded"
@@ -99,7 +107,12 @@ class Keeper:
     def unavailable(self) -> Unavailable:
         """Why there is no engine now, and when it is worth asking again."""
         left_s = max(0.0, self._again_at - self._clock()) + self._load_s
-        return Unavailable(self._why_not, retry_after_s=left_s or None)
+        return Unavailable(self._why_not, retry_after_s=left_s or None, code=HUNG if self._hung else None)
+
+    @property
+    def hung(self) -> Unavailable | None:
+        """What the requests are told that a hanging engine was answering; None: it does not hang."""
+        return Unavailable(f"{self._label} was ended: {self._hung}", code=HUNG) if self._hung else None
 
     async def keep(self) -> None:
         """Load the engine, and again whenever it ends, for ever. The caller cancels this, and then calls `stop`.
@@ -116,13 +129,12 @@ class Keeper:
                 failed_loads += 1
                 if isinstance(error, Refusing) or failed_loads >= self._patience.loads:
                     raise self._lost(error, failed_loads) from error
-                ending = error.message
+                ending, self._hung = error.message, ""
             else:
-                failed_loads, self._load_s = 0, self._clock() - began
+                failed_loads, self._load_s, self._hung = 0, self._clock() - began, ""
                 self._on_ready(self._load_s)
                 up_at = self._clock()
-                await self._serving.ended.wait()
-                ending = self._serving.ending
+                ending = await self._end()
                 await self._serving.stop(0.0)
                 if self._clock() - up_at >= self._patience.steady_s:
                     pause_s = self._patience.first_s
@@ -142,6 +154,20 @@ class Keeper:
                 await asyncio.wait_for(self._serving.stop(0.0), AT_ONCE_S)
         else:
             await self._serving.stop(GRACE_S)
+
+    async def _end(self) -> str:
+        """Wait until the engine has ended, or hangs; how."""
+        ended, hung = asyncio.ensure_future(self._serving.ended.wait()), asyncio.ensure_future(self.watch.hung())
+        try:
+            await asyncio.wait({ended, hung}, return_when=asyncio.FIRST_COMPLETED)
+            if ended.done():
+                return self._serving.ending
+            self._hung = hung.result()
+            self._why_not = f"{self._label} is being ended ({self._hung})"
+            return self._hung
+        finally:
+            ended.cancel()
+            hung.cancel()
 
     def _lost(self, error: Unavailable, failed_loads: int) -> NotServed:
         times = "" if failed_loads == 1 else f" ({failed_loads} times in a row)"

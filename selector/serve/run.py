@@ -11,6 +11,7 @@ from selector.serve.gate import Gate
 from selector.serve.keeper import Keeper, Serving
 from selector.serve.listen import Server
 from selector.serve.upstream import Upstream
+from selector.serve.watch import Silence, Watch
 from selector.traffic import Observed, Traffic
 
 STOPS = (signal.SIGINT, signal.SIGTERM)
@@ -26,6 +27,8 @@ class Service:
     """The engine behind the upstream."""
     label: str
     """The candidate's."""
+    silence: Silence
+    """For how long the engine may give nothing while requests run."""
     app_for: Callable[[Gate], Any]
     """The front, an ASGI application, that asks there."""
     drain_s: float
@@ -61,6 +64,7 @@ async def _run(service: Service, listening: socket.socket) -> int:
         label=service.label,
         say=service.say,
         on_ready=lambda load_s: service.on_ready(load_s, keeper.restarts),
+        watch=Watch(service.silence),
     )
     gate = Gate(service.upstream, keeper)
     server = Server(service.app_for(gate))

@@ -70,11 +70,12 @@ class Unavailable(Exception):
 
     Args:
         retry_after_s: when it is worth asking again.
+        code: of the error that tells it, where there is more to say than that it is not there.
     """
 
-    def __init__(self, message: str, *, retry_after_s: float | None = None) -> None:
+    def __init__(self, message: str, *, retry_after_s: float | None = None, code: str | None = None) -> None:
         super().__init__(message)
-        self.message, self.retry_after_s = message, retry_after_s
+        self.message, self.retry_after_s, self.code = message, retry_after_s, code
 
 
 class Failed(Exception):

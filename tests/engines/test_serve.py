@@ -2,6 +2,7 @@
 
 import http.client
 import json
+import re
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -63,6 +64,25 @@ def streamed_ids(server: Served, count: int, seen: threading.Event | None = None
     return tokens, reasons
 
 
+def text_of(server: Served) -> str:
+    """Of a short greedy answer."""
+    answer = server.client().completions.create(model=server.model, prompt=PROMPT, max_tokens=12, temperature=0)
+    return answer.choices[0].text
+
+
+def until_hung(server: Served) -> dict[str, Any]:
+    """Wait until /health says so: its error."""
+    told: list[dict[str, Any]] = []
+
+    def is_ill() -> bool:
+        status, body = server.get("/health")
+        told.append(json.loads(body).get("error", {}))
+        return status == 503
+
+    until(is_ill, 10)
+    return told[-1]
+
+
 def expected(folder: Path, count: int, label: str = "ctranslate2:float32") -> list[int]:
     """What the engine generates by itself."""
     backend, _, variant = label.partition(":")
@@ -115,6 +135,47 @@ def test_a_request_within_a_killed_engine_is_told_so(tiny: Folder, tmp_path: Pat
         asking.join(2)
         assert not asking.is_alive()
         assert "ended while it answered" in str(errors[0])
+
+
+@pytest.mark.parametrize(("label", "idle"), [("transformers:eager", False), ("llamacpp:f32", True)])
+def test_an_engine_that_hangs_is_noticed_and_started_again(
+    label: str, idle: bool, tiny: Folder, tmp_path: Path
+) -> None:
+    """A worker of ours, and the server that an engine brings: stopped, they live and answer nothing."""
+    with serving(tiny("llama"), "--backend", label, "--hung-after", 2, folder=tmp_path) as server:
+        right, worker = text_of(server), server.worker()
+        errors: list[openai.APIError] = []
+        seen = threading.Event()
+
+        def ask() -> None:
+            try:
+                for _ in server.client().completions.create(
+                    model=server.model, prompt=PROMPT, max_tokens=500, temperature=0, stream=True,
+                    extra_body={"ignore_eos": True},
+                ):  # fmt: skip
+                    seen.set()
+            except openai.APIError as error:
+                errors.append(error)
+
+        asking = threading.Thread(target=ask)
+        if idle:
+            worker.suspend()
+            asking.start()
+        else:
+            asking.start()
+            assert seen.wait(30)
+            worker.suspend()
+        health = until_hung(server)
+        asking.join(5)
+        assert not asking.is_alive()
+        assert f"{label} was ended: it hung, giving nothing for " in str(errors[0])
+        assert (health["code"], "it hung" in health["message"]) == ("engine_hung", True)
+        until(lambda: server.get("/health")[0] == 200, 120)
+        assert text_of(server) == right
+        assert server.metric("engine_restarts_total") == 1
+        assert server.told(signal.SIGTERM) == 0
+    said = server.said.read_text()
+    assert re.search(rf"{label} ended: it hung, .* while 1 request ran; it is started again in 1 s", said)
 
 
 def test_when_it_is_told_to_stop_a_running_request_ends_first(tiny: Folder, tmp_path: Path) -> None:

@@ -129,9 +129,11 @@ class Program:
         return f"ended with exit code {code}" if code >= 0 else f"was killed by {signal.Signals(-code).name}"
 
     def log_tail(self) -> str:
-        """The end of what it printed; the log may begin with what earlier programs did."""
+        """The end of what it printed; the log may begin with what earlier programs did, and may have been cut since."""
+        size = self._log.stat().st_size
+        began = self._log_began if self._log_began <= size else 0
         with self._log.open("rb") as file:
-            file.seek(max(self._log_began, self._log.stat().st_size - TAIL_BYTES))
+            file.seek(max(began, size - TAIL_BYTES))
             return file.read().decode(errors="replace").strip()
 
     def _watch(self) -> None:

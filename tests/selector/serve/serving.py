@@ -13,6 +13,7 @@ import openai
 import uvicorn
 from starlette.applications import Starlette
 
+from selector.serve.answers import number_token
 from selector.serve.app import Settings, app
 from selector.serve.language.text import Text
 from selector.serve.observer import Observer
@@ -98,8 +99,10 @@ def served(
     upstream = TokenUpstream(
         engine, text, context_tokens=context_tokens, vocab_size=VOCAB_SIZE, engine_name="scripted:one"
     )
-    named = {"name_token": text.vocabulary.token} if text else {}
-    with running(app(upstream, settings, observer=observer, metrics=metrics, **named), send_bytes) as there:
+    name_token = text.vocabulary.token if text else number_token
+    with running(
+        app(upstream, settings, observer=observer, metrics=metrics, name_token=name_token), send_bytes
+    ) as there:
         yield there
 
 

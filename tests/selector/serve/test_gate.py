@@ -8,8 +8,9 @@ import pytest
 
 from calibration.streams import Ability, Finish
 from selector.serve.gate import Gate
-from selector.serve.keeper import Keeper
+from selector.serve.keeper import Keeper, Patience
 from selector.serve.upstream import Ask, Piece, Unavailable
+from selector.serve.watch import Silence, Watch
 from tests.selector.serve.test_keeper import Scripted, kept, played, until
 
 ASK = Ask(prompt=(1, 2, 3), max_tokens=2)
@@ -99,5 +100,44 @@ def test_a_request_that_is_given_up_is_closed_in_the_engine() -> None:
             assert (gate.running, upstream.closed) == (1, 0)
         assert (gate.running, upstream.closed) == (0, 1)
         await gate.wait_until_idle()
+
+    played(story)
+
+
+class Gone(Slow):
+    """An upstream that gives a piece and then nothing, until its engine is ended."""
+
+    def __init__(self, keeper: Keeper) -> None:
+        super().__init__()
+        self.keeper = keeper
+
+    async def answer(self, ask: Ask) -> AsyncGenerator[Piece, None]:
+        yield Piece(text="a", tokens=(7,))
+        await until(lambda: not self.keeper.ready)
+        raise Unavailable("toy:fast ended while it answered: it was stopped")
+
+
+@pytest.mark.parametrize("hangs", [True, False])
+def test_the_requests_of_an_engine_that_hung_are_told_so(hangs: bool) -> None:
+    async def story() -> None:
+        serving = Scripted([None, None])
+        watch = Watch(Silence(least_s=0.05 if hangs else 60.0))
+        keeper = kept(serving, [], watch=watch, patience=Patience(first_s=5.0))
+        keeping = asyncio.create_task(keeper.keep())
+        await until(lambda: keeper.ready)
+        gate = Gate(Gone(keeper), keeper)
+        if not hangs:
+            asyncio.get_running_loop().call_later(0.05, serving._end, "killed by SIGKILL")
+        with pytest.raises(Unavailable) as caught:
+            await texts(gate)
+        away = gate.unavailable()
+        if hangs:
+            assert caught.value.message == "toy:fast was ended: it hung, giving nothing for 0 s while 1 request ran"
+            assert caught.value.code == away.code == "engine_hung"
+        else:
+            assert caught.value.message == "toy:fast ended while it answered: it was stopped"
+            assert caught.value.code is away.code is None
+        assert (gate.running, gate.ready) == (0, False)
+        keeping.cancel()
 
     played(story)

@@ -9,7 +9,8 @@ import pytest
 
 from calibration.errors import NotServed
 from selector.serve.keeper import Keeper, Patience, Refusing, Serving
-from selector.serve.upstream import Unavailable
+from selector.serve.upstream import Ask, Unavailable
+from selector.serve.watch import Silence, Watch
 
 QUICK = Patience(first_s=0.01, most_s=0.04, steady_s=5.0)
 
@@ -166,6 +167,31 @@ def test_each_load_is_told_with_its_seconds() -> None:
         keeping = asyncio.create_task(keeper.keep())
         await until(lambda: len(loads) == 2)
         assert all(0 <= load_s < 1 for load_s in loads)
+        keeping.cancel()
+
+    played(story)
+
+
+def test_an_engine_that_hangs_is_ended_and_started_again() -> None:
+    async def story() -> None:
+        told: list[str] = []
+        serving = Scripted([None, None])
+        watch = Watch(Silence(least_s=0.05))
+        keeper = kept(serving, told, watch=watch, patience=Patience(first_s=0.2))
+        keeping = asyncio.create_task(keeper.keep())
+        await until(lambda: keeper.ready)
+        with watch.following(Ask(prompt=(1, 2, 3), max_tokens=2)):
+            await until(lambda: keeper.hung is not None)
+        hung, reason = keeper.hung, "it hung, giving nothing for 0 s while 1 request ran"
+        assert hung is not None and (hung.message, hung.code) == (f"toy:fast was ended: {reason}", "engine_hung")
+        await until(lambda: "started again" in keeper.unavailable().message)
+        away = keeper.unavailable()
+        assert (away.message, away.code) == (f"toy:fast ended ({reason}) and is being started again", "engine_hung")
+        assert not keeper.ready
+        await until(lambda: keeper.ready)
+        assert (keeper.restarts, keeper.hung, keeper.unavailable().code) == (1, None, None)
+        assert told == [f"toy:fast ended: {reason}; it is started again in 0.2 s"]
+        assert serving.done == ["start", "stop", "start"]
         keeping.cancel()
 
     played(story)
