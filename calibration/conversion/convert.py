@@ -71,7 +71,7 @@ def conversion(spec: LaunchSpec, original: Original, known: Sequence[Artifact]) 
             spec.variant,
             parameters=original.parameters,
             dtype=original.dtype,
-            rate=spec.prepare_rate,
+            time=spec.prepare_time,
             known=known,
             memory=spec.prepare_memory,
             embeddings=original.embeddings,

@@ -7,14 +7,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from calibration.backend import PrepareMemory, Variant
+from calibration.backend import PrepareMemory, PrepareTime, Variant
 from calibration.conversion.disk import size_of
 from calibration.conversion.store import Artifact
 
-START_S = 5.0
-"""A converter's own start: an interpreter that imports torch and the converter, 3 to 6 s on two cores."""
+WRITE_START_S = 5.0
 WRITE_S_PER_GIB = 20.0
-"""Random weights: 16 to 20 s a GiB for 0.1 to 0.5 B parameters on two cores."""
+"""Random weights, on two cores: an interpreter that imports torch; 16 to 20 s a GiB for 0.1 to 0.5 B parameters."""
 CUT_START_S = 1.0
 CUT_S_PER_GIB = 2.0
 """The first layers of a checkpoint, which are copied: a file that was not in memory took 1.8 s a GiB on two cores."""
@@ -65,7 +64,7 @@ def estimate(
     *,
     parameters: int,
     dtype: str,
-    rate: float,
+    time: PrepareTime,
     known: Sequence[Artifact],
     memory: PrepareMemory,
     embeddings: int = 0,
@@ -73,14 +72,14 @@ def estimate(
     """Time, disk and memory of a variant's conversion.
 
     Bytes: parameters x the variant's precision; quantising variants may write the model in its own dtype first.
-    Seconds: START_S, and `rate` for each GiB of weights that is read, corrected by what the backend's earlier
+    Seconds: the start, and those for each GiB of weights that is read, corrected by what the backend's earlier
     conversions took for a byte of their results; by those of the same variant alone where there are some.
     Memory: by the backend's facts, corrected by what the variant's own conversions held beside what the facts had said.
 
     Args:
         parameters: of the model; 0: not known.
         dtype: the checkpoint's.
-        rate: Facts.prepare_s_per_gib.
+        time: Facts.prepare_time.
         known: what is in the store.
         memory: Facts.prepare_memory_of(variant).
         embeddings: of the parameters, those of the embedding matrix.
@@ -92,7 +91,7 @@ def estimate(
     of_variant = [a for a in earlier if a.key.get("variant") == (variant.prepared_as or variant.name)]
     by_facts = memory.weights_bytes(parameters, embeddings)
     return Estimate(
-        seconds=_seconds(made_bytes, rate * parameters * own / 2**30, of_variant or earlier),
+        seconds=_seconds(time.start_s, made_bytes, time.s_per_gib * parameters * own / 2**30, of_variant or earlier),
         bytes=int(made_bytes),
         scratch_bytes=int(parameters * own) if quantises else 0,
         memory_bytes=int(memory.start_bytes + by_facts * _heavier(memory, of_variant)) if parameters else 0,
@@ -103,7 +102,7 @@ def estimate(
 def checkpoint_estimate(weight_bytes: int, known: Sequence[Artifact]) -> Estimate:
     """Time and disk of random weights, by WRITE_S_PER_GIB and the time that earlier ones took."""
     earlier = [a for a in known if a.kind == "checkpoint" and a.bytes > 0]
-    seconds = _seconds(weight_bytes, WRITE_S_PER_GIB * weight_bytes / 2**30, earlier)
+    seconds = _seconds(WRITE_START_S, weight_bytes, WRITE_S_PER_GIB * weight_bytes / 2**30, earlier)
     return Estimate(seconds=seconds, bytes=weight_bytes, scratch_bytes=0)
 
 
@@ -114,8 +113,8 @@ def cut_estimate(weight_bytes: int, known: Sequence[Artifact]) -> Estimate:
     return Estimate(seconds=seconds, bytes=weight_bytes, scratch_bytes=0)
 
 
-def _seconds(count: float, roughly: float, earlier: Sequence[Artifact]) -> float:
-    return _corrected(START_S, count, roughly, [(a.bytes, a.seconds) for a in earlier])
+def _seconds(start: float, count: float, roughly: float, earlier: Sequence[Artifact]) -> float:
+    return _corrected(start, count, roughly, [(a.bytes, a.seconds) for a in earlier])
 
 
 def _corrected(start: float, count: float, roughly: float, earlier: Sequence[tuple[int, float]]) -> float:

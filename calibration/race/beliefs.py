@@ -111,6 +111,15 @@ class Beliefs:
             covariance=(conditioned + conditioned.T) / 2,
         )
 
+    def log_likelihood(self, launches: Sequence[Observation], noise: Noise) -> float:
+        """How likely the launches are together; but for a constant that depends on their number alone."""
+        import numpy as np
+
+        places, values, covariance = self._seen(launches, noise)
+        covariance += self.covariance[np.ix_(places, places)]
+        off = np.array(values) - self.mean.ravel()[places]
+        return float(-(off @ np.linalg.solve(covariance, off) + np.linalg.slogdet(covariance)[1]) / 2)
+
     def among(self, labels: Sequence[str]) -> "Beliefs":
         """Of some of the candidates.
 

@@ -209,6 +209,14 @@ class Position:
         pairs = zip(self._leaders, self.groups, strict=True)
         return any(self.outlook.times_slower(label, picks)[1] <= 1.0 for picks, group in pairs if label in group)
 
+    def _may_climb(self, label: str) -> bool:
+        """Whether a launched candidate was not launched yet as deep as it can be."""
+        return (
+            label in self.launched
+            and (label, self._deepest(label)) in self.seconds
+            and (self.launched[label] < self._deepest(label))
+        )
+
     def _deepest(self, label: str) -> Rung:
         rungs = [rung for name, rung in self.seconds if name == label and rung <= self.target]
         return max(rungs, default=self.launched.get(label, self.target))
@@ -251,6 +259,9 @@ class Position:
         if must := [replace(move, must=True) for move in singles if move.launches[0][0] in self.untried]:
             # Leader and rival in turn wait: who must be launched may beat both.
             return [*must, *(move for move in again if len(move.launches) == 1)]
+        if climbs := [self._move([(x, self._deepest(x))]) for x in sorted(self._leading) if self._may_climb(x)]:
+            # Nothing is sure before the picks stand on their last rung, however near another pair of leaders is.
+            return [*singles, *(replace(move, must=True) for move in climbs)]
         return [*singles, *again]
 
     @cached_property

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from calibration.backend import Variant
-from calibration.facts import PREPARE_S_PER_GIB, PrepareMemory
+from calibration.facts import PrepareMemory, PrepareTime
 from calibration.measurement import Candidate, Identity
 
 
@@ -58,7 +58,7 @@ class LaunchSpec:
     environment: Mapping[str, str]
     converter: str = ""
     """Names and versions of all that `prepare` converts with."""
-    prepare_rate: float = PREPARE_S_PER_GIB
+    prepare_time: PrepareTime = field(default_factory=PrepareTime)
     prepare_memory: PrepareMemory = field(default_factory=PrepareMemory)
     source: str = ""
     """File of a backend that is not ours; the worker's interpreter need not have it installed."""

@@ -103,7 +103,7 @@ def _launch_spec(choice: Choice, backend: Backend) -> LaunchSpec:
         python=choice.host.installations[backend.name].python,
         environment={},
         converter=converter(choice, backend),
-        prepare_rate=backend.facts.prepare_s_per_gib,
+        prepare_time=backend.facts.prepare_time,
         prepare_memory=backend.facts.prepare_memory_of(variant),
         source=foreign_source(backend),
     )

@@ -115,7 +115,7 @@ def launch_spec_of(candidate: Candidate, host: HostSpec, model: ModelSpec | None
         python=installation.python,
         environment=environment_of(backend, host),
         converter=converter_of(backend, variant, host),
-        prepare_rate=backend.facts.prepare_s_per_gib,
+        prepare_time=backend.facts.prepare_time,
         prepare_memory=backend.facts.prepare_memory_of(variant, dense_16_bits=dense_16_bits),
         overflows=host.lacks(backend.facts.overflows_without.get(variant.precision)),
         source=foreign_source(backend),

@@ -1,7 +1,7 @@
 """beliefs_of(): what a race believes of its candidates before their first launch."""
 
 from collections.abc import Sequence
-from typing import Final
+from dataclasses import dataclass
 
 from calibration.cache.cache import Cache
 from calibration.race.beliefs import PHASES, Beliefs
@@ -15,12 +15,24 @@ from selector.predict.times import basis
 from selector.predict.timing import Host
 from selector.predict.work import Work
 
-CUT_SD: Final = 0.08
-"""How far the ratio of two candidates' times moves with each halving of the layers, beside what the model of times
-says. An assumption: on 24, 6 and 2 layers of qwen2.5-0.5b and 30, 9 and 3 of smollm2-135m eight candidates kept their
-winner, and how far the ratios moved was not kept."""
-CELL_SD: Final = 0.05
-"""How far a cell is from being bilinear between the corners of the grid."""
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Deviations:
+    """How far times are from what the model of times says of them; standard deviations of logarithms.
+
+    The defaults are the most likely ones by `python -m benchmarks.cuts` over launches of seven models, dense ones, one
+    with windows and a mixture, that were timed on a few layers and whole.
+    """
+
+    cut: float = 0.03
+    """With each halving of the layers, of a candidate in all cells."""
+    cell: float = 0.10
+    """Of a candidate in a cell, on every rung: the corners of the grid do not lie on one bilinear surface."""
+    cut_cell: float = 0.08
+    """Of a candidate in a cell, on one rung."""
+
+
+DEVIATIONS = Deviations()
 
 
 def beliefs_of(
@@ -52,7 +64,13 @@ def beliefs_of(
 
 
 def beliefs_from(
-    known: Foresight, here: Host, work: Work, labels: Sequence[str], rungs: Sequence[Rung], cells: Sequence[Workload]
+    known: Foresight,
+    here: Host,
+    work: Work,
+    labels: Sequence[str],
+    rungs: Sequence[Rung],
+    cells: Sequence[Workload],
+    deviations: Deviations = DEVIATIONS,
 ) -> Beliefs:
     """The same, from a model of times that was conditioned before."""
     import numpy as np
@@ -65,13 +83,15 @@ def beliefs_from(
     halvings = np.log2([rung.of / rung.layers for rung in rungs])
     # A shallower rung is on the way from the whole model: what moved a deeper one has moved it as well.
     along = np.minimum(halvings[:, None], halvings[None, :])
-    deviation = CUT_SD**2 * np.kron(np.eye(len(labels)), along)
+    of_label = np.eye(len(labels))
+    of_cut = deviations.cut**2 * np.kron(of_label, along)
+    of_cell = deviations.cell**2 * np.kron(of_label, np.ones_like(along)) + deviations.cut_cell**2 * np.eye(points)
     for phase in range(PHASES):
         at = np.array([basis(cell, phase) for cell in cells])
         part = slice(4 * phase, 4 * phase + 4)
         mean[:, :, phase] = (at @ means[part]).T
-        of_cells = np.einsum("ck,dk,kij->icjd", at, at, covariances[part]) + deviation[:, None, :, None]
-        of_cells += CELL_SD**2 * np.einsum("ij,cd->icjd", np.eye(points), np.eye(count))
+        of_cells = np.einsum("ck,dk,kij->icjd", at, at, covariances[part]) + of_cut[:, None, :, None]
+        of_cells += np.einsum("ij,cd->icjd", of_cell, np.eye(count))
         covariance[:, :, phase, :, :, phase] = of_cells
     size = points * count * PHASES
     return Beliefs(

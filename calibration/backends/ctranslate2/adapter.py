@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from calibration.backend import Backend, Deployment, Device, Facts, Job, Model, PrepareMemory, Variant
+from calibration.backend import Backend, Deployment, Device, Facts, Job, Model, PrepareMemory, PrepareTime, Variant
 from calibration.backends.ctranslate2.engine import GeneratorEngine
 from calibration.backends.ctranslate2.streams import Batches
 from calibration.config_json import ConfigJson
@@ -56,7 +56,7 @@ class CTranslate2Backend(Backend):
         url="https://github.com/OpenNMT/CTranslate2",
         package="ctranslate2",
         requires=("ctranslate2>=4.5", "torch>=2.4", "transformers>=5"),
-        prepare_s_per_gib=15.0,
+        prepare_time=PrepareTime(s_per_gib=15.0),
         # 16-bit weights stay in the checkpoint's file until each is written. gpt2's are float32 and transposed first:
         # it takes twice what this says.
         prepare_memory={

@@ -22,6 +22,7 @@ from calibration.backend import (
     Job,
     Model,
     PrepareMemory,
+    PrepareTime,
     QuantFact,
     Rows,
     Variant,
@@ -42,7 +43,7 @@ class LlamaCppBackend(Backend):
         url="https://github.com/ggml-org/llama.cpp",
         package="xllamacpp",
         requires=("xllamacpp>=2026.10",),
-        prepare_s_per_gib=15.0,
+        prepare_time=PrepareTime(s_per_gib=15.0),
         # The converter reads tensor by tensor, and holds the largest one in several dtypes; quantising maps its source.
         # One line for all types: 1 % too little at most, and 40 % too much for f32 of the smallest model.
         prepare_memory=dict.fromkeys(

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from calibration.backend import Backend, Deployment, Facts, Job, PrepareMemory, Variant
+from calibration.backend import Backend, Deployment, Facts, Job, PrepareMemory, PrepareTime, Variant
 from calibration.backends.onnxruntime.engine import Graph, GraphEngine
 from calibration.backends.onnxruntime.ragged import RaggedGraph, can_be_ragged
 from calibration.backends.onnxruntime.streams import Together
@@ -41,7 +41,7 @@ class OnnxRuntimeBackend(Backend):
             "torch>=2.4",
             "transformers>=5",
         ),
-        prepare_s_per_gib=20.0,
+        prepare_time=PrepareTime(start_s=4.0, s_per_gib=10.0),
         # Quantised weights are made from the whole graph in float32; in fp32 the graph's weights stay in files.
         prepare_memory={
             "fp32": PrepareMemory(start_bytes=336 << 20, per_parameter=0.29, per_embedding=7.8),

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from calibration.backend import PrepareMemory, Variant
+from calibration.backend import PrepareMemory, PrepareTime, Variant
 from calibration.conversion.convert import Original, too_large
 from calibration.conversion.estimate import Estimate, estimate
 from calibration.conversion.store import Artifact, ArtifactStore, Watched
@@ -23,7 +23,7 @@ def expected(variant: Variant, parameters: int, *known: Artifact, embeddings: in
         *("ours", variant),
         parameters=parameters,
         dtype="bfloat16",
-        rate=15.0,
+        time=PrepareTime(s_per_gib=15.0),
         known=known,
         memory=MEMORY,
         embeddings=embeddings,

@@ -1,15 +1,15 @@
 """Several conversions at once: which ones, what becomes of one that fails, and that nothing of them is left."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
 
-from calibration.conversion import estimate as preparation
 from calibration.conversion.store import ArtifactStore
 from calibration.events import ConversionBegan, ConvertedAlongside, Event
-from calibration.facts import PrepareMemory
+from calibration.facts import PrepareMemory, PrepareTime
 from calibration.measurement import Failure, FailureKind, Measurement
 from calibration.race.tally import Tally
 from tests.calibration.engines.racing import entry, race
@@ -32,11 +32,18 @@ class Recorder:
             raise KeyboardInterrupt
 
 
-def converted(folder: Path, *names: str, cores: int = 2, **more: Any) -> tuple[Tally, Recorder]:
-    """A race of candidates that are converted; a name may have an option of `prepare` behind a dash."""
+def converted(folder: Path, *names: str, cores: int = 2, start_s: float = 5.0, **more: Any) -> tuple[Tally, Recorder]:
+    """A race of candidates that are converted; a name may have an option of `prepare` behind a dash.
+
+    Args:
+        start_s: what each conversion is taken to last, and more.
+    """
     folder.mkdir(exist_ok=True)
     recorder = Recorder()
-    entries = [entry(name, prepares=True, prepare=name.partition("-")[2]) for name in names]
+    entries = [
+        replace(entry(name, prepares=True, prepare=name.partition("-")[2]), prepare_time=PrepareTime(start_s=start_s))
+        for name in names
+    ]
     settings = {"memory_bytes": 8 * EACH, "rounds": 1, "checked": False, **more}
     return race(folder, *entries, cores=cores, parameters=1 << 20, reporter=recorder, **settings), recorder
 
@@ -101,9 +108,8 @@ def test_a_budget_converts_alongside_only_what_it_will_probably_reach(tmp_path: 
     assert far.alongside == [("scripted:a", ["scripted:b"])]
 
 
-def test_the_end_of_the_budget_ends_them_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(preparation, "START_S", 0.5)
-    tally, recorder = converted(tmp_path, "a", "b-hang", budget_s=2.0)
+def test_the_end_of_the_budget_ends_them_all(tmp_path: Path) -> None:
+    tally, recorder = converted(tmp_path, "a", "b-hang", start_s=0.5, budget_s=2.0)
     assert recorder.alongside == [("scripted:a", ["scripted:b-hang"])]
     assert (tally.ended, measured(tally)) == ("budget", [])
     assert not list((tmp_path / "artifacts").glob("*.part-*"))

@@ -54,6 +54,17 @@ def test_where_nothing_is_known_everybody_is_launched_once_on_few_layers() -> No
     assert slow.untried == ["f"]
 
 
+def test_the_pick_climbs_before_a_tied_pair_is_repeated() -> None:
+    rungs = (FEW, WHOLE)
+    cheap = {(x, r): 30.0 if r.whole else 2.0 for x in "abcd" for r in rungs}
+    on_layers = [seen("a", 1.0, FEW), seen("b", 1.5, FEW), seen("c", 1.51, FEW), seen("d", 3.0, FEW)]
+    pair = [seen("b", 15.0), seen("c", 15.1)]
+    # The exact ones b and c are tied on the whole model; a, which is lossy and leads, was never launched there.
+    here = position(*on_layers, *pair, labels="abcd", rungs=rungs, seconds=cheap, lossy=frozenset("a"))
+    assert here.untried == []
+    assert move(here) == (("a", WHOLE),)
+
+
 def test_cost_decides_on_which_rung_a_race_begins() -> None:
     rungs = (FEW, WHOLE)
     alike = {(x, r): 10.0 for x in "abc" for r in rungs}
