@@ -154,6 +154,19 @@ class ServerReady:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ServedCheckBegan:
+    """A server is asked several things at once, so that its answers can be compared with the reference's."""
+
+    candidate: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServedCheckEnded:
+    candidate: str
+    agreement: Agreement
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PointBegan:
     """A server is put under a load."""
 
@@ -220,7 +233,7 @@ ConversionEvent = MakingEvent | ConversionBegan | ConvertedAlongside
 LaunchEvent = (
     ReferenceBegan | ReferenceFailed | ConversionEvent | LoadBegan | LoadEnded | CheckBegan | CheckEnded | CellBegan
 )
-ServingEvent = ServerBegan | ServerReady | PointBegan | PointEnded | ServerGivenUp
+ServingEvent = ServerBegan | ServerReady | ServedCheckBegan | ServedCheckEnded | PointBegan | PointEnded | ServerGivenUp
 Event = (
     RoundBegan
     | RungBegan

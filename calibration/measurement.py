@@ -129,6 +129,10 @@ class Agreement:
     """One sentence: what was compared, or why it is wrong."""
 
 
+NOT_AS_SERVED = Agreement(verdict=OutputVerdict.UNCHECKED, detail="an older autobackend compared nothing as served")
+"""Of launches that were kept without such a verdict."""
+
+
 class FailureKind(StrEnum):
     CRASHED = "crashed"
     TIMED_OUT = "timed out"
@@ -186,7 +190,7 @@ class Check(Answered):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Served(Answered):
-    """A launch whose server was put under load. Its output was compared with the reference's in an earlier launch."""
+    """A launch whose server was put under load. The output of its engine alone was compared in an earlier launch."""
 
     slots: int
     """Requests that the server held at once."""
@@ -194,6 +198,8 @@ class Served(Answered):
     """With which its engine computed."""
     points: tuple[Point, ...] = field(metadata={LEAST: 1})
     """The loads that it took, one after another."""
+    as_served: Agreement = NOT_AS_SERVED
+    """The verdict on what it answered to several requests at once, before it was put under load."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -202,7 +208,7 @@ class Failure(Launch):
 
     kind: FailureKind
     stage: str
-    """`prepare`, `load`, `check`, `serve`, or the label of the cell or of the load."""
+    """`prepare`, `load`, `check`, `serve`, `check as served`, or the label of the cell or of the load."""
     message: str
     log_tail: str = ""
 

@@ -39,6 +39,9 @@ class OwnServer:
     count_path: str = ""
     """Where it tells the `count` of a text's tokens, if its /v1/completions does not take `max_tokens`: null as a wish
     for as many as the context holds; empty: it does."""
+    whole_path: str = ""
+    """Where llama.cpp's server answers in one piece, with the ids of all tokens: its streams, and its /v1/completions,
+    leave some out. Empty: they do not."""
     fields: Mapping[str, object] = field(default_factory=dict)
     """Fields that every request to it carries, such as `cache_prompt`: false."""
     greedy: Mapping[str, object] = field(default_factory=lambda: {"temperature": 0})

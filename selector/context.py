@@ -45,6 +45,8 @@ class Question:
     host: HostSpec
     demand: Demand
     cache: Cache
+    to_serve: bool = False
+    """The answer is to be served, whatever it is asked for: a load always is."""
 
     @property
     def identity(self) -> Identity:
@@ -105,7 +107,13 @@ class Context:
         self._watched = Memo(8)
 
     def question(
-        self, model: str | Path, demand: Demand, *, cache: Cache | str | Path | None, host: HostSpec | None
+        self,
+        model: str | Path,
+        demand: Demand,
+        *,
+        cache: Cache | str | Path | None,
+        host: HostSpec | None,
+        to_serve: bool = False,
     ) -> Question:
         """Read the model, look at the host and open the cache, as far as they are not known.
 
@@ -113,7 +121,13 @@ class Context:
             ModelError, CacheError: as ModelSpec.read and Cache.open.
         """
         spec = self.model(model)
-        return Question(spec=spec, host=host or self.host(), demand=demand, cache=self.open(cache))
+        return Question(
+            spec=spec,
+            host=host or self.host(),
+            demand=demand,
+            cache=self.open(cache),
+            to_serve=to_serve or bool(demand.loads),
+        )
 
     def host(self) -> HostSpec:
         """HostSpec.detect(), again when packages, configuration or visible devices changed, or after HOST_SECONDS."""
@@ -172,7 +186,7 @@ class Context:
     def answer(self, question: Question, strict: bool, make: Callable[[], Selection]) -> Selection:
         """What `make` answered to this very question, as long as the cache is as it was."""
         # The token before the rows: what is written meanwhile makes the answer out of date, never the other way round.
-        key = question.cache.token(), question.demand, strict
+        key = question.cache.token(), question.demand, question.to_serve, strict
         return self._answers.answer(
             key, (question.cache, question.host, question.spec), lambda: _settled(question, make)
         )

@@ -63,12 +63,18 @@ def choose(
     cache: Cache | str | Path | None = None,
     host: HostSpec | None = None,
     strict: bool = False,
+    to_serve: bool = False,
     context: Context | None = None,
     **options: Unpack[DemandOptions],
 ) -> Selection:
-    """`select` for a caller who shows the answer's warnings himself."""
+    """`select` for a caller who shows the answer's warnings himself.
+
+    Args:
+        to_serve: whoever answered wrong here as a server is no candidate, as for a load.
+    """
     shared = context or contexts.DEFAULT
-    question = shared.question(model, Demand.of(demand, **options).answerable().measurable(), cache=cache, host=host)
+    wanted = Demand.of(demand, **options).answerable().measurable()
+    question = shared.question(model, wanted, cache=cache, host=host, to_serve=to_serve)
     return shared.answer(question, strict, lambda: _answer(question, shared, strict))
 
 

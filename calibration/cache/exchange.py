@@ -3,7 +3,7 @@
 The first line names the format; every other line is a launch, or a probe of a machine, in any order. Blank lines are
 allowed:
 
-    {"format": "autobackend-cache", "version": 4}
+    {"format": "autobackend-cache", "version": 5}
     {"record": "measurement", "run_id": "3f0c...", "calibration_id": "9a41...", "round": 1,
      "candidate": {"backend": "turbomind", "variant": "awq"},
      "identity": {"architecture": "Qwen2ForCausalLM", "quant": "awq-4bit-g128", "device": "NVIDIA A100-SXM4-80GB",
@@ -19,6 +19,7 @@ allowed:
     {"record": "failure", "run_id": "77aa...", ..., "kind": "out of memory", "stage": "load",
      "message": "CUDA out of memory", "log_tail": "..."}
     {"record": "served", "run_id": "5e1f...", ..., "load_s": 2.9, ..., "slots": 8, "threads": 2,
+     "as_served": {"verdict": "right", "top1": 1.0, "detail": "61 of 61 tokens of 12 requests at once are ..."},
      "points": [{"load": {"prompt": {"low": 512, "high": 512}, "output": {"low": 128, "high": 128}, "streams": 8},
                  "asked": [{"number": 8, "sent_s": 4.11, "chunks_s": [4.62, 4.66], "prompt_tokens": 512,
                             "output_tokens": 2}, ...],
@@ -33,16 +34,17 @@ allowed:
 (each is one line; here they are broken to be read). A check is a measurement without cells: a launch that compared the
 output and timed nothing. A failure has the fields of a measurement up to `started_at`, then kind (crashed, timed out,
 out of memory, refused, wrong output), stage, message and log_tail. A launch that was served under load has slots,
-threads and points instead of cells; one whose server failed is unserved and has the fields of a failure. Times are
-seconds, sizes bytes, `started_at` Unix time. `run_id` is a uuid4 in hex, so importing a file twice, or the files of ten
-hosts, gives their union.
+threads and points instead of cells, and `as_served`, the verdict on what it answered to several requests at once; one
+whose server failed, or answered wrong, is unserved and has the fields of a failure. Times are seconds, sizes bytes,
+`started_at` Unix time. `run_id` is a uuid4 in hex, so importing a file twice, or the files of ten hosts, gives their
+union.
 
 `fingerprint` is a hash of the model's shapes; `config` is a hash of everything in its config that can change what the
 model computes. Models with the same fingerprint share their times; verdicts and failures count for the same `config`
 alone. `cut` is empty for launches of the whole model, and `6/32` for launches of its first 6 layers of 32; all the rest
-of their identity is the whole model's. Versions 1 to 3 are still read. Version 3 has nothing that was served. Version 2
-has no `cut` and no probes: its launches are of the whole model. Version 1 has no `config` and no checks either: its
-times count, its verdicts and failures belong to no known config.
+of their identity is the whole model's. Versions 1 to 4 are still read. Version 4 has no `as_served`. Version 3 has
+nothing that was served. Version 2 has no `cut` and no probes: its launches are of the whole model. Version 1 has no
+`config` and no checks either: its times count, its verdicts and failures belong to no known config.
 """
 
 import json
@@ -56,13 +58,13 @@ from calibration.measurement import Outcome, from_json, to_json
 from calibration.probe import Probe
 
 FORMAT = "autobackend-cache"
-VERSION = 4
+VERSION = 5
 """An autobackend that knows older versions alone would refuse each line of a served launch: the header says so."""
 
 PROBE = "probe"
 """What a probe is called where a launch is a measurement, a check or a failure."""
 
-READ = (1, 2, 3, VERSION)
+READ = (1, 2, 3, 4, VERSION)
 """The versions that this autobackend reads."""
 
 

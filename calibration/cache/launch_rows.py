@@ -8,6 +8,7 @@ from typing import Any
 
 from calibration.cache.point_rows import packed, unpacked
 from calibration.measurement import (
+    NOT_AS_SERVED,
     RECORDS,
     Agreement,
     Answered,
@@ -32,7 +33,7 @@ COLUMNS = (
     *("model", "environment", "policy", "started_at", "record"),
     *("load_s", "prepare_s", "artifact_bytes", "peak_memory_bytes", "gpu_memory_bytes", "agreement", "cells"),
     *("kind", "stage", "message", "log_tail"),
-    *("slots", "threads", "points"),
+    *("slots", "threads", "points", "as_served"),
 )
 """The columns of the table, in the order in which `outcome` unpacks them."""
 
@@ -87,6 +88,7 @@ def row(outcome: Outcome) -> dict[str, Any]:
                 "slots": outcome.slots,
                 "threads": outcome.threads,
                 "points": packed(outcome.points),
+                "as_served": _packed(outcome.as_served),
             }
         case Failure():
             values |= {
@@ -108,7 +110,7 @@ def outcome(row: Sequence[Any]) -> Outcome:
     # By position, and equal parts made once: a selection reads dozens of rows in a fraction of a millisecond.
     (run_id, calibration_id, round_, backend, variant, *key, model, environment, policy, started_at, record) = row[:19]
     load_s, prepare_s, artifact_bytes, peak_memory, gpu_memory, agreement, cells, kind, stage, message, log = row[19:30]
-    slots, threads, points = row[30:]
+    slots, threads, points, as_served = row[30:]
     if type(started_at) is not float or type(round_) is not int:
         raise TypeError(f"run {run_id}: needs a start time and a round; found {started_at!r}, {round_!r}")
     head: dict[str, Any] = {
@@ -141,24 +143,30 @@ def outcome(row: Sequence[Any]) -> Outcome:
     if record == "served":
         if type(slots) is not int or type(threads) is not int:
             raise TypeError(f"run {run_id}: needs slots and threads; found {slots!r}, {threads!r}")
-        return Served(**answered, slots=slots, threads=threads, points=unpacked(points))
+        # Rows from before it was compared have none.
+        told = NOT_AS_SERVED if as_served is None else _agreement(as_served)
+        return Served(**answered, slots=slots, threads=threads, points=unpacked(points), as_served=told)
     return Measurement(**answered, cells=tuple([_cell(label, samples) for label, samples in json.loads(cells)]))
 
 
 def _answered(outcome: Answered) -> dict[str, Any]:
     """The columns that a measurement and a check share."""
-    agreement = outcome.agreement
-    # JSON knows no infinity: an infinite divergence is stored as none; the verdict, wrong, says the rest.
-    kl = agreement.kl if isfinite(agreement.kl or 0.0) else None
-    max_diff = agreement.max_diff if isfinite(agreement.max_diff or 0.0) else None
     return {
         "load_s": float(outcome.load_s),
         "prepare_s": outcome.prepare_s,
         "artifact_bytes": outcome.artifact_bytes,
         "peak_memory_bytes": outcome.peak_memory_bytes,
         "gpu_memory_bytes": outcome.gpu_memory_bytes,
-        "agreement": _json([str(agreement.verdict), kl, agreement.top1, agreement.detail, max_diff]),
+        "agreement": _packed(outcome.agreement),
     }
+
+
+def _packed(agreement: Agreement) -> str:
+    """A verdict as the text that `_agreement` reads."""
+    # JSON knows no infinity: an infinite divergence is stored as none; the verdict, wrong, says the rest.
+    kl = agreement.kl if isfinite(agreement.kl or 0.0) else None
+    max_diff = agreement.max_diff if isfinite(agreement.max_diff or 0.0) else None
+    return _json([str(agreement.verdict), kl, agreement.top1, _text(agreement.detail), max_diff])
 
 
 def _cell(label: str, samples: list[list[Any]]) -> Cell:

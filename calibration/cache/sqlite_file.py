@@ -16,7 +16,7 @@ from calibration.errors import CacheError
 
 Row = tuple[Any, ...]
 
-VERSION = "0005"
+VERSION = "0006"
 """The newest migration; a test compares it with the folder. Versions are compared as texts of four digits."""
 
 VERSION_TABLE = "autobackend_version"

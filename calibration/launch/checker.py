@@ -41,13 +41,29 @@ class Checker:
 
     def get_ready(self, spec: LaunchSpec) -> None:
         """Have the reference's answers, where this candidate is the first that needs them."""
-        if spec.label in self.agreements or self._reference_made:
-            return
-        began = self.session.clock()
-        self.session.reporter.report(ReferenceBegan())
-        self._reference_made = True
-        self._reference = self.make_reference(self.session)
-        self.seconds += self.session.clock() - began
+        if spec.label not in self.agreements:
+            self.reference()
+
+    def reference(self) -> Answers | None:
+        """The reference's answers, computed when they are first asked for; None where they cannot be."""
+        if not self._reference_made:
+            began = self.session.clock()
+            self.session.reporter.report(ReferenceBegan())
+            self._reference_made = True
+            self._reference = self.make_reference(self.session)
+            self.seconds += self.session.clock() - began
+        return self._reference
+
+    def precision_of(self, spec: LaunchSpec) -> str:
+        """The key of TOLERANCES by which a candidate is judged."""
+        subject, variant = self.session.subject, spec.variant
+        return precision_class(
+            variant.precision,
+            subject.dtype,
+            lossy=variant.lossy,
+            quantised=subject.identity.quant != "none" and variant.precision == "model",
+            overflows=spec.overflows,
+        )
 
     def check(self, spec: LaunchSpec, worker: Worker, deadline: Deadline) -> Agreement:
         """The verdict on the output of a loaded worker, or that of its candidate's first launch.
@@ -85,14 +101,7 @@ class Checker:
             scored_prompts=list(range(TOLD_BY_SCORES, len(prompts))),
         )
         answers = Answers.of(reply.fields["tokens"], rows_file, reply.fields["rows"])
-        subject, variant = self.session.subject, spec.variant
-        precision = precision_class(
-            variant.precision,
-            subject.dtype,
-            lossy=variant.lossy,
-            quantised=subject.identity.quant != "none" and variant.precision == "model",
-            overflows=spec.overflows,
-        )
-        agreement = compare(reference, answers, precision, mixture=subject.experts > 0)
+        mixture = self.session.subject.experts > 0
+        agreement = compare(reference, answers, self.precision_of(spec), mixture=mixture)
         rows_file.unlink(missing_ok=True)
         return agreement

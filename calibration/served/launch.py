@@ -11,12 +11,15 @@ from calibration.events import PointBegan, PointEnded, Reporter, ServerReady, Se
 from calibration.launch.session import Session
 from calibration.load.load import Load
 from calibration.load.sample import NoPoint, Point
-from calibration.measurement import Agreement, FailureKind, Served, Unserved
+from calibration.measurement import Agreement, FailureKind, OutputVerdict, Served, Unserved
+from calibration.served.check import ServedChecker
 from calibration.served.place import Hold, MeasureLoad, NeverReady, StartServer
 from calibration.supervision.launch_spec import LaunchSpec, Skipped
 
 SERVE = "serve"
 """The stage of a failure of a server that did not become ready."""
+CHECK = "check as served"
+"""The stage of one that answers wrong."""
 
 LOG_TAIL_CHARACTERS = 4000
 
@@ -29,6 +32,7 @@ class ServerLauncher:
     reporter: Reporter[ServingEvent]
     start: StartServer
     measure: MeasureLoad
+    checks: ServedChecker
 
     def launch(
         self,
@@ -40,17 +44,18 @@ class ServerLauncher:
         *,
         share_s: float | None = None,
     ) -> list[Served | Unserved] | Skipped:
-        """Start it, and measure the loads in this order.
+        """Start it, check what it answers, and measure the loads in this order.
 
         Args:
-            agreement: the verdict on its output.
+            agreement: the verdict on the output of its engine alone.
             share_s: seconds that it may take; what a load has shown by then is kept.
 
         Returns:
-            What it left: the points of the loads that it took, and a failure where it did not take all; Skipped where
-            the budget ended before it had taken one.
+            What it left: the points of the loads that it took, and a failure where it did not take all, or answered
+            wrong; Skipped where the budget ended before it had taken one.
         """
         session = self.session
+        self.checks.get_ready(spec, hold)
         deadline = session.deadline.within(share_s)
         log = session.folder / f"{uuid.uuid4().hex}.log"
         log.touch()
@@ -74,6 +79,9 @@ class ServerLauncher:
             with self.start(spec, hold, log) as server:
                 load_s = server.load_s
                 self.reporter.report(ServerReady(candidate=spec.label, seconds=load_s))
+                as_served = self.checks.check(spec, hold, server, deadline)
+                if as_served.verdict is OutputVerdict.WRONG:
+                    return [failed(FailureKind.WRONG_OUTPUT, CHECK, as_served.detail)]
                 for number, load in enumerate(loads, start=1):
                     self.reporter.report(PointBegan(candidate=spec.label, load=load, number=number, of=len(loads)))
                     taken = self.measure(server, load, deadline.left_s())
@@ -92,7 +100,7 @@ class ServerLauncher:
                 return Skipped()
             return [failed(_kind_of(error), SERVE, error.message)]
         if points:
-            left.insert(0, _served(_run(common), hold, points, load_s, agreement))
+            left.insert(0, _served({**_run(common), "as_served": as_served}, hold, points, load_s, agreement))
         return left or Skipped()
 
 

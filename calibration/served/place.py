@@ -1,6 +1,6 @@
 """What a candidate is served with, and the server that is started so; who starts it is handed in."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -64,6 +64,40 @@ Raises:
     NeverReady: on entering.
 """
 
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """What a request asks for: the greedy continuation of a prompt."""
+
+    prompt: tuple[int, ...]
+    new_tokens: int
+    """At most; a token that ends answers may end it before."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AtOnce:
+    """Requests that run at once."""
+
+    first: tuple[Wanted, ...]
+    late: tuple[Wanted, ...] = ()
+    """Sent when one of the first has its answer."""
+    running: Wanted | None = None
+    """Sent before all others. Nothing but its length ends it, and it is cut off when the others have their answers."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Untold:
+    """Why there are no tokens that could be judged."""
+
+    reason: str
+    wrong: bool = False
+    """An answer has another number of tokens than it was asked for: it is not right, whatever they are."""
+
+
+AskAtOnce = Callable[[Server, AtOnce, float], Sequence[tuple[int, ...]] | Untold]
+"""Asks a server, and gives the tokens of each answer: of `running`, where there is one, of `first`, and of `late`. Of
+`running` it is what was told by then, which may be nothing. The number: seconds that all of it may take."""
+
 MeasureLoad = Callable[[Server, Load, float | None], Point | NoPoint]
 """Puts a server under a load, for about so many seconds at most; None: as long as it takes. A load during which other
 programs used the cores is measured once more, and void if they did so again."""
@@ -82,6 +116,8 @@ class Serving:
     """With all threads."""
     start: StartServer
     measure: MeasureLoad
+    ask: AskAtOnce
+    """Asks what the check of the output is judged by, before a load."""
     value: Value
     fewer_threads: bool = True
     """The leader is tried with one thread fewer, too: where client, server and engine share the cores, a thread that

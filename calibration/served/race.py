@@ -27,9 +27,10 @@ from calibration.launch.launcher import Launcher
 from calibration.launch.session import Session
 from calibration.load.load import Load
 from calibration.load.use import batch_of
-from calibration.measurement import Agreement, Answered, Failure, Outcome, Served, Unserved
+from calibration.measurement import Agreement, Answered, Failure, FailureKind, Outcome, Served, Unserved
 from calibration.race.known import resumable
 from calibration.race.state import Bounds
+from calibration.served.check import ServedChecker, known_verdicts
 from calibration.served.known import KnownServed, known_served, levels_of
 from calibration.served.launch import ServerLauncher
 from calibration.served.pace import Pace
@@ -56,9 +57,10 @@ def race_served(
 ) -> ServedTally:
     """Race the candidates as servers; every launch is in the cache before the next one begins.
 
-    Each is checked first, where its output was not yet compared with the reference's. Who cannot be within the band of
-    the best any more is not started again. At the end the leaders take one stream and twice as many as were asked for,
-    too, so that what lies between can be told, unless `serving` says that they do not.
+    Each is checked first, where its output was not yet compared with the reference's, and once more as it is served:
+    who answers wrong there takes no load. Who cannot be within the band of the best any more is not started again. At
+    the end the leaders take one stream and twice as many as were asked for, too, so that what lies between can be told,
+    unless `serving` says that they do not.
 
     Args:
         candidates: who is expected to be best comes first.
@@ -95,7 +97,7 @@ def race_served(
         out=race.out,
         ended=ended,
         unmeasured=tuple(spec.label for spec in candidates if spec.label not in started),
-        check_s=checker.seconds,
+        check_s=checker.seconds + race.checks.seconds,
         seconds=clock() - began,
     )
 
@@ -117,9 +119,16 @@ class _Race:
         self._specs = {spec.label: spec for spec in candidates}
         self._serving, self._session, self._cache = serving, session, cache
         self._bounds, self._reporter = bounds, reporter
-        self._checks = Launcher(session=session, checker=checker)
+        self._alone = Launcher(session=session, checker=checker)
         self._agreements = checker.agreements
-        self._servers = ServerLauncher(session=session, reporter=reporter, start=serving.start, measure=serving.measure)
+        known_as_served = known_verdicts(known.launches)
+        self.checks = ServedChecker(
+            session=session, reporter=reporter, checker=checker, ask=serving.ask, agreements=known_as_served
+        )
+        """Of what is served."""
+        self._servers = ServerLauncher(
+            session=session, reporter=reporter, start=serving.start, measure=serving.measure, checks=self.checks
+        )
         self._pace = Pace(session.deadline, bounds.shares)
         self.outcomes: list[Outcome] = list(known.launches)
         self.out: dict[str, str] = {}
@@ -148,6 +157,7 @@ class _Race:
             standing = [arm for arm in arms if self._stands(arm)]
             if why := self._standings.over(standing, number, self._bounds.rounds):
                 whole = not self._serving.levels or self._levels(number + 1)
+                self._report_out(number + 1)
                 return why if whole else "budget"
 
     @property
@@ -228,12 +238,15 @@ class _Race:
         spec = self._specs[label]
         if label not in self._agreements:
             self._reporter.report(LaunchBegan(candidate=label, left_s=left_s))
-            outcome = self._checks.check(spec, number).outcome
+            outcome = self._alone.check(spec, number).outcome
             if isinstance(outcome, Skipped):
                 self._reporter.report(ServerGivenUp(candidate=label, why=BUDGET_ENDED))
                 return None
             self._keep([outcome])
-            return outcome.agreement if isinstance(outcome, Answered) else None
+            if not isinstance(outcome, Answered):
+                return None
+            self._agreements[label] = outcome.agreement  # also one that nothing could be compared for
+            return outcome.agreement
         with suppress(GivenUp):
             # What it converts is there, or made now: a server that converted would be waited for in vain.
             if spec.variant.prepares:
@@ -282,11 +295,11 @@ class _Race:
             match left:
                 case Skipped():
                     self._reporter.report(ServerGivenUp(candidate=arm.label, why=BUDGET_ENDED))
-                case [Unserved(message=message)]:
+                case [Unserved(message=message, kind=kind)] if kind is not FailureKind.WRONG_OUTPUT:
                     why = f"not with {hold.slots} slots: {message}"
                     self._reporter.report(ServerGivenUp(candidate=arm.label, why=why))
                 case _:
-                    self._keep([one for one in left if isinstance(one, Served)])
+                    self._keep([one for one in left if isinstance(one, Served) or one.kind is FailureKind.WRONG_OUTPUT])
             if self._session.deadline.is_past():
                 return False
         return True

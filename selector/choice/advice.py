@@ -101,6 +101,9 @@ class Advice:
         if answer.agreement.verdict is OutputVerdict.UNCHECKED:
             why = answer.agreement.detail
             yield f"the output of {label} is unchecked for {name} ({why}). Check it: {self._calibrate}"
+        elif answer.as_served.verdict is OutputVerdict.UNCHECKED:
+            why = answer.as_served.detail
+            yield f"{label} was not checked as served ({why}). Check it: {self._calibrate} --again"
         if unmet := self.unmet():
             yield unmet
 

@@ -3,12 +3,13 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from calibration.measurement import Candidate
+from calibration.load.load import STANDARD
+from calibration.measurement import Candidate, Unserved
 from calibration.registry import find
 from selector.choice.refusals import all_wrong, refusal
 from selector.context import Known, Question
 from selector.evidence import Evidence
-from selector.rules.judge import Verdict
+from selector.rules.judge import Reason, Verdict
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,12 +29,15 @@ def find_candidates(question: Question, known: Known) -> Candidates:
 
     Raises:
         IllegalBackend: nothing that the user named is legal.
-        NoLegalBackend: nothing is legal, or all that is answered wrong here.
+        NoLegalBackend: nothing is legal, or all that is answered wrong here. What is to be served must be right as it
+            was served, too.
     """
     demand, here = question.demand, known.evidence
     verdicts = known.verdicts
     if demand.max_kl is not None:
         verdicts = tuple(_bounded(verdict, here, demand.max_kl) for verdict in verdicts)
+    if question.to_serve and (wrong := known.served().wrong):
+        verdicts = tuple(_as_served(verdict, wrong, question) for verdict in verdicts)
     legal = {v.candidate.label: v.candidate for v in verdicts if v.legal and not v.left_out}
     allowed = {label: candidate for label, candidate in legal.items() if demand.names(label)}
     if not allowed:
@@ -41,6 +45,18 @@ def find_candidates(question: Question, known: Known) -> Candidates:
     if not demand.forced and all(here.answers_wrong(label) for label in allowed):
         raise all_wrong(question.spec, verdicts, here, demand)
     return Candidates(verdicts=verdicts, legal=legal, allowed=allowed)
+
+
+def _as_served(verdict: Verdict, wrong: Mapping[str, Unserved], question: Question) -> Verdict:
+    """The verdict; a variant whose server answered wrong here is illegal, right as its engine may be alone."""
+    failure = wrong.get(verdict.candidate.label)
+    if failure is None:
+        return verdict
+    demand = question.demand
+    asked = replace(demand, workloads=demand.loads or (STANDARD["serve"],), backends=(verdict.candidate.label,))
+    again = f"{asked.command('calibrate', question.spec.name)} --again"
+    text = f"needs right output as served; found wrong output as served: {failure.message}. Check it again: {again}"
+    return replace(verdict, reasons=(*verdict.reasons, Reason(rule="right_as_served", text=text, mend=again)))
 
 
 def _bounded(verdict: Verdict, here: Evidence, max_kl: float) -> Verdict:

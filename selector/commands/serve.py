@@ -112,6 +112,7 @@ if TYPE_CHECKING:
     help="Measure first, at most so long, which candidate is the fastest.",
 )
 @click.option("--no-observe", is_flag=True, help="Do not count what comes for `autobackend select --observed`.")
+@click.option("--to-measure", is_flag=True, hidden=True, help="A calibration starts it, and checks what it answers.")
 @click.option("--log-requests", is_flag=True, help="A line for each request on stderr, without what it says.")
 @cache_option
 @json_option
@@ -123,6 +124,7 @@ def serve(
     port: int,
     keys: tuple[str, ...],
     calibrate_s: float | None,
+    to_measure: bool,
     as_json: bool,
     **how: Any,
 ) -> int:
@@ -141,7 +143,7 @@ def serve(
         closing(listen(address)) as listening,
         TemporaryDirectory(prefix="autobackend-serve-") as folder,
     ):
-        selection, location = _choose(model, demand, cache, calibrate_s, listening)
+        selection, location = _choose(model, demand, cache, calibrate_s, listening, to_serve=not to_measure)
         return _serve(selection, address, listening, Path(folder), location, _How(as_json=as_json, **how))
 
 
@@ -171,9 +173,19 @@ class _How:
 
 
 def _choose(
-    model: str, demand: Demand, cache: str | None, calibrate_s: float | None, listening: "socket.socket"
+    model: str,
+    demand: Demand,
+    cache: str | None,
+    calibrate_s: float | None,
+    listening: "socket.socket",
+    *,
+    to_serve: bool,
 ) -> "tuple[Selection, str]":
-    """What will be served, and where the cache is."""
+    """What will be served, and where the cache is.
+
+    Args:
+        to_serve: False: what answered wrong as it was served may be started, to be checked again.
+    """
     from rich.console import Console
 
     from calibration.workload import DEFAULT
@@ -190,7 +202,7 @@ def _choose(
         if calibrate_s is not None:
             with not_ready(listening, "the model is being measured"), Progress(Console(stderr=True)) as progress:
                 planning.calibrate(model, wanted, budget_s=calibrate_s, probe=True, cache=opened, reporter=progress)
-        return choose(model, wanted, cache=opened), opened.location
+        return choose(model, wanted, cache=opened, to_serve=to_serve), opened.location
 
 
 def _serve(

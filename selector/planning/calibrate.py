@@ -238,6 +238,7 @@ def _served_json(tally: ServedTally) -> dict[str, Any]:
         "loads": [load.label for load in tally.loads],
         "ended": tally.ended,
         "seconds": tally.seconds,
+        "check_s": tally.check_s,
         "measured": sum(isinstance(o, Served) and o.run_id in tally.fresh for o in tally.outcomes),
         "out": dict(tally.out),
         "unmeasured": list(tally.unmeasured),

@@ -13,6 +13,7 @@ from calibration.load.run import LoadedServer, Measuring, run_load
 from calibration.load.sample import NoPoint, Point, RequestTargets
 from calibration.load.use import batch_of, slots_of
 from calibration.race.state import Bounds
+from calibration.served.asking import ask_at_once
 from calibration.served.place import Hold, Server, Serving
 from calibration.served.race import race_served
 from calibration.served.tally import ServedTally
@@ -31,6 +32,7 @@ LOAD_S = 600.0
 """A load is measured for so long at most: MLPerf's server scenario takes 600 s at least."""
 MISSED = 1e6
 """Times the value of a launch that misses its targets: whoever meets them comes before, whatever the objective says."""
+WRONG = "wrong output as served, as an earlier calibration found: {reason}"
 
 
 def serve_loads(
@@ -88,11 +90,13 @@ def serve_loads(
             on_gpu=kind == "cuda",
             measuring=measuring or Measuring(budget_s=LOAD_S),
         ),
+        ask=ask_at_once,
         value=partial(value_of, planned.demand),
         fewer_threads=kind == "cpu" and not only_asked,
         levels=not only_asked,
     )
-    return race_served(
+    wrong = {} if again else DEFAULT.known(_question(planned, loads[0], cache)).served().wrong
+    tally = race_served(
         in_order(planned, loads[0], cache, again=again),
         subject,
         serving,
@@ -104,6 +108,9 @@ def serve_loads(
         again=again,
         limits=limits,
     )
+    labels = [spec.label for spec in planned.launch_specs if spec.label in wrong]
+    out = {label: WRONG.format(reason=wrong[label].message) for label in labels}
+    return dataclasses.replace(tally, out={**tally.out, **out})
 
 
 def hold_of(loads: Sequence[Load], threads: int) -> Hold:
@@ -116,23 +123,29 @@ def hold_of(loads: Sequence[Load], threads: int) -> Hold:
 def in_order(planned: Plan, load: Load, cache: Cache, *, again: bool = False) -> list[LaunchSpec]:
     """The candidates, whoever is best for the nearest static batch first: as measured here, else as predicted.
 
-    Those that fail here with today's versions are left out, unless everything is to be measured anew.
+    Those that fail here with today's versions, or answer wrong as they are served, are left out, unless everything is
+    to be measured anew.
 
     Raises:
         CacheError: the cache cannot be read.
     """
     specs = {spec.label: spec for spec in planned.launch_specs}
-    objective = Objective.THROUGHPUT if planned.demand.objective is Objective.GOODPUT else planned.demand.objective
-    static = dataclasses.replace(planned.demand, workloads=(batch_of(load),), objective=objective)
-    question = Question(spec=planned.spec, host=planned.host, demand=static, cache=cache)
-    known = DEFAULT.known(question)
-    failing = set() if again else known.evidence.failed.keys() - known.evidence.outdated
+    question = _question(planned, load, cache)
+    static, known = question.demand, DEFAULT.known(question)
+    failing = set() if again else (known.evidence.failed.keys() - known.evidence.outdated) | known.served().wrong.keys()
     able = [label for label in specs if label not in failing]
     records = [known.evidence.measured[label] for label in able if label in known.evidence.measured]
     order = [ranked.candidate.label for ranked in rank(records, static, device_kind=planned.host.device.kind)]
     if prediction := known.predict(able, batch_of(load)):
         order += [row.candidate for row in prediction.predicted]
     return [specs[label] for label in dict.fromkeys((*order, *able)) if label in able]
+
+
+def _question(planned: Plan, load: Load, cache: Cache) -> Question:
+    """What is known of the nearest static batch."""
+    objective = Objective.THROUGHPUT if planned.demand.objective is Objective.GOODPUT else planned.demand.objective
+    static = dataclasses.replace(planned.demand, workloads=(batch_of(load),), objective=objective)
+    return Question(spec=planned.spec, host=planned.host, demand=static, cache=cache)
 
 
 def value_of(demand: Demand, point: Point, memory_bytes: int) -> float:

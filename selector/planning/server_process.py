@@ -91,7 +91,7 @@ class Servers:
             *forced.options(),
             *("--host", "127.0.0.1", "--port", str(port), "--served-model-name", SERVED_NAME),
             *("--slots", str(hold.slots), "--context", str(hold.context_tokens), "--threads", str(hold.threads)),
-            *("--cache", self.cache, "--no-observe"),
+            *("--cache", self.cache, "--no-observe", "--to-measure"),
         ]
 
     def _wait(self, port: int, began: float, printed: "_Printed") -> None:

@@ -23,11 +23,11 @@ from selector.publish.public_names import places_of, public_names, without_place
 from selector.screens.text import plural, size
 
 FORMAT = "autobackend-results"
-VERSION = 4
+VERSION = 5
 """2: launches with the hash of their config, and checks; 3: launches say whether they ran a few layers only; 4:
-launches that were served under load. Older programs refuse such records."""
+launches that were served under load; 5: with the verdict on what was served. Older programs refuse such records."""
 
-READ = frozenset({1, 2, 3, VERSION})
+READ = frozenset({1, 2, 3, 4, VERSION})
 """The versions that this autobackend reads."""
 
 

@@ -9,7 +9,8 @@ from calibration.measurement import Identity, Served
 from selector.demand import Demand
 from selector.objective import Objective
 from selector.publish.host_file import HostResults
-from selector.screens.text import figure, output, seconds, size
+from selector.screens.served import checked
+from selector.screens.text import figure, seconds, size
 from selector.served.arms import Way
 from selector.served.evidence import weigh_served
 from selector.served.ranking import ServedRanked, rank_served
@@ -60,7 +61,7 @@ def _row(one: ServedRanked) -> tuple[str, ...]:
         one.candidate.label,
         figure(figures.output_tps) + (" void" if one.void else ""),
         *map(_time, times),
-        output(one.agreement),
+        checked(one.agreement, one.as_served),
         str(one.threads),
         size(figures.memory_bytes),
         str(len(one.launches)),

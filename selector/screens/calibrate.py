@@ -19,6 +19,8 @@ from calibration.events import (
     PointEnded,
     ReferenceBegan,
     ReferenceFailed,
+    ServedCheckBegan,
+    ServedCheckEnded,
     ServerBegan,
     ServerGivenUp,
     ServerReady,
@@ -176,6 +178,10 @@ def serving(event: ServingEvent) -> str:
             return f"starting a server with {plural(slots, 'slot')} and {plural(threads, 'thread')}"
         case ServerReady(seconds=took_s):
             return f"ready after {seconds(took_s)}"
+        case ServedCheckBegan():
+            return "checking what it answers"
+        case ServedCheckEnded(agreement=agreement):
+            return served_screens.found(agreement)
         case PointBegan(number=number, of=of, load=load):
             return f"load {number}/{of} {load.label}"
         case PointEnded(point=taken):

@@ -22,6 +22,8 @@ from calibration.events import (
     ReferenceFailed,
     RoundBegan,
     RungBegan,
+    ServedCheckBegan,
+    ServedCheckEnded,
     ServerBegan,
     ServerGivenUp,
     ServerReady,
@@ -98,7 +100,15 @@ class Progress:
                 self._lines(probing(event))
             case RoundBegan() | RungBegan() | LaunchBegan():
                 self._begin(event)
-            case ServerBegan() | ServerReady() | PointBegan() | PointEnded() | ServerGivenUp():
+            case (
+                ServerBegan()
+                | ServerReady()
+                | ServedCheckBegan()
+                | ServedCheckEnded()
+                | PointBegan()
+                | PointEnded()
+                | ServerGivenUp()
+            ):
                 self._serve(event)
             case Standing(picks=picks, sureness=sureness):
                 self._line(standing(picks, sureness))
@@ -130,9 +140,9 @@ class Progress:
                 self._candidate = candidate
                 self._end_s = None if left_s is None else self._clock() + left_s
                 self._step(serving(event))
-            case ServerReady() | PointBegan():
+            case ServerReady() | ServedCheckBegan() | PointBegan():
                 self._step(serving(event))
-            case PointEnded() | ServerGivenUp():
+            case ServedCheckEnded() | PointEnded() | ServerGivenUp():
                 self._line(f"{event.candidate}, {serving(event)}")
 
     def _end(self, event: LaunchEnded | LaunchGivenUp | CandidateOut) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from math import isfinite
 
 from calibration.load.sample import Figure, NoPoint, Point
-from calibration.measurement import OutputVerdict, Served
+from calibration.measurement import Agreement, OutputVerdict, Served
 from calibration.noise import half_width
 from calibration.served.tally import ServedTally
 from selector.answer import Selection
@@ -23,7 +23,7 @@ def table(ranking: Sequence[ServedRanked], *, goodput: bool = False) -> list[str
     Args:
         goodput: targets were given, so that requests that meet them are told, too.
     """
-    judged = any(one.agreement.verdict is not OutputVerdict.RIGHT for one in ranking)
+    judged = any(v.verdict is not OutputVerdict.RIGHT for one in ranking for v in (one.agreement, one.as_served))
     priced = any(one.costs is not None for one in ranking)
     more = (*(("goodput", "meets") if goodput else ()), *(("per M new tokens",) if priced else ()))
     rows = [(*HEAD[:7], *more, *HEAD[7:], "P(best)", *(("output",) if judged else ()), "")]
@@ -89,8 +89,35 @@ def point(taken: Point | NoPoint) -> str:
 def launched(outcome: Served) -> str:
     """A launch under load, without its candidate and what its loads have shown."""
     held = f"{plural(outcome.slots, 'slot')}, {plural(outcome.threads, 'thread')}"
-    ready = f"ready after {seconds(outcome.load_s)}"
-    return f"served {plural(len(outcome.points), 'load')} with {held}, {ready}, {size(outcome.peak_memory_bytes)}"
+    ready = f"ready after {seconds(outcome.load_s)}, {size(outcome.peak_memory_bytes)}"
+    told = f"output {checked(outcome.agreement, outcome.as_served)}"
+    return f"served {plural(len(outcome.points), 'load')} with {held}, {ready}, {told}"
+
+
+def checked(alone: Agreement, as_served: Agreement) -> str:
+    """`right, as served`, `lossy (KL 0.012), as served`, `right, not checked as served`.
+
+    Args:
+        alone: the verdict on the output of the engine alone.
+    """
+    match as_served.verdict:
+        case OutputVerdict.WRONG:
+            return f"{OutputVerdict.WRONG} as served"
+        case OutputVerdict.UNCHECKED:
+            return f"{output(alone)}, not checked as served"
+        case _:
+            return f"{output(alone)}, as served"
+
+
+def found(agreement: Agreement) -> str:
+    """A verdict on what was served: `output right, as served: 61 of 61 tokens of 12 requests at once are ...`."""
+    match agreement.verdict:
+        case OutputVerdict.WRONG:
+            return f"wrong output as served: {agreement.detail}"
+        case OutputVerdict.UNCHECKED:
+            return f"not checked as served: {agreement.detail}"
+        case _:
+            return f"output {agreement.verdict}, as served: {agreement.detail}"
 
 
 def whole(outcome: Served) -> str:
@@ -112,6 +139,9 @@ def sentences(tally: ServedTally) -> list[str]:
         lines.append(
             f"{plural(void, 'load')} of {len(points)} {'is' if void == 1 else 'are'} void: {_why_void(points)}."
         )
+    if tally.fresh and tally.check_s > 0:
+        share = percent(tally.check_s / max(tally.seconds, tally.check_s))
+        lines.append(f"Correctness checks, as served too, took {share} of {seconds(tally.seconds)}.")
     if not tally.fresh:
         lines.append("Nothing under load was missing or stale, so nothing was served anew (--again measures it all).")
     return lines
@@ -136,7 +166,7 @@ def _row(one: ServedRanked, *, goodput: bool, priced: bool, judged: bool) -> tup
         str(len(one.launches)),
         str(one.threads),
         percent(one.p_best),
-        *((output(one.agreement),) if judged else ()),
+        *((checked(one.agreement, one.as_served),) if judged else ()),
         ", ".join(notes),
     )
 

@@ -26,6 +26,8 @@ class Ask:
     seed: int | None = None
     logprobs: int = 0
     """See calibration.streams.Request."""
+    whole_ids: bool = False
+    """The ids of all its tokens are told in the end, and nobody reads it before: it may come in one piece."""
     template: Mapping[str, Any] | None = None
     """Further names for the chat template (`chat_template_kwargs`)."""
 

@@ -1,11 +1,20 @@
 """Evidence of serving: the launches under load on this host, by candidate, and what of them still holds."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from calibration.cache.cache import Cache
 from calibration.environments.versions import POLICY, differences
-from calibration.measurement import Agreement, Candidate, Identity, Outcome, OutputVerdict, Served, Unserved
+from calibration.measurement import (
+    Agreement,
+    Candidate,
+    FailureKind,
+    Identity,
+    Outcome,
+    OutputVerdict,
+    Served,
+    Unserved,
+)
 
 Environments = Mapping[str, Mapping[str, str]]
 """Backend name: its environment today."""
@@ -19,6 +28,8 @@ class ServedRecord:
     launches: tuple[Served, ...]
     agreement: Agreement
     """The verdict on the output of the model that was asked about."""
+    as_served: Agreement
+    """The same, on what it answered to several requests at once."""
     differences: tuple[str, ...] = ()
     """What changed since: `vllm 0.32.0 -> 0.33.0`; empty where nothing did."""
 
@@ -33,6 +44,11 @@ class ServedEvidence:
     """With others."""
     failed: Mapping[str, Unserved] = field(default_factory=dict)
     """The newest launch with today's environment could not be served, or ended under load."""
+
+    @property
+    def wrong(self) -> Mapping[str, Unserved]:
+        """Those of the failed that answer wrong as they are served: whatever they do alone, nobody is to serve them."""
+        return {label: failure for label, failure in self.failed.items() if failure.kind is FailureKind.WRONG_OUTPUT}
 
 
 def served_evidence(cache: Cache, identity: Identity, environments: Environments) -> ServedEvidence:
@@ -82,7 +98,8 @@ def weigh_served(outcomes: Sequence[Outcome], config: str, environments: Environ
         record = ServedRecord(
             candidate=last.candidate,
             launches=tuple(kept),
-            agreement=_agreement(kept, config),
+            agreement=_agreement(kept, config, lambda launch: launch.agreement),
+            as_served=_agreement(kept, config, lambda launch: launch.as_served),
             differences=tuple(changes),
         )
         (measured if last in current else stale)[label] = record
@@ -100,8 +117,9 @@ def _changes(launch: Served, today: Mapping[str, str]) -> list[str]:
     return [*differences(launch.environment, today), *policy]
 
 
-def _agreement(launches: Sequence[Served], config: str) -> Agreement:
-    own = [launch.agreement for launch in launches if launch.identity.config == config]
+def _agreement(launches: Sequence[Served], config: str, verdict_of: Callable[[Served], Agreement]) -> Agreement:
+    """The newest verdict of its kind that was compared, on this very model."""
+    own = [verdict_of(launch) for launch in launches if launch.identity.config == config]
     compared = [agreement for agreement in own if agreement.verdict is not OutputVerdict.UNCHECKED]
     unchecked = Agreement(verdict=OutputVerdict.UNCHECKED, detail="served of another model of this shape")
     return (compared or own or [unchecked])[-1]

@@ -36,6 +36,9 @@ class ServedRanked:
     error: float | None
     """How far off the form of interpolation was at a measured level; None where none tells, or it was measured."""
     agreement: Agreement
+    """The verdict on the output of the engine alone."""
+    as_served: Agreement
+    """The verdict on what it answered to several requests at once."""
     value: float
     """By the objective; less is better."""
     ci95: tuple[float, float]
@@ -76,6 +79,7 @@ class ServedRanked:
             "chance": self.chance,
             "output": str(self.agreement.verdict),
             "kl": self.agreement.kl,
+            "as_served": str(self.as_served.verdict),
             "void": self.void,
             "cost_per_million_output": self.costs and self.costs.output,
             "cost_per_million_total": self.costs and self.costs.total,
@@ -151,6 +155,7 @@ def _ranked(record: ServedRecord, arm: Arm, load: Load, demand: Demand, cv: floa
         way=arm.way,
         error=arm.error,
         agreement=record.agreement,
+        as_served=record.as_served,
         value=median(values),
         ci95=interval(values, cv) if finite else (math.inf, math.inf),
         launch_cv=cv,

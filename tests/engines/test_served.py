@@ -39,6 +39,7 @@ def test_two_engines_are_served_loaded_ranked_and_gone(tiny: Callable[..., Path]
     assert {launch.candidate.label for launch in launches} == set(BACKENDS)
     for launch in launches:
         assert launch.agreement.verdict is OutputVerdict.RIGHT
+        assert launch.as_served.verdict is OutputVerdict.RIGHT
         for point in launch.points:
             assert not point.failures
             assert {asked.output_tokens for asked in point.answered} <= set(range(4, 13))

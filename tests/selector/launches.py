@@ -34,6 +34,9 @@ DAY = 1_789_000_000.0
 """2026-09-10, when the first launch began."""
 
 RIGHT = Agreement(verdict=OutputVerdict.RIGHT, kl=1e-9, top1=1.0, detail="5 of 5 greedy paths equal")
+RIGHT_AS_SERVED = Agreement(
+    verdict=OutputVerdict.RIGHT, top1=1.0, detail="61 of 61 tokens of 12 requests at once are the reference's"
+)
 LOSSY = Agreement(verdict=OutputVerdict.LOSSY, kl=0.012, top1=0.97, detail="3 of 5 greedy paths equal")
 
 VERSIONS = MappingProxyType({
@@ -144,6 +147,7 @@ def served(
     calibration: str = "s1",
     ttft_s: float = 0.1,
     agreement: Agreement = RIGHT,
+    as_served: Agreement = RIGHT_AS_SERVED,
     environment: Mapping[str, str] | None = None,
     model: str = "shape:smollm2-135m",
     at: float = DAY,
@@ -162,12 +166,13 @@ def served(
         slots=slots,
         threads=threads,
         points=tuple(points),
+        as_served=as_served,
     )
 
 
 def unserved(candidate: str, identity: Identity, host: HostSpec, **fields_: Any) -> Unserved:
     """A launch whose server ended under load."""
-    launch = failure(candidate, identity, host, stage="pp64:tg32:c8", **fields_)
+    launch = failure(candidate, identity, host, **{"stage": "pp64:tg32:c8", **fields_})
     return Unserved(**{f.name: getattr(launch, f.name) for f in fields(Failure)})
 
 

@@ -353,7 +353,7 @@ def test_cache_commands(path: Path, tmp_path: Path, host: HostSpec) -> None:
     assert len(json.loads(run("cache", "show", MODEL, *given, "--json").stdout)) == 7
 
     exported = run("cache", "export", *given)
-    assert exported.stdout.splitlines()[0] == '{"format": "autobackend-cache", "version": 4}'
+    assert exported.stdout.splitlines()[0] == '{"format": "autobackend-cache", "version": 5}'
     assert exported.stderr == "exported 7 launches\n"
     file = tmp_path / "rows.jsonl"
     assert run("cache", "export", "--out", file, *given).stdout == ""

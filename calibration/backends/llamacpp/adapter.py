@@ -136,6 +136,7 @@ class LlamaCppBackend(Backend):
         return OwnServer(
             argv=tuple(words),
             variables={own_server.KEY_VARIABLE: place.key} if place.key else {},
+            whole_path="/completion",
             fields={"cache_prompt": False, "reasoning_format": "none"},
             # As it was timed. Its own defaults draw from 40 tokens, and of those from the likelier ones.
             greedy={"temperature": 0, "top_k": 1, "samplers": ["top_k"]},

@@ -145,6 +145,7 @@ def _body(fields: Fields, asks: Sequence[Ask], likeliest: int | None) -> Body:
         refuse("top_p", "needs to be more than 0")
     seed = fields.integer("seed", 0, MOST_SEED)
     stop = _stop(fields.take("stop"))
+    stream, token_ids = fields.truth("stream"), fields.truth("return_token_ids")
     common = Ask(
         max_tokens=max_tokens,
         ignore_end=ignore_end,
@@ -153,10 +154,9 @@ def _body(fields: Fields, asks: Sequence[Ask], likeliest: int | None) -> Body:
         top_p=1.0 if top_p is None else top_p,
         seed=seed,
         logprobs=0 if likeliest is None else max(1, likeliest),
+        whole_ids=token_ids and not stream,
     )
-    stream = fields.truth("stream")
     usage_in_stream = _stream_options(fields.of_kind("stream_options", dict, "an object"), stream=stream)
-    token_ids = fields.truth("return_token_ids")
     fields.drop(_WITHOUT_EFFECT)
     fields.end(_ONLY)
     return Body(

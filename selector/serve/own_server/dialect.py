@@ -37,6 +37,8 @@ class Call:
     body: Mapping[str, object]
     read: Callable[[Event], Part]
     """Raises KeyError, TypeError, ValueError or AttributeError for what is no event of such an answer."""
+    whole: bool = False
+    """The answer is one such event, and no stream of them."""
 
 
 def call(ask: Ask, server: OwnServer, place: ServerPlace, *, vocab_size: int, name: str) -> Call:
@@ -81,10 +83,23 @@ def with_limit(ask: Ask, count: int, context_tokens: int) -> Ask:
 
 def _of_tokens(ask: Ask, prompt: tuple[int, ...], server: OwnServer, place: ServerPlace) -> Call:
     max_tokens = place.context_tokens - len(prompt) if ask.max_tokens is None else ask.max_tokens
+    if ask.whole_ids and server.whole_path:
+        return _in_one_piece(ask, prompt, max_tokens, server, place)
     body = {**_common(ask, server, place), "max_tokens": max_tokens}
     if server.takes_token_ids:
         return _completion(ask, list(prompt), {**body, "stream_options": {"include_usage": True}})
     return Call(path="/generate", body={**body, "input_ids": list(prompt)}, read=_read_generated)
+
+
+def _in_one_piece(ask: Ask, prompt: tuple[int, ...], max_tokens: int, server: OwnServer, place: ServerPlace) -> Call:
+    body = {
+        **_common(ask, server, place),
+        "stream": False,
+        "prompt": list(prompt),
+        "n_predict": max_tokens,
+        "return_tokens": True,
+    }
+    return Call(path=server.whole_path, body=body, read=_read_whole, whole=True)
 
 
 def _completion(ask: Ask, prompt: str | list[int], body: dict[str, object]) -> Call:
@@ -186,6 +201,16 @@ def _read_generated(event: Event) -> Part:
         tokens=tuple(event["output_ids"] or ()),
         finish=finish,
         counts=(meta["prompt_tokens"], meta["completion_tokens"]) if finish else None,
+    )
+
+
+def _read_whole(answer: Event) -> Part:
+    """Of llama.cpp's own /completion."""
+    return Part(
+        text=answer["content"],
+        tokens=tuple(answer["tokens"]),
+        finish="length" if answer["stop_type"] == "limit" else "stop",
+        counts=(answer["tokens_evaluated"], answer["tokens_predicted"]),
     )
 
 

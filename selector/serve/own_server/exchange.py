@@ -30,21 +30,13 @@ async def exchange(client: httpx2.AsyncClient, request: Call, name: str) -> Asyn
     """
     finish: str | None = None
     counts: tuple[int, int] | None = None
-    begun = False
     try:
-        async with client.sse(request.path, method="POST", json=request.body) as events:
-            if events.response.status_code != 200:
-                raise await _refusal(events.response, name)
-            stream = cast("AsyncGenerator[httpx2.ServerSentEvent, None]", aiter(events))
-            async with aclosing(stream):
-                async for event in stream:
-                    if event.data == "[DONE]":
-                        break
-                    part = _part(event.data, request, name, begun=begun)
-                    finish, counts = part.finish or finish, part.counts or counts
-                    if part.text or part.tokens:
-                        begun = True
-                        yield Piece(text=part.text, tokens=part.tokens, scores=part.scores)
+        answer = _whole if request.whole else _events
+        async with aclosing(answer(client, request, name)) as parts:
+            async for part in parts:
+                finish, counts = part.finish or finish, part.counts or counts
+                if part.text or part.tokens:
+                    yield Piece(text=part.text, tokens=part.tokens, scores=part.scores)
     except httpx2.SSEError as error:
         raise Failed(f"{name} sent what is no stream of events: {error}") from error
     except httpx2.TransportError as error:
@@ -53,6 +45,30 @@ async def exchange(client: httpx2.AsyncClient, request: Call, name: str) -> Asyn
         raise Failed(f"{name} ended an answer " + (f"with {finish!r}" if finish else "without an end of it"))
     prompt_tokens, completion_tokens = counts
     yield Piece(finish=_ENDS[finish], prompt_tokens=prompt_tokens, completion_tokens=completion_tokens)
+
+
+async def _events(client: httpx2.AsyncClient, request: Call, name: str) -> AsyncGenerator[Part, None]:
+    """What each event of a stream says."""
+    begun = False
+    async with client.sse(request.path, method="POST", json=request.body) as events:
+        if events.response.status_code != 200:
+            raise await _refusal(events.response, name)
+        stream = cast("AsyncGenerator[httpx2.ServerSentEvent, None]", aiter(events))
+        async with aclosing(stream):
+            async for event in stream:
+                if event.data == "[DONE]":
+                    return
+                part = _part(event.data, request, name, begun=begun)
+                begun = begun or bool(part.text or part.tokens)
+                yield part
+
+
+async def _whole(client: httpx2.AsyncClient, request: Call, name: str) -> AsyncGenerator[Part, None]:
+    """What an answer says that comes in one piece."""
+    response = await client.post(request.path, json=request.body)
+    if response.status_code != 200:
+        raise await _refusal(response, name)
+    yield _part(response.text, request, name, begun=False)
 
 
 async def count_tokens(client: httpx2.AsyncClient, path: str, body: Mapping[str, object], name: str) -> int:

@@ -12,10 +12,10 @@ import pytest
 from calibration.cache.cache import Cache, Imported
 from calibration.cache.exchange import BadLine
 from calibration.errors import CacheError
-from calibration.measurement import Outcome, to_json
+from calibration.measurement import NOT_AS_SERVED, Outcome, to_json
 from tests.calibration.launches import CUT, IDENTITY, checked, failed, measured, served, unserved
 
-HEADER = '{"format": "autobackend-cache", "version": 4}\n'
+HEADER = '{"format": "autobackend-cache", "version": 5}\n'
 
 
 def lines(*outcomes: Outcome) -> str:
@@ -59,6 +59,14 @@ def test_an_export_of_version_3_comes_in_as_it_was(cache: Cache) -> None:
     lines = ['{"format": "autobackend-cache", "version": 3}', json.dumps(to_json(measured(1)))]
     assert cache.import_(lines) == Imported(added=1, duplicates=0, bad=())
     assert list(cache.all()) == [measured(1)]
+
+
+def test_an_export_of_version_4_comes_in_without_verdicts_on_what_was_served(cache: Cache) -> None:
+    written = to_json(served(1))
+    del written["as_served"]
+    lines = ['{"format": "autobackend-cache", "version": 4}', json.dumps(written)]
+    assert cache.import_(lines) == Imported(added=1, duplicates=0, bad=())
+    assert list(cache.all()) == [served(1, as_served=NOT_AS_SERVED)]
 
 
 def test_bad_points_are_said_why(cache: Cache) -> None:
@@ -140,8 +148,8 @@ def test_bad_lines_are_left_out_and_said_why(cache: Cache) -> None:
         ("candidate,seconds\n", "this is not a cache export: its first line is 'candidate,seconds'"),
         ('{"format": "other"}\n', 'this is not a cache export: its first line is \'{"format": "other"}\''),
         (
-            '{"format": "autobackend-cache", "version": 5}\n',
-            "the export has format version 5; this autobackend reads 1, 2, 3 and 4",
+            '{"format": "autobackend-cache", "version": 6}\n',
+            "the export has format version 6; this autobackend reads 1, 2, 3, 4 and 5",
         ),
     ],
 )

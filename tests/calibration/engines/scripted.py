@@ -55,7 +55,10 @@ class CountingEngine(Engine):
         rows = []
         for end in range(len(continuation) + 1):
             best = next_token([*prompt, *continuation[:end]])
-            rows.append([8.0 if t == best else -0.01 * ((t * 7 + end) % 13) for t in range(VOCAB)])
+            row = [8.0 if t == best else -0.01 * ((t * 7 + end) % 13) for t in range(VOCAB)]
+            if self.options.get("ties"):
+                row[(best + 1) % VOCAB] = 7.9999
+            rows.append(row)
         return rows
 
 

@@ -1,6 +1,6 @@
 """A race of servers from first launch to last: what is checked, stored, resumed, dropped and given up."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,17 +9,30 @@ import pytest
 
 from calibration.cache.cache import Cache
 from calibration.conversion.store import ArtifactStore
-from calibration.events import CandidateOut, Event, LaunchEnded, PointBegan, PointEnded, ServerBegan, ServerGivenUp
+from calibration.events import (
+    CandidateOut,
+    Event,
+    LaunchEnded,
+    PointBegan,
+    PointEnded,
+    ReferenceBegan,
+    ServedCheckBegan,
+    ServedCheckEnded,
+    ServerBegan,
+    ServerGivenUp,
+    ServerReady,
+)
 from calibration.launch.reference import reference_of
 from calibration.load.load import Load
 from calibration.load.sample import NoPoint, Point
 from calibration.measurement import Check, Failure, FailureKind, OutputVerdict, Served, Unserved
 from calibration.race.state import Bounds
-from calibration.served.place import Hold, NeverReady, Server, Serving
+from calibration.served.place import AtOnce, Hold, NeverReady, Server, Serving, Untold, Wanted
 from calibration.served.race import race_served
 from calibration.served.tally import ServedTally
 from calibration.supervision.launch_spec import LaunchSpec
 from tests.calibration.engines.racing import LIMITS, entry, subject
+from tests.calibration.engines.scripted import VOCAB, next_token
 from tests.calibration.points import C4, point
 from tests.calibration.race.recording import Recorder
 
@@ -69,6 +82,19 @@ class Script:
 
     void: dict[str, str] = field(default_factory=dict)
     """Variant: why its points are void."""
+    answers: Mapping[str, Callable[[Wanted], Sequence[int]] | Untold] = field(default_factory=dict)
+    """Variant, or that with its slots: what it answers as it is served; of the others what is right."""
+    asked: list[tuple[str, int]] = field(default_factory=list)
+    """Variant and number of the requests at once."""
+
+    def ask(self, server: Server, asked: AtOnce, _limit_s: float) -> Sequence[tuple[int, ...]] | Untold:
+        assert isinstance(server, OpenServer)
+        assert self.open == 1, "the server is up"
+        name = server.spec.candidate.variant
+        every = [*([asked.running] if asked.running else []), *asked.first, *asked.late]
+        self.asked.append((name, len(every)))
+        answer = self.answers.get(f"{name}/{server.hold.slots}", self.answers.get(name, counted))
+        return answer if isinstance(answer, Untold) else [tuple(answer(one)) for one in every]
 
     def measure(self, server: Server, load: Load, _limit_s: float | None) -> Point | NoPoint:
         assert isinstance(server, OpenServer)
@@ -82,6 +108,20 @@ class Script:
         return point(load, tps=told * load.streams / 4, ttft_s=0.01, void=self.void.get(name, ""))
 
 
+def counted(wanted: Wanted) -> list[int]:
+    """What the scripted engine generates."""
+    tokens = list(wanted.prompt)
+    for _ in range(wanted.new_tokens):
+        tokens.append(next_token(tokens))
+    return tokens[len(wanted.prompt) :]
+
+
+def off_by_one(wanted: Wanted) -> list[int]:
+    """Right but for the last token of those that are asked for three."""
+    tokens = counted(wanted)
+    return [*tokens[:-1], (tokens[-1] + 1) % VOCAB] if wanted.new_tokens == 3 else tokens
+
+
 def served(
     folder: Path,
     script: Script,
@@ -92,6 +132,7 @@ def served(
     again: bool = False,
     fewer_threads: bool = True,
     levels: bool = True,
+    judge: LaunchSpec | None = None,
 ) -> ServedTally:
     """A race of the scripted engine's candidates, checked by it and with scripted points."""
     model = folder / "model"
@@ -101,6 +142,7 @@ def served(
         hold=HOLD,
         start=script.start,
         measure=script.measure,
+        ask=script.ask,
         value=lambda one, _memory: 1.0 / (one.output_tps or 1e-9),
         fewer_threads=fewer_threads,
         levels=levels,
@@ -113,7 +155,7 @@ def served(
             cache,
             ArtifactStore(folder / "artifacts"),
             recorder or Recorder(),
-            reference=reference_of(entry("reference")),
+            reference=reference_of(judge or entry("reference")),
             bounds=bounds or Bounds(rounds=2),
             again=again,
             limits=LIMITS,
@@ -287,3 +329,103 @@ def test_what_happens_is_told_in_order(tmp_path: Path) -> None:
     out = next(event for event in recorder.events if isinstance(event, CandidateOut))
     assert (out.candidate, out.number) == ("scripted:slow", 1)
     assert out.why == f"4.00 times worse than scripted:quick with 2 threads for {C4.label}"
+
+
+def test_what_is_served_is_checked_once_for_each_way_of_serving_it(tmp_path: Path) -> None:
+    script, recorder = Script(tps={"quick": 200.0}), Recorder()
+    served(tmp_path, script, entry("quick"), recorder=recorder)
+    assert script.started == [*[("quick", 4, 2)] * 2, ("quick", 4, 1), ("quick", 8, 2)]
+    assert script.asked == [("quick", 8), ("quick", 8), ("quick", 12)], "of two, four and eight places and threads"
+    launches = [o for o in kept(tmp_path) if isinstance(o, Served)]
+    assert [o.as_served.verdict for o in launches] == [OutputVerdict.RIGHT] * 4
+    assert launches[0].as_served.detail == "55 of 55 tokens of 8 requests at once are the reference's"
+    kinds = (ServerReady, ServedCheckBegan, ServedCheckEnded, PointBegan)
+    told = [type(event).__name__ for event in recorder.events if isinstance(event, kinds)]
+    assert told[:6] == [
+        "ServerReady",
+        "ServedCheckBegan",
+        "ServedCheckEnded",
+        "PointBegan",
+        "ServerReady",
+        "PointBegan",
+    ]
+
+
+def test_who_answers_wrong_as_served_takes_no_load_though_it_is_right_alone(tmp_path: Path) -> None:
+    script = Script(tps={"quick": 200.0, "mixes": 900.0}, answers={"mixes": off_by_one})
+    tally = served(tmp_path, script, entry("mixes"), entry("quick"))
+    [alone] = [o for o in tally.outcomes if isinstance(o, Check) and o.candidate.variant == "mixes"]
+    assert alone.agreement.verdict is OutputVerdict.RIGHT
+    [failure] = [o for o in kept(tmp_path) if isinstance(o, Unserved)]
+    assert (failure.candidate.variant, failure.kind) == ("mixes", FailureKind.WRONG_OUTPUT)
+    assert failure.stage == "check as served"
+    assert failure.message.startswith("token 8 after prompt 1 is ")
+    assert failure.message.endswith("; 54 of 55 tokens of 8 requests at once are the reference's")
+    assert "mixes" not in [name for name, _ in script.loaded]
+    assert [name for name, _, _ in script.started].count("mixes") == 1
+    assert tally.out["scripted:mixes"] == "wrong output in check as served"
+
+
+def test_who_answers_wrong_with_more_places_is_wrong_as_served(tmp_path: Path) -> None:
+    tally = served(tmp_path, Script(tps={"quick": 200.0}, answers={"quick/8": off_by_one}), entry("quick"))
+    last = tally.outcomes[-1]
+    assert isinstance(last, Unserved) and last.kind is FailureKind.WRONG_OUTPUT
+    assert last in kept(tmp_path)
+    assert tally.out == {"scripted:quick": "wrong output in check as served"}
+
+
+def test_an_answer_of_another_length_is_wrong_output(tmp_path: Path) -> None:
+    untold = Untold(reason="request 1 of 7: asked for 8 tokens; got 7", wrong=True)
+    tally = served(tmp_path, Script(tps={"quick": 200.0}, answers={"quick": untold}), entry("quick"))
+    [failure] = [o for o in tally.outcomes if isinstance(o, Unserved)]
+    assert (failure.kind, failure.message) == (FailureKind.WRONG_OUTPUT, untold.reason)
+
+
+def test_what_cannot_be_compared_is_not_called_right(tmp_path: Path) -> None:
+    untold = Untold(reason="request 1 of 7: the server tells the ids of 0 of 8 tokens")
+    script = Script(tps={"quick": 200.0}, answers={"quick": untold})
+    served(tmp_path, script, entry("quick"))
+    launches = [o for o in kept(tmp_path) if isinstance(o, Served)]
+    assert {(o.as_served.verdict, o.as_served.detail) for o in launches} == {(OutputVerdict.UNCHECKED, untold.reason)}
+    assert len(script.asked) == len(script.started), "each launch tries anew"
+
+
+def test_without_a_reference_nothing_is_asked(tmp_path: Path) -> None:
+    script = Script(tps={"quick": 200.0})
+    served(tmp_path, script, entry("quick"), judge=entry("reference", load="refuse"))
+    launches = [o for o in kept(tmp_path) if isinstance(o, Served)]
+    assert {o.as_served.detail for o in launches} == {"no reference could be computed here"}
+    assert script.asked == []
+
+
+def test_the_reference_is_there_before_the_server_is(tmp_path: Path) -> None:
+    """Both need memory, and the engine alone was checked by an earlier calibration."""
+    script = Script(tps={"quick": 200.0})
+    served(tmp_path, script, entry("quick"))
+    with Cache.open(tmp_path / "cache.db") as cache:
+        cache.delete([o.run_id for o in cache.all() if isinstance(o, Served)])
+
+    class Watching(Recorder):
+        def report(self, event: Event, /) -> None:
+            super().report(event)
+            assert not isinstance(event, ReferenceBegan) or script.open == 0
+
+    watching = Watching()
+    tally = served(tmp_path, script, entry("quick"), recorder=watching)
+    assert not any(isinstance(o, Check) for o in tally.outcomes)
+    assert len(watching.of(ReferenceBegan)) == 1
+    assert {o.as_served.verdict for o in tally.outcomes if isinstance(o, Served)} == {OutputVerdict.RIGHT}
+
+
+def test_where_answers_leave_the_path_what_comes_after_it_is_asked(tmp_path: Path) -> None:
+    """Of two tokens that nearly tie an engine may choose either, and goes on otherwise from there."""
+
+    def the_second_of_two(wanted: Wanted) -> list[int]:
+        first, *others = counted(wanted)
+        return [(first + 1) % VOCAB, *others]
+
+    script = Script(tps={"quick": 200.0}, answers={"quick": the_second_of_two})
+    tally = served(tmp_path, script, entry("quick", ties=True), judge=entry("reference", ties=True))
+    launches = [o for o in tally.outcomes if isinstance(o, Served)]
+    assert launches and {o.as_served.verdict for o in launches} == {OutputVerdict.RIGHT}
+    assert [number for _, number in script.asked][:8] == [8, 3, 3, 3, 3, 3, 2, 1]

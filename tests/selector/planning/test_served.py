@@ -24,7 +24,7 @@ from selector.screens.results import sentences, served_tables, table
 from selector.selection import choose
 from tests.calibration.points import C4, point
 from tests.selector.answering import CT2, EAGER, HOST, KEY, MODEL, SDPA, SPEC
-from tests.selector.launches import failure, rounds, served
+from tests.selector.launches import failure, rounds, served, unserved
 
 LOAD = "pp64:tg32:c8"
 LEVELS = {"pp64:tg32:c1": 30.0, "pp64:tg32:c16": 200.0}
@@ -123,7 +123,7 @@ def test_a_calibration_for_loads_alone_times_no_batch(model: Path, cache: Cache)
     assert told["served"]["loads"] == [LOAD]
     assert {record["record"] for record in told["served"]["outcomes"]} == {"served"}
     assert list(told["served"]) == [
-        "calibration_id", "loads", "ended", "seconds", "measured", "out", "unmeasured", "outcomes",
+        "calibration_id", "loads", "ended", "seconds", "check_s", "measured", "out", "unmeasured", "outcomes",
     ]  # fmt: skip
 
 
@@ -144,3 +144,22 @@ def test_a_server_has_the_room_and_the_threads_that_were_measured(cache: Cache) 
     assert (room_for(unmeasured).slots, unmeasured.threads) == (3, 2)
     one = choose(MODEL, workload="pp64:tg32:c1", cache=cache, host=HOST)
     assert room_for(one).slots == 1, "a load says how many there are"
+
+
+def test_who_answered_wrong_as_served_is_left_out_with_the_reason(model: Path, cache: Cache) -> None:
+    demand, key = Demand.of(workload=LOAD, backends=[SDPA, EAGER]), identity(ModelSpec.read(model), HOST)
+    common: dict[str, Any] = {"model": str(model)}
+    message = "token 7 after prompt 2 is 9, which ..."
+    cache.add(
+        served(EAGER, key, HOST, {LOAD: 160.0}, **common),
+        served(EAGER, key, HOST, LEVELS, slots=16, round_=2, **common),
+        unserved(SDPA, key, HOST, kind=FailureKind.WRONG_OUTPUT, message=message, **common),
+    )
+    planned = plan(model, demand, host=HOST)
+    assert [spec.label for spec in in_order(planned, Load.parse(LOAD), cache)] == [EAGER]
+    assert {spec.label for spec in in_order(planned, Load.parse(LOAD), cache, again=True)} == {SDPA, EAGER}
+    store = ArtifactStore(model.parent / "artifacts")
+    calibration = calibrate(model, demand, rounds=1, cache=cache, host=HOST, store=store)
+    assert calibration.served is not None
+    assert calibration.served.out == {SDPA: f"wrong output as served, as an earlier calibration found: {message}"}
+    assert [s.candidate.label for s in calibration.selections] == [EAGER]

@@ -144,5 +144,5 @@ def test_the_raw_file_is_plain_json(tmp_path: Path) -> None:
         cache.add(*rounds(SDPA, KEY, HOST, (1.0,)))
         raw, *_ = publish(cache, tmp_path, host=HOST, now=DAY)
     content = json.loads(raw.read_text())
-    assert (content["format"], content["version"], content["published_at"]) == ("autobackend-results", 4, DAY)
+    assert (content["format"], content["version"], content["published_at"]) == ("autobackend-results", 5, DAY)
     assert content["records"][0]["cells"][0]["samples"][0]["ttft_s"] == pytest.approx(0.138)

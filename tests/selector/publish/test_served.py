@@ -30,7 +30,7 @@ def test_a_table_for_each_model_and_load() -> None:
     assert [row[0] for row in tables[1].rows] == [CT2, SDPA]
     assert tables[1].rows[1] == (
         *(SDPA, "160", "100 ms", "100 ms", "48.4 ms", "48.4 ms"),
-        *("right", "2", "1.0 GiB", "2"),
+        *("right, as served", "2", "1.0 GiB", "2"),
     )
 
 

@@ -8,16 +8,27 @@ import pytest
 from rich.console import Console
 
 from calibration.cache.cache import Cache
-from calibration.events import Event, LaunchEnded, PointBegan, PointEnded, ServerBegan, ServerGivenUp, ServerReady
+from calibration.events import (
+    Event,
+    LaunchEnded,
+    PointBegan,
+    PointEnded,
+    ServedCheckBegan,
+    ServedCheckEnded,
+    ServerBegan,
+    ServerGivenUp,
+    ServerReady,
+)
 from calibration.load.load import Load
 from calibration.load.sample import NoPoint
+from calibration.measurement import NOT_AS_SERVED, Agreement, OutputVerdict
 from calibration.served.tally import ServedTally
 from selector.screens.progress import Progress
-from selector.screens.served import point, sentences, table, verdict, whole
+from selector.screens.served import checked, found, point, sentences, table, verdict, whole
 from tests.calibration.points import C4
 from tests.calibration.points import point as measured
 from tests.selector.answering import CT2, HOST, KEY, SDPA, answer
-from tests.selector.launches import served, unserved
+from tests.selector.launches import LOSSY, RIGHT, RIGHT_AS_SERVED, served, unserved
 
 LOAD = "pp64:tg32:c8"
 EASY = measured(C4, tps=100.0, ttft_s=0.04)
@@ -38,6 +49,8 @@ def test_a_launch_is_told_step_by_step() -> None:
     assert progress(
         ServerBegan(candidate=SDPA, slots=8, threads=1, left_s=125.0),
         ServerReady(candidate=SDPA, seconds=2.5),
+        ServedCheckBegan(candidate=SDPA),
+        ServedCheckEnded(candidate=SDPA, agreement=RIGHT_AS_SERVED),
         PointBegan(candidate=SDPA, load=C4, number=1, of=2),
         PointEnded(candidate=SDPA, point=EASY),
         LaunchEnded(outcome=launch),
@@ -45,9 +58,11 @@ def test_a_launch_is_told_step_by_step() -> None:
     ) == [
         f"{SDPA}  starting a server with 8 slots and 1 thread  about 2:05 min left",
         f"{SDPA}  ready after 2.50 s  about 2:05 min left",
+        f"{SDPA}  checking what it answers  about 2:05 min left",
+        f"{SDPA}, output right, as served: 61 of 61 tokens of 12 requests at once are the reference's",
         f"{SDPA}  load 1/2 pp16:tg8:c4  about 2:05 min left",
         f"{SDPA}, {TOLD}",
-        f"{SDPA}, round 1: served 1 load with 8 slots, 2 threads, ready after 600 ms, 1.0 GiB",
+        f"{SDPA}, round 1: served 1 load with 8 slots, 2 threads, ready after 600 ms, 1.0 GiB, output right, as served",
         f"{SDPA}, nothing of this server is kept: the budget ended",
     ]
 
@@ -133,6 +148,7 @@ def test_what_was_not_measured_is_said() -> None:
         f"{CT2} was out: crashed in pp64:tg32:c8.",
         "Never served within the budget: vllm:default. The same command goes on from here.",
         "1 load of 1 is void: others were busy.",
+        "Correctness checks, as served too, took 11 % of 9.00 s.",
     ]
     assert sentences(replace(tally, unmeasured=(), out={}, outcomes=(), fresh=frozenset())) == [
         "The budget ended before all was decided under load: the same command goes on from here.",
@@ -144,6 +160,37 @@ def test_the_cache_shows_a_launch_with_its_loads() -> None:
     launch = served(SDPA, KEY, HOST, {LOAD: 160.0, "pp64:tg32:c1": 30.0})
     shown = whole(launch)
     assert shown.startswith(
-        "served 2 loads with 8 slots, 2 threads, ready after 600 ms, 1.0 GiB: pp64:tg32:c8: 160 tok/s,"
+        "served 2 loads with 8 slots, 2 threads, ready after 600 ms, 1.0 GiB, output right, as served: pp64:tg32:c8: 16"
     )
     assert "; pp64:tg32:c1: 30.0 tok/s," in shown
+
+
+WRONG = Agreement(verdict=OutputVerdict.WRONG, detail="token 7 after prompt 2 is 9, ...")
+
+
+@pytest.mark.parametrize(
+    ("alone", "as_served", "said"),
+    [
+        (RIGHT, RIGHT_AS_SERVED, "right, as served"),
+        (LOSSY, replace(RIGHT_AS_SERVED, verdict=OutputVerdict.LOSSY), "lossy (KL 0.012), as served"),
+        (RIGHT, NOT_AS_SERVED, "right, not checked as served"),
+        (RIGHT, WRONG, "wrong as served"),
+    ],
+)
+def test_a_verdict_says_whether_it_is_of_what_was_served(alone: Agreement, as_served: Agreement, said: str) -> None:
+    assert checked(alone, as_served) == said
+
+
+def test_a_verdict_on_what_was_served_is_told_with_what_was_compared() -> None:
+    assert found(WRONG) == "wrong output as served: token 7 after prompt 2 is 9, ..."
+    assert found(NOT_AS_SERVED) == "not checked as served: an older autobackend compared nothing as served"
+
+
+def test_the_table_tells_verdicts_where_not_all_are_right_as_served(cache: Cache) -> None:
+    right = served(SDPA, KEY, HOST, {LOAD: 160.0})
+    chosen = answer(cache, right, served(CT2, KEY, HOST, {LOAD: 80.0}, as_served=NOT_AS_SERVED), workload=LOAD)
+    head, *rows = table(chosen.served)
+    assert head.split()[-1] == "output"
+    assert [row.rsplit("%", 1)[1].strip() for row in rows] == ["right, as served", "right, not checked as served"]
+    [alone] = table(chosen.served[:1])[1:]
+    assert "as served" not in alone

@@ -88,6 +88,19 @@ def asked(label: str, ask: Ask) -> tuple[str, Mapping[str, object]]:
             "/v1/chat/completions",
             {**LLAMA, "messages": list(HI), "max_tokens": None, "chat_template_kwargs": {"enable_thinking": False}},
         ),
+        (
+            "llamacpp:f32",
+            Ask(prompt=(5, 6), max_tokens=8, whole_ids=True),
+            "/completion",
+            {
+                **{name: LLAMA[name] for name in LLAMA if name != "stream_options"},
+                "stream": False,
+                "prompt": [5, 6],
+                "n_predict": 8,
+                "return_tokens": True,
+            },
+        ),
+        ("vllm:eager", Ask(prompt=(5,), whole_ids=True), "/v1/completions", {**VLLM, "prompt": [5], "max_tokens": 99}),
         # A seed changes nothing where nothing is drawn.
         ("vllm:eager", Ask(prompt=(5,), seed=7), "/v1/completions", {**VLLM, "prompt": [5], "max_tokens": 99}),
         (
@@ -183,6 +196,16 @@ def test_text_that_no_tokenizer_brings_into_the_context_is_refused_at_once(ask: 
 
 def test_text_that_may_fit_is_sent() -> None:
     assert asked("llamacpp:gguf", Ask(prompt="x" * (128 * 100 + 127)))[0] == "/v1/completions"
+
+
+def test_an_answer_in_one_piece_tells_all_its_tokens() -> None:
+    made = call(
+        Ask(prompt=(5, 6), max_tokens=2, whole_ids=True), server("llamacpp:f32"), PLACE, vocab_size=1000, name=""
+    )
+    told = {"content": "a", "tokens": [7, 8], "tokens_evaluated": 2, "tokens_predicted": 2, "stop_type": "limit"}
+    assert made.whole
+    assert made.read(told) == Part(text="a", tokens=(7, 8), finish="length", counts=(2, 2))
+    assert made.read({**told, "stop_type": "eos"}).finish == "stop"
 
 
 TOP = {"token_id:7": -0.5, "token_id:9": -0.25}
