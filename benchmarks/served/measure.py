@@ -5,12 +5,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
+from benchmarks.served.recorded import never_served
 from benchmarks.served.task import Task
 from calibration.cache.cache import Cache
 from calibration.conversion.store import ArtifactStore
 from calibration.events import Reporter
 from calibration.load.run import Measuring
-from calibration.measurement import Failure, Served
+from calibration.measurement import Failure, Served, Unserved
+from calibration.race.known import resumable
 from calibration.race.state import Bounds
 from calibration.served.tally import ServedTally
 from calibration.supervision.deadline import Deadline
@@ -128,14 +130,23 @@ def prepare(
 ) -> None:
     """Convert and check every candidate and serve it for a moment, so that a budget goes to loads alone.
 
+    Its verdict is kept, and what it reached for a moment is not.
+
     Raises:
         AutobackendError: as serve_loads, or DeviceBusy.
     """
     for task in tasks:
-        tally = _serve(task.trial, cache, store, reporter, rounds=1, requests=TRIAL_REQUESTS, budget_s=None)
-        failures = [o for o in tally.outcomes if isinstance(o, Failure)]
-        told = [f"{one.candidate.label}: {one.kind} ({one.stage}): {one.message}" for one in failures]
-        say("\n  ".join([f"{task.plan.spec.name}: ready after {seconds(tally.seconds)}", *told]))
+        planned = task.plan
+        checked = resumable(planned.launch_specs, planned.identity, (), cache).agreements
+        for spec in planned.launch_specs:
+            if spec.label in checked:
+                continue
+            alone = _with(task, {spec.label})
+            with never_served(cache) as trial:
+                tally = _serve(alone, trial, store, reporter, rounds=1, requests=TRIAL_REQUESTS, budget_s=None)
+            cache.add(*(o for o in tally.outcomes if not isinstance(o, Served | Unserved)))
+            failures = [f"{o.kind} ({o.stage}): {o.message}" for o in tally.outcomes if isinstance(o, Failure)]
+            say(f"{planned.spec.name}, {spec.label}: {'; '.join(failures) or 'ready'} after {seconds(tally.seconds)}")
 
 
 def _serve(

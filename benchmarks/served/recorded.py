@@ -77,7 +77,7 @@ def of_cache(cache: Cache, *, batches: Cache | None = None, host: HostSpec | Non
     outcomes = list(cache.all(host=here.identifier))
     environments = contexts.DEFAULT.environments(here)
     recorded = _recorded(outcomes, environments, host=here.identifier, device=here.device.name, kind=here.device.kind)
-    with _never_served(batches or cache) as static:
+    with never_served(batches or cache) as static:
         return [replace(one, without=_by_select(one, static, here)) for one in recorded]
 
 
@@ -140,7 +140,7 @@ def _families(loads: Iterable[Load]) -> list[tuple[Load, ...]]:
 
 
 @contextmanager
-def _never_served(cache: Cache) -> Iterator[Cache]:
+def never_served(cache: Cache) -> Iterator[Cache]:
     """A cache with all that another one has, but for launches under load."""
     with tempfile.TemporaryDirectory(prefix="autobackend-") as folder, Cache.open(Path(folder) / "cache.db") as copy:
         copy.add(*(outcome for outcome in cache.all() if not isinstance(outcome, Served | Unserved)))

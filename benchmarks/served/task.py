@@ -6,7 +6,7 @@ from math import prod
 
 from calibration.backend import Backend
 from calibration.cache.cache import Cache
-from calibration.load.load import Lengths, Load
+from calibration.load.load import Load
 from calibration.load.use import batch_of
 from calibration.registry import find
 from selector.context import DEFAULT, Question
@@ -36,13 +36,6 @@ class Task:
     plan: Plan
     left_out: Mapping[str, float]
     """Label: how many times slower than the best of its class it is predicted to be, where it is nearest to it."""
-
-    @property
-    def trial(self) -> "Task":
-        """The same with a load of a few tokens in place of its own: it shows whether a candidate can be served."""
-        load = max(self.plan.demand.loads, key=lambda load: load.streams)
-        short = replace(load, output=Lengths(low=2, high=2))
-        return replace(self, plan=replace(self.plan, demand=self.plan.demand.for_one(short)))
 
 
 def levels(lengths: str, streams: Sequence[int]) -> tuple[Load, ...]:

@@ -226,7 +226,6 @@ def test_a_task_has_the_candidates_that_are_worth_a_server(cache: Cache) -> None
     assert len(set(kinds)) == len(kinds) >= 3
     assert task.left_out
     assert {kind.lossy for kind in kinds} == {True, False}
-    assert [load.label for load in task.trial.plan.demand.loads] == ["pp64:tg2:c8"]
     assert task.plan.demand.loads == (C8, C1)
     named = read_task(MODEL, (C8, C1), cache, backends=["transformers"], host=HOST)
     assert {spec.label for spec in named.plan.launch_specs} >= {SDPA, EAGER}
