@@ -23,6 +23,21 @@ class Ability(StrEnum):
     LOGPROBS = "logprobs"
 
 
+def abilities_for(*, temperature: float, top_p: float, seed: int | None, logprobs: int) -> frozenset[Ability]:
+    """What an engine must be able to do for what a request asks.
+
+    >>> sorted(abilities_for(temperature=0.5, top_p=1.0, seed=7, logprobs=0))
+    [<Ability.SEED: 'seed'>, <Ability.TEMPERATURE: 'temperature'>]
+    """
+    wanted = {
+        Ability.TEMPERATURE: temperature > 0,
+        Ability.TOP_P: temperature > 0 and top_p < 1,
+        Ability.SEED: temperature > 0 and seed is not None,
+        Ability.LOGPROBS: logprobs > 0,
+    }
+    return frozenset(ability for ability, is_wanted in wanted.items() if is_wanted)
+
+
 class Finish(StrEnum):
     """Why a request ended."""
 
@@ -72,13 +87,7 @@ class Request:
 
     def needs(self) -> frozenset[Ability]:
         """What an engine must be able to do for this request."""
-        wanted = {
-            Ability.TEMPERATURE: self.temperature > 0,
-            Ability.TOP_P: self.temperature > 0 and self.top_p < 1,
-            Ability.SEED: self.temperature > 0 and self.seed is not None,
-            Ability.LOGPROBS: self.logprobs > 0,
-        }
-        return frozenset(ability for ability, is_wanted in wanted.items() if is_wanted)
+        return abilities_for(temperature=self.temperature, top_p=self.top_p, seed=self.seed, logprobs=self.logprobs)
 
     def finish(self, token: int, count: int) -> "Finish | None":
         """How the answer ends with this new token, the `count`th; None: it goes on."""

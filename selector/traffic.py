@@ -112,12 +112,14 @@ class Traffic:
     """What comes while a server runs."""
 
     candidate: str
+    """That answers now; it may be changed."""
     clock: Callable[[], float] = time.monotonic
     wall: Callable[[], float] = time.time
     _prompts: "Counter[int]" = field(default_factory=Counter)
     _outputs: "Counter[int]" = field(default_factory=Counter)
     _running_s: dict[int, float] = field(default_factory=dict)
-    _requests: int = 0
+    _requests: "Counter[str]" = field(default_factory=Counter)
+    """By candidate."""
     _now_running: int = 0
     _changed_at: float = field(init=False)
     _since: float = field(init=False)
@@ -131,9 +133,13 @@ class Traffic:
         spent = self._running_s.get(self._now_running, 0.0) + now - self._changed_at
         self._running_s[self._now_running], self._changed_at, self._now_running = spent, now, count
 
-    def answered(self, prompt_tokens: int, output_tokens: int) -> None:
-        """A request ended."""
-        self._requests += 1
+    def answered(self, prompt_tokens: int, output_tokens: int, candidate: str = "") -> None:
+        """A request ended.
+
+        Args:
+            candidate: that answered; by default the one that answers now.
+        """
+        self._requests[candidate or self.candidate] += 1
         self._prompts[_rounded(prompt_tokens)] += 1
         self._outputs[_rounded(max(1, output_tokens))] += 1
 
@@ -143,7 +149,8 @@ class Traffic:
         if not self._requests:
             return None
         taken = self._observed()
-        self._requests, self._since = 0, self.wall()
+        self._since = self.wall()
+        self._requests.clear()
         for counts in (self._prompts, self._outputs, self._running_s):
             counts.clear()
         return taken
@@ -152,11 +159,11 @@ class Traffic:
         return Observed(
             since=self._since,
             until=self.wall(),
-            requests=self._requests,
+            requests=self._requests.total(),
             prompt_tokens=dict(self._prompts),
             output_tokens=dict(self._outputs),
             running_s=dict(self._running_s),
-            candidates={self.candidate: self._requests},
+            candidates=dict(self._requests),
         )
 
 

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
@@ -44,7 +44,7 @@ class Metrics:
 
     def __init__(self, served: Served, traffic: Traffic, *, clock: Callable[[], float] = time.monotonic) -> None:
         disable_created_metrics()  # type: ignore[no-untyped-call]
-        self._traffic, self._clock, self._slots = traffic, clock, served.slots
+        self._traffic, self._clock, self._served = traffic, clock, served
         self._in_flight = 0
         self.registry = registry = CollectorRegistry()
         name = served.model_name
@@ -58,17 +58,19 @@ class Metrics:
         def histogram(short: str, text: str, bounds: tuple[float, ...]) -> Histogram:
             return Histogram(PREFIX + short, text, ["model_name"], buckets=bounds, registry=registry).labels(name)
 
-        labels = {"candidate": served.candidate, "source": served.source, "model_name": name}
-        Gauge(PREFIX + "info", "What is served, and where the choice comes from.", labels, registry=registry).labels(
-            **labels
-        ).set(1)
-        gauge(
-            "num_requests_running", "Requests that the engine has room for.", lambda: min(self._in_flight, self._slots)
+        self._info = Gauge(
+            PREFIX + "info",
+            "What is served, and where the choice comes from.",
+            ["candidate", "source", "model_name"],
+            registry=registry,
         )
-        gauge("num_requests_waiting", "Requests beyond that.", lambda: max(0, self._in_flight - self._slots))
+        self._info.labels(served.candidate, served.source, name).set(1)
+        gauge("num_requests_running", "Requests that the engine has room for.", lambda: self._in_flight - self._waiting)
+        gauge("num_requests_waiting", "Requests beyond that.", lambda: self._waiting)
         self.prompt_tokens = counter("prompt_tokens", "Prompt tokens of requests that ended.")
         self.generation_tokens = counter("generation_tokens", "Tokens that were generated.")
         self.restarts = counter("engine_restarts", "How often the engine was started again after it ended.")
+        self._switches = counter("engine_switches", "How often another engine took the place of the one that answered.")
         self.ttft = histogram("time_to_first_token_seconds", "From arrival to the first token.", TTFT_S)
         self.itl = histogram(
             "inter_token_latency_seconds", "Between two steps that gave a request tokens.", PER_TOKEN_S
@@ -96,22 +98,32 @@ class Metrics:
         """What /metrics answers, and its content type."""
         return generate_latest(self.registry), CONTENT_TYPE_LATEST
 
+    def now_serves(self, candidate: str, source: str, slots: int) -> None:
+        """Another engine has taken the place of the one that answered."""
+        before, name = self._served, self._name
+        self._served = replace(before, candidate=candidate, source=source, slots=slots)
+        self._info.remove(before.candidate, before.source, name)
+        self._info.labels(candidate, source, name).set(1)
+        self._traffic.candidate = candidate
+        self._switches.inc()
+
     def arrived(self, ask: Ask) -> Observation:
         """See Observer."""
         self._in_flight += 1
         self._traffic.running(self._in_flight)
-        return _Answer(self, self._clock)
+        return _Answer(self, self._clock, self._served.candidate)
 
     def refused(self, status: int) -> None:
         """See Observer."""
         self._refusals.labels(self._name, str(status)).inc()
 
-    def left(self, finish: Finish | None, prompt_tokens: int, output_tokens: int) -> None:
+    def left(self, finish: Finish | None, prompt_tokens: int, output_tokens: int, candidate: str) -> None:
         """A request is over.
 
         Args:
             finish: None: it was refused, and nothing was run.
             prompt_tokens: 0 where it did not get as far as to tell.
+            candidate: that answered when it came.
         """
         self._in_flight -= 1
         self._traffic.running(self._in_flight)
@@ -122,14 +134,18 @@ class Metrics:
             self.prompt_tokens.inc(prompt_tokens)
             self.prompt_lengths.observe(prompt_tokens)
             self.output_lengths.observe(output_tokens)
-            self._traffic.answered(prompt_tokens, output_tokens)
+            self._traffic.answered(prompt_tokens, output_tokens, candidate)
+
+    @property
+    def _waiting(self) -> int:
+        return max(0, self._in_flight - self._served.slots)
 
 
 class _Answer:
     """One request."""
 
-    def __init__(self, metrics: Metrics, clock: Callable[[], float]) -> None:
-        self._metrics, self._clock = metrics, clock
+    def __init__(self, metrics: Metrics, clock: Callable[[], float], candidate: str) -> None:
+        self._metrics, self._clock, self._candidate = metrics, clock, candidate
         self._arrived_s = clock()
         self._first_s = self._last_s = 0.0
         self._tokens = self._prompt_tokens = 0
@@ -155,4 +171,4 @@ class _Answer:
             self._metrics.e2e.observe(self._clock() - self._arrived_s)
             if self._tokens > 1:
                 self._metrics.tpot.observe((self._last_s - self._first_s) / (self._tokens - 1))
-        self._metrics.left(finish, self._prompt_tokens, self._tokens)
+        self._metrics.left(finish, self._prompt_tokens, self._tokens, self._candidate)

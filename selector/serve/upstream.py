@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from calibration.streams import Ability, Delta, Finish, Request, TokenScores
+from calibration.streams import Ability, Delta, Finish, Request, TokenScores, abilities_for
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,6 +30,10 @@ class Ask:
     """The ids of all its tokens are told in the end, and nobody reads it before: it may come in one piece."""
     template: Mapping[str, Any] | None = None
     """Further names for the chat template (`chat_template_kwargs`)."""
+
+    def needs(self) -> frozenset[Ability]:
+        """What an engine must be able to do for it."""
+        return abilities_for(temperature=self.temperature, top_p=self.top_p, seed=self.seed, logprobs=self.logprobs)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -93,6 +93,7 @@ def test_its_text_is_prometheus_own(metrics: Metrics, clock: Clock) -> None:
     assert "# TYPE autobackend_time_to_first_token_seconds histogram" in lines
     assert 'autobackend_generation_tokens_total{model_name="tiny"} 3.0' in lines
     assert 'autobackend_engine_restarts_total{model_name="tiny"} 0.0' in lines
+    assert 'autobackend_engine_switches_total{model_name="tiny"} 0.0' in lines
     assert not [line for line in lines if "_created" in line]
 
 
@@ -105,3 +106,24 @@ def test_the_log_has_a_line_for_each_request(metrics: Metrics, clock: Clock) -> 
     assert told == ["40 prompt tokens, 3 new ones in 0.90 s, the first after 0.50 s: length", "answered with 404"]
     assert value(metrics, "generation_tokens_total") == 3.0
     assert value(metrics, "request_refused_total", status="404") == 1.0
+
+
+def test_after_a_switch_it_tells_of_the_other_engine(clock: Clock) -> None:
+    traffic = Traffic(candidate="openvino:fp16-pa", clock=clock)
+    metrics = Metrics(SERVED, traffic, clock=clock)
+    in_flight = metrics.arrived(ASK)
+    metrics.now_serves("transformers:sdpa", "measured", 1)
+    assert value(metrics, "info", candidate="openvino:fp16-pa", source="measured") is None
+    assert value(metrics, "info", candidate="transformers:sdpa", source="measured") == 1.0
+    assert value(metrics, "engine_switches_total") == 1.0
+    answered(metrics, clock)
+    in_flight.gave(Piece(tokens=(7,), finish=Finish.LENGTH, prompt_tokens=40, completion_tokens=1))
+    in_flight.ended(Finish.LENGTH)
+    metrics.arrived(ASK)
+    metrics.arrived(ASK)
+    assert (value(metrics, "num_requests_running"), value(metrics, "num_requests_waiting")) == (1.0, 1.0)
+    came = traffic.take()
+    assert came is not None
+    assert came.candidates == {"transformers:sdpa": 1, "openvino:fp16-pa": 1}
+    metrics.now_serves("transformers:sdpa", "measured", 2)
+    assert value(metrics, "info", candidate="transformers:sdpa", source="measured") == 1.0
