@@ -104,6 +104,11 @@ class Keeper:
     def ready(self) -> bool:
         return self._serving.ready
 
+    @property
+    def load_s(self) -> float:
+        """Of the last load that succeeded."""
+        return self._load_s
+
     def unavailable(self) -> Unavailable:
         """Why there is no engine now, and when it is worth asking again."""
         left_s = max(0.0, self._again_at - self._clock()) + self._load_s
@@ -114,24 +119,36 @@ class Keeper:
         """What the requests are told that a hanging engine was answering; None: it does not hang."""
         return Unavailable(f"{self._label} was ended: {self._hung}", code=HUNG) if self._hung else None
 
+    async def load(self) -> None:
+        """Load the engine once; `keep` goes on with it.
+
+        Raises:
+            Unavailable: it did not come up, and nothing of it is left, as where this is cancelled.
+        """
+        began = self._clock()
+        await self._serving.start()
+        self._load_s = self._clock() - began
+
     async def keep(self) -> None:
         """Load the engine, and again whenever it ends, for ever. The caller cancels this, and then calls `stop`.
+
+        One that was loaded already is kept from there on.
 
         Raises:
             NotServed: it refuses the model, or dies at every load.
         """
         failed_loads, pause_s = 0, self._patience.first_s
         while True:
-            began = self._clock()
             try:
-                await self._serving.start()
+                if not self._serving.ready:
+                    await self.load()
             except Unavailable as error:
                 failed_loads += 1
                 if isinstance(error, Refusing) or failed_loads >= self._patience.loads:
                     raise self._lost(error, failed_loads) from error
                 ending, self._hung = error.message, ""
             else:
-                failed_loads, self._load_s, self._hung = 0, self._clock() - began, ""
+                failed_loads, self._hung = 0, ""
                 self._on_ready(self._load_s)
                 up_at = self._clock()
                 ending = await self._end()

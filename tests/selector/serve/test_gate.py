@@ -141,3 +141,72 @@ def test_the_requests_of_an_engine_that_hung_are_told_so(hangs: bool) -> None:
         keeping.cancel()
 
     played(story)
+
+
+def test_another_engine_gets_the_new_requests() -> None:
+    async def story() -> None:
+        keeper, _ = await running()
+        old, new = Slow(), Slow()
+        new.context_tokens = 1024
+        gate = Gate(old, keeper)
+        first = asyncio.create_task(texts(gate))
+        await until(lambda: gate.running == 1)
+        lane = gate.turn_to(new, keeper)
+        assert (lane.upstream, lane.running, gate.context_tokens) == (old, 1, 1024)
+        second = asyncio.create_task(texts(gate))
+        await until(lambda: gate.running == 2)
+        new.goes_on.set()
+        assert await second == ["a", ""]
+        idle = asyncio.create_task(gate.wait_until_idle())
+        await asyncio.sleep(0.01)
+        assert not idle.done(), "one runs in the engine before"
+        old.goes_on.set()
+        await lane.wait_until_idle()
+        assert await first == ["a", ""]
+        await idle
+        assert gate.running == 0
+
+    played(story)
+
+
+def test_held_requests_wait_and_go_on_where_requests_then_go() -> None:
+    async def story() -> None:
+        keeper, _ = await running()
+        old, new = Slow(), Slow()
+        new.goes_on.set()
+        gate = Gate(old, keeper)
+        with gate.holding():
+            waiting = asyncio.create_task(texts(gate))
+            await asyncio.sleep(0.01)
+            assert (gate.running, gate.ready) == (0, True)
+            gate.turn_to(new, keeper)
+        assert await waiting == ["a", ""]
+        assert (old.closed, new.closed) == (0, 1)
+
+    played(story)
+
+
+def test_a_held_request_does_not_wait_for_ever() -> None:
+    async def story() -> None:
+        keeper, _ = await running()
+        gate = Gate(Slow(), keeper, hold_s=0.02)
+        with gate.holding(), pytest.raises(Unavailable, match=r"^another engine is being loaded$"):
+            await texts(gate)
+        assert gate.running == 0
+
+    played(story)
+
+
+def test_it_knows_what_was_asked_for() -> None:
+    async def story() -> None:
+        keeper, _ = await running()
+        upstream = Slow()
+        upstream.goes_on.set()
+        gate = Gate(upstream, keeper)
+        assert gate.asked_for == frozenset()
+        sampled = Ask(prompt=(1, 2, 3), max_tokens=2, temperature=0.5, seed=7)
+        assert [piece.text async for piece in gate.answer(sampled)] == ["a", ""]
+        assert await texts(gate) == ["a", ""]
+        assert gate.asked_for == {Ability.TEMPERATURE, Ability.SEED}
+
+    played(story)

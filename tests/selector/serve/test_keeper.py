@@ -195,3 +195,21 @@ def test_an_engine_that_hangs_is_ended_and_started_again() -> None:
         keeping.cancel()
 
     played(story)
+
+
+def test_an_engine_that_was_loaded_already_is_kept_from_there_on() -> None:
+    async def story() -> None:
+        told: list[str] = []
+        serving = Scripted([None, None])
+        keeper = kept(serving, told)
+        await keeper.load()
+        assert (keeper.ready, keeper.load_s < 1, serving.done) == (True, True, ["start"])
+        keeping = asyncio.create_task(keeper.keep())
+        await asyncio.sleep(0.01)
+        assert serving.done == ["start"]
+        serving._end("killed by SIGKILL")
+        await until(lambda: keeper.ready and keeper.restarts == 1)
+        assert told == ["toy:fast ended: killed by SIGKILL; it is started again in 0.01 s"]
+        keeping.cancel()
+
+    played(story)
