@@ -4,7 +4,7 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
         "autobackend serve ./model.gguf --workload pp512:tg128:b8 --port 0",
         "autobackend serve ./model --backend openvino:int8-pa --allow-lossy",
         "autobackend serve ./model --calibrate 600",
+        "autobackend serve ./model --adapt",
         "AUTOBACKEND_API_KEY=secret autobackend serve ./model --host 0.0.0.0",
     )
 )
@@ -111,6 +112,16 @@ if TYPE_CHECKING:
     type=click.FloatRange(0, min_open=True),
     help="Measure first, at most so long, which candidate is the fastest.",
 )
+@click.option("--adapt", is_flag=True, help="Switch to another candidate where it is surely better for what comes.")
+@click.option(
+    "--adapt-every",
+    "adapt_every_s",
+    metavar="SECONDS",
+    type=click.FloatRange(0, min_open=True),
+    default=300.0,
+    show_default=True,
+    help="How often --adapt looks.",
+)
 @click.option("--no-observe", is_flag=True, help="Do not count what comes for `autobackend select --observed`.")
 @click.option("--to-measure", is_flag=True, hidden=True, help="A calibration starts it, and checks what it answers.")
 @click.option("--log-requests", is_flag=True, help="A line for each request on stderr, without what it says.")
@@ -168,6 +179,8 @@ class _How:
     drain_s: float
     hung_after_s: float | None
     log_requests: bool
+    adapt: bool
+    adapt_every_s: float
     no_observe: bool
     as_json: bool
 
@@ -238,6 +251,9 @@ def _run(
     """Serve until it is told to stop, and keep what came."""
     from calibration.supervision.device_lock import calibrated_by, serving_on
     from selector.screens import serve as screens
+    from selector.serve.adapt.here import Options
+    from selector.serve.adapt.pace import Pace
+    from selector.serve.adapt.words import looks
     from selector.serve.assemble import assemble
     from selector.serve.listen import url_of
     from selector.serve.log_limit import kept_short
@@ -256,23 +272,21 @@ def _run(
         log_requests=log_requests,
         hung_after_s=how.hung_after_s,
     )
-    url = url_of(listening)
+    behind, url = assembled.behind, url_of(listening)
+
+    def tell_restart(again: str, load_s: float) -> None:
+        assembled.metrics.restarts.inc()
+        _say(f"{again} serves again after {load_s:.1f} s")
 
     def tell_ready(load_s: float, restarts: int) -> None:
         if restarts:
-            assembled.metrics.restarts.inc()
-            _say(f"{label} serves again after {load_s:.1f} s")
+            tell_restart(label, load_s)
             return
-        answer = _answer(prepared, url, names, assembled.batching(), load_s)
-        _say(
-            *screens.ready(
-                answer,
-                title,
-                takes_text=assembled.takes_text,
-                takes_chats=assembled.takes_chats,
-                keyed=bool(address.keys),
-            )
-        )
+        answer = prepared.to_json(url=url, names=names, batching=behind.batching(), load_s=load_s)
+        texts = {"takes_text": behind.takes_text, "takes_chats": behind.takes_chats}
+        _say(*screens.ready(answer, title, **texts, keyed=bool(address.keys)))
+        if adapter:
+            _say(looks(adapter.pace))
         if how.as_json:
             click.echo(json.dumps(answer))
         else:
@@ -286,42 +300,30 @@ def _run(
         except CacheError as error:
             warn(error.message)
 
+    adapter = None
+    if how.adapt:
+        options = Options(cache=cache, slots=how.slots, threads=how.threads)
+        pace = Pace(every_s=how.adapt_every_s)
+        adapter = assembled.adapter(prepared, options, pace, say=_say, on_restart=tell_restart)
     _say(f"loading {label}")
     service = Service(
-        upstream=assembled.upstream,
-        serving=assembled.serving,
+        upstream=behind.upstream,
+        serving=behind.serving,
         label=label,
-        silence=assembled.silence,
+        silence=behind.silence,
         app_for=assembled.app_for,
         drain_s=how.drain_s,
         say=_say,
         on_ready=tell_ready,
         traffic=assembled.traffic,
         keep=keep_traffic,
+        adapter=adapter,
     )
     device = prepared.selection.host.device.name
     if calibrating := calibrated_by(device):
         warn(f"{device} is being calibrated by {calibrating}; beside this server its times will be wrong")
     with serving_on(device, model=model, url=url), kept_short(log):
         return run(service, listening)
-
-
-def _answer(prepared: "Prepared", url: str, names: Sequence[str], batching: str, load_s: float) -> dict[str, Any]:
-    """What --json prints when requests are answered."""
-    selection, room = prepared.selection, prepared.room
-    return {
-        "url": url,
-        "model": selection.model,
-        "names": list(names),
-        "candidate": prepared.spec.label,
-        "source": str(selection.source),
-        "workload": selection.use.label,
-        "slots": room.slots,
-        "context_tokens": room.context_tokens,
-        "threads": prepared.subject.threads,
-        "batching": batching,
-        "load_s": load_s,
-    }
 
 
 def _name(model: str) -> str:

@@ -8,6 +8,10 @@ from typing import Any
 from calibration.server import OwnServer, ServerPlace
 from calibration.streams import OneAfterAnother
 from selector.model.gguf import has_chat_template
+from selector.serve.adapt.adapter import Adapter, Told
+from selector.serve.adapt.behind import Behind
+from selector.serve.adapt.here import Options
+from selector.serve.adapt.pace import Pace
 from selector.serve.app import Settings, app
 from selector.serve.engine import Launch, WorkerEngine
 from selector.serve.gate import Gate
@@ -20,7 +24,6 @@ from selector.serve.request_log import RequestLog, Several
 from selector.serve.silence import silence_of
 from selector.serve.tokens import TokenUpstream
 from selector.serve.upstream import Upstream
-from selector.serve.watch import Silence
 from selector.traffic import Traffic
 
 
@@ -28,18 +31,43 @@ from selector.traffic import Traffic
 class Assembled:
     """An engine that can be started, and all that stands before it."""
 
-    upstream: Upstream
-    serving: Serving
+    behind: Behind
+    """The engine."""
+    another: Callable[[Prepared], Behind]
+    """The engine of another candidate of the same model, which may answer in its place."""
     app_for: Callable[[Gate], Any]
     metrics: Metrics
     traffic: Traffic
-    silence: Silence
-    """For how long the engine may give nothing while requests run."""
-    takes_text: bool
-    """False: token ids only."""
-    takes_chats: bool
-    batching: Callable[[], str]
-    """Streams.batching, once it is loaded."""
+
+    @property
+    def upstream(self) -> Upstream:
+        return self.behind.upstream
+
+    @property
+    def serving(self) -> Serving:
+        return self.behind.serving
+
+    def adapter(
+        self,
+        prepared: Prepared,
+        options: Options,
+        pace: Pace,
+        *,
+        say: Callable[[str], None],
+        on_restart: Callable[[str, float], None],
+    ) -> Adapter:
+        """What puts other engines in the place of this one.
+
+        Args:
+            prepared: this one.
+            say, on_restart: see Told.
+        """
+
+        def switched(now: Prepared) -> None:
+            self.metrics.now_serves(now.spec.label, str(now.selection.source), now.room.slots)
+
+        told = Told(say=say, on_switch=switched, on_restart=on_restart)
+        return Adapter(prepared, self.behind, another=self.another, options=options, told=told, pace=pace)
 
 
 def assemble(
@@ -55,7 +83,7 @@ def assemble(
 
     Args:
         names: under which the model is asked for.
-        log: takes what the engine prints.
+        log: takes what engines print.
         log_requests: is told a line for each request; None: nobody is.
         hung_after_s: an engine that gives nothing for so long while requests run hangs; None: as is expected of it.
 
@@ -64,7 +92,6 @@ def assemble(
     """
     selection, label = prepared.selection, prepared.spec.label
     text = read_text(prepared.subject.model_dir)
-    upstream, serving, batching = _engine(prepared, text, names[0], log)
     traffic = Traffic(candidate=label)
     served = Served(model_name=names[0], candidate=label, source=str(selection.source), slots=prepared.room.slots)
     metrics = Metrics(served, traffic)
@@ -75,25 +102,19 @@ def assemble(
         settings = Settings(names=tuple(names), keys=tuple(keys))
         return app(gate, settings, metrics=metrics.exposition, observer=observer, why_not=gate.unavailable, **named)
 
-    is_own = isinstance(upstream, OwnServerUpstream)
-    comes_whole = not is_own and prepared.backend.streams_type(prepared.variant) is OneAfterAnother
+    def behind(of: Prepared) -> Behind:
+        return _behind(of, text, names[0], log, hung_after_s)
+
     return Assembled(
-        upstream=upstream,
-        serving=serving,
+        behind=behind(prepared),
+        another=behind,
         app_for=app_for,
         metrics=metrics,
         traffic=traffic,
-        silence=silence_of(selection, prepared.room, comes_whole=comes_whole, hung_after_s=hung_after_s),
-        # A .gguf file brings its tokenizer, and the server of its engine reads it.
-        takes_text=text is not None or isinstance(upstream, OwnServerUpstream),
-        takes_chats=upstream.takes_chats
-        if isinstance(upstream, OwnServerUpstream)
-        else bool(text and text.takes_chats),
-        batching=batching,
     )
 
 
-def _engine(prepared: Prepared, text: Text | None, name: str, log: Path) -> tuple[Upstream, Serving, Callable[[], str]]:
+def _behind(prepared: Prepared, text: Text | None, name: str, log: Path, hung_after_s: float | None) -> Behind:
     """The server that the engine brings, where it is the better one; else a worker of ours."""
     backend, room, subject = prepared.backend, prepared.room, prepared.subject
     title = backend.facts.title
@@ -117,7 +138,15 @@ def _engine(prepared: Prepared, text: Text | None, name: str, log: Path) -> tupl
             takes_chats=_has_chat_template(subject.model_dir, text),
             memory_limit_bytes=subject.memory_limit_bytes,
         )
-        return own, own, lambda: own.batching
+        return Behind(
+            upstream=own,
+            serving=own,
+            silence=silence_of(prepared.selection, room, comes_whole=False, hung_after_s=hung_after_s),
+            abilities=own.abilities,
+            takes_text=True,  # a .gguf file brings its tokenizer, and the server of its engine reads it
+            takes_chats=own.takes_chats,
+            batching=lambda: own.batching,
+        )
     launch = Launch(workers=prepared.workers, spec=prepared.spec, artifact_dir=prepared.artifact_dir, log=log)
     engine = WorkerEngine(launch)
     tokens = TokenUpstream(
@@ -127,7 +156,17 @@ def _engine(prepared: Prepared, text: Text | None, name: str, log: Path) -> tupl
         vocab_size=subject.vocab_size,
         engine_name=title,
     )
-    return tokens, engine, lambda: engine.batching
+    streams = backend.streams_type(prepared.variant)
+    comes_whole = streams is OneAfterAnother
+    return Behind(
+        upstream=tokens,
+        serving=engine,
+        silence=silence_of(prepared.selection, room, comes_whole=comes_whole, hung_after_s=hung_after_s),
+        abilities=streams.abilities,
+        takes_text=text is not None,
+        takes_chats=bool(text and text.takes_chats),
+        batching=lambda: engine.batching,
+    )
 
 
 def _has_chat_template(model_dir: Path, text: Text | None) -> bool:

@@ -1,11 +1,13 @@
 """From a selection to what is launched: weights on the disk, the converted model, and the worker's job."""
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from calibration.backend import Backend, Deployment
-from calibration.conversion.convert import Converter, Original
+from calibration.conversion.convert import Converter, Original, conversion
 from calibration.conversion.store import ArtifactStore
 from calibration.errors import ArtifactError
 from calibration.events import Reporter
@@ -18,7 +20,7 @@ from selector.answer import Selection
 from selector.planning.events import CalibrationEvent
 from selector.planning.plan import launch_spec_of, plan
 from selector.planning.room import Room
-from selector.planning.subject import subject_of
+from selector.planning.subject import memory_limit_bytes, subject_of
 
 LOG_LINES = 12
 """Of a conversion that failed, so many of the last lines that it printed are shown."""
@@ -59,6 +61,22 @@ class Prepared:
             device=self.selection.host.device,
             demand=self.selection.demand,
         )
+
+    def to_json(self, *, url: str, names: Sequence[str], batching: str, load_s: float) -> dict[str, Any]:
+        """What `autobackend serve --json` prints when requests are answered."""
+        return {
+            "url": url,
+            "model": self.selection.model,
+            "names": list(names),
+            "candidate": self.spec.label,
+            "source": str(self.selection.source),
+            "workload": self.selection.use.label,
+            "slots": self.room.slots,
+            "context_tokens": self.room.context_tokens,
+            "threads": self.subject.threads,
+            "batching": batching,
+            "load_s": load_s,
+        }
 
 
 def prepare(
@@ -109,3 +127,25 @@ def prepare(
             "name another with --backend, or measure which ones run: --calibrate SECONDS",
         ) from error
     return replace(prepared, artifact_dir=artifact.path)
+
+
+def made_already(
+    running: Prepared, selection: Selection, room: Room, *, threads: int, store: ArtifactStore | None = None
+) -> Prepared | None:
+    """Another candidate of a model that is served here, where its conversion is in the store; else None.
+
+    Args:
+        running: whose weights are on the disk.
+        selection: of the other candidate.
+
+    Raises:
+        ArtifactError: the store cannot be looked at.
+    """
+    spec = launch_spec_of(selection.candidate, selection.host, selection.spec)
+    subject = replace(running.subject, threads=threads, memory_limit_bytes=memory_limit_bytes(selection.host))
+    prepared = Prepared(selection=selection, room=room, subject=subject, spec=spec, artifact_dir=None)
+    if not spec.variant.prepares:
+        return prepared
+    artifacts = store or ArtifactStore()
+    artifact = artifacts.get(conversion(spec, Original.of(subject), artifacts.list()).key)
+    return None if artifact is None else replace(prepared, artifact_dir=artifact.path)

@@ -1,12 +1,15 @@
 """Runs the front beside the kept engine until it is told to stop: then running requests end, and no new ones come."""
 
 import asyncio
+import logging
 import signal
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from selector.serve.adapt.adapter import Adapter
+from selector.serve.adapt.relay import Kept, Relay
 from selector.serve.gate import Gate
 from selector.serve.keeper import Keeper, Serving
 from selector.serve.listen import Server
@@ -16,6 +19,8 @@ from selector.traffic import Observed, Traffic
 
 STOPS = (signal.SIGINT, signal.SIGTERM)
 KEEP_EVERY_S = 60.0
+
+_LOG = logging.getLogger("autobackend")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,6 +45,8 @@ class Service:
     traffic: Traffic
     keep: Callable[[Observed], None]
     """Is given now and then, and at the end, what came; on another thread."""
+    adapter: Adapter | None = None
+    """Puts other engines in the place of this one; None: nobody does."""
 
 
 def run(service: Service, listening: socket.socket) -> int:
@@ -66,26 +73,31 @@ async def _run(service: Service, listening: socket.socket) -> int:
         on_ready=lambda load_s: service.on_ready(load_s, keeper.restarts),
         watch=Watch(service.silence),
     )
-    gate = Gate(service.upstream, keeper)
+    relay = Relay(Kept(upstream=service.upstream, keeper=keeper))
+    gate = relay.gate
     server = Server(service.app_for(gate))
     answering = loop.create_task(server.serve(sockets=[listening]))
-    keeping = loop.create_task(keeper.keep())
+    relay.begin()
     stop = loop.create_task(told.get())
     keeping_up = loop.create_task(_keep_up(service))
+    adapting = loop.create_task(_adapt(service, relay))
     again: signal.Signals | None = None
     try:
-        await asyncio.wait({keeping, answering, stop}, return_when=asyncio.FIRST_COMPLETED)
+        waited_for: set[asyncio.Future[Any]] = {relay.lost, answering, stop}
+        await asyncio.wait(waited_for, return_when=asyncio.FIRST_COMPLETED)
         gate.close()
-        for ended in (keeping, answering):
+        adapting.cancel()  # no engine begins any more; where one was loading, nothing of it is left
+        await asyncio.wait({adapting})
+        for ended in (relay.lost, answering):
             if ended.done():
                 ended.result()
         again = await _drain(gate, told, service)
     finally:
         gate.close()
-        for task in (stop, keeping_up, keeping):
+        for task in (stop, keeping_up, adapting):
             task.cancel()
-        await asyncio.gather(keeping_up, keeping, return_exceptions=True)
-        await keeper.stop(at_once=gate.running > 0)
+        await asyncio.gather(keeping_up, adapting, return_exceptions=True)
+        await relay.stop(at_once=gate.running > 0)
         if again:
             answering.cancel()
         server.should_exit = True
@@ -102,7 +114,22 @@ async def _keep_up(service: Service) -> None:
 
 async def _keep(service: Service) -> None:
     if came := service.traffic.take():
+        if service.adapter:
+            service.adapter.add(came)
         await asyncio.shield(asyncio.to_thread(service.keep, came))
+
+
+async def _adapt(service: Service, relay: Relay) -> None:
+    """Look now and then whether another engine would be better. What fails there ends that, and not the server."""
+    if service.adapter is None:
+        return
+    try:
+        while True:
+            await asyncio.sleep(service.adapter.pace.every_s)
+            await _keep(service)
+            await service.adapter.look(relay)
+    except Exception:  # noqa: BLE001  whatever it is, it is logged, and requests go on
+        _LOG.exception("--adapt has ended; the server goes on with the engine that it has")
 
 
 async def _drain(gate: Gate, told: "asyncio.Queue[signal.Signals]", service: Service) -> signal.Signals | None:

@@ -36,6 +36,7 @@ def test_a_taken_port_is_said_at_once(tmp_path: Path) -> None:
         (["--context", "4096"], 2, f"error: {MODEL} has 1,024 positions; found --context 4096\n"),
         (["--slots", "0"], 2, "error: Invalid value for '--slots'"),
         (["--drain", "-1"], 2, "error: Invalid value for '--drain'"),
+        (["--adapt", "--adapt-every", "0"], 2, "error: Invalid value for '--adapt-every'"),
     ],
 )
 def test_errors(words: list[str], code: int, sentence: str, tmp_path: Path) -> None:
