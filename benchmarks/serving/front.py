@@ -3,8 +3,10 @@
 `python -m benchmarks.serving.front [--load pp64:tg64:c1 ...] [--requests 100] [--out build/front.json]`
 
 The engine's tokens are due at fixed times, so that what the client sees later than that is the front's: its HTTP, its
-JSON, its text. Told are the medians of TTFT and TPOT beyond what is due, and the CPU time of the server's process for
-each token. The machine must have nothing else to do: `others` is the share of the cores that other programs used.
+JSON, its text. Told are the medians of TTFT and TPOT beyond what is due, and the CPU time a token of the server's
+process, and of the client's. Then the engine is in a worker of its own, as `autobackend serve` has it: what the pipe
+costs stands in the server's and in the worker's CPU time. For the times the machine must have nothing else to do:
+`others` is the share of the cores that other programs used. CPU times bear other work.
 """
 
 import argparse
@@ -14,6 +16,7 @@ import json
 import multiprocessing
 import socket
 import sys
+import tempfile
 import time
 from collections.abc import AsyncGenerator, Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -22,15 +25,24 @@ from pathlib import Path
 from typing import Final
 
 import psutil
-import uvicorn
 
+from benchmarks.serving import paced_engine
+from benchmarks.serving.spent import cpu_s
 from calibration.load.load import Load
 from calibration.load.run import LoadedServer, Measuring, run_load
-from calibration.load.sample import Figure, NoPoint
+from calibration.load.sample import Figure, NoPoint, Point
+from calibration.measurement import Candidate, Identity
 from calibration.streams import Ability, Delta, Finish, Request
+from calibration.supervision.launch_spec import LaunchSpec, Subject
+from calibration.supervision.workers import Workers
 from calibration.whole_file import write_whole
 from selector.serve.app import Settings, app
+from selector.serve.engine import Launch, WorkerEngine
+from selector.serve.listen import Server
+from selector.serve.metrics import Metrics, Served
+from selector.serve.run import event_loop
 from selector.serve.tokens import TokenUpstream
+from selector.traffic import Traffic
 
 TTFT_S: Final = 0.1
 TPOT_S: Final = 0.02
@@ -46,13 +58,19 @@ class Cost:
     """What the front added under one load."""
 
     load: str
+    in_worker: bool
+    """Whether the engine has a process of its own."""
     requests: int
-    ttft_s: float
-    """Median, beyond what is due."""
+    ttft_s: float | None
+    """Median, beyond what is due; None where the engine's steps decide when that is."""
     tpot_s: float
     """Median, beyond what is due."""
     cpu_s: float
     """Of the server's process, for a token."""
+    worker_s: float | None
+    """Of the engine's, for a token."""
+    client_s: float
+    """Of the client's, for a token."""
     others: float | None
 
 
@@ -79,74 +97,144 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, default=Path("build/front.json"))
     arguments = parser.parse_args(argv)
     costs = []
-    for label in arguments.load:
-        cost = measure(Load.parse(label), arguments.requests)
-        if isinstance(cost, NoPoint):
-            print(f"{label}: {cost}", file=sys.stderr)
-            return 1
-        costs.append(cost)
+    for in_worker in (False, True):
+        for label in arguments.load:
+            cost = measure(Load.parse(label), arguments.requests, in_worker=in_worker)
+            if isinstance(cost, NoPoint):
+                print(f"{label}: {cost}", file=sys.stderr)
+                return 1
+            costs.append(cost)
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
     write_whole(arguments.out, json.dumps([asdict(cost) for cost in costs], indent=1) + "\n")
     print("\n".join(table(costs)))
     return 0
 
 
-def measure(load: Load, requests: int) -> Cost | NoPoint:
+def measure(load: Load, requests: int, *, in_worker: bool = False) -> Cost | NoPoint:
     """Ask the front under a load."""
-    with _front() as (port, process):
+    with _front(in_worker=in_worker) as (port, pid, worker_pid):
         server = LoadedServer(
-            url=f"http://127.0.0.1:{port}", model="paced", vocab_size=VOCAB_SIZE, slots=1000, pids=(process.pid,)
+            url=f"http://127.0.0.1:{port}", model="paced", vocab_size=VOCAB_SIZE, slots=1000, pids=(pid,)
         )
-        begin_s = sum(process.cpu_times()[:2])
+        begin_s, worker_begin_s = cpu_s(pid), cpu_s(worker_pid)
         point = run_load(server, load, Measuring(budget_s=BUDGET_S, requests=requests))
-        cpu_s = sum(process.cpu_times()[:2]) - begin_s
+        spent_s, worker_s = cpu_s(pid) - begin_s, cpu_s(worker_pid) - worker_begin_s
     if isinstance(point, NoPoint):
         return point
-    ttft_s, tpot_s = (point.percentile(figure, 50) for figure in (Figure.TTFT, Figure.TPOT))
-    assert ttft_s is not None and tpot_s is not None
+    tokens = sum(asked.output_tokens for asked in point.asked)
+    tpot_s = point.percentile(Figure.TPOT, 50)
+    assert tpot_s is not None
     return Cost(
         load=load.label,
+        in_worker=in_worker,
         requests=len(point.sample),
-        ttft_s=ttft_s - TTFT_S,
+        ttft_s=None if in_worker else _ttft_s(point),
         tpot_s=tpot_s - TPOT_S,
-        cpu_s=cpu_s / sum(asked.output_tokens for asked in point.asked),
+        cpu_s=spent_s / tokens,
+        worker_s=worker_s / tokens if in_worker else None,
+        client_s=point.client_cores * point.window_s / (tokens * len(point.sample) / len(point.asked)),
         others=point.foreign_share,
     )
 
 
+def _ttft_s(point: Point) -> float:
+    ttft_s = point.percentile(Figure.TTFT, 50)
+    assert ttft_s is not None
+    return ttft_s - TTFT_S
+
+
 def table(costs: Sequence[Cost]) -> Iterator[str]:
     """A row for each load."""
-    yield f"{'load':<16}{'requests':>9}{'TTFT':>12}{'TPOT':>12}{'CPU a token':>14}{'others':>9}"
+    yield (
+        f"{'load':<16}{'engine':<11}{'requests':>9}{'TTFT':>12}{'TPOT':>12}{'CPU a token: front':>20}{'worker':>9}"
+        f"{'client':>9}{'others':>9}"
+    )
     for cost in costs:
+        engine = "in worker" if cost.in_worker else "within"
         others = "" if cost.others is None else f"{cost.others:.0%}"
-        ttft, tpot, cpu = f"{cost.ttft_s * 1e3:+.2f} ms", f"{cost.tpot_s * 1e6:+.0f} us", f"{cost.cpu_s * 1e6:.0f} us"
-        yield f"{cost.load:<16}{cost.requests:>9}{ttft:>12}{tpot:>12}{cpu:>14}{others:>9}"
+        ttft = "" if cost.ttft_s is None else f"{cost.ttft_s * 1e3:+.2f} ms"
+        tpot, front, client = (
+            f"{cost.tpot_s * 1e6:+.0f} us",
+            f"{cost.cpu_s * 1e6:.0f} us",
+            f"{cost.client_s * 1e6:.0f} us",
+        )
+        worker = "" if cost.worker_s is None else f"{cost.worker_s * 1e6:.0f} us"
+        yield (
+            f"{cost.load:<16}{engine:<11}{cost.requests:>9}{ttft:>12}{tpot:>12}{front:>20}{worker:>9}{client:>9}"
+            f"{others:>9}"
+        )
 
 
 @contextlib.contextmanager
-def _front() -> Iterator[tuple[int, psutil.Process]]:
-    """The front in a process of its own, and its port."""
+def _front(*, in_worker: bool) -> Iterator[tuple[int, int, int]]:
+    """The front in a process of its own: its port, its process, and that of the engine, which may be the same."""
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
-    front = context.Process(target=_serve, args=(theirs,), daemon=True)
-    front.start()
-    try:
-        port = ours.recv()
-        yield port, psutil.Process(front.pid)
-    finally:
-        front.terminate()
-        front.join()
+    with tempfile.TemporaryDirectory(prefix="autobackend-") as folder:
+        front = context.Process(target=_serve, args=(theirs, Path(folder), in_worker), daemon=True)
+        front.start()
+        try:
+            port, worker_pid = ours.recv()
+            assert front.pid is not None
+            yield port, front.pid, worker_pid or front.pid
+        finally:
+            front.terminate()
+            front.join()
 
 
-def _serve(port_to: Connection) -> None:
-    upstream = TokenUpstream(Paced(), None, context_tokens=CONTEXT_TOKENS, vocab_size=VOCAB_SIZE)
+def _serve(told_to: Connection, folder: Path, in_worker: bool) -> None:
+    with asyncio.Runner(loop_factory=event_loop) as runner:
+        runner.run(_answer(told_to, folder, in_worker=in_worker))
+
+
+async def _answer(told_to: Connection, folder: Path, *, in_worker: bool) -> None:
+    worker_pid = 0
+    engine: Paced | WorkerEngine = Paced()
+    if in_worker:
+        engine = WorkerEngine(_launch(folder))
+        await engine.start()
+        [worker_pid] = {child.pid for child in psutil.Process().children()}
+    upstream = TokenUpstream(engine, None, context_tokens=CONTEXT_TOKENS, vocab_size=VOCAB_SIZE)
     with socket.socket() as listening:
         listening.bind(("127.0.0.1", 0))
         listening.listen(1024)
-        port_to.send(listening.getsockname()[1])
-        application = app(upstream, Settings(names=("paced",)))
-        config = uvicorn.Config(application, http="h11", ws="none", lifespan="off", log_config=None, access_log=False)
-        uvicorn.Server(config).run(sockets=[listening])
+        told_to.send((listening.getsockname()[1], worker_pid))
+        served = Served(model_name="paced", candidate="paced", source="paced", slots=1000)
+        metrics = Metrics(served, Traffic(candidate="paced"))
+        await Server(app(upstream, Settings(names=("paced",)), observer=metrics)).serve(sockets=[listening])
+
+
+def _launch(folder: Path) -> Launch:
+    """The paced engine in a worker, with room for every request."""
+    identity = Identity(
+        architecture="", quant="none", device="", fingerprint="", dtype="float32", device_count=1, host=""
+    )
+    subject = Subject(
+        name="paced",
+        model_dir=folder,
+        weights_identity="",
+        identity=identity,
+        dtype="float32",
+        vocab_size=VOCAB_SIZE,
+        device="cpu",
+        threads=1,
+        memory_limit_bytes=1 << 30,
+    )
+    [variant] = paced_engine.PacedBackend.variants
+    log = folder / "worker.log"
+    log.touch()
+    return Launch(
+        workers=Workers(subject=subject, max_context_tokens=CONTEXT_TOKENS, max_batch=1000),
+        spec=LaunchSpec(
+            candidate=Candidate(backend=paced_engine.PacedBackend.name, variant=variant.name),
+            variant=variant,
+            python=Path(sys.executable),
+            environment={},
+            source=paced_engine.__file__,
+        ),
+        artifact_dir=None,
+        log=log,
+    )
 
 
 if __name__ == "__main__":

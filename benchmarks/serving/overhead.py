@@ -1,20 +1,23 @@
 """What serving adds to an engine: the same requests through `autobackend serve`, and straight to a worker.
 
-`python -m benchmarks.serving.overhead MODEL [--backend NAME] [--rounds 3] [--requests 40] [--out build/overhead.json]`
+`python -m benchmarks.serving.overhead MODEL [--backend NAME] [--rounds 4] [--requests 4] [--out build/overhead.json]`
 
-Each round launches both anew and asks them in the order A B B A, at one stream and at eight. A is what a user sees: our
-client, over HTTP, in a process of its own; B is this process alone with a worker of its own, without HTTP and text, or
-the same client and the server that the engine brings. Told is A over B: of TTFT and TPOT the medians, of tokens a
-second the whole run. The machine must have nothing else to do.
+Both are launched once, and asked in each round in the order A B B A, at one stream and at eight. A is what a user sees:
+our client, over HTTP, in a process of its own; B is this process alone with a worker of its own, without HTTP and text,
+or the same client and the server that the engine brings. Told is A over B: of TTFT and TPOT the medians, of tokens a
+second the whole run; and the CPU time of each process for a token. Where B has no client, A over B holds what the
+client takes from the engine, too: it shares its cores. The machine must have nothing else to do.
 """
 
 import argparse
 import json
+import os
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from math import inf
 from pathlib import Path
 from statistics import mean, median
@@ -23,12 +26,13 @@ from typing import Any, Final
 from benchmarks.judge.seen import FIGURES, Seen, seen_by_us
 from benchmarks.judge.served import serving
 from benchmarks.serving.bare import Bare, loaded
+from benchmarks.serving.spent import cpu_s
 from calibration.errors import AutobackendError, UsageError
 from calibration.events import Silent
 from calibration.load.load import Load
 from calibration.load.load_spec import LoadSpec
 from calibration.load.run import FOREIGN_MOST, PATIENCE_S, LoadedServer, measure
-from calibration.load.sample import NoPoint
+from calibration.load.sample import NoPoint, Point
 from calibration.supervision.deadline import GivenUp
 from calibration.supervision.device_lock import device_lock
 from calibration.whole_file import write_whole
@@ -38,9 +42,12 @@ from selector.serve.prepare import Prepared, prepare
 from selector.serve.upstream import Unavailable
 
 LOADS: Final = ("pp128:tg64:c1", "pp128:tg64:c8")
+AT_EIGHT: Final = 4
+"""Times as many requests in a run at eight streams, which are answered about as fast as that."""
 BUDGET_S: Final = 1800.0
 GOALS: Final = {(1, "ttft_p50_s"): 1.03, (1, "tpot_p50_s"): 1.03, (8, "output_tps"): 0.95}
 """By streams and figure: the ratio at most, of tokens a second at least."""
+FRONT, CLIENT, ALONE = "front", "its client", "who asks the bare engine"
 NAMES: Final = {"output_tps": "tok/s", "ttft_p50_s": "TTFT p50", "tpot_p50_s": "TPOT p50"}
 
 
@@ -53,6 +60,9 @@ class Round:
     bare: tuple[Seen, Seen]
     others: float
     """The share of the cores that other programs used, at most, while the front was asked."""
+    cpu_s: Mapping[str, float] = field(default_factory=dict)
+    """CPU seconds for a token, by process: FRONT and CLIENT of the served one; ALONE: of the bare one, this process, or
+    the same client where the engine brings a server."""
 
     def ratio(self, figure: str) -> float:
         """The front's mean over the bare engine's."""
@@ -87,7 +97,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except AutobackendError as error:
         print(error, file=sys.stderr)
         return error.exit_code
-    rows = rows_of(rounds)
+    rows, spent = rows_of(rounds), cpu_of(rounds)
     device = prepared.selection.host.device
     content = {
         "date": time.strftime("%Y-%m-%d", time.gmtime()),
@@ -95,12 +105,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         "model": arguments.model,
         "candidate": prepared.spec.label,
         "rows": rows,
+        "cpu": spent,
         "rounds": [asdict(each) for each in rounds],
     }
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
     write_whole(arguments.out, json.dumps(content, indent=1) + "\n")
     print(f"{prepared.spec.label}, {arguments.model}, served over bare")
     print("\n".join(table(rows)))
+    for row in spent:
+        told = ", ".join(f"{process} {us:.0f} us" for process, us in row["cpu_us_a_token"].items())
+        print(f"CPU a token at {row['load']}: {told}")
     return 0
 
 
@@ -112,14 +126,17 @@ def run(prepared: Prepared, loads: Sequence[Load], arguments: argparse.Namespace
     """
     rounds = []
     log = arguments.out.with_suffix(".log")
-    for number in range(arguments.rounds):
-        with (
-            serving(arguments.model, words(prepared), vocab_size=prepared.subject.vocab_size, log=log) as served,
-            loaded(prepared, folder / f"{number}.log") as engine,
-        ):
+    with (
+        serving(arguments.model, words(prepared), vocab_size=prepared.subject.vocab_size, log=log) as served,
+        loaded(prepared, folder / "bare.log") as engine,
+    ):
+        for pid in served.pids:
+            os.setpriority(os.PRIO_PROCESS, pid, arguments.nice)  # of its event loop: its engine began before
+        for number in range(arguments.rounds):
             for load in loads:
                 print(f"round {number + 1} of {arguments.rounds}: {load.label} ...", file=sys.stderr, flush=True)
-                rounds.append(_round(served, engine, load, f"{number}", arguments.requests))
+                requests = arguments.requests * (AT_EIGHT if load.streams > 1 else 1)
+                rounds.append(_round(served, engine, load, f"{number}", requests))
     return rounds
 
 
@@ -137,6 +154,7 @@ def words(prepared: Prepared) -> list[str]:
 
 def _round(served: LoadedServer, engine: Bare, load: Load, seed: str, requests: int) -> Round:
     others: list[float] = []
+    spent = defaultdict[str, list[float]](list)
 
     def spec(turn: str, count: int = requests) -> LoadSpec:
         """Lengths are those of the round; the two that stand in one turn get the same prompts, no other run does."""
@@ -156,18 +174,37 @@ def _round(served: LoadedServer, engine: Bare, load: Load, seed: str, requests: 
         )
 
     def front(turn: str) -> Seen:
+        begin_s = sum(map(cpu_s, served.pids))
         point = measure(served, spec(turn))
+        spent[FRONT].append((sum(map(cpu_s, served.pids)) - begin_s) / _tokens(point))
         if isinstance(point, NoPoint):
             raise AutobackendError(f"the front could not be measured at {load.label}: {point.reason}")
         if point.failures:
             raise AutobackendError(f"the front failed at {load.label}: {point.failures[0]}")
+        spent[CLIENT].append(point.client_cores * point.window_s / _tokens(point))
         others.append(point.foreign_share or 0.0)
         return seen_by_us(point)
 
+    def bare(turn: str) -> Seen:
+        begin_s = cpu_s(os.getpid())
+        point = engine.run(spec(turn))
+        own_s = cpu_s(os.getpid()) - begin_s
+        spent[ALONE].append((point.client_cores * point.window_s or own_s) / _tokens(point))
+        return seen_by_us(point)
+
     engine.run(spec("warm-up", load.streams))  # our client warms the served one up by itself
-    first = front("first")
-    bare = seen_by_us(engine.run(spec("first"))), seen_by_us(engine.run(spec("second")))
-    return Round(load=load.label, front=(first, front("second")), bare=bare, others=max(others))
+    first, both_bare, last = front("first"), (bare("first"), bare("second")), front("second")
+    return Round(
+        load=load.label,
+        front=(first, last),
+        bare=both_bare,
+        others=max(others),
+        cpu_s={process: median(each) for process, each in spent.items()},
+    )
+
+
+def _tokens(point: Point | NoPoint) -> int:
+    return 1 if isinstance(point, NoPoint) else sum(asked.output_tokens for asked in point.answered) or 1
 
 
 def rows_of(rounds: Sequence[Round]) -> list[dict[str, Any]]:
@@ -195,6 +232,16 @@ def rows_of(rounds: Sequence[Round]) -> list[dict[str, Any]]:
                     "others": others,
                 }
             )
+    return rows
+
+
+def cpu_of(rounds: Sequence[Round]) -> list[dict[str, Any]]:
+    """A row for each load: microseconds of CPU time for a token, by process, the median of all rounds."""
+    rows = []
+    for label in dict.fromkeys(each.load for each in rounds):
+        own = [each.cpu_s for each in rounds if each.load == label]
+        spent = {process: median(1e6 * each[process] for each in own) for process in own[0]}
+        rows.append({"load": label, "cpu_us_a_token": spent})
     return rows
 
 
@@ -240,8 +287,11 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("model", help="what `autobackend serve` takes")
     parser.add_argument("--backend", default="", metavar="NAME", help="else the best one")
     parser.add_argument("--allow-lossy", action="store_true", help="it may be lossy")
-    parser.add_argument("--rounds", type=int, default=3, help="launches of both (3)")
-    parser.add_argument("--requests", type=int, default=40, help="in each run (40)")
+    parser.add_argument("--rounds", type=int, default=4, help="A B B A at each load (4)")
+    parser.add_argument(
+        "--requests", type=int, default=4, help=f"in a run at one stream (4); {AT_EIGHT} times that at eight"
+    )
+    parser.add_argument("--nice", type=int, default=0, help="of the front, to see whether it helps (0)")
     parser.add_argument("--out", type=Path, default=Path("build/overhead.json"))
     return parser.parse_args(argv)
 

@@ -12,6 +12,8 @@ from calibration.supervision.readings import busy_s, gpu_bytes
 
 TICKS_S = 0.03
 """Others that were busy for less are not seen: the clock ticks of /proc/stat are 10 ms each, a few rounded at once."""
+TREE_EVERY = 10
+"""Looks at the memory for each search for children, which asks all processes of the machine, on the engine's cores."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,6 +39,9 @@ class Watch:
 
     def __init__(self, client: int, server: Collection[int], *, watch_gpu: bool = False) -> None:
         self._client, self._server, self._watch_gpu = client, server, watch_gpu
+        self._looks = 0
+        self._trees: dict[int, list[psutil.Process]] = {}
+        """Of each process of the server, it and its children."""
         self.peak_memory_bytes = 0
         self.peak_gpu_memory_bytes: int | None = None
 
@@ -55,7 +60,10 @@ class Watch:
 
     def look_at_memory(self) -> None:
         """Raise the peaks where the memory is above them."""
-        memory = sum(map(_tree_bytes, self._server))
+        if self._looks % TREE_EVERY == 0:
+            self._trees = {root: list(_trees([root])) for root in self._server}
+        self._looks += 1
+        memory = sum(_tree_bytes(root, tree) for root, tree in self._trees.items())
         self.peak_memory_bytes = max(self.peak_memory_bytes, memory)
         if self._watch_gpu:
             used = gpu_bytes({process.pid for process in _trees(self._server)})
@@ -103,10 +111,10 @@ def _cpu_s(process: psutil.Process) -> float:
     return 0.0
 
 
-def _tree_bytes(root: int) -> int:
+def _tree_bytes(root: int, tree: Collection[psutil.Process]) -> int:
     """A process's memory, and what each of its children holds and does not share."""
     total = 0
-    for process in _trees([root]):
+    for process in tree:
         with contextlib.suppress(psutil.Error):
             memory = process.memory_info()
             total += memory.rss if process.pid == root else max(0, memory.rss - memory.shared)

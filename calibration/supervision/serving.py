@@ -50,15 +50,15 @@ class ServingWorker:
         Raises:
             BrokenPipeError: the worker is gone; `on_end` is or was called.
         """
-        self._send({"verb": "add", **request_to_plain(request)})
+        self._send(add_line(request))
 
     def cancel(self, request_id: str) -> None:
         """End a request now; see add for what it raises. Deltas that were under way still come."""
-        self._send({"verb": "cancel", "id": request_id})
+        self._send(cancel_line(request_id))
 
     def close(self) -> None:
         """Tell the worker to end; see add for what it raises. `on_end` tells that it did."""
-        self._send({"verb": "close"})
+        self._send(close_line())
 
     def join(self, timeout_s: float) -> bool:
         """Wait until the reading thread is over; whether it is. The worker must have been told to end, or killed."""
@@ -75,8 +75,7 @@ class ServingWorker:
         if self._reader.ident is not None and self._reader is not threading.current_thread():
             self._reader.join()
 
-    def _send(self, command: dict[str, object]) -> None:
-        line = (json.dumps(command) + "\n").encode()
+    def _send(self, line: bytes) -> None:
         with self._writing:
             self._worker.send(line)
 
@@ -88,13 +87,38 @@ class ServingWorker:
                     continue
                 self._on_end(line)
                 return
-            try:
-                event = json.loads(line)
-                deltas = [delta_from_plain(plain) for plain in event[DELTAS]]
-            except (ValueError, KeyError, TypeError):
-                self._on_end(_not_deltas(line))
+            deltas = read_deltas(line)
+            if isinstance(deltas, Trouble):
+                self._on_end(deltas)
                 return
             self._on_deltas(deltas)
+
+
+def add_line(request: Request) -> bytes:
+    """The line that sends a request to a worker that serves."""
+    return _line({"verb": "add", **request_to_plain(request)})
+
+
+def cancel_line(request_id: str) -> bytes:
+    """The line that ends a request."""
+    return _line({"verb": "cancel", "id": request_id})
+
+
+def close_line() -> bytes:
+    """The line that ends the worker."""
+    return _line({"verb": "close"})
+
+
+def read_deltas(line: bytes) -> list[Delta] | Trouble:
+    """What a line from a worker that serves tells: of a step, or of its end."""
+    try:
+        return [delta_from_plain(plain) for plain in json.loads(line)[DELTAS]]
+    except (ValueError, KeyError, TypeError):
+        return _not_deltas(line)
+
+
+def _line(command: dict[str, object]) -> bytes:
+    return (json.dumps(command) + "\n").encode()
 
 
 def _not_deltas(line: bytes) -> Trouble:

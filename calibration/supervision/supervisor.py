@@ -31,7 +31,9 @@ CONVERTING_TREE_EVERY = 3
 REFUSING = frozenset({"open", "prepare", "load", "load_streams"})
 """Verbs in which an engine that raises refuses the model; in others it has crashed."""
 SERVING_LOOK_S = 1.0
-"""How often the memory of a worker is looked at that sends line after line."""
+"""How often the memory of a worker that serves is looked at; its children's, which are found among all processes of the
+machine, each TREE_EVERY looks."""
+LONGEST_LINE = 64 << 20
 LOG_TAIL_BYTES = 4000
 GONE_S = 5.0
 """How long we wait for a killed group to be gone; a process in an uninterruptible wait may take longer."""
@@ -92,7 +94,7 @@ class Worker:
         lifeline, self._lifeline = os.pipe()
         self._buffer = b""
         self._killed = False
-        self._next_look_s = 0.0
+        self._next_look_s, self._looks = 0.0, 0
         its_ends = (commands, events, lifeline)
         try:
             with log.open("ab") as out:
@@ -127,13 +129,18 @@ class Worker:
     def pid(self) -> int:
         return self._process.pid
 
+    @property
+    def pipe(self) -> int:
+        """The file descriptor by which its lines come."""
+        return self._events
+
     def ask(self, verb: str, *, timeout_s: float, **fields: Any) -> Reply | Trouble:
         """Send a request and wait for its answer, at most `timeout_s` seconds."""
         began, busy, own = time.monotonic(), busy_s(), self._cpu_s()
         try:
             os.write(self._commands, (json.dumps({"verb": verb, **fields}) + "\n").encode())
         except BrokenPipeError:
-            return self._dead()
+            return self.ending()
         line = self._wait(began + timeout_s, converting=verb in CONVERTING)
         seconds = time.monotonic() - began
         if isinstance(line, Trouble):
@@ -168,9 +175,52 @@ class Worker:
         now = time.monotonic()
         if now >= self._next_look_s:
             self._next_look_s = now + SERVING_LOOK_S
-            if (trouble := self._look(tree=True, converting=False)) is not None:
+            if (trouble := self.look()) is not None:
                 return trouble
         return self._wait(now + timeout_s, converting=False)
+
+    def lines_now(self) -> list[bytes] | None:
+        """The lines of a worker that serves that have come; it does not wait where `pipe` is readable.
+
+        None: the pipe has ended, see `ending`.
+        """
+        if not self._read_once():
+            return None
+        *lines, self._buffer = self._buffer.split(b"\n")
+        if len(self._buffer) > LONGEST_LINE:  # who reads it says that it is no answer
+            lines.append(self._buffer)
+            self._buffer = b""
+        return lines
+
+    def look(self) -> Trouble | None:
+        """Look at a worker that serves: the trouble where its memory is above the limit.
+
+        Or where it is dead, has said all, and a child of its engine holds the pipe open.
+        """
+        self._looks += 1
+        if self._process.poll() is not None and not _is_ready(self._events, select.POLLIN, 0.0):
+            return self.ending()
+        return self._look(tree=self._looks % TREE_EVERY == 0, converting=False)
+
+    def has_room(self, line: bytes) -> bool:
+        """Whether `send` does not wait with a line: it is short, and the pipe has room for so much (POSIX, write)."""
+        return len(line) <= select.PIPE_BUF and _is_ready(self._commands, select.POLLOUT, 0.0)
+
+    def ending(self) -> Trouble:
+        """How the worker ended, whose pipe has ended; waits until its process has."""
+        try:
+            code = self._process.wait(timeout=5)
+        except subprocess.TimeoutExpired:
+            return Trouble(kind=FailureKind.CRASHED, message="the worker closed its pipe and went on running")
+        if code >= 0:
+            return Trouble(kind=FailureKind.CRASHED, message=f"the worker ended with exit code {code}")
+        name = signal.Signals(-code).name
+        if name == "SIGKILL" and oom_kills() > self._oom_kills:
+            return Trouble(kind=FailureKind.OUT_OF_MEMORY, message="killed by the kernel when memory ran out")
+        if name == "SIGKILL":
+            why = f"from outside, as by an out-of-memory killer{ANEW}"
+            return Trouble(kind=FailureKind.CRASHED, message=f"killed by {name} (signal 9) {why}")
+        return Trouble(kind=FailureKind.CRASHED, message=f"killed by {name}")
 
     def kill(self) -> None:
         """End the worker, its process group and whatever left the group; wait until it is gone."""
@@ -201,19 +251,16 @@ class Worker:
             left = deadline - time.monotonic()
             if left <= 0:
                 return Trouble(kind=FailureKind.TIMED_OUT, message="no answer within the time limit", at_deadline=True)
-            ready, _, _ = select.select([self._events], [], [], min(POLL_S, left))
-            if ready:
-                chunk = os.read(self._events, 1 << 16)
-                if not chunk:
-                    return self._dead()
-                self._buffer += chunk
-                if len(self._buffer) > 64 << 20:
+            if _is_ready(self._events, select.POLLIN, min(POLL_S, left)):
+                if not self._read_once():
+                    return self.ending()
+                if len(self._buffer) > LONGEST_LINE:
                     return Trouble(
                         kind=FailureKind.CRASHED, message="the worker sent more than 64 MiB without an end of line"
                     )
                 continue
             if self._process.poll() is not None:  # it is dead, though a child of the engine may hold the pipe open
-                return self._dead()
+                return self.ending()
             polls += 1
             every = CONVERTING_TREE_EVERY if converting else TREE_EVERY
             if (trouble := self._look(tree=polls % every == 0, converting=converting)) is not None:
@@ -221,21 +268,11 @@ class Worker:
         line, _, self._buffer = self._buffer.partition(b"\n")
         return line
 
-    def _dead(self) -> Trouble:
-        """How the worker ended, whose pipe is closed."""
-        try:
-            code = self._process.wait(timeout=5)
-        except subprocess.TimeoutExpired:
-            return Trouble(kind=FailureKind.CRASHED, message="the worker closed its pipe and went on running")
-        if code >= 0:
-            return Trouble(kind=FailureKind.CRASHED, message=f"the worker ended with exit code {code}")
-        name = signal.Signals(-code).name
-        if name == "SIGKILL" and oom_kills() > self._oom_kills:
-            return Trouble(kind=FailureKind.OUT_OF_MEMORY, message="killed by the kernel when memory ran out")
-        if name == "SIGKILL":
-            why = f"from outside, as by an out-of-memory killer{ANEW}"
-            return Trouble(kind=FailureKind.CRASHED, message=f"killed by {name} (signal 9) {why}")
-        return Trouble(kind=FailureKind.CRASHED, message=f"killed by {name}")
+    def _read_once(self) -> bool:
+        """Read what has come, or wait for it; False: the pipe has ended."""
+        chunk = os.read(self._events, 1 << 16)
+        self._buffer += chunk
+        return bool(chunk)
 
     def _tree(self) -> list[psutil.Process]:
         try:
@@ -301,6 +338,13 @@ class Worker:
                 times = process.cpu_times()
                 total += times.user + times.system
         return total
+
+
+def _is_ready(pipe: int, events: int, timeout_s: float) -> bool:
+    """Whether a pipe has something to read (POLLIN) or room (POLLOUT), or has ended."""
+    poll = select.poll()  # select itself takes no descriptor from 1024 on, and a server has many
+    poll.register(pipe, events)
+    return bool(poll.poll(1000 * timeout_s))
 
 
 def error_told(answer: Mapping[str, Any], kind: FailureKind) -> Trouble:

@@ -6,6 +6,7 @@ ours is put on the path. Requests are objects with a `verb`; each is answered by
 `{"event": "error", ...}`.
 """
 
+import gc
 import importlib.util
 import json
 import os
@@ -155,6 +156,9 @@ class _Server:
         from calibration.worker.serving import serve
 
         assert self.streams is not None and self.job is not None
+        # The engine stays: no collection of garbage needs to look at it again while requests wait.
+        gc.collect()
+        gc.freeze()
         serve(self.streams, self.job.vocab_size, commands, events)
         self.streams.close()
 

@@ -18,10 +18,12 @@ LEAST_LOGPROB: Final = -9999.0
 DONE: Final = b"data: [DONE]\n\n"
 _REASONS: Final = {Finish.STOP: "stop", Finish.LENGTH: "length"}
 
+_to_json: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+
 
 def event(content: Mapping[str, Any]) -> bytes:
     """An event of a stream."""
-    return b"data: " + json.dumps(content, ensure_ascii=False, separators=(",", ":")).encode() + b"\n\n"
+    return f"data: {_to_json(content)}\n\n".encode()
 
 
 class Answer(ABC):
@@ -34,6 +36,8 @@ class Answer(ABC):
     whole_kind: ClassVar[str]
     chunk_kind: ClassVar[str]
     id_prefix: ClassVar[str]
+    around_text: ClassVar[tuple[str, str]]
+    """What stands before and after the text in a choice of a plain chunk."""
 
     def __init__(self, body: Body, name_token: Callable[[int], Token]) -> None:
         self._body, self._name_token = body, name_token
@@ -44,6 +48,8 @@ class Answer(ABC):
         self._lengths = [0] * len(body.asks)
         """Characters of each choice so far."""
         self._prompt_tokens = self._completion_tokens = 0
+        self._frames: dict[int, tuple[str, str]] = {}
+        """What stands before and after the text in a choice's plain chunks: written once."""
 
     @property
     def ended(self) -> bool:
@@ -67,6 +73,8 @@ class Answer(ABC):
 
     def chunk(self, index: int, piece: Piece) -> bytes:
         """The event that tells a piece."""
+        if self._is_plain(piece):
+            return self._plain_chunk(index, piece)
         usage = {"usage": None} if self._body.usage_in_stream else {}
         return event({**self._head(self.chunk_kind, piece), "choices": [self._delta(index, piece)], **usage})
 
@@ -103,6 +111,24 @@ class Answer(ABC):
         """vLLM tells them in each choice of a completion, and beside the choices of a chat."""
         return {"prompt_token_ids": list(piece.prompt)} if self._body.token_ids and piece.prompt else {}
 
+    def _is_plain(self, piece: Piece) -> bool:
+        """Whether its chunk has nothing but text and token ids of its own, as most have."""
+        return piece.finish is None and not piece.scores and not piece.prompt
+
+    def _plain_chunk(self, index: int, piece: Piece) -> bytes:
+        """The same event, of which only text and token ids are written anew."""
+        frame = self._frames.get(index) or self._frame(index)
+        before, after = self._frames[index] = frame
+        ids = f',"token_ids":[{",".join(map(str, piece.tokens))}]' if self._body.token_ids else ""
+        end = '}],"usage":null}' if self._body.usage_in_stream else "}]}"
+        return f"data: {before}{_to_json(piece.text)}{after}{ids}{end}\n\n".encode()
+
+    def _frame(self, index: int) -> tuple[str, str]:
+        head, common = _to_json(self._head(self.chunk_kind, Piece())), self._common(index, Piece())
+        common.pop("token_ids", None)
+        before, after = self.around_text
+        return f'{head[:-1]},"choices":[{before}', f"{after},{_to_json(common)[1:-1]}"
+
     @abstractmethod
     def _choice(self, index: int, piece: Piece) -> Mapping[str, Any]:
         """A choice of a whole answer; the piece is all of it."""
@@ -121,6 +147,7 @@ class CompletionAnswer(Answer):
 
     whole_kind = chunk_kind = "text_completion"
     id_prefix = "cmpl"
+    around_text = ('{"text":', "")
 
     def _choice(self, index: int, piece: Piece) -> Mapping[str, Any]:
         return {"text": piece.text, **self._common(index, piece), **self._prompt_ids(piece)}
@@ -155,6 +182,7 @@ class ChatAnswer(Answer):
     whole_kind = "chat.completion"
     chunk_kind = "chat.completion.chunk"
     id_prefix = "chatcmpl"
+    around_text = ('{"delta":{"content":', "}")
 
     def __init__(self, body: Body, name_token: Callable[[int], Token]) -> None:
         super().__init__(body, name_token)
@@ -162,6 +190,10 @@ class ChatAnswer(Answer):
 
     def _head(self, kind: str, piece: Piece) -> dict[str, Any]:
         return {**super()._head(kind, piece), **self._prompt_ids(piece)}
+
+    def _is_plain(self, piece: Piece) -> bool:
+        """The first chunk tells the role, too."""
+        return self._begun and super()._is_plain(piece)
 
     def _choice(self, index: int, piece: Piece) -> Mapping[str, Any]:
         message = {"role": "assistant", "content": piece.text, "refusal": None}

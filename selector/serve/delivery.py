@@ -18,6 +18,7 @@ from starlette.types import Message, Receive, Scope, Send
 from calibration.streams import Finish
 from selector.serve.answers import Answer, event
 from selector.serve.errors import error_object
+from selector.serve.mailbox import Mailbox
 from selector.serve.observer import Observer
 from selector.serve.upstream import Ask, Failed, Piece, Refused, Unavailable, Upstream
 
@@ -67,7 +68,7 @@ class Delivery:
         self._upstream, self._asks, self._answer, self._observer = upstream, asks, answer, observer
         self._is_stream = stream
         self._keep_alive_s, self._reader_s = keep_alive_s, reader_s
-        self._come: asyncio.Queue[tuple[int, Piece] | Exception | None] = asyncio.Queue()
+        self._come = Mailbox[tuple[int, Piece] | Exception | None]()
         """What is to be sent; None: nothing came for a while."""
         self._is_writing, self._since_s = False, time.monotonic()
         """Whether the client has yet to take what was sent, and since when it is so, or is not."""
@@ -100,23 +101,23 @@ class Delivery:
                     if piece.finish in (Finish.ERROR, Finish.CANCELLED):
                         raise Failed(f"the engine ended the answer: {piece.finish}")
                     observation.gave(piece)
-                    self._come.put_nowait((index, piece))
+                    self._come.put((index, piece))
                     if piece.finish is not None:
                         finish = piece.finish
                         return
             raise Failed("the answer has no end")
         except Refused as refusal:
             finish = None
-            self._come.put_nowait(refusal)
+            self._come.put(refusal)
         except Exception as error:  # noqa: BLE001 - it is told to the client, and logged, by whoever sends
             finish = Finish.ERROR
-            self._come.put_nowait(error)
+            self._come.put(error)
         finally:
             observation.ended(finish)
 
     async def _send_whole(self, scope: Scope, receive: Receive, send: Send) -> None:
         while not self._answer.ended:
-            match await self._come.get():
+            match await self._come.take():
                 case (index, piece):
                     self._answer.add(index, piece)
                 case Exception() as error:
@@ -125,22 +126,22 @@ class Delivery:
 
     async def _stream(self, send: Send) -> None:
         """The head is sent with the first piece, so that what fails before has a status of its own."""
-        come = await self._come.get()
+        come = await self._come.take()
         if isinstance(come, Exception):
             raise come
         await send(_HEAD)
         while True:
             content, is_last = self._content(come)
             # What has come meanwhile goes along: writes to a client that has left, one by one, make asyncio complain.
-            while not is_last and not self._come.empty() and len(content) < JOINED_BYTES:
-                more, is_last = self._content(self._come.get_nowait())
+            while not is_last and self._come and len(content) < JOINED_BYTES:
+                more, is_last = self._content(self._come.take_now())
                 content += more
             await self._write(send, content, is_last=is_last)
             if is_last:
                 return
-            if not self._come.empty():
+            if self._come:
                 await asyncio.sleep(0)  # so that the server sees whether the client has left
-            come = await self._come.get()
+            come = await self._come.take()
 
     def _content(self, come: tuple[int, Piece] | Exception | None) -> tuple[bytes, bool]:
         """What is sent for what came, and whether nothing follows."""
@@ -171,8 +172,8 @@ class Delivery:
             if self._is_writing and unchanged_s >= self._reader_s:
                 _LOG.warning("a client took nothing for %.0f s: its answer is given up", self._reader_s)
                 return
-            if not self._is_writing and unchanged_s >= self._keep_alive_s and self._come.empty():
-                self._come.put_nowait(None)
+            if not self._is_writing and unchanged_s >= self._keep_alive_s and not self._come:
+                self._come.put(None)
 
 
 async def _left(receive: Receive) -> None:

@@ -2,20 +2,20 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from calibration.measurement import FailureKind
 from calibration.streams import Ability, Delta, Request
+from calibration.supervision.async_serving import AsyncServingWorker
 from calibration.supervision.deadline import GivenUp
 from calibration.supervision.launch_spec import LaunchSpec
-from calibration.supervision.serving import ServingWorker
 from calibration.supervision.supervisor import ANEW, Trouble, Worker
 from calibration.supervision.workers import OPEN_S, Workers
 from calibration.worker.opening import Opening
 from selector.serve.keeper import Refusing
+from selector.serve.mailbox import Mailbox
 from selector.serve.upstream import Unavailable
 
 LOAD_S = 900.0
@@ -89,7 +89,7 @@ class WorkerEngine:
             raise (Refusing if loaded.kind is FailureKind.REFUSED else Unavailable)(message)
         self.abilities, self.batching = loaded.abilities, loaded.batching
         self._running = _Running(launch.label, worker)
-        trouble = await asyncio.to_thread(self._running.serving.start)
+        trouble = await self._running.serving.start()
         if trouble is not None:
             message = f"{trouble.message}\n{worker.log_tail()}"
             await self.stop(0.0)
@@ -101,40 +101,32 @@ class WorkerEngine:
         if running is not None:
             await running.stop(grace_s)
 
-    async def stream(self, request: Request) -> AsyncGenerator[Delta, None]:
+    def stream(self, request: Request) -> AsyncGenerator[Delta, None]:
         """See Engine.stream."""
         running = self._running
         if running is None or running.ended.is_set():
             raise Unavailable(f"{self._launch.label} does not run")
-        async with contextlib.aclosing(running.stream(request)) as deltas:
-            async for delta in deltas:
-                yield delta
+        return running.stream(request)
 
 
 class _Running:
-    """A worker that serves, until it is gone.
-
-    Deltas come on a thread of the worker's; one call hands a whole step over to the event loop. Requests go out on
-    another thread, since a pipe may be full while the engine computes.
-    """
+    """A worker that serves, until it is gone."""
 
     def __init__(self, label: str, worker: Worker) -> None:
         self._label, self._worker = label, worker
-        self._loop = asyncio.get_running_loop()
-        self._inboxes: dict[str, asyncio.Queue[Delta | None]] = {}
+        self._inboxes: dict[str, Mailbox[Delta | None]] = {}
         """Of each request: what came for it; None: nothing will come any more."""
-        self._sender = ThreadPoolExecutor(max_workers=1, thread_name_prefix="autobackend-requests")
         self.ended = asyncio.Event()
         self.ending = ""
-        self.serving = ServingWorker(worker, on_deltas=self._on_deltas, on_end=self._on_end)
+        self.serving = AsyncServingWorker(worker, on_deltas=self._deliver, on_end=self._on_end)
 
     async def stream(self, request: Request) -> AsyncGenerator[Delta, None]:
-        inbox = self._inboxes[request.id] = asyncio.Queue[Delta | None]()
+        inbox = self._inboxes[request.id] = Mailbox[Delta | None]()
         over = False
-        self._send(self.serving.add, request)
+        self.serving.add(request)
         try:
             while not over:
-                delta = await inbox.get()
+                delta = await inbox.take()
                 if delta is None:
                     over = True
                     reason = self.ending.partition("\n")[0]
@@ -144,41 +136,30 @@ class _Running:
         finally:
             del self._inboxes[request.id]
             if not over:
-                self._send(self.serving.cancel, request.id)
+                self.serving.cancel(request.id)
 
     async def stop(self, grace_s: float) -> None:
         """Ask the worker to end, kill it where it does not, and wait until it is gone."""
         if grace_s > 0:
-            self._send(self.serving.close)
+            self.serving.close()
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self.ended.wait(), grace_s)
         self._end_with("it was stopped")
+        self.serving.leave()
         await asyncio.to_thread(self._end)
 
     def _end(self) -> None:
-        self.serving.kill()  # a request that is being sent then fails
-        self._sender.shutdown()
+        self.serving.kill()
         _close(self._worker)
 
-    def _send(self, send: Callable[..., None], *what: object) -> None:
-        """A worker that is gone takes nothing: `on_end` tells why."""
-        if not self.ended.is_set():
-            self._sender.submit(_but_not_to_the_dead, send, *what)
-
-    def _on_deltas(self, deltas: Sequence[Delta]) -> None:
-        self._call(self._deliver, deltas)
-
     def _on_end(self, trouble: Trouble) -> None:
-        self._call(self._end_with, f"{trouble.message.removesuffix(ANEW)}\n{self._worker.log_tail()}".rstrip())
-
-    def _call(self, function: Callable[..., None], *what: object) -> None:
-        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
-            self._loop.call_soon_threadsafe(function, *what)
+        self._end_with(f"{trouble.message.removesuffix(ANEW)}\n{self._worker.log_tail()}".rstrip())
 
     def _deliver(self, deltas: Sequence[Delta]) -> None:
         for delta in deltas:
-            if inbox := self._inboxes.get(delta.id):  # it may have been cancelled meanwhile
-                inbox.put_nowait(delta)
+            inbox = self._inboxes.get(delta.id)
+            if inbox is not None:  # it may have been cancelled meanwhile
+                inbox.put(delta)
 
     def _end_with(self, reason: str) -> None:
         if self.ended.is_set():
@@ -186,7 +167,7 @@ class _Running:
         self.ending = reason
         self.ended.set()
         for inbox in self._inboxes.values():
-            inbox.put_nowait(None)
+            inbox.put(None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -210,8 +191,3 @@ def _load(worker: Worker, opening: Opening) -> _Loaded | Trouble:
 def _close(worker: Worker) -> None:
     """Kill it, if it lives, and close its pipes."""
     worker.__exit__(None, None, None)
-
-
-def _but_not_to_the_dead(send: Callable[..., None], *what: object) -> None:
-    with contextlib.suppress(BrokenPipeError):
-        send(*what)

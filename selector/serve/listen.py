@@ -80,7 +80,7 @@ class Server(uvicorn.Server):
         super().__init__(
             uvicorn.Config(
                 app,
-                http="h11",
+                http="httptools",
                 ws="none",
                 lifespan="off",
                 log_config=None,

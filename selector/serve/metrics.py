@@ -1,11 +1,16 @@
 """Metrics: what became of the requests, for Prometheus; under vLLM's names where they mean the same."""
 
 import time
-from collections.abc import Callable
+from bisect import bisect_left
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from itertools import accumulate
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
+from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client.metrics_core import Metric
+from prometheus_client.registry import Collector
 
 from calibration.streams import Finish
 from selector.serve.observer import Observation
@@ -68,13 +73,11 @@ class Metrics:
         gauge("num_requests_running", "Requests that the engine has room for.", lambda: self._in_flight - self._waiting)
         gauge("num_requests_waiting", "Requests beyond that.", lambda: self._waiting)
         self.prompt_tokens = counter("prompt_tokens", "Prompt tokens of requests that ended.")
-        self.generation_tokens = counter("generation_tokens", "Tokens that were generated.")
         self.restarts = counter("engine_restarts", "How often the engine was started again after it ended.")
         self._switches = counter("engine_switches", "How often another engine took the place of the one that answered.")
         self.ttft = histogram("time_to_first_token_seconds", "From arrival to the first token.", TTFT_S)
-        self.itl = histogram(
-            "inter_token_latency_seconds", "Between two steps that gave a request tokens.", PER_TOKEN_S
-        )
+        self.tokens = _Tokens(name)
+        registry.register(self.tokens)
         self.tpot = histogram(
             "request_time_per_output_token_seconds", "A request's mean time per token after the first.", PER_TOKEN_S
         )
@@ -141,6 +144,38 @@ class Metrics:
         return max(0, self._in_flight - self._served.slots)
 
 
+class _Tokens(Collector):
+    """Tokens that were generated and the gaps between them, summed up when Prometheus asks.
+
+    Its own Histogram and Counter take longer for a token than to write its chunk.
+    """
+
+    def __init__(self, model_name: str) -> None:
+        self._model_name = model_name
+        self.count = 0
+        self._gaps = [0] * (len(PER_TOKEN_S) + 1)
+        """For each bound, and for what is beyond all."""
+        self._gaps_s = 0.0
+
+    def add_gap(self, seconds: float) -> None:
+        self._gaps[bisect_left(PER_TOKEN_S, seconds)] += 1
+        self._gaps_s += seconds
+
+    def collect(self) -> Iterator[Metric]:
+        """The two metrics."""
+        count = CounterMetricFamily(PREFIX + "generation_tokens", "Tokens that were generated.", labels=["model_name"])
+        count.add_metric([self._model_name], self.count)
+        yield count
+        gaps = HistogramMetricFamily(
+            PREFIX + "inter_token_latency_seconds",
+            "Between two steps that gave a request tokens.",
+            labels=["model_name"],
+        )
+        bounds = [str(float(bound)) for bound in PER_TOKEN_S] + ["+Inf"]
+        gaps.add_metric([self._model_name], list(zip(bounds, accumulate(self._gaps), strict=True)), self._gaps_s)
+        yield gaps
+
+
 class _Answer:
     """One request."""
 
@@ -154,7 +189,7 @@ class _Answer:
         now, metrics = self._clock(), self._metrics
         if piece.tokens or piece.text:
             if self._first_s:
-                metrics.itl.observe(now - self._last_s)
+                metrics.tokens.add_gap(now - self._last_s)
             else:
                 self._first_s = now
                 metrics.ttft.observe(now - self._arrived_s)
@@ -163,7 +198,7 @@ class _Answer:
         counted = piece.completion_tokens - self._tokens if piece.finish else len(piece.tokens)
         if counted > 0:
             self._tokens += counted
-            metrics.generation_tokens.inc(counted)
+            metrics.tokens.count += counted
         self._prompt_tokens = piece.prompt_tokens or self._prompt_tokens
 
     def ended(self, finish: Finish | None) -> None:

@@ -19,6 +19,7 @@ from selector.serve.keeper import Refusing
 from selector.serve.own_server.dialect import call, with_limit
 from selector.serve.own_server.exchange import count_tokens, exchange
 from selector.serve.own_server.program import Program
+from selector.serve.own_server.transport import ServerTransport
 from selector.serve.upstream import Ask, Piece, Refused, Unavailable
 
 LOAD_S = 900.0
@@ -243,7 +244,7 @@ def _client(place: ServerPlace) -> httpx2.AsyncClient:
         base_url=f"http://{place.host}:{place.port}",
         headers={"Authorization": f"Bearer {place.key}", "Accept-Encoding": "identity", "Connection": "close"},
         timeout=httpx2.Timeout(None, connect=CONNECT_S),
-        limits=httpx2.Limits(max_connections=None, max_keepalive_connections=0),
+        transport=ServerTransport(),
         trust_env=False,
     )
 
