@@ -12,12 +12,13 @@
 # make served-study  serve SERVED_SHAPES under load, what always taking one engine costs there: build/served.md
 # make foresight  leave hosts and models of results/ out, predict them, and write how good that is: results/foresight.md
 # make results    calibrate SHAPES on this machine, publish results/ and distil what ships
+# make releases   read released packages of the engines as files: which release has what, beside the backends
 # make clean      delete build/
 
 SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DELETE_ON_ERROR:
-.PHONY: install demo test test-vllm check lint docs mutants bench replay fidelity study served-study foresight results clean
+.PHONY: install demo test test-vllm check lint docs mutants bench replay fidelity study served-study foresight results releases clean
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -158,6 +159,9 @@ results: install
 	done
 	$(BIN)/autobackend publish --out results
 	$(BIN)/python -m selector.predict.distil results
+
+releases: install
+	$(BIN)/python -m benchmarks.releases
 
 clean:
 	rm -rf build

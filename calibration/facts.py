@@ -3,6 +3,7 @@
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 from calibration.environments.distributions import normalise, requirement_name
@@ -146,6 +147,9 @@ class Facts:
     """The engine asks auto_map before architectures."""
     removed_architectures: Mapping[str, str] = field(default_factory=dict)
     """Architecture: what to do instead."""
+    releases: Path | None = None
+    """A file beside the backend: which releases of `package` have which architectures and quant methods. It tells which
+    release a model needs, where the installed one cannot run it (python -m benchmarks.releases)."""
     quants: tuple[QuantFact, ...] = ()
     dtypes: Mapping[str, frozenset[str]] = field(default_factory=dict)
     """Device kind: dtypes it computes; missing kinds: all of them."""

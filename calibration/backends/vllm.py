@@ -7,6 +7,7 @@ import time
 from array import array
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from calibration.backend import (
@@ -76,6 +77,7 @@ class VllmBackend(Backend):
         cpu_features=frozenset({"avx2"}),
         batching="continuous",
         architectures_table=("vllm", "model_executor/models/registry.py"),
+        releases=Path(__file__).parent / "releases" / "vllm.json",
         removed_architectures={
             name: f"vllm {version} was the last that had it"
             for version, names in _REMOVED.items()

@@ -6,29 +6,33 @@ from pathlib import Path
 from calibration.config_json import UnreadableField
 from selector.host.spec import Known
 from selector.rules.combination import Combination, any_of
+from selector.rules.releases import another_release
 from selector.rules.rule import Finding, backend_rule, variant_rule
 
 
 @backend_rule
 def architecture(case: Combination) -> Finding:
-    """The engine knows the model's architecture; where it is installed, its own table decides."""
+    """The engine knows the model's architecture; where it is installed, its own table or its release decides."""
     model, facts = case.model, case.facts
     if facts.architectures_from_auto_map:
         names = (model.auto_architecture,) if model.auto_architecture else model.architectures
     else:
         names = (model.architecture,)
-    written = " or ".join(names) or model.architecture or "no architecture"
+    table, needs_another = _table(case), another_release(case, "architectures", names)
+    if needs_another and table is None:
+        return needs_another
     for name in names:
         if name in facts.removed_architectures:
-            return f"needs an architecture that {facts.title} still has; {name}: {facts.removed_architectures[name]}"
-    table = _table(case)
+            removed = f"{name}: {facts.removed_architectures[name]}"
+            return needs_another or f"needs an architecture that {facts.title} still has; {removed}"
     if table is not None:
         # Code of the model's repository brings its own classes; whether it may run is for `remote_code`.
         if any(_quoted(*table, name) for name in names) or (facts.remote_code and model.remote_code):
             return None
     elif facts.architectures is None or any(name in facts.architectures for name in names):
         return None
-    return f"needs an architecture that {facts.title} knows; found {written}"
+    written = " or ".join(names) or model.architecture or "no architecture"
+    return needs_another or f"needs an architecture that {facts.title} knows; found {written}"
 
 
 @backend_rule

@@ -6,6 +6,7 @@ from calibration.backend import QuantFact
 from selector.model.quant.format import QuantFormat
 from selector.rules.combination import Combination, any_of, dotted
 from selector.rules.install import install_command, lacking
+from selector.rules.releases import another_release
 from selector.rules.rule import Finding, backend_rule, variant_rule
 
 _Mismatch = tuple[str, str]
@@ -18,6 +19,8 @@ def quant_format(case: Combination) -> Finding:
     quant = case.model.quant
     if quant.method == "none":
         return None
+    if needs_another := another_release(case, "quant_methods", (quant.method,), quant.method):
+        return needs_another
     facts = [f for f in case.facts.quants if f.method == quant.method]
     if not facts:
         methods = list(dict.fromkeys(f.method for f in case.facts.quants))

@@ -66,6 +66,7 @@ class CTranslate2Backend(Backend):
         install="autobackend backends install ctranslate2",
         devices=frozenset({"cpu", "cuda"}),
         architectures=_DECODERS,
+        releases=Path(__file__).with_name("releases.json"),
         # llama3 is converted, but the engine computes the unscaled rotation: logits are off by 0.24 at a deviation of 2
         # after 40 tokens, and equal to transformers' to 2e-5 once that leaves its scaling out. Only Phi3 has longrope.
         rope_types=frozenset({"default", "linear"}),

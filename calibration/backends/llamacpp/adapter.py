@@ -61,6 +61,7 @@ class LlamaCppBackend(Backend):
         leaves_unused=frozenset({"avx512f"}),
         batching="continuous",
         architectures=ARCHITECTURES,
+        releases=Path(__file__).with_name("releases.json"),
         quants=(QuantFact(method="gguf", formats=FORMATS, source="llama.cpp include/llama.h (enum llama_ftype)"),),
         dtypes={"cpu": frozenset({"float32", "float16", "bfloat16"})},
         rope_types=ROPE_TYPES,

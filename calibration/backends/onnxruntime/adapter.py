@@ -52,6 +52,7 @@ class OnnxRuntimeBackend(Backend):
         # GPUs take a distribution of another name, onnxruntime-genai-cuda.
         devices=frozenset({"cpu"}),
         architectures=_DECODERS,
+        releases=Path(__file__).with_name("releases.json"),
         # Logits with yarn and linear scaling are off by 3.5 to 5 at a deviation of 2 (tried with 0.18.0).
         rope_types=frozenset({"default", "llama3", "longrope"}),
         # Mistral and Phi3 fail on a prompt longer than the window.

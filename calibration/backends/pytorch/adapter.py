@@ -6,6 +6,7 @@ import shlex
 import time
 from array import array
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, ClassVar
 
 from calibration.backend import (
@@ -57,6 +58,7 @@ FACTS = Facts(
     devices=frozenset({"cuda", "rocm", "ascend", "maca", "camb"}),
     architectures=MIXTURES | DENSE,
     architectures_from_auto_map=True,
+    releases=Path(__file__).with_name("releases.json"),
     removed_architectures={
         "InternLMForCausalLM": REMOVED,
         "QWenLMHeadModel": REMOVED,

@@ -1,6 +1,7 @@
 """Hugging Face transformers: the widest coverage, straight from the checkpoint, in a plain decode loop."""
 
 import shlex
+from pathlib import Path
 from typing import Any
 
 from calibration.backend import (
@@ -66,6 +67,7 @@ class TransformersBackend(Backend):
         install="pip install 'autobackend[transformers]'",
         devices=frozenset({"cpu", "cuda", "rocm"}),
         architectures_table=("transformers", "models/auto/modeling_auto.py"),
+        releases=Path(__file__).with_name("releases.json"),
         quants=(
             _quant("gptq", ("optimum", "gptqmodel"), "gptq"),
             _quant("awq", ("gptqmodel", "accelerate"), "awq"),

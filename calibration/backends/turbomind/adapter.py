@@ -5,6 +5,7 @@ import shlex
 import time
 from array import array
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, ClassVar
 
 from calibration.backend import (
@@ -53,6 +54,7 @@ FACTS = Facts(
     install='pip install "lmdeploy>=0.18,<0.19"',
     devices=frozenset({"cuda"}),
     architectures=ARCHITECTURES,
+    releases=Path(__file__).with_name("releases.json"),
     quants=(
         QuantFact(
             method="awq",

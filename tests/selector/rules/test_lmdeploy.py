@@ -188,11 +188,27 @@ def test_tensor_parallel_repeats_kv_heads(site: Path) -> None:
 
 def test_removed_and_unknown_architectures(site: Path) -> None:
     found = explain(gpu(site, (8, 0)), site, architecture="Starcoder2ForCausalLM")
-    removed = "Starcoder2ForCausalLM: was removed from LMDeploy: use an older release of lmdeploy"
     assert found == {
         "turbomind": ["needs an architecture that LMDeploy TurboMind knows; found Starcoder2ForCausalLM"],
-        "pytorch": [f"needs an architecture that LMDeploy PyTorch engine still has; {removed}"],
+        "pytorch": ["needs lmdeploy <= 0.14.0 for Starcoder2; 0.18.0 is installed"],
     }
+
+
+def test_the_release_that_an_architecture_or_a_format_needs(site: Path) -> None:
+    machine = gpu(site, (8, 0))
+    there = machine.installations["turbomind"]
+    old = installation({**there.versions, "lmdeploy": "0.7.2"}, site_packages=(site,))
+    older = host(devices=machine.devices, installations=dict.fromkeys(BACKENDS, old))
+    installed = "needs lmdeploy>=0.18,<0.19; lmdeploy 0.7.2 is installed"
+    qwen3 = "needs lmdeploy >= 0.7.3 for Qwen3; 0.7.2 is installed"
+    assert explain(older, site, architecture="Qwen3ForCausalLM") == {
+        "turbomind": [installed, qwen3],
+        "pytorch": [installed, qwen3],
+    }
+    assert explain(older, site, quant=changed(FP8, block_shape=(128, 128)))["turbomind"] == [
+        installed,
+        "needs lmdeploy >= 0.9.0 for fp8; 0.7.2 is installed",
+    ]
 
 
 def test_a_host_without_a_gpu(site: Path) -> None:
