@@ -188,7 +188,14 @@ class Backend(ABC):
 
         An engine that cannot take a request while others run serves one after another.
         """
-        return OneAfterAnother(self.load(job))
+        return self.streams_of(self.load(job), job)
+
+    def streams_of(self, engine: Engine, job: Job) -> Streams:
+        """Serve requests with what `load` gave for this job, and load nothing more. Closing the streams closes it.
+
+        By default one after another, and each answer comes whole.
+        """
+        return OneAfterAnother(engine)
 
     def streams_type(self, variant: Variant) -> type[Streams]:
         """What `streams` gives: how a variant batches and what may be asked of it, told before anything is loaded."""

@@ -4,58 +4,65 @@ from collections import defaultdict
 from collections.abc import Generator, Iterator, Sequence
 
 from calibration.backend import Backend, Engine, Generation, Job, Rows
-from calibration.streams import Ability, Delta, Finish, OneAfterAnother, Request, Streams
+from calibration.errors import UsageError
+from calibration.streams import Ability, Delta, Finish, Request
 from selector.loading.loaded import Loaded, LoadedEngine
 
 
 class EngineHere(LoadedEngine):
-    """Used by one thread. Iterators of several streams may take turns.
+    """Used by one thread. Iterators of several streams may take turns; while any of them is open, nothing else runs.
 
-    An engine that streams by another object than the one that generates loads the model a second time when `stream` is
-    first called.
+    The model is loaded once: what generates streams as well.
 
     Args:
-        engine: what generates.
-        backend, job: what streams is loaded by.
+        engine: what `backend.load(job)` gave.
     """
 
     def __init__(self, engine: Engine, backend: Backend, job: Job, loaded: Loaded) -> None:
         super().__init__(loaded)
-        self._engine, self._backend, self._job = engine, backend, job
-        self._streams: Streams | None = None
+        self._engine, self._streams = engine, backend.streams_of(engine, job)
         self._waiting: defaultdict[str, list[Delta]] = defaultdict(list)
 
     @property
     def abilities(self) -> frozenset[Ability]:
-        return self._loaded_streams().abilities
+        return self._streams.abilities
 
     def generate(self, prompts: Sequence[Sequence[int]], new_tokens: int) -> Generation:
-        return self._engine.generate(prompts, new_tokens)
+        return self._idle().generate(prompts, new_tokens)
 
     def score(self, prompt: Sequence[int], continuation: Sequence[int]) -> Rows | None:
-        return self._engine.score(prompt, continuation)
+        return self._idle().score(prompt, continuation)
 
     def score_greedy(self, prompt: Sequence[int], new_tokens: int) -> tuple[Sequence[int], Rows | None]:
-        return self._engine.score_greedy(prompt, new_tokens)
+        return self._idle().score_greedy(prompt, new_tokens)
 
     def score_each(
         self, prompts: Sequence[Sequence[int]], continuations: Sequence[Sequence[int]]
     ) -> Iterator[Rows | None]:
-        return self._engine.score_each(prompts, continuations)
+        return self._idle().score_each(prompts, continuations)
 
     def score_greedy_each(
         self, prompts: Sequence[Sequence[int]], new_tokens: int
     ) -> Iterator[tuple[Sequence[int], Rows | None]]:
-        return self._engine.score_greedy_each(prompts, new_tokens)
+        return self._idle().score_greedy_each(prompts, new_tokens)
 
     def close(self) -> None:
-        streams, self._streams = self._streams, None
-        if streams is not None and not isinstance(streams, OneAfterAnother):
-            streams.close()
-        self._engine.close()
+        self._streams.close()
+
+    def _idle(self) -> Engine:
+        """The engine, which streams nothing now.
+
+        Raises:
+            UsageError: it does: both would use one cache.
+        """
+        if self._streams.running:
+            raise UsageError(
+                f"{self._loaded.label} is still streaming an answer", "read its iterator to the end, or close it"
+            )
+        return self._engine
 
     def _deltas(self, request: Request) -> Generator[Delta]:
-        streams = self._loaded_streams()
+        streams = self._streams
         try:
             streams.add(request)
         except ValueError as error:
@@ -74,9 +81,3 @@ class EngineHere(LoadedEngine):
             self._waiting.pop(request.id, None)
             if not ended:
                 streams.cancel(request.id)
-
-    def _loaded_streams(self) -> Streams:
-        if self._streams is None:
-            only_generates = type(self._backend).streams is Backend.streams
-            self._streams = OneAfterAnother(self._engine) if only_generates else self._backend.streams(self._job)
-        return self._streams

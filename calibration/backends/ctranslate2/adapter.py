@@ -5,7 +5,18 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from calibration.backend import Backend, Deployment, Device, Facts, Job, Model, PrepareMemory, PrepareTime, Variant
+from calibration.backend import (
+    Backend,
+    Deployment,
+    Device,
+    Engine,
+    Facts,
+    Job,
+    Model,
+    PrepareMemory,
+    PrepareTime,
+    Variant,
+)
 from calibration.backends.ctranslate2.engine import GeneratorEngine
 from calibration.backends.ctranslate2.streams import Batches
 from calibration.config_json import ConfigJson
@@ -185,9 +196,9 @@ class CTranslate2Backend(Backend):
         )
         return GeneratorEngine(generator, words)
 
-    def streams(self, job: Job) -> Streams:
-        """Load the converted model; see load for what it raises."""
-        return Batches(self.load(job), job)
+    def streams_of(self, engine: Engine, job: Job) -> Streams:
+        assert isinstance(engine, GeneratorEngine)
+        return Batches(engine, job)
 
     def streams_type(self, variant: Variant) -> type[Streams]:
         return Batches

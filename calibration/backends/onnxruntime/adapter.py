@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from calibration.backend import Backend, Deployment, Facts, Job, PrepareMemory, PrepareTime, Variant
+from calibration.backend import Backend, Deployment, Engine, Facts, Job, PrepareMemory, PrepareTime, Variant
 from calibration.backends.onnxruntime.engine import Graph, GraphEngine
 from calibration.backends.onnxruntime.ragged import RaggedGraph, can_be_ragged
 from calibration.backends.onnxruntime.streams import Together
@@ -84,6 +84,11 @@ class OnnxRuntimeBackend(Backend):
     def streams(self, job: Job) -> Streams:
         """Load the built graph: for requests that run together, or for turns where it does not allow that."""
         return Together(RaggedGraph(job), job) if can_be_ragged(job) else Turns(Graph(job), job)
+
+    def streams_of(self, engine: Engine, job: Job) -> Streams:
+        """In turns: what generates takes sequences of one length."""
+        assert isinstance(engine, GraphEngine)
+        return Turns(engine.graph, job)
 
     def streams_type(self, variant: Variant) -> type[Streams]:
         return Together

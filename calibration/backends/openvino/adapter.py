@@ -203,6 +203,11 @@ class OpenVinoBackend(Backend):
         scheduler.max_num_seqs = job.max_batch
         return PagedStreams(openvino_genai.ContinuousBatchingPipeline(place, scheduler, "CPU", properties), job)
 
+    def streams_of(self, engine: Engine, job: Job) -> Streams:
+        """One request after another: LLMPipeline holds one batch, whatever its scheduler."""
+        assert isinstance(engine, _Pipeline)
+        return StatefulStreams(_Current(engine), job)
+
     def streams_type(self, variant: Variant) -> type[Streams]:
         return PagedStreams if variant.options["ATTENTION_BACKEND"] == "PA" else StatefulStreams
 
@@ -228,14 +233,19 @@ class _Pipeline(Engine):
         self._properties = properties
         self._request: Any = None
 
+    @property
+    def pipeline(self) -> Any:
+        """What generates; it is made anew where scores were asked for since."""
+        if self._pipeline is None:
+            self._request = None
+            self._pipeline = self._make()
+        return self._pipeline
+
     def generate(self, prompts: Sequence[Sequence[int]], new_tokens: int) -> Generation:
         import numpy as np
         import openvino
         import openvino_genai
 
-        if self._pipeline is None:
-            self._request = None
-            self._pipeline = self._make()
         wanted = openvino_genai.GenerationConfig()
         wanted.max_new_tokens = new_tokens
         wanted.ignore_eos = True
@@ -247,7 +257,7 @@ class _Pipeline(Engine):
         began = time.perf_counter()
         given = np.array(prompts, dtype=np.int64)
         asked = openvino_genai.TokenizedInputs(openvino.Tensor(given), openvino.Tensor(np.ones_like(given)))
-        made = self._pipeline.generate(asked, wanted)
+        made = self.pipeline.generate(asked, wanted)
         tokens = tuple(tuple(int(token) for token in row) for row in made.tokens)
         steps = _arrivals(made.perf_metrics, new_tokens, began)
         return Generation(tokens=tokens, arrivals=(steps,) * len(prompts))
@@ -284,6 +294,16 @@ class _Pipeline(Engine):
             rows.append(np.array(made["logits"][0, -1], dtype=np.float32))
             past = whole
         return rows
+
+
+class _Current:
+    """Answers by the pipeline that an engine has now."""
+
+    def __init__(self, engine: _Pipeline) -> None:
+        self._engine = engine
+
+    def generate(self, *asked: Any) -> Any:
+        return self._engine.pipeline.generate(*asked)
 
 
 _AFTER_HEAD = frozenset({"Add", "Convert", "Divide", "Multiply", "Tanh", "Transpose"})

@@ -8,6 +8,7 @@ from calibration.backend import (
     Backend,
     Deployment,
     Device,
+    Engine,
     Facts,
     Job,
     Model,
@@ -195,6 +196,11 @@ class TransformersBackend(Backend):
             if together is not None:
                 return together
         return TokenLoop(loop)
+
+    def streams_of(self, engine: Engine, job: Job) -> Streams:
+        """The decode loop, one request after another: continuous batching would change the model under it."""
+        assert isinstance(engine, DecodeLoop)
+        return TokenLoop(engine)
 
     def streams_type(self, variant: Variant) -> type[Streams]:
         """Of most models; see `streams`."""

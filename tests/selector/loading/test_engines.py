@@ -5,6 +5,7 @@ import sys
 import venv
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import zip_longest
 from pathlib import Path
 
 import psutil
@@ -51,6 +52,16 @@ def streamed(engine: LoadedEngine, prompt: list[int]) -> list[int]:
     return [token for delta in engine.stream(prompt, NEW_TOKENS) for token in delta.tokens]
 
 
+def streamed_by_turns(engine: LoadedEngine) -> list[list[int]]:
+    """Both prompts, a delta of each at a time."""
+    streams = [engine.stream(prompt, NEW_TOKENS) for prompt in PROMPTS]
+    made: list[list[int]] = [[], []]
+    for deltas in zip_longest(*streams):
+        for path, delta in zip(made, deltas, strict=True):
+            path.extend(delta.tokens if delta else ())
+    return made
+
+
 @pytest.fixture
 def paths(model: Path, cache: Cache) -> Iterator[list[list[int]]]:
     """What transformers in float32 continues the prompts by."""
@@ -58,14 +69,22 @@ def paths(model: Path, cache: Cache) -> Iterator[list[list[int]]]:
         yield [list(path) for path in engine.generate(PROMPTS, NEW_TOKENS).tokens]
 
 
-@pytest.mark.parametrize("label", [SDPA, CT2])
+@pytest.mark.parametrize("label", [*CPU_ENGINES, "openvino:fp32-sdpa"])
 def test_here(label: str, model: Path, cache: Cache, paths: list[list[int]]) -> None:
+    """One loaded model generates, streams and scores, in any order."""
     selection = choose(model, backend=label, cache=cache, workload="pp8:tg6:b2")
     for _ in range(2):  # what was converted is found the second time
         with selection.load() as engine:
             assert isinstance(engine, Engine)
             assert [list(path) for path in engine.generate(PROMPTS, NEW_TOKENS).tokens] == paths
             assert [streamed(engine, prompt) for prompt in PROMPTS] == paths
+            assert streamed_by_turns(engine) == paths
+            assert (engine.score(PROMPTS[0], paths[0][:2]) is None) == (label == "openvino:fp32-pa")
+            assert streamed(engine, PROMPTS[0]) == paths[0]  # scoring may have dropped what generates
+            left = engine.stream(PROMPTS[0], NEW_TOKENS)
+            next(left)
+            left.close()
+            assert [list(path) for path in engine.generate(PROMPTS, NEW_TOKENS).tokens] == paths
 
 
 @pytest.mark.parametrize("label", CPU_ENGINES)

@@ -28,10 +28,10 @@ class Turns(Streams):
 
     abilities = frozenset({Ability.TEMPERATURE})
 
-    def __init__(self) -> None:
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
         self.sequences: dict[str, list[int]] = {}
         self.requests: dict[str, Request] = {}
-        self.closed = False
 
     @property
     def running(self) -> int:
@@ -62,18 +62,21 @@ class Turns(Streams):
         self.requests.pop(request_id, None)
 
     def close(self) -> None:
-        self.closed = True
+        self.engine.close()
 
 
 class Streaming(Scripted):
-    """A backend that streams by another object than the one that generates."""
+    """A backend whose engine streams token by token."""
 
     def __init__(self) -> None:
-        self.loaded: list[Turns] = []
+        self.made: list[Turns] = []
 
     def streams(self, job: Job) -> Streams:
-        self.loaded.append(Turns())
-        return self.loaded[-1]
+        raise AssertionError("this loads the model a second time")
+
+    def streams_of(self, engine: Engine, job: Job) -> Streams:
+        self.made.append(Turns(engine))
+        return self.made[-1]
 
 
 class Closing(CountingEngine):
@@ -118,17 +121,36 @@ def test_an_engine_that_only_generates_streams_its_answer_whole() -> None:
     assert generating.closed == 1
 
 
-def test_streams_are_loaded_once_and_when_they_are_asked_for() -> None:
+def test_what_generates_streams_as_well() -> None:
     backend, generating = Streaming(), Closing({})
     with loaded(backend, generating) as engine:
         engine.generate([[1, 2]], 2)
-        assert backend.loaded == []
         deltas = list(engine.stream([1, 2, 3], 4))
         assert [token for delta in deltas for token in delta.tokens] == path([1, 2, 3], 4)
         assert [delta.finish for delta in deltas] == [None, None, None, Finish.LENGTH]
         assert len(list(engine.stream([4], 2))) == 2
-    [streams] = backend.loaded
-    assert (streams.closed, streams.running, generating.closed) == (True, 0, 1)
+    [streams] = backend.made
+    assert (streams.engine, streams.running, generating.closed) == (generating, 0, 1)
+
+
+def test_while_it_streams_it_does_nothing_else() -> None:
+    engine = loaded(Streaming())
+    stream = engine.stream([1, 2, 3], 8)
+    next(stream)
+    for other in (
+        lambda: engine.generate([[1, 2]], 2),
+        lambda: engine.score([1, 2], [3]),
+        lambda: engine.score_greedy([1, 2], 3),
+        lambda: engine.score_each([[1, 2]], [[3]]),
+        lambda: engine.score_greedy_each([[1, 2]], 3),
+    ):
+        with pytest.raises(UsageError) as error:
+            other()
+        assert str(error.value) == (
+            "scripted:plain is still streaming an answer\nread its iterator to the end, or close it"
+        )
+    stream.close()
+    assert list(engine.generate([[1, 2, 3]], 2).tokens[0]) == path([1, 2, 3], 2)
 
 
 def test_streams_take_turns() -> None:
@@ -146,9 +168,9 @@ def test_closing_an_iterator_ends_its_request() -> None:
     engine = loaded(backend)
     stream = engine.stream([1, 2, 3], 8)
     next(stream)
-    assert backend.loaded[0].running == 1
+    assert backend.made[0].running == 1
     stream.close()
-    assert backend.loaded[0].running == 0
+    assert backend.made[0].running == 0
     assert [token for delta in engine.stream([1], 2) for token in delta.tokens] == path([1], 2)
 
 
