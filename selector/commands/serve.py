@@ -278,10 +278,14 @@ def _run(
         assembled.metrics.restarts.inc()
         _say(f"{again} serves again after {load_s:.1f} s")
 
-    def tell_ready(load_s: float, restarts: int) -> None:
-        if restarts:
+    has_told = False
+
+    def tell_ready(load_s: float) -> None:
+        nonlocal has_told
+        if has_told:
             tell_restart(label, load_s)
             return
+        has_told = True
         answer = prepared.to_json(url=url, names=names, batching=behind.batching(), load_s=load_s)
         texts = {"takes_text": behind.takes_text, "takes_chats": behind.takes_chats}
         _say(*screens.ready(answer, title, **texts, keyed=bool(address.keys)))
@@ -322,7 +326,7 @@ def _run(
     device = prepared.selection.host.device.name
     if calibrating := calibrated_by(device):
         warn(f"{device} is being calibrated by {calibrating}; beside this server its times will be wrong")
-    with serving_on(device, model=model, url=url), kept_short(log):
+    with serving_on(device, model=model, url=url), kept_short(folder):
         return run(service, listening)
 
 

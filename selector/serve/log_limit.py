@@ -15,14 +15,15 @@ LOOK_S = 1.0
 
 @contextlib.contextmanager
 def kept_short(
-    log: Path, *, most_bytes: int = MOST_BYTES, kept_bytes: int = KEPT_BYTES, look_s: float = LOOK_S
+    folder: Path, *, most_bytes: int = MOST_BYTES, kept_bytes: int = KEPT_BYTES, look_s: float = LOOK_S
 ) -> Iterator[None]:
-    """Meanwhile cut a log that grows long, on a thread of its own. Who writes it must append (O_APPEND)."""
+    """Meanwhile cut logs of a folder that grow long, on a thread of its own. Who writes them must append (O_APPEND)."""
     over = threading.Event()
 
     def look() -> None:
         while not over.wait(look_s):
-            cut(log, most_bytes=most_bytes, kept_bytes=kept_bytes)
+            for log in folder.glob("*.log"):
+                cut(log, most_bytes=most_bytes, kept_bytes=kept_bytes)
 
     thread = threading.Thread(target=look, name="autobackend-log", daemon=True)
     thread.start()
@@ -34,7 +35,7 @@ def kept_short(
 
 
 def cut(log: Path, *, most_bytes: int = MOST_BYTES, kept_bytes: int = KEPT_BYTES) -> None:
-    """Leave the last whole lines of a log that is longer than `most_bytes`; of any other, or of none, nothing changes.
+    """Leave the last whole lines of a log that is longer than `most_bytes`; any other stays as it is.
 
     It is cut in place, since the engine holds it open: what is printed in between, for a millisecond, is lost.
     """
@@ -46,7 +47,7 @@ def cut(log: Path, *, most_bytes: int = MOST_BYTES, kept_bytes: int = KEPT_BYTES
             file.seek(size - kept_bytes)
             end = file.read()
             file.truncate(0)
-    except FileNotFoundError:  # no engine was started yet
+    except FileNotFoundError:  # it was removed meanwhile
         return
     _, newline, lines = end.partition(b"\n")
     with log.open("ab") as file:

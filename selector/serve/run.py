@@ -43,8 +43,8 @@ class Service:
     """How long running requests may still take when it is told to stop."""
     say: Callable[[str], None]
     """Is told in sentences what happens."""
-    on_ready: Callable[[float, int], None]
-    """Is called after each load of the engine with its seconds, and how often it was started again."""
+    on_ready: Callable[[float], None]
+    """Is called after each load of the engine with its seconds."""
     traffic: Traffic
     keep: Callable[[Observed], None]
     """Is given now and then, and at the end, what came; on another thread."""
@@ -82,7 +82,7 @@ async def _run(service: Service, listening: socket.socket) -> int:
         service.serving,
         label=service.label,
         say=service.say,
-        on_ready=lambda load_s: service.on_ready(load_s, keeper.restarts),
+        on_ready=service.on_ready,
         watch=Watch(service.silence),
     )
     relay = Relay(Kept(upstream=service.upstream, keeper=keeper))

@@ -4,6 +4,7 @@ import http.client
 import json
 import re
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -135,6 +136,23 @@ def test_a_request_within_a_killed_engine_is_told_so(tiny: Folder, tmp_path: Pat
         asking.join(2)
         assert not asking.is_alive()
         assert "ended while it answered" in str(errors[0])
+
+
+def test_an_engine_that_dies_while_it_loads_is_loaded_again(tiny: Folder, tmp_path: Path) -> None:
+    """In an interpreter whose first worker dies; nothing was told before the second one was ready."""
+    died, bin_folder, config = tmp_path / "died", tmp_path / "venv" / "bin", tmp_path / "config.toml"
+    bin_folder.mkdir(parents=True)
+    (bin_folder.parent / "lib").symlink_to(Path(sys.prefix) / "lib")
+    (bin_folder.parent / "pyvenv.cfg").write_text((Path(sys.prefix) / "pyvenv.cfg").read_text())
+    python = bin_folder / "python"
+    python.write_text(f'#!/bin/sh\nmkdir {died} 2>/dev/null && kill -9 $$\nexec {sys.executable} "$@"\n')
+    python.chmod(0o755)
+    config.write_text(f'[backends.transformers]\npython = "{python}"\n')
+    with serving(tiny("llama"), *SLOW, folder=tmp_path, AUTOBACKEND_CONFIG=str(config)) as server:
+        assert died.exists()
+        assert "transformers:eager ended: killed by SIGKILL" in server.said.read_text()
+        assert (len(ids(server, 4)), server.answer["candidate"]) == (4, "transformers:eager")
+        assert server.metric("engine_restarts_total") == 0
 
 
 @pytest.mark.parametrize(("label", "idle"), [("transformers:eager", False), ("llamacpp:f32", True)])

@@ -52,7 +52,7 @@ def test_without_a_log_nothing_happens(tmp_path: Path) -> None:
 
 def test_a_program_that_prints_much_keeps_a_short_log(tmp_path: Path) -> None:
     log, ended = tmp_path / "engine.log", threading.Event()
-    with kept_short(log, most_bytes=40_000, kept_bytes=8_000, look_s=0.01):
+    with kept_short(tmp_path, most_bytes=40_000, kept_bytes=8_000, look_s=0.01):
         program = Program([sys.executable, "-c", CHATTER], variables=dict(os.environ), log=log, on_end=ended.set)
         assert ended.wait(60)
         until(lambda: log.stat().st_size <= 40_000)
