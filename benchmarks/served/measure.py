@@ -117,6 +117,8 @@ def measure(
         came[name].cut = turn.stage is Stage.FIRST or tally.ended == "budget"
         launches = sum(isinstance(o, Served) and o.run_id in tally.fresh for o in tally.outcomes)
         say(f"{name}, {turn.stage}: {plural(launches, 'launch')} in {seconds(tally.seconds)}, {tally.ended}")
+        for line in _failures(tally):
+            say(f"{name}, {line}")
     return [line for task in tasks for line in _missing(task, came[task.plan.spec.name])]
 
 
@@ -145,8 +147,8 @@ def prepare(
             with never_served(cache) as trial:
                 tally = _serve(alone, trial, store, reporter, rounds=1, requests=TRIAL_REQUESTS, budget_s=None)
             cache.add(*(o for o in tally.outcomes if not isinstance(o, Served | Unserved)))
-            failures = [f"{o.kind} ({o.stage}): {o.message}" for o in tally.outcomes if isinstance(o, Failure)]
-            say(f"{planned.spec.name}, {spec.label}: {'; '.join(failures) or 'ready'} after {seconds(tally.seconds)}")
+            for line in _failures(tally) or [f"{spec.label}: ready after {seconds(tally.seconds)}"]:
+                say(f"{planned.spec.name}, {line}")
 
 
 def _serve(
@@ -169,6 +171,12 @@ def _serve(
             measuring=Measuring(budget_s=LOAD_S, requests=requests),
             only_asked=True,
         )
+
+
+def _failures(tally: ServedTally) -> list[str]:
+    """Of this run."""
+    failed = [o for o in tally.outcomes if isinstance(o, Failure) and o.run_id in tally.fresh]
+    return [f"{one.candidate.label}: {one.kind} ({one.stage}): {one.message}" for one in failed]
 
 
 def _with(task: Task, labels: set[str]) -> Task:

@@ -27,13 +27,14 @@ def test_a_tiny_model_from_its_conversion_to_the_report(
         BACKENDS, OutputVerdict.RIGHT
     )
     assert main(["measure", *common, *model, "--requests", "6"]) == 0
-    assert "nothing is missing" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "nothing is missing" in said
     with Cache.open(tmp_path / "served.db") as cache:
         outcomes = list(cache.all())
     assert [o for o in outcomes if isinstance(o, Check)] == checks, "nobody is checked twice"
     launches = [o for o in outcomes if isinstance(o, Served) and o.points[0].load.label == LEVELS[0]]
     first = [launch for launch in launches if launch.round == 1]
-    assert {launch.candidate.label for launch in first} == set(BACKENDS)
+    assert {launch.candidate.label for launch in first} == set(BACKENDS), said
     assert {launch.round for launch in launches} >= {1, 2}
     for launch in launches:
         assert tuple(point.load.label for point in launch.points) == LEVELS
