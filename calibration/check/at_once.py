@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from calibration.check.agreement import NEW_TOKENS, PROMPT_TOKENS, Answers
 from calibration.check.divergence import below, rows_of
-from calibration.check.tolerance import LOSSY, Tolerance, tolerance
+from calibration.check.tolerance import LOSSY, TOLERANCES, Tolerance, tolerance
 from calibration.measurement import Agreement, OutputVerdict
 
 if TYPE_CHECKING:
@@ -26,6 +26,9 @@ GIVEN = (0, 5, 2, 6)
 are sequences of many lengths, that end at different steps."""
 LEAST = 2
 """Requests at once, also where a server holds one."""
+APART = 8
+"""Of so many requests one may be answered otherwise at once than alone, and one of fewer: other kernels round
+otherwise, and two tokens that nearly tie for an engine may change places."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -131,6 +134,24 @@ def judge(reference: Answers, chosen: Sequence[Chosen], prompts: Collection[int]
     return Agreement(verdict=verdict, top1=equal / count, detail=detail)
 
 
+def needs_itself(precision: str) -> bool:
+    """Whether an engine of this precision may be so far from the reference that only its own answers can judge it."""
+    return not math.isfinite(TOLERANCES[precision].margin)
+
+
+def beside_itself(together: Sequence[Chosen], alone: Sequence[Chosen]) -> str:
+    """What is wrong where requests are answered otherwise at once than each alone; else empty.
+
+    It says nothing of what is wrong in both.
+    """
+    known = {one.after: one.tokens for one in alone}
+    pairs = [(one.tokens, known[one.after]) for one in together if one.after in known]
+    apart = sum(any(a != b for a, b in zip(*pair, strict=False)) for pair in pairs)
+    if apart <= max(1, len(pairs) // APART):
+        return ""
+    return f"{apart} of {len(pairs)} requests are answered otherwise at once than alone"
+
+
 def _along_the_path(reference: Answers, one: Chosen) -> Iterator[tuple[int, int, int]]:
     """(prompt, step, token): each token up to the first that is not the reference's, and that one."""
     prompt, path = one.after.prompt, reference.path(one.after.prompt)
@@ -186,4 +207,5 @@ def _share_of_strangers(places: Mapping[tuple[int, int], tuple[float, int]], exp
 
 
 def _is_long(prompt: int) -> bool:
+    """Beyond the first, which are always there."""
     return prompt >= len(PROMPT_TOKENS)

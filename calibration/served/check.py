@@ -4,7 +4,16 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from calibration.check.agreement import NEW_TOKENS, Answers
-from calibration.check.at_once import Chosen, Course, Prefix, course, judge, unknown
+from calibration.check.at_once import (
+    Chosen,
+    Course,
+    Prefix,
+    beside_itself,
+    course,
+    judge,
+    needs_itself,
+    unknown,
+)
 from calibration.events import Reporter, ServedCheckBegan, ServedCheckEnded, ServingEvent
 from calibration.launch.checker import Checker
 from calibration.launch.session import Session
@@ -62,13 +71,16 @@ class ServedChecker:
     def _compare(
         self, spec: LaunchSpec, hold: Hold, server: Server, deadline: Deadline, reference: Answers
     ) -> Agreement:
-        """Ask; and where all answers leave the reference's path, ask again for what comes after its own token."""
+        """Ask; and where all answers leave the reference's path, ask again for what comes after its own token.
+
+        In 4 bits answers leave it soon, and may be far from it: there each is asked once more, alone.
+        """
         prompts, precision = self.session.check_prompts(), self.checker.precision_of(spec)
         able = [number for number, prompt in enumerate(prompts) if len(prompt) + NEW_TOKENS <= hold.context_tokens]
         if not able:
             return _unchecked(f"a context of {hold.context_tokens} tokens holds none of the check's prompts")
         due: Course | tuple[Prefix, ...] = course(able, hold.slots)
-        chosen = list[Chosen]()
+        chosen, at_once = list[Chosen](), list[Chosen]()
         while True:
             told = self.ask(server, _at_once(due, prompts, reference, hold), self._limit_s(deadline))
             if isinstance(told, Untold):
@@ -77,10 +89,21 @@ class ServedChecker:
             asked = zip(_all_of(due), told, strict=True)
             new = [Chosen(after=after, tokens=tokens) for after, tokens in asked if tokens]
             chosen += new
+            at_once = at_once or new
             agreement = judge(reference, chosen, able, precision)
             due = unknown(reference, chosen, able)
             if agreement.verdict is OutputVerdict.WRONG or not due or not new:
-                return agreement
+                break
+        if agreement.verdict is not OutputVerdict.LOSSY or not needs_itself(precision):
+            return agreement
+        alone = list[Chosen]()
+        for after in dict.fromkeys(one.after for one in at_once):
+            told = self.ask(server, _at_once((after,), prompts, reference, hold), self._limit_s(deadline))
+            if isinstance(told, Untold):
+                return _unchecked(told.reason)
+            alone.append(Chosen(after=after, tokens=told[0]))
+        wrong = beside_itself(at_once, alone)
+        return Agreement(verdict=OutputVerdict.WRONG, detail=wrong) if wrong else agreement
 
     def _limit_s(self, deadline: Deadline) -> float:
         left_s, limit_s = deadline.left_s(), self.session.limits.load_s

@@ -14,19 +14,25 @@ import pytest
 
 from calibration.backends.llamacpp import own_server
 from calibration.backends.llamacpp.adapter import LlamaCppBackend
+from calibration.cache.cache import Cache
 from calibration.check.agreement import Answers
-from calibration.measurement import Agreement, OutputVerdict
+from calibration.errors import IllegalBackend
+from calibration.measurement import Agreement, FailureKind, OutputVerdict
 from calibration.registry import find
 from calibration.server import OwnServer, ServerPlace
 from calibration.streams import Delta, Streams
+from selector.host.spec import HostSpec
+from selector.identity import identity
+from selector.model.spec import ModelSpec
 from selector.serve.app import Settings, app
 from selector.serve.listen import Server, url_of
 from selector.serve.own_server import OwnServerUpstream
 from tests.engines import tiny_models
 from tests.engines.at_once import HOLD, Plant, driven, found, found_at, opened, reference_of
 from tests.engines.printed_commands import deployed
-from tests.engines.served import serving
+from tests.engines.served import serving, started
 from tests.engines.tiny_models import VOCAB
+from tests.selector.launches import unserved
 
 pytestmark = [pytest.mark.engine, pytest.mark.filterwarnings("ignore")]
 
@@ -82,9 +88,10 @@ def test_no_true_server_in_16_bits_is_refused(label: str, model: str, check: Che
     assert told(verdict) == (RIGHT, verdict)
 
 
+@pytest.mark.parametrize("model", ["llama", "qwen2"])
 @pytest.mark.parametrize("label", LESS_PRECISE)
-def test_a_lossy_server_is_lossy(label: str, check: Check) -> None:
-    verdict = check(label, "qwen2")
+def test_a_lossy_server_is_lossy(label: str, model: str, check: Check) -> None:
+    verdict = check(label, model)
     assert told(verdict) == (LOSSY, verdict)
 
 
@@ -186,6 +193,10 @@ PLANTS: dict[str, tuple[str, str, Plant]] = {
     "swapped rows": ("transformers:sdpa", "llama", swapped_rows),
     "swapped rows of eager attention": ("transformers:eager", "llama", swapped_rows),
     "swapped answers": ("openvino:fp32-pa", "llama", swapped_answers),
+    "the length of a neighbour, in 4 bits": ("onnxruntime:int4", "llama", length_of_a_neighbour),
+    "what others left is seen, in 4 bits": ("onnxruntime:int4", "qwen3", sees_what_others_left),
+    "a cache that stays behind, in 4 bits": ("onnxruntime:int4", "qwen2", stays_where_it_was),
+    "swapped answers in 4 bits": ("openvino:int4-pa", "qwen2", swapped_answers),
     "ragged prompts that are cut": ("ctranslate2:float32", "llama", cut_to_the_shortest),
 }
 
@@ -282,3 +293,19 @@ def settings(*words, **named):
 module.settings = settings
 module.main(sys.argv[1:])
 """
+
+
+def test_serve_refuses_who_answered_wrong_as_it_was_served(tiny: Folder, tmp_path: Path) -> None:
+    """A calibration may start it, to check it again."""
+    label, host = "transformers:eager", HostSpec.detect()
+    key = identity(ModelSpec.read(tiny("llama")), host)
+    with Cache.open(tmp_path / "cache.db") as known:
+        known.add(unserved(label, key, host, kind=FailureKind.WRONG_OUTPUT, message="token 7 after prompt 2 is 9"))
+    words, said = (tiny("llama"), "--backend", label, "--no-observe"), tmp_path / "refused.txt"
+    process = started(*words, folder=tmp_path, said=said)
+    assert process.communicate(timeout=120) == ("", None)
+    assert process.returncode == IllegalBackend.exit_code
+    reason = "needs right output as served; found wrong output as served: token 7 after prompt 2 is 9"
+    assert reason in said.read_text()
+    with serving(*words, "--to-measure", folder=tmp_path) as server:
+        assert server.get("/health")[0] == 200

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from calibration.check.agreement import NEW_TOKENS, Answers
-from calibration.check.at_once import Chosen, Prefix, course, judge, unknown
+from calibration.check.at_once import Chosen, Prefix, beside_itself, course, judge, needs_itself, unknown
 from calibration.check.divergence import below
 from calibration.check.tolerance import Rounding
 from calibration.measurement import Agreement, OutputVerdict
@@ -159,6 +159,19 @@ def test_in_4_bits_choices_may_be_far_but_not_as_far_as_strangers(tmp_path: Path
     found = verdict(tmp_path, [path(1), path(2), *all_at(VOCAB - 2)[:NEW_TOKENS]], "4-bit")
     assert found.verdict is OutputVerdict.WRONG
     assert found.detail.startswith("the tokens after prompt 1 are ")
+
+
+def test_in_4_bits_a_server_is_compared_with_itself() -> None:
+    assert [needs_itself(precision) for precision in ("fp32", "16-bit", "quantised", "8-bit", "4-bit")] == [
+        *(False, False, False, False, True)
+    ]
+    right = [path(0), path(1), path(2), *(path(prompt, given) for prompt in ALL for given in (2, 5))]
+    assert beside_itself([*right, replace(path(0), tokens=(*path(0).tokens, 9, 9))], right) == ""
+    one = [replace(path(0), tokens=(VOCAB - 1,)), *right[1:]]
+    assert beside_itself(one, right) == "", "two tokens that nearly tie may change places"
+    two = [replace(path(0), tokens=(VOCAB - 1,)), along(path(1), 7, VOCAB - 1), *right[2:]]
+    assert beside_itself(two, right) == "2 of 9 requests are answered otherwise at once than alone"
+    assert beside_itself(two, right[2:]) == "", "those that were asked at once alone are not compared"
 
 
 def test_rounding_of_the_model_widens_the_margin(tmp_path: Path) -> None:

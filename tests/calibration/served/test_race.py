@@ -429,3 +429,21 @@ def test_where_answers_leave_the_path_what_comes_after_it_is_asked(tmp_path: Pat
     launches = [o for o in tally.outcomes if isinstance(o, Served)]
     assert launches and {o.as_served.verdict for o in launches} == {OutputVerdict.RIGHT}
     assert [number for _, number in script.asked][:8] == [8, 3, 3, 3, 3, 3, 2, 1]
+
+
+def test_in_4_bits_each_is_asked_once_more_alone(tmp_path: Path) -> None:
+    def mixes_those_that_run_at_once(wanted: Wanted) -> list[int]:
+        tokens = counted(wanted)
+        return tokens if len(script.asked) > 1 else [(tokens[0] + 1) % VOCAB, *tokens[1:]]
+
+    four_bits = {"lossy": True, "precision": "int4", "ties": True}
+    script = Script(tps={"quick": 200.0})
+    judge = entry("reference", ties=True)
+    served(tmp_path, script, entry("quick", **four_bits), judge=judge)
+    assert [number for _, number in script.asked][:8] == [8, *[1] * 6, 8], "six ask for different things"
+    again = Script(tps={"quick": 200.0}, answers={"quick": mixes_those_that_run_at_once})
+    script = again
+    tally = served(tmp_path, again, entry("quick", **four_bits), judge=judge, again=True)
+    [failure] = [o for o in tally.outcomes if isinstance(o, Unserved)]
+    assert (failure.kind, failure.stage) == (FailureKind.WRONG_OUTPUT, "check as served")
+    assert failure.message == "8 of 8 requests are answered otherwise at once than alone"
