@@ -1,5 +1,6 @@
 """Assembles what runs for a prepared candidate: its engine, the front before it, and who watches the requests."""
 
+import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -83,7 +84,7 @@ def assemble(
 
     Args:
         names: under which the model is asked for.
-        log: takes what engines print.
+        log: takes what the engine prints; other engines have files beside it.
         log_requests: is told a line for each request; None: nobody is.
         hung_after_s: an engine that gives nothing for so long while requests run hangs; None: as is expected of it.
 
@@ -98,12 +99,16 @@ def assemble(
     observer = Several([metrics, RequestLog(log_requests)]) if log_requests else metrics
     named = {"name_token": text.vocabulary.token} if text else {}
 
+    numbers = itertools.count(1)
+
     def app_for(gate: Gate) -> Any:
         settings = Settings(names=tuple(names), keys=tuple(keys))
         return app(gate, settings, metrics=metrics.exposition, observer=observer, why_not=gate.unavailable, **named)
 
     def behind(of: Prepared) -> Behind:
-        return _behind(of, text, names[0], log, hung_after_s)
+        number = next(numbers)
+        own_log = log if number == 1 else log.with_name(f"{log.stem}-{number}{log.suffix}")
+        return _behind(of, text, names[0], own_log, hung_after_s)
 
     return Assembled(
         behind=behind(prepared),

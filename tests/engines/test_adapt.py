@@ -80,14 +80,18 @@ def plant(cache: Path, model: Path, *, first: str, then: str) -> None:
 
 
 class Asking:
-    """Clients that ask until it is over: two for short answers, and one for long ones as a stream."""
+    """Clients that ask until it is over: two for short answers, and one for long ones as a stream.
 
-    def __init__(self, server: Served) -> None:
+    Args:
+        streams: False: all ask for whole answers.
+    """
+
+    def __init__(self, server: Served, *, streams: bool = True) -> None:
         self.answers: list[tuple[int, ...]] = []
         self.errors: list[Exception] = []
         self._over = threading.Event()
         self._server = server
-        ways = (self._whole, self._whole, self._streamed)
+        ways = (self._whole, self._whole, self._streamed if streams else self._whole)
         self._threads = [threading.Thread(target=self._go_on, args=(way, server.client())) for way in ways]
 
     def __enter__(self) -> Self:
@@ -185,11 +189,32 @@ def test_under_load_the_better_engine_takes_over_and_nothing_is_lost(
     said = server.said.read_text()
     assert f"better  {QUICK} is 4.00 ± " in said
     assert said.index("memory  about ", said.index("better  ")) < said.index(f"loading {QUICK}")
-    assert f"{QUICK} answers from now on, loaded in " in said
+    assert f": {QUICK} answers from now on, 1 thread" in said
+    assert "requests  CTranslate2 answers 4 at once: they run as a batch" in said
     assert f"{SLOW} has ended" in said
     kept = json.loads((tmp_path / "cache.traffic.json").read_text())["models"][str(model)]
     assert set(kept["candidates"]) == {SLOW, QUICK}
     assert kept["requests"] == len(asking.answers)
+
+
+def test_the_server_that_an_engine_brings_takes_over_too(
+    tiny: Folder, store: ArtifactStore, right: set[tuple[int, ...]], tmp_path: Path
+) -> None:
+    """Of its streams no token ids are told, so whole answers are asked for."""
+    own = "llamacpp:f32"
+    assembled(tiny("llama"), own, tmp_path, store)
+    plant(tmp_path / "cache.db", tiny("llama"), first=QUICK, then=own)
+    with adapting(tiny("llama"), tmp_path, store) as server:
+        [old] = workers(server)
+        with Asking(server, streams=False) as asking:
+            until(lambda: server.metric("engine_switches_total") == 1 or asking.errors, 180)
+            until(lambda: not runs(old) or asking.errors, 60)
+            before = len(asking.answers)
+            until(lambda: len(asking.answers) > before + 20 or asking.errors, 60)
+        assert asking.errors == []
+        assert set(asking.answers) <= right
+        assert (answers_now(server), workers(server)) == (own, [])
+        assert server.told(signal.SIGTERM) == 0
 
 
 def test_told_to_stop_while_another_engine_loads_nothing_is_left(

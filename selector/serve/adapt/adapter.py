@@ -104,7 +104,8 @@ class Adapter:
 
         def switched() -> None:
             self._take(ready)
-            self._told.say(words.done(ready, running, new.keeper.load_s, relay.gate.running))
+            for sentence in words.done(ready, running, new.keeper.load_s, relay.gate.running):
+                self._told.say(sentence)
 
         self._told.say(f"loading {label}")
         change = relay.switch_beside if ready.beside else relay.switch_after

@@ -1,6 +1,7 @@
 """What a server that adapts says: why it stays with an engine, what a switch needs, and what became of it."""
 
 from selector.screens.select import where_from
+from selector.screens.serve import batching
 from selector.screens.text import columns, figure, plural, seconds, size, within
 from selector.serve.adapt.decide import NoRoom, NotMade, Ready, Stay, Switch, Unfit
 from selector.serve.adapt.gain import Unsure
@@ -14,10 +15,10 @@ def looks(pace: Pace) -> str:
     """What a server that adapts does.
 
     >>> looks(Pace())
-    'adapts: looks every 5:00 min, once 100 requests came, whether another candidate is surely better for them'
+    'adapts    every 5:00 min it is looked, once 100 requests came, whether another candidate is surely better'
     """
     every, needed = seconds(pace.every_s), plural(pace.requests, "request")
-    return f"adapts: looks every {every}, once {needed} came, whether another candidate is surely better for them"
+    return f"adapts    every {every} it is looked, once {needed} came, whether another candidate is surely better"
 
 
 def advice(stay: Stay, running: str) -> str:
@@ -53,18 +54,22 @@ def begins(switch: Switch, came: Observed, running: str) -> list[str]:
     return columns(rows)
 
 
-def done(ready: Ready, running: str, load_s: float, requests: int) -> str:
-    """From now on it answers.
+def done(ready: Ready, running: str, load_s: float, requests: int) -> list[str]:
+    """From now on it answers, and how.
 
     Args:
         running: the candidate that answered before.
         requests: that this one still answers.
     """
     prepared = ready.prepared
-    threads = f"{plural(prepared.subject.threads, 'thread')}, " if prepared.subject.device == "cpu" else ""
-    held = plural(prepared.room.slots, "request")
+    threads = f", {plural(prepared.subject.threads, 'thread')}" if prepared.subject.device == "cpu" else ""
     ends = f"; {running} ends after {plural(requests, 'request')}" if requests else ""
-    return f"{prepared.spec.label} answers from now on, loaded in {seconds(load_s)}: {threads}{held} at once{ends}"
+    title = prepared.backend.facts.title
+    rows = [
+        ("switched", f"loaded in {seconds(load_s)}: {prepared.spec.label} answers from now on{threads}{ends}"),
+        ("requests", batching(ready.behind.batching(), title, prepared.room.slots)),
+    ]
+    return columns(rows)
 
 
 def failed(label: str, message: str, running: str) -> str:
