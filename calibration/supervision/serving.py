@@ -10,6 +10,7 @@ from calibration.streams import Delta, Request
 from calibration.supervision.supervisor import Trouble, Worker, error_told
 from calibration.worker.serving import DELTAS, delta_from_plain, request_to_plain
 
+_READER = json.JSONDecoder()
 LOOK_S = 3600.0
 """How long a look at the pipe waits for a line; it ends at once when the worker dies."""
 
@@ -112,9 +113,13 @@ def close_line() -> bytes:
 def read_deltas(line: bytes) -> list[Delta] | Trouble:
     """What a line from a worker that serves tells: of a step, or of its end."""
     try:
-        return [delta_from_plain(plain) for plain in json.loads(line)[DELTAS]]
+        text = line.decode()
+        event, end = _READER.raw_decode(text)  # json.loads looks for the encoding first, and for blanks around
+        if end == len(text):
+            return [delta_from_plain(plain) for plain in event[DELTAS]]
     except (ValueError, KeyError, TypeError):
-        return _not_deltas(line)
+        pass
+    return _not_deltas(line)
 
 
 def _line(command: dict[str, object]) -> bytes:

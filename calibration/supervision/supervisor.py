@@ -184,9 +184,10 @@ class Worker:
 
         None: the pipe has ended, see `ending`.
         """
-        if not self._read_once():
+        chunk = os.read(self._events, 1 << 16)
+        if not chunk:
             return None
-        *lines, self._buffer = self._buffer.split(b"\n")
+        *lines, self._buffer = (self._buffer + chunk).split(b"\n")
         if len(self._buffer) > LONGEST_LINE:  # who reads it says that it is no answer
             lines.append(self._buffer)
             self._buffer = b""
@@ -252,8 +253,10 @@ class Worker:
             if left <= 0:
                 return Trouble(kind=FailureKind.TIMED_OUT, message="no answer within the time limit", at_deadline=True)
             if _is_ready(self._events, select.POLLIN, min(POLL_S, left)):
-                if not self._read_once():
+                chunk = os.read(self._events, 1 << 16)
+                if not chunk:
                     return self.ending()
+                self._buffer += chunk
                 if len(self._buffer) > LONGEST_LINE:
                     return Trouble(
                         kind=FailureKind.CRASHED, message="the worker sent more than 64 MiB without an end of line"
@@ -267,12 +270,6 @@ class Worker:
                 return trouble
         line, _, self._buffer = self._buffer.partition(b"\n")
         return line
-
-    def _read_once(self) -> bool:
-        """Read what has come, or wait for it; False: the pipe has ended."""
-        chunk = os.read(self._events, 1 << 16)
-        self._buffer += chunk
-        return bool(chunk)
 
     def _tree(self) -> list[psutil.Process]:
         try:

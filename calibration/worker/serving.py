@@ -134,6 +134,8 @@ def delta_to_plain(delta: Delta) -> list[Any]:
 
 def delta_from_plain(plain: list[Any]) -> Delta:
     """Read what `delta_to_plain` wrote."""
+    if len(plain) == 2:  # most are such
+        return Delta(id=plain[0], tokens=tuple(plain[1]))
     filled: list[Any] = [*plain, *(None, "", ())[len(plain) - 2 :]]
     name, tokens, finish, message, scores = filled
     return Delta(

@@ -145,6 +145,14 @@ class _Writing:
 
     def add(self, delta: Delta) -> Piece:
         """What a delta adds; with a finish where it ends the answer, or a stop text does."""
+        if self._count and delta.finish is None and not self._stops:
+            self._count += len(delta.tokens)
+            return Piece(
+                text="".join(map(self._step, delta.tokens)),
+                tokens=delta.tokens,
+                scores=delta.scores,
+                prompt_tokens=len(self._request.prompt),
+            )
         parts, taken = [], 0
         for token in delta.tokens:
             parts.append(self._stops.add(self._step(token)))

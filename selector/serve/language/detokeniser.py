@@ -64,6 +64,10 @@ class StopTexts:
         self.met = False
         """Whether one of them came; what came before it was told, and nothing more is to be added."""
 
+    def __bool__(self) -> bool:
+        """Whether there are any."""
+        return bool(self._texts)
+
     def add(self, text: str) -> str:
         """What of the text so far is sure to be told, and was not yet."""
         if not self._texts:
