@@ -78,7 +78,7 @@ def of_cache(cache: Cache, *, batches: Cache | None = None, host: HostSpec | Non
     environments = contexts.DEFAULT.environments(here)
     recorded = _recorded(outcomes, environments, host=here.identifier, device=here.device.name, kind=here.device.kind)
     with never_served(batches or cache) as static:
-        return [replace(one, without=_by_select(one, static, here)) for one in recorded]
+        return [replace(one, without=by_select(one.model, one.loads, static, here)) for one in recorded]
 
 
 def of_results(folder: Path) -> list[Recorded]:
@@ -149,14 +149,20 @@ def never_served(cache: Cache) -> Iterator[Cache]:
         yield copy
 
 
-def _by_select(recorded: Recorded, static: Cache, host: HostSpec) -> Without:
+def by_select(model: str, loads: Sequence[Load], static: Cache, host: HostSpec) -> Without:
+    """What `select` answers with a cache that has nothing that was served.
+
+    Raises:
+        AutobackendError: it has no answer.
+    """
+
     def answer(use: Use, *, lossy: bool) -> str:
-        chosen = choose(recorded.model, workload=use, objective=OBJECTIVE, allow_lossy=lossy, cache=static, host=host)
+        chosen = choose(model, workload=use, objective=OBJECTIVE, allow_lossy=lossy, cache=static, host=host)
         return chosen.candidate.label
 
     return {
         (load, lossy): {BATCH: answer(batch_of(load), lossy=lossy), UNMEASURED: answer(load, lossy=lossy)}
-        for load in recorded.loads
+        for load in loads
         for lossy in (False, True)
     }
 

@@ -115,10 +115,11 @@ def _picks(name: str, cells: Sequence[Cell]) -> Section:
         f"The pick takes {_told(over_best(cell) for cell in cells)} times as long as the best of the half that judges"
         f" it, and {_told(beyond_noise(cell) for cell in cells)} beyond what the two differ from themselves."
     )
+    costs = {policy: [ratio for c in cells for ratio in over(c, _fixed(c, policy), c.picks)] for policy in policies}
     others = [
-        f"What `select` answers for {policy} takes {_told(over(c, _fixed(c, policy), c.picks) for c in cells)} times as"
-        " long as the pick."
-        for policy in policies
+        f"What `select` answers for {policy} takes {_told([ratios])} times as long as the pick."
+        for policy, ratios in costs.items()
+        if ratios
     ]
     return Section(
         title=f"The pick, {name}",

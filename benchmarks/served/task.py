@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import prod
 
+from benchmarks.served.recorded import by_select, never_served
 from calibration.backend import Backend
 from calibration.cache.cache import Cache
 from calibration.load.load import Load
@@ -75,6 +76,12 @@ def read_task(
         for row in prediction.predicted if prediction else ():
             seconds.setdefault(row.candidate, []).append(row.e2e_s)
     left_out = hopeless(seconds, {label: kind_of(label) for label in labels})
+    if left_out:
+        # What one would serve without having measured a load is beside what one then knows.
+        with never_served(cache) as static:
+            answers = by_select(planned.spec.name, loads, static, planned.host).values()
+        for label in {label for by_policy in answers for label in by_policy.values()}:
+            left_out.pop(label, None)
     kept = tuple(spec for spec in planned.launch_specs if spec.label not in left_out)
     return Task(plan=replace(planned, launch_specs=kept), left_out=left_out)
 

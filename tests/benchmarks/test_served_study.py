@@ -374,3 +374,13 @@ def test_the_command_reports_results(published: Path, tmp_path: Path, capsys: py
 def test_streams_are_numbers(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["report", "--cache", str(tmp_path / "empty.db"), "--streams", "1,many"]) == 2
     assert "needs numbers of streams, as in 1,4,8; found '1,many'" in capsys.readouterr().err
+
+
+def test_what_select_answers_without_loads_is_served_beside_the_best_of_each_kind(cache: Cache) -> None:
+    """EAGER is measured to be far faster than predicted, and so what `select` answers for a batch."""
+    before = read_task(MODEL, (C8, C1), cache, host=HOST)
+    assert EAGER in before.left_out
+    cache.add(*rounds(EAGER, KEY, HOST, (0.01,)))
+    after = read_task(MODEL, (C8, C1), cache, host=HOST)
+    assert EAGER in {spec.label for spec in after.plan.launch_specs}
+    assert EAGER not in after.left_out
