@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -436,7 +437,7 @@ def test_in_4_bits_each_is_asked_once_more_alone(tmp_path: Path) -> None:
         tokens = counted(wanted)
         return tokens if len(script.asked) > 1 else [(tokens[0] + 1) % VOCAB, *tokens[1:]]
 
-    four_bits = {"lossy": True, "precision": "int4", "ties": True}
+    four_bits: dict[str, Any] = {"lossy": True, "precision": "int4", "ties": True}
     script = Script(tps={"quick": 200.0})
     judge = entry("reference", ties=True)
     served(tmp_path, script, entry("quick", **four_bits), judge=judge)
