@@ -78,7 +78,7 @@ def test_packages_that_the_file_names_are_judged_and_others_are_taken_for_instal
         ("needs transformers>=5; transformers 4.40 is installed", 'pip install "transformers>=5"')
     ]
     assert reasons["ctranslate2:float32"] == [
-        ("needs ctranslate2>=4.5; it is not installed", "autobackend backends install ctranslate2")
+        ("needs ctranslate2>=4.7; it is not installed", "autobackend backends install ctranslate2")
     ]
     assert reasons["onnxruntime:fp32"] == []
     assert machine.what_if is not None
