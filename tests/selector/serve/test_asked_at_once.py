@@ -163,9 +163,16 @@ def answering(answer: Mapping[str, Any]) -> Iterator[str]:
     [
         ({"finish_reason": "length"}, "request 1 of 1: the server tells the ids of 0 of 8 tokens"),
         ({"finish_reason": "length", "token_ids": [1, 2]}, "request 1 of 1: the server tells the ids of 2 of 8 tokens"),
+        ({"finish_reason": "stop", "token_ids": [1] * 6}, "request 1 of 1: the server tells the ids of 6 of 8 tokens"),
         ({}, "request 1 of 1: KeyError: 'finish_reason'"),
     ],
 )
 def test_a_server_that_tells_no_ids_is_not_judged(choice: dict[str, Any], reason: str) -> None:
     with answering({"choices": [choice], "usage": {"completion_tokens": 8}}) as url:
         assert ask_at_once(At(url=url), ONE, LIMIT_S) == Untold(reason=reason)
+
+
+def test_the_token_that_ends_an_answer_need_not_be_told() -> None:
+    choice = {"finish_reason": "stop", "token_ids": [1, 2]}
+    with answering({"choices": [choice], "usage": {"completion_tokens": 3}}) as url:
+        assert ask_at_once(At(url=url), ONE, LIMIT_S) == [(1, 2)]
