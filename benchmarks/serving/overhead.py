@@ -12,6 +12,7 @@ client takes from the engine, too: it shares its cores. The machine must have no
 import argparse
 import json
 import os
+import signal
 import sys
 import tempfile
 import time
@@ -85,6 +86,7 @@ def _values(pair: tuple[Seen, Seen], figure: str) -> list[float]:
 
 def main(argv: Sequence[str] | None = None) -> int:
     arguments = _arguments(argv)
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))  # so that no server is left
     loads = [Load.parse(label) for label in LOADS]
     try:
         with tempfile.TemporaryDirectory(prefix="autobackend-") as name:
