@@ -132,7 +132,7 @@ def run(prepared: Prepared, loads: Sequence[Load], arguments: argparse.Namespace
         serving(arguments.model, words(prepared), vocab_size=prepared.subject.vocab_size, log=log) as served,
         loaded(prepared, folder / "bare.log") as engine,
     ):
-        for pid in served.pids:
+        for pid in served.pids if arguments.nice else ():
             os.setpriority(os.PRIO_PROCESS, pid, arguments.nice)  # of its event loop: its engine began before
         for number in range(arguments.rounds):
             for load in loads:
