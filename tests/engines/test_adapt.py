@@ -253,7 +253,8 @@ def test_an_engine_that_does_not_come_up_leaves_the_other_one_and_is_not_tried_a
 def test_where_memory_holds_one_alone_requests_wait_for_the_other(
     tiny: Folder, store: ArtifactStore, right: set[tuple[int, ...]], tmp_path: Path
 ) -> None:
-    first, second = (assembled(tiny("llama"), label, tmp_path, store) for label in (QUICK, SLOW))
+    # In this order: on a busy machine the slow one takes longer to load than requests wait.
+    first, second = (assembled(tiny("llama"), label, tmp_path, store) for label in (SLOW, QUICK))
 
     def kept(one: Assembled, label: str) -> Kept:
         return Kept(upstream=one.upstream, keeper=Keeper(one.serving, label=label, say=print))
@@ -263,7 +264,7 @@ def test_where_memory_holds_one_alone_requests_wait_for_the_other(
         return tuple([token async for piece in gate.answer(ask) for token in piece.tokens])
 
     async def story() -> None:
-        relay = Relay(kept(first, QUICK))
+        relay = Relay(kept(first, SLOW), drain_s=25.0)
         relay.begin()
         while not relay.gate.ready:
             await asyncio.sleep(0.01)
@@ -271,7 +272,7 @@ def test_where_memory_holds_one_alone_requests_wait_for_the_other(
         switched: list[float] = []
         asked = [asyncio.create_task(tokens(relay.gate)) for _ in range(4)]
         await asyncio.sleep(0)
-        change = relay.switch_after(kept(second, SLOW), lambda: switched.append(1), unfit=lambda: "")
+        change = relay.switch_after(kept(second, QUICK), lambda: switched.append(1), unfit=lambda: "")
         changing = asyncio.create_task(change)
         await asyncio.sleep(0)
         asked += [asyncio.create_task(tokens(relay.gate)) for _ in range(4)]
