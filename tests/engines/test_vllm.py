@@ -33,6 +33,7 @@ from selector.serve.own_server import OwnServerUpstream
 from selector.serve.upstream import Ask, Piece, Refused
 from tests.engines import tiny_models
 from tests.engines.printed_commands import DEMAND, family, free_port, printed, served
+from tests.engines.served import serving
 from tests.selector.conftest import A100, CPU, spec
 from tests.selector.emit.emitting import chosen
 
@@ -209,6 +210,28 @@ class TestRuns:
             assert not group_runs(group)
 
         asyncio.run(scenario())
+
+    def test_autobackend_serves_it(self, tiny: Folder, reference: Reference, tmp_path: Path) -> None:
+        """In an environment that the config file names, as `backends install` does it."""
+        config = tmp_path / "config.toml"
+        config.write_text(f'[backends.vllm]\npython = "{PYTHON}"\n')
+        prompt = tiny_models.asked_prompts(PROMPT_TOKENS)[0]
+        [path] = reference("llama-wide").generate([prompt], tiny_models.NEW_TOKENS).tokens
+        words = ("--backend", "vllm:eager", "--slots", 2, "--context", 128)
+        own = {"AUTOBACKEND_CONFIG": str(config)}
+        with serving(tiny("llama-wide"), *words, folder=tmp_path, **own) as server:
+            assert (server.answer["candidate"], server.answer["batching"]) == ("vllm:eager", "continuous")
+            asked: dict[str, Any] = {
+                "model": server.model, "prompt": prompt, "max_tokens": len(path), "temperature": 0,
+                "extra_body": {"ignore_eos": True, "return_token_ids": True},
+            }  # fmt: skip
+            whole = server.client().completions.create(**asked)
+            assert (whole.choices[0].model_extra or {})["token_ids"] == list(path)
+            chunks = server.client().completions.create(**asked, stream=True)
+            streamed = [token for chunk in chunks for token in (chunk.choices[0].model_extra or {})["token_ids"]]
+            assert streamed == list(path)
+            assert server.metric("generation_tokens_total") == 2 * len(path)
+            assert server.told(signal.SIGTERM) == 0
 
     def test_its_own_parser_takes_what_is_emitted_and_serves_by_it(
         self, tiny: Folder, tmp_path: Path, cache: Cache
