@@ -2,12 +2,13 @@
 
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 from calibration.cache.cache import Cache
 from calibration.measurement import Measurement, Outcome
-from calibration.race.beliefs import Noise, Observation
+from calibration.race.beliefs import Beliefs, Noise, Observation
 from calibration.rung import Rung
 from calibration.workload import Workload
 from selector.model.spec import ModelSpec
@@ -43,10 +44,28 @@ class Case:
 
     def log_likelihood(self, deviations: Deviations, noise: Noise) -> float:
         """Of the launches."""
-        beliefs = beliefs_from(
-            self.known, self.host, self.work, self.labels, self.rungs, self.cells, deviations=deviations
-        )
-        return beliefs.log_likelihood(self.launches, noise)
+        plain, *parts = self._parts
+        shares = [
+            square * (part.covariance - plain.covariance)
+            for square, part in zip(_squares(deviations), parts, strict=True)
+        ]
+        return replace(plain, covariance=plain.covariance + sum(shares)).log_likelihood(self.launches, noise)
+
+    @cached_property
+    def _parts(self) -> list[Beliefs]:
+        """By the model of times alone, and with each deviation as 1: covariances are linear in their squares."""
+        ones = [
+            Deviations(cut=cut, cell=cell, cut_cell=own)
+            for cut, cell, own in ((0, 0, 0), (1, 0, 0), (0, 1, 0), (0, 0, 1))
+        ]
+        return [
+            beliefs_from(self.known, self.host, self.work, self.labels, self.rungs, self.cells, deviations=one)
+            for one in ones
+        ]
+
+
+def _squares(deviations: Deviations) -> list[float]:
+    return [deviation**2 for deviation in astuple(deviations)]
 
 
 def cases_of(outcomes: Sequence[Outcome], folder: str = "") -> list[Case]:

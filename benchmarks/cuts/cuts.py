@@ -36,11 +36,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for noise in NOISES:
         print(f"\nbetween launches {noise.launch_cv:.2f}, between rounds {noise.round_cv:.2f}")
         print("each halving   a cell   a cell of a rung   log likelihood")
-        fits = sorted(((likelihood(cases, d, noise), d) for d in grid()), key=lambda fit: -fit[0])
-        for value, deviations in [*fits[:SHOWN], (likelihood(cases, DEVIATIONS, noise), DEVIATIONS)]:
+        fits = {deviations: likelihood(cases, deviations, noise) for deviations in {*grid(), DEVIATIONS}}
+        best = sorted(fits, key=lambda deviations: -fits[deviations])
+        for deviations in dict.fromkeys([*best[:SHOWN], DEVIATIONS]):
             cut, cell, cut_cell = astuple(deviations)
             used = "   as it is used" if deviations == DEVIATIONS else ""
-            print(f"{cut:12.2f}   {cell:6.2f}   {cut_cell:16.2f}   {value:14.1f}{used}")
+            print(f"{cut:12.2f}   {cell:6.2f}   {cut_cell:16.2f}   {fits[deviations]:14.1f}{used}")
     return 0
 
 

@@ -20,15 +20,15 @@ from selector.predict.work import Work
 class Deviations:
     """How far times are from what the model of times says of them; standard deviations of logarithms.
 
-    The defaults are the most likely ones by `python -m benchmarks.cuts` over launches of seven models, dense ones, one
+    The defaults are the most likely ones by `python -m benchmarks.cuts` over launches of six models, dense ones, one
     with windows and a mixture, that were timed on a few layers and whole.
     """
 
-    cut: float = 0.03
+    cut: float = 0.04
     """With each halving of the layers, of a candidate in all cells."""
-    cell: float = 0.10
+    cell: float = 0.08
     """Of a candidate in a cell, on every rung: the corners of the grid do not lie on one bilinear surface."""
-    cut_cell: float = 0.08
+    cut_cell: float = 0.05
     """Of a candidate in a cell, on one rung."""
 
 

@@ -30,7 +30,10 @@ def test_the_page_is_of_what_ships() -> None:
 
 def test_the_groups_are_those_of_results() -> None:
     groups = groups_of(shipped())
-    assert {(g.host, g.model) for g in groups} == {(t.host.identifier, t.model) for t in shipped()}
+    ships: dict[tuple[str, str], set[str]] = {}
+    for timing in shipped():
+        ships.setdefault((timing.host.identifier, timing.model), set()).add(timing.label)
+    assert {(g.host, g.model) for g in groups} == {key for key, labels in ships.items() if len(labels) >= 4}
     assert all(len(g.seconds) >= 4 for g in groups)
     assert {g.workload.label for g in groups} >= {"pp128:tg32:b1", "pp1024:tg32:b4", "pp960:tg32:b4"}
 

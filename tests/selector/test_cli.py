@@ -191,7 +191,7 @@ def test_select_uncalibrated_warns_on_stderr(tmp_path: Path) -> None:
     assert found.exit_code == 0
     assert found.stdout.count("\n") == 1
     assert re.fullmatch(
-        rf"warning: {MODEL} was never measured on this host; by launches of 7 models on 6 hosts, {found.stdout.strip()}"
+        rf"warning: {MODEL} was never measured on this host; by launches of 8 models on 6 hosts, {found.stdout.strip()}"
         r" is predicted to take \S+ s \(\S+ to \S+ s\), and is the best with a probability of (> )?\d+ %\."
         rf" Make sure: autobackend calibrate {MODEL}\n",
         found.stderr,

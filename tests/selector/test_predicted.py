@@ -45,7 +45,7 @@ def test_with_nothing_measured_the_answer_is_predicted_with_its_time_and_how_sur
     (warning,) = told
     pick = expected.pick
     assert str(warning.message) == (
-        f"{MODEL} was never measured on this host; by launches of 7 models on 6 hosts, {pick.candidate} is predicted to"
+        f"{MODEL} was never measured on this host; by launches of 8 models on 6 hosts, {pick.candidate} is predicted to"
         f" take {pick.e2e_s:.3g} s ({pick.ci90[0]:.3g} to {pick.ci90[1]:.3g} s), and is the best with a probability of"
         f" {percent(pick.p_best)}. Make sure: {CALIBRATE}"
     )
@@ -207,7 +207,7 @@ def test_the_screen_of_a_prediction(cache: Cache) -> None:
     assert found.prediction is not None
     lines = why(found)
     rows = found.prediction.predicted
-    assert lines[0] == (f"{found.candidate.label}, predicted by launches of 7 models on 6 hosts, for pp512:tg128:b1")
+    assert lines[0] == (f"{found.candidate.label}, predicted by launches of 8 models on 6 hosts, for pp512:tg128:b1")
     assert lines[1].split() == ["candidate", "expected", "90", "%", "of", "launches", "P(best)", "TTFT", "TPOT"]
     assert [line.split()[0] for line in lines[2 : 2 + len(rows)]] == [row.candidate for row in rows]
     worse = 100 * (found.prediction.expected_regret - 1)
