@@ -1,7 +1,7 @@
 """Cases: the launches of one model on one host, of the candidates that were timed on several rungs."""
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import astuple, dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -68,7 +68,7 @@ def _squares(deviations: Deviations) -> list[float]:
     return [deviation**2 for deviation in astuple(deviations)]
 
 
-def cases_of(outcomes: Sequence[Outcome], folder: str = "") -> list[Case]:
+def cases_of(outcomes: Iterable[Outcome], folder: str = "") -> list[Case]:
     """Of the models that were timed on several rungs.
 
     Args:
