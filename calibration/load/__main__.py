@@ -44,7 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         served = _served(arguments)
         points: list[Point | NoPoint] = []
         for load, trace in loads:
-            print(f"{load.label} ...", file=sys.stderr, flush=True)
+            print(f"{load.title} ...", file=sys.stderr, flush=True)
             measuring = Measuring(
                 budget_s=arguments.budget,
                 requests=arguments.requests,

@@ -86,7 +86,7 @@ class _Client:
         self._in_flight = 0
         self._over = asyncio.Event()
         self._began = 0.0
-        self._course = Course(requests=spec.requests, budget_s=spec.budget_s, targets=spec.targets, slots=spec.slots)
+        self._course = self._course_of(spec.budget_s)
         self._told_steady = False
 
     async def run(self) -> Ran:
@@ -105,14 +105,22 @@ class _Client:
         left_s = self._spec.budget_s - (self._began - came)
         if left_s <= 0:
             raise _Failed(f"the warm-up took the whole budget of {self._spec.budget_s:g} s")
-        self._course = Course(
-            requests=self._spec.requests, budget_s=left_s, targets=self._spec.targets, slots=self._spec.slots
-        )
+        self._course = self._course_of(left_s)
         async with asyncio.TaskGroup() as group:
             watch = group.create_task(self._look(left_s + self._spec.patience_s))
             await (self._closed(group) if self._spec.load.closed else self._open(group))
             watch.cancel()
         return self._ran()
+
+    def _course_of(self, budget_s: float) -> Course:
+        spec = self._spec
+        return Course(
+            requests=spec.requests,
+            budget_s=budget_s,
+            targets=spec.targets,
+            slots=spec.slots,
+            steady=not spec.load.trace,
+        )
 
     def _now(self) -> float:
         return asyncio.get_running_loop().time() - self._began
@@ -124,9 +132,10 @@ class _Client:
         """
         load = self._spec.load
         lengths = sorted({load.prompt.low, round(load.prompt.mean), load.prompt.high})
-        new_tokens = min(WARM_UP_TOKENS, load.answers.high)
         told: list[tuple[int, int]] = []
         for place, length in enumerate(lengths):
+            # The longest prompt of a trace may have a short answer, and the server no room for a longer one.
+            new_tokens = min(WARM_UP_TOKENS, load.answers.high, load.context_tokens - length)
             planned = Planned(number=-1 - place, prompt_tokens=length, output_tokens=new_tokens)
             answer = await self._asked_once(planned)
             if place == 0 and answer.status in (400, 415, 422) and self._words is None:

@@ -27,13 +27,22 @@ class Course:
         budget_s: when no more requests come to count; those that do are still waited for.
         targets: an open loop ends once it is certain whether the share of requests keeps to them.
         slots: how many requests the server works on at once; 0: not known.
+        steady: requests come at one rate all the time. Those of a trace do not: what its first requests keep to says
+            nothing of a crowd that comes later, and more in flight towards its end may be such a crowd.
     """
 
     def __init__(
-        self, *, requests: int, budget_s: float, targets: RequestTargets | None = None, slots: int = 0
+        self,
+        *,
+        requests: int,
+        budget_s: float,
+        targets: RequestTargets | None = None,
+        slots: int = 0,
+        steady: bool = True,
     ) -> None:
-        self._requests, self._budget_s, self._targets = requests, budget_s, targets
-        self._pile = PileUp(slots=slots)
+        self._requests, self._budget_s = requests, budget_s
+        self._targets = targets if steady else None
+        self._pile = PileUp(slots=slots, steady=steady)
         self._decided: list[bool] = []
         self.sample: list[Answer] = []
         self.opened_s: float | None = None
@@ -120,6 +129,8 @@ class PileUp:
     """Sees whether requests of an open loop pile up at the server."""
 
     slots: int = 0
+    steady: bool = True
+    """Requests come at one rate all the time."""
     _in_flight: list[tuple[float, float]] = field(default_factory=list)
     _ttft: list[tuple[float, float]] = field(default_factory=list)
 
@@ -134,15 +145,16 @@ class PileUp:
         """Why more requests come than are answered; empty where that is not seen.
 
         Either both the requests in flight and the times to the first token rise for certain (guidellm's criterion, over
-        the whole load, so that a crowd by chance is not taken for one that stays); or for PILE_UP_S more than
-        SLOTS_TIMES the slots were taken, and more at its end than at its begin.
+        the whole load, so that a crowd by chance is not taken for one that stays; where they come at one rate); or for
+        PILE_UP_S more than SLOTS_TIMES the slots were taken, and more at its end than at its begin.
         """
         sent = len(self._in_flight)
         if not sent or now_s - self._in_flight[0][0] < PILE_UP_S:
             return ""
         # Times to the first token are known of answers that have ended: of the latest requests the quickest, so that a
         # rise is seen late, not early.
-        if sent >= PILE_UP_REQUESTS and rises(self._in_flight) and rises(sorted(self._ttft)):
+        judged = self.steady and sent >= PILE_UP_REQUESTS
+        if judged and rises(self._in_flight) and rises(sorted(self._ttft)):
             return f"requests pile up: {self._in_flight[-1][1]:.0f} in flight after {now_s:.0f} s, and TTFT rises"
         lately = [count for at_s, count in self._in_flight if at_s >= now_s - PILE_UP_S]
         if self.slots and len(lately) > 1 and min(lately) > SLOTS_TIMES * self.slots and lately[-1] > lately[0]:

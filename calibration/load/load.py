@@ -1,7 +1,7 @@
 """Load: how many requests come, when, and how long their prompts and answers are; its label is a workload's."""
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from calibration.errors import UsageError
 
@@ -30,6 +30,21 @@ class Lengths:
         return str(self.low) if self.low == self.high else f"{self.low}-{self.high}"
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TraceFacts:
+    """What a trace is beyond what its label tells."""
+
+    name: str
+    """Its file's name without the ending; for screens only."""
+    requests: int
+    seconds: float
+    """From its first request to its last."""
+    prompt_mean: float
+    output_mean: float
+    longest_tokens: int
+    """Of its longest request together with its answer."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, order=True)
 class Load:
     """Requests to a server. Closed loop: each of `streams` sends its next one when its last answer has ended. Open
@@ -47,6 +62,9 @@ class Load:
     trace: str = ""
     """Digest of the trace whose arrivals and lengths are sent as they were. `prompt` and `output` are then its least
     and its most, and `rate` its mean."""
+    facts: TraceFacts | None = field(default=None, compare=False)
+    """Of a trace that was read; None of other loads, and of a trace that is known by its label alone. The digest names
+    what is in a trace, so two loads of one trace are equal whatever its file was called."""
 
     def __post_init__(self) -> None:
         if (self.streams > 0) == (self.rate > 0):
@@ -70,6 +88,14 @@ class Load:
         return f"pp{self.prompt}:tg{self.output}:{arrivals}"
 
     @property
+    def title(self) -> str:
+        """What screens call it: the label, or `trace:azure-code 1,000 requests in 10 min` of a trace that was read."""
+        facts = self.facts
+        if facts is None:
+            return self.label
+        return f"trace:{facts.name or self.trace} {facts.requests:,} requests in {lasting(facts.seconds)}"
+
+    @property
     def answers(self) -> Lengths:
         """What the lengths of answers are drawn from: between half and one and a half times where the label has one.
 
@@ -85,9 +111,24 @@ class Load:
         return Lengths(low=self.output.low - half, high=self.output.low + half)
 
     @property
+    def prompt_mean(self) -> float:
+        """Mean length of the prompts."""
+        return self.facts.prompt_mean if self.facts else self.prompt.mean
+
+    @property
+    def output_mean(self) -> float:
+        """Mean length of the answers."""
+        return self.facts.output_mean if self.facts else self.output.mean
+
+    @property
     def context_tokens(self) -> int:
         """Tokens of the longest sequence when its last one is generated."""
-        return self.prompt.high + self.answers.high
+        return self.facts.longest_tokens if self.facts else self.prompt.high + self.answers.high
+
+    @property
+    def least_s(self) -> float:
+        """Seconds that it takes at the least: a trace lasts as long for every server, others end by their number."""
+        return self.facts.seconds if self.facts else 0.0
 
     @classmethod
     def knows(cls, text: str) -> bool:
@@ -119,6 +160,17 @@ class Load:
             rate=float(rate or 0),
             trace=trace or "",
         )
+
+
+def lasting(seconds: float) -> str:
+    """How long a trace lasts.
+
+    >>> lasting(45.24), lasting(599.8), lasting(7200)
+    ('45.2 s', '10 min', '2 h')
+    """
+    if seconds < 100:
+        return f"{seconds:.3g} s"
+    return f"{seconds / 60:.3g} min" if seconds < 7200 else f"{seconds / 3600:.3g} h"
 
 
 STANDARD: dict[str, Load] = {

@@ -61,14 +61,14 @@ def to_json(point: Point | NoPoint, targets: RequestTargets | None) -> dict[str,
 
 def _row(point: Point | NoPoint) -> tuple[str, ...]:
     if isinstance(point, NoPoint):
-        return (point.load.label, *("-" for _ in _HEAD[1:]))
+        return (point.load.title, *("-" for _ in _HEAD[1:]))
     figures = (
         *((Figure.TTFT, 50), (Figure.TTFT, 95), (Figure.TPOT, 50), (Figure.TPOT, 95)),
         *((Figure.ITL, 99), (Figure.E2E, 50), (Figure.E2E, 95)),
     )
     times = (point.percentile(figure, percent) for figure, percent in figures)
     return (
-        *(point.load.label, str(len(point.sample)), _number(point.output_tps), _number(point.request_rate)),
+        *(point.load.title, str(len(point.sample)), _number(point.output_tps), _number(point.request_rate)),
         *map(_seconds, times),
     )
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import math
 import os
 import select
 import signal
@@ -71,6 +72,8 @@ class Measuring:
 
     budget_s: float
     """Of one run of it, warm-up included; what was sent by then is waited for, PATIENCE_S at most."""
+    left_s: float | None = None
+    """For it and for measuring it once more, which is not begun where it would end later; None: there is no end."""
     requests: int = 0
     """How many are to count at most; 0: see `requests_of`."""
     targets: RequestTargets | None = None
@@ -95,10 +98,12 @@ def run_load(
     *,
     trace: Trace | None = None,
     tell: Callable[[str], None] = lambda _: None,
+    clock: Callable[[], float] = time.monotonic,
 ) -> Point | NoPoint:
     """Measure a load; one during which others used the cores is measured once more, and void if they did so again.
 
-    Blocks until it is over. The client runs in a process of its own and ends with this one.
+    Where no time is left for as long as it took, it is not. Blocks until it is over. The client runs in a process of
+    its own and ends with this one.
 
     Args:
         trace: whose load it is, where it is one (`trace.load`).
@@ -127,10 +132,15 @@ def run_load(
         patience_s=PATIENCE_S,
         cpus=measuring.client_cpus,
     )
+    began = clock()
     first = measure(served, spec, tell=tell)
     if isinstance(first, NoPoint) or (first.foreign_share or 0.0) <= FOREIGN_MOST:
         return first
-    second = measure(served, _with_other_prompts(spec), tell=tell)
+    took_s = clock() - began
+    left_s = math.inf if measuring.left_s is None else measuring.left_s - took_s
+    if took_s > left_s:
+        return first
+    second = measure(served, _anew(spec, left_s), tell=tell)
     if isinstance(second, NoPoint) or (second.foreign_share or 0.0) > (first.foreign_share or 0.0):
         return first
     return second
@@ -178,7 +188,7 @@ def _point(spec: LoadSpec, ran: Ran, marks: Mapping[str, Reading], watch: Watch,
         begin_s=ran.begin_s,
         end_s=ran.end_s,
         end=ran.end,
-        targets=spec.targets,
+        targets=None if spec.load.trace else spec.targets,
         saturated=ran.saturated,
         foreign_share=None if foreign is None else round(foreign, 4),
         client_cores=round(cores, 4),
@@ -205,8 +215,10 @@ def _judged(point: Point) -> Point:
     return replace(point, void=void)
 
 
-def _with_other_prompts(spec: LoadSpec) -> LoadSpec:
-    return replace(spec, prompt_seed=f"{spec.seed} {os.urandom(4).hex()}")
+def _anew(spec: LoadSpec, left_s: float) -> LoadSpec:
+    """The same load with other prompts, in the time that is left."""
+    prompt_seed = f"{spec.seed} {os.urandom(4).hex()}"
+    return replace(spec, prompt_seed=prompt_seed, budget_s=min(spec.budget_s, left_s))
 
 
 @contextlib.contextmanager

@@ -3,7 +3,7 @@
 import csv
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -11,7 +11,7 @@ from typing import Any
 
 from calibration.codec import LEAST
 from calibration.errors import UsageError
-from calibration.load.load import Lengths, Load
+from calibration.load.load import Lengths, Load, TraceFacts
 
 MEND = (
     "a trace is JSON lines with arrival_s, prompt_tokens and output_tokens, or with Mooncake's timestamp,"
@@ -28,20 +28,31 @@ class Arrival:
     prompt_tokens: int = field(metadata={LEAST: 1})
     output_tokens: int = field(metadata={LEAST: 1})
 
+    @property
+    def tokens(self) -> int:
+        """Of the prompt and of the answer."""
+        return self.prompt_tokens + self.output_tokens
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trace:
-    """Requests in the order in which they came."""
+    """Requests in the order in which they came: two or more, not all at one time."""
 
     arrivals: tuple[Arrival, ...]
     left_out: int = 0
     """Rows without prompt or answer, as of requests that failed."""
+    name: str = field(default="", compare=False)
+    """Its file's name without the ending."""
 
     @property
     def digest(self) -> str:
         """Eight hexadecimal digits that name what is in it."""
-        lines = "".join(f"{a.at_s:.3f} {a.prompt_tokens} {a.output_tokens}\n" for a in self.arrivals)
-        return hashlib.sha256(lines.encode()).hexdigest()[:8]
+        return hashlib.sha256("".join(map(_line, self.arrivals)).encode()).hexdigest()[:8]
+
+    @property
+    def seconds(self) -> float:
+        """From its first request to its last."""
+        return self.arrivals[-1].at_s
 
     @property
     def load(self) -> Load:
@@ -51,9 +62,26 @@ class Trace:
         return Load(
             prompt=Lengths(low=min(prompts), high=max(prompts)),
             output=Lengths(low=min(outputs), high=max(outputs)),
-            rate=max(1e-6, round((len(self.arrivals) - 1) / self.arrivals[-1].at_s, 6)),
+            rate=max(1e-6, round((len(self.arrivals) - 1) / self.seconds, 6)),
             trace=self.digest,
+            facts=TraceFacts(
+                name=self.name,
+                requests=len(self.arrivals),
+                seconds=self.seconds,
+                prompt_mean=round(sum(prompts) / len(prompts), 3),
+                output_mean=round(sum(outputs) / len(outputs), 3),
+                longest_tokens=max(arrival.tokens for arrival in self.arrivals),
+            ),
         )
+
+    def longest_beginning(self, digests: Collection[str]) -> str:
+        """Of these digests the one of its longest beginning; empty where none of them is of one."""
+        longest, hashed = "", hashlib.sha256()
+        for arrival in self.arrivals:
+            hashed.update(_line(arrival).encode())
+            digest = hashed.copy().hexdigest()[:8]
+            longest = digest if digest in digests else longest
+        return longest
 
 
 def read_trace(file: Path) -> Trace:
@@ -76,16 +104,23 @@ def read_trace(file: Path) -> Trace:
         else:
             came.append((at_s, prompt_tokens, output_tokens))
     came.sort(key=lambda arrival: arrival[0])
-    if len(came) < 2 or came[0][0] == came[-1][0]:
+    if len(came) < 2 or round(came[-1][0] - came[0][0], 5) <= 0:
         raise UsageError(f"the trace {file} needs two requests at different times; found {len(came)} requests", MEND)
     first = came[0][0]
     return Trace(
         arrivals=tuple(
-            Arrival(at_s=round(at_s - first, 6), prompt_tokens=prompt, output_tokens=output)
+            # As exact as a launch keeps when a request was due, so that a trace can be read back from a launch.
+            Arrival(at_s=round(at_s - first, 5), prompt_tokens=prompt, output_tokens=output)
             for at_s, prompt, output in came
         ),
         left_out=left_out,
+        name=file.stem,
     )
+
+
+def _line(arrival: Arrival) -> str:
+    """What the digest is of."""
+    return f"{arrival.at_s:.3f} {arrival.prompt_tokens} {arrival.output_tokens}\n"
 
 
 def _date_s(text: Any) -> float:

@@ -33,6 +33,24 @@ def parse_use(text: str) -> Use:
     raise UsageError(f"unknown workload {text!r}", _MEND)
 
 
+def title_of(use: Use) -> str:
+    """What screens call it: a label, or the name of a trace."""
+    match use:
+        case Workload():
+            return use.label
+        case Load():
+            return use.title
+
+
+def most_tokens_of(use: Use) -> int:
+    """New tokens of its longest answer."""
+    match use:
+        case Workload():
+            return use.output_tokens
+        case Load():
+            return use.answers.high
+
+
 def slots_of(use: Use) -> int:
     """Requests that a server for this use holds at once."""
     match use:
@@ -55,7 +73,9 @@ def batch_of(use: Use) -> Workload:
             return use
         case Load():
             return Workload(
-                prompt_tokens=round(use.prompt.mean), output_tokens=round(use.output.mean), batch=use.streams or 1
+                prompt_tokens=max(1, round(use.prompt_mean)),
+                output_tokens=max(1, round(use.output_mean)),
+                batch=use.streams or 1,
             )
 
 

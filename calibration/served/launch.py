@@ -14,6 +14,7 @@ from calibration.load.sample import NoPoint, Point
 from calibration.measurement import Agreement, FailureKind, OutputVerdict, Served, Unserved
 from calibration.served.check import ServedChecker
 from calibration.served.place import Hold, MeasureLoad, NeverReady, StartServer
+from calibration.supervision.deadline import Deadline
 from calibration.supervision.launch_spec import LaunchSpec, Skipped
 
 SERVE = "serve"
@@ -48,7 +49,8 @@ class ServerLauncher:
 
         Args:
             agreement: the verdict on the output of its engine alone.
-            share_s: seconds that it may take; what a load has shown by then is kept.
+            share_s: seconds that it may take; what a load has shown by then is kept. A load is not begun when they are
+                over, and a trace not when they are fewer than it lasts.
 
         Returns:
             What it left: the points of the loads that it took, and a failure where it did not take all, or answered
@@ -57,6 +59,8 @@ class ServerLauncher:
         session = self.session
         self.checks.get_ready(spec, hold)
         deadline = session.deadline.within(share_s)
+        if not _fits(loads[0], deadline):
+            return Skipped()
         log = session.folder / f"{uuid.uuid4().hex}.log"
         log.touch()
         common: dict[str, Any] = {
@@ -83,6 +87,8 @@ class ServerLauncher:
                 if as_served.verdict is OutputVerdict.WRONG:
                     return [failed(FailureKind.WRONG_OUTPUT, CHECK, as_served.detail)]
                 for number, load in enumerate(loads, start=1):
+                    if not _fits(load, deadline):
+                        break
                     self.reporter.report(PointBegan(candidate=spec.label, load=load, number=number, of=len(loads)))
                     taken = self.measure(server, load, deadline.left_s())
                     self.reporter.report(PointEnded(candidate=spec.label, point=taken))
@@ -102,6 +108,11 @@ class ServerLauncher:
         if points:
             left.insert(0, _served({**_run(common), "as_served": as_served}, hold, points, load_s, agreement))
         return left or Skipped()
+
+
+def _fits(load: Load, deadline: Deadline) -> bool:
+    left_s = deadline.left_s()
+    return left_s is None or left_s > load.least_s
 
 
 def _served(common: dict[str, Any], hold: Hold, points: Sequence[Point], load_s: float, agreement: Agreement) -> Served:

@@ -12,10 +12,13 @@ class Pace:
     Args:
         deadline: the budget's.
         shares: a first launch may take so many times its share of what is left, so that the others have their turn.
+        least_s: what the loads of a launch take at the least: traces last as long for every candidate, and are not
+            begun where they would not end. There is then no share of the budget, since none is quicker by being given
+            less.
     """
 
-    def __init__(self, deadline: Deadline, shares: float) -> None:
-        self._deadline, self._shares = deadline, shares
+    def __init__(self, deadline: Deadline, shares: float, least_s: float = 0.0) -> None:
+        self._deadline, self._shares, self._least_s = deadline, shares, least_s
         self._took_s: dict[str, float] = {}
         """Candidate label: what its last launch took."""
 
@@ -24,9 +27,11 @@ class Pace:
         self._took_s[label] = seconds
 
     def affords(self, arm: Arm) -> bool:
-        """Whether a launch will probably end in time. Before anything was measured it may always begin."""
+        """Whether a launch will probably end in time. Before anything was measured it may begin if its traces fit."""
         left_s = self._deadline.left_s()
-        return left_s is None or not self._took_s or left_s >= self._expected_s(arm.label)
+        if left_s is None:
+            return True
+        return left_s >= max(self._least_s, self._expected_s(arm.label) if self._took_s else 0.0)
 
     def left_s(self, arm: Arm, waiting: Sequence[Arm]) -> float | None:
         """Seconds until this launch and those that wait are probably over; None while nothing is known.
@@ -43,7 +48,7 @@ class Pace:
     def share_s(self, arm: Arm, waiting: Sequence[Arm]) -> float | None:
         """Seconds that a launch may take; None: as many as it needs, or as the budget has."""
         left_s = self._deadline.left_s()
-        if left_s is None or arm.label in self._took_s:
+        if left_s is None or arm.label in self._took_s or self._least_s:
             return None
         return self._shares * left_s / (self._shares + len(waiting))
 

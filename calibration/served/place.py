@@ -124,3 +124,5 @@ class Serving:
     spins on each of them may cost more than it brings."""
     levels: bool = True
     """At the end the leaders take one stream and twice as many as were asked for, too."""
+    full: bool = False
+    """All candidates take all rounds; else who is worse beyond doubt is out, and it ends when the best is known."""

@@ -30,6 +30,7 @@ from calibration.load.use import batch_of
 from calibration.measurement import Agreement, Answered, Failure, FailureKind, Outcome, Served, Unserved
 from calibration.race.known import resumable
 from calibration.race.state import Bounds
+from calibration.served.arms import arm_of, standings_of, values_of
 from calibration.served.check import ServedChecker, known_verdicts
 from calibration.served.known import KnownServed, known_served, levels_of
 from calibration.served.launch import ServerLauncher
@@ -58,8 +59,9 @@ def race_served(
     """Race the candidates as servers; every launch is in the cache before the next one begins.
 
     Each is checked first, where its output was not yet compared with the reference's, and once more as it is served:
-    who answers wrong there takes no load. Who cannot be within the band of the best any more is not started again. At
-    the end the leaders take one stream and twice as many as were asked for, too, so that what lies between can be told,
+    who answers wrong there takes no load. Who cannot be within the band of the best any more is not started again, and
+    it is over once the best is known as surely as `bounds` asks for; or all take all rounds (`serving.full`). At the
+    end the leaders take one stream and twice as many as were asked for, too, so that what lies between can be told,
     unless `serving` says that they do not.
 
     Args:
@@ -89,6 +91,7 @@ def race_served(
         ended = race.run()
     reporter.report(RaceEnded(why=ended))
     started = {outcome.candidate.label for outcome in race.outcomes}
+    standings = race.standings
     return ServedTally(
         calibration_id=session.calibration_id,
         loads=serving.loads,
@@ -96,6 +99,8 @@ def race_served(
         fresh=frozenset(o.run_id for o in race.outcomes) - {o.run_id for o in known.launches},
         out=race.out,
         ended=ended,
+        sureness=standings.sureness,
+        picks=tuple(dict.fromkeys(arm.label for arm in standings.leaders())),
         unmeasured=tuple(spec.label for spec in candidates if spec.label not in started),
         check_s=checker.seconds + race.checks.seconds,
         seconds=clock() - began,
@@ -129,11 +134,24 @@ class _Race:
         self._servers = ServerLauncher(
             session=session, reporter=reporter, start=serving.start, measure=serving.measure, checks=self.checks
         )
-        self._pace = Pace(session.deadline, bounds.shares)
+        self._pace = Pace(session.deadline, bounds.shares, least_s=sum(load.least_s for load in serving.loads))
         self.outcomes: list[Outcome] = list(known.launches)
         self.out: dict[str, str] = {}
         self._unable = {o.candidate.label: o.message for o in known.launches if isinstance(o, Unserved)}
         """Candidate label: why it is not started again."""
+        self._given_up = set[str]()
+        """Labels of those whom the budget ended before they had shown anything."""
+
+    @property
+    def standings(self) -> Standings:
+        """Where the arms stand."""
+        return standings_of(
+            [launch for launch in self._launches() if launch.candidate.label not in self._unable],
+            self._serving,
+            lossy=[label for label, spec in self._specs.items() if spec.variant.lossy],
+            device_kind=self._session.subject.device,
+            sure=self._bounds.sure,
+        )
 
     def run(self) -> str:
         """Race; returns why it ended."""
@@ -155,39 +173,18 @@ class _Race:
                     return "budget"
             self._report_out(number)
             standing = [arm for arm in arms if self._stands(arm)]
-            if why := self._standings.over(standing, number, self._bounds.rounds):
+            if self._given_up and not standing:
+                return "budget"
+            if why := self.standings.over(standing, number, self._bounds.rounds):
                 whole = not self._serving.levels or self._levels(number + 1)
                 self._report_out(number + 1)
                 return why if whole else "budget"
 
-    @property
-    def _standings(self) -> Standings:
-        taken: dict[Arm, list[Served]] = {}
-        for outcome in self._launches():
-            if outcome.candidate.label not in self._unable:
-                taken.setdefault(_arm(outcome), []).append(outcome)
-        clean = {arm: [one for one in launches if not self._is_void(one)] for arm, launches in taken.items()}
-        return Standings(
-            history={
-                arm: {one.round: self._values(one) for one in clean[arm] or launches} for arm, launches in taken.items()
-            },
-            doubtful=frozenset(arm for arm, launches in clean.items() if not launches),
-            loads=tuple(load.label for load in self._serving.loads),
-            lossy=frozenset(label for label, spec in self._specs.items() if spec.variant.lossy),
-            device_kind=self._session.subject.device,
-        )
-
     def _launches(self) -> list[Served]:
         """Those under the loads that were asked for."""
         slots = self._serving.hold.slots
-        return [o for o in self.outcomes if isinstance(o, Served) and o.slots == slots and self._values(o)]
-
-    def _values(self, launch: Served) -> dict[str, float]:
-        wanted = [point for point in launch.points if point.load in self._serving.loads]
-        return {point.load.label: self._serving.value(point, launch.peak_memory_bytes) for point in wanted}
-
-    def _is_void(self, launch: Served) -> bool:
-        return any(point.void for point in launch.points if point.load in self._serving.loads)
+        served = [o for o in self.outcomes if isinstance(o, Served) and o.slots == slots]
+        return [launch for launch in served if values_of(launch, self._serving)]
 
     def _arms(self, number: int) -> list[Arm]:
         """Who is in a round, in order: first all, as they are expected to do; then the best first; at last the leaders
@@ -196,7 +193,7 @@ class _Race:
         threads = self._serving.hold.threads
         if number == 1:
             return [Arm(label=label, threads=threads) for label in self._specs if label not in self._unable]
-        standings = self._standings
+        standings = self.standings
         if number > self._bounds.rounds:
             return standings.short(self._bounds.rounds)
         arms = [arm for arm in standings.ordered() if self._stands(arm)]
@@ -208,12 +205,12 @@ class _Race:
         return arms
 
     def _stands(self, arm: Arm) -> bool:
-        standings = self._standings
+        standings = self.standings
         return arm in standings.history and arm not in standings.out() and arm.label not in self._unable
 
     def _is_done(self, arm: Arm, number: int) -> bool:
         return arm.label in self._unable or any(
-            _arm(launch) == arm and launch.round == number for launch in self._launches()
+            arm_of(launch) == arm and launch.round == number for launch in self._launches()
         )
 
     def _take_turn(self, arm: Arm, number: int, waiting: Sequence[Arm]) -> None:
@@ -228,7 +225,7 @@ class _Race:
         share_s = self._pace.share_s(arm, waiting)
         left = self._servers.launch(self._specs[label], hold, self._serving.loads, number, agreement, share_s=share_s)
         if isinstance(left, Skipped):
-            self._reporter.report(ServerGivenUp(candidate=label, why=BUDGET_ENDED))
+            self._give_up(label)
             return
         self._pace.count(label, clock() - began)
         self._keep(left)
@@ -240,7 +237,7 @@ class _Race:
             self._reporter.report(LaunchBegan(candidate=label, left_s=left_s))
             outcome = self._alone.check(spec, number).outcome
             if isinstance(outcome, Skipped):
-                self._reporter.report(ServerGivenUp(candidate=label, why=BUDGET_ENDED))
+                self._give_up(label)
                 return None
             self._keep([outcome])
             if not isinstance(outcome, Answered):
@@ -255,6 +252,10 @@ class _Race:
                 self._session.converter.convert(spec, log, self._session.deadline)
         return self._agreements[label]
 
+    def _give_up(self, label: str) -> None:
+        self._given_up.add(label)
+        self._reporter.report(ServerGivenUp(candidate=label, why=BUDGET_ENDED))
+
     def _keep(self, outcomes: Sequence[Outcome]) -> None:
         for outcome in outcomes:
             self.outcomes.append(outcome)
@@ -264,7 +265,7 @@ class _Race:
                 self._unable[outcome.candidate.label] = f"{outcome.kind} in {outcome.stage}"
 
     def _report_out(self, number: int) -> None:
-        standings = self._standings
+        standings = self.standings
         remaining = {arm.label for arm in standings.history if self._stands(arm)}
         for arm, why in standings.out().items():
             if arm.label not in remaining and arm.label not in self.out:
@@ -277,7 +278,7 @@ class _Race:
 
         A server that cannot hold twice as many fails at nothing that was asked for, so nothing is kept of that.
         """
-        for arm in self._standings.leaders()[:LEADERS]:
+        for arm in self.standings.leaders()[:LEADERS]:
             due = [load for load in _other_levels(self._serving.loads) if load not in self._levels_of(arm)]
             if not due:
                 continue
@@ -307,10 +308,6 @@ class _Race:
     def _levels_of(self, arm: Arm) -> set[Load]:
         launches = [o for o in self.outcomes if isinstance(o, Served)]
         return levels_of(launches, arm.label, arm.threads)
-
-
-def _arm(launch: Served) -> Arm:
-    return Arm(label=launch.candidate.label, threads=launch.threads)
 
 
 BUDGET_ENDED: Final = "the budget ended"

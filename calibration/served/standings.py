@@ -4,14 +4,15 @@ What is compared is an arm: a candidate with so many threads. Arms are compared 
 values, so that a slow drift of the machine hits both sides of a ratio; as in race.decisions.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial
-from math import inf, isfinite
-from statistics import median
+from math import inf, isfinite, log
+from statistics import NormalDist, median
 
 from calibration.noise import interval, ratio_cv
 from calibration.race.decisions import BAND
+from calibration.race.ladder import SURE
 
 LEAST_ROUNDS = 2
 """Launches of the leaders at least: two launches differ by more than anything within one."""
@@ -20,6 +21,9 @@ DISTURBED = 3.1
 cores with five engines (1.4 to 3.1)."""
 LEADERS = 2
 """So many are measured at other levels, too."""
+
+_NORMAL = NormalDist()
+_Z95 = _NORMAL.inv_cdf(0.975)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, order=True)
@@ -56,6 +60,12 @@ class Standings:
     lossy: frozenset[str]
     device_kind: str
     doubtful: frozenset[Arm] = frozenset()
+    sure: float = SURE
+    """An arm is out, and the race over, where that is right with this probability."""
+    full: bool = False
+    """Nobody is out, and all rounds are served."""
+    titles: Mapping[str, str] = field(default_factory=dict)
+    """Label of a load: what screens call it."""
 
     def ordered(self) -> list[Arm]:
         """Those that were launched, the best for the first load first."""
@@ -63,20 +73,19 @@ class Standings:
 
     def leaders(self) -> list[Arm]:
         """The best for each load, of all and of those that are not lossy; each once."""
-        best: dict[Arm, None] = {}
-        for group in self._groups():
-            for load in self.loads:
-                known = [arm for arm in group if self._middle(arm, load) < inf]
-                if known:
-                    best[min(known, key=partial(self._place, load=load))] = None
-        return list(best)
+        return list(dict.fromkeys(best for best, _, _ in self._bests()))
+
+    @property
+    def sureness(self) -> float:
+        """The probability that each leader is within the band of the best, for every load; 0 where there is none."""
+        return min((self._sureness(best, group, load) for best, group, load in self._bests()), default=0.0)
 
     def out(self) -> dict[Arm, str]:
         """Who cannot be within the band of the best any more, and why."""
         reasons = {}
         leaders = set(self.leaders())
         for arm in self.history:
-            if arm in leaders:
+            if arm in leaders or self.full:
                 continue
             # A lossy arm is beaten by any; one that is not by another that is not.
             rivals = [other for other in leaders if arm.label in self.lossy or other.label not in self.lossy]
@@ -84,7 +93,7 @@ class Standings:
             if beaten_by:
                 ratio = self._ratio(arm, beaten_by[0], self.loads[0])
                 times = f"{ratio[0]:.2f} times worse than" if ratio[0] < inf else "not as good as"
-                reasons[arm] = f"{times} {beaten_by[0]} for {self.loads[0]}"
+                reasons[arm] = f"{times} {beaten_by[0]} for {self.titles.get(self.loads[0], self.loads[0])}"
         return reasons
 
     def over(self, standing: Sequence[Arm], rounds: int, most: int) -> str:
@@ -100,18 +109,26 @@ class Standings:
             return "none left"
         if rounds > most or (rounds == most and not self.short(most)):
             return "rounds"
-        if rounds < min(LEAST_ROUNDS, most) or self.short(most):
+        if self.full or rounds < min(LEAST_ROUNDS, most) or self.short(most):
             return ""
         groups = [group for group in self._groups(standing) if group]
         if all(len(group) == 1 for group in groups):
             return "one left"
         if all(self._tied(group) for group in groups):
             return "tied"
-        return ""
+        return "sure" if self.sureness >= self.sure else ""
 
     def short(self, most: int) -> list[Arm]:
         """The leaders that were launched too seldom to be believed: with another number of threads, or late."""
         return [arm for arm in self.leaders() if len(self.history[arm]) < min(LEAST_ROUNDS, most)]
+
+    def _bests(self) -> Iterator[tuple[Arm, list[Arm], str]]:
+        """The best of each group for each load, with the group and the load."""
+        for group in self._groups():
+            for load in self.loads:
+                known = [arm for arm in group if self._middle(arm, load) < inf]
+                if known:
+                    yield min(known, key=partial(self._place, load=load)), group, load
 
     def _groups(self, arms: Sequence[Arm] | None = None) -> list[list[Arm]]:
         """Those that are not lossy, and all, where these are not the same."""
@@ -119,16 +136,46 @@ class Standings:
         exact = [arm for arm in every if arm.label not in self.lossy]
         return [exact, every] if exact and len(exact) < len(every) else [every]
 
+    def _sureness(self, best: Arm, group: Sequence[Arm], load: str) -> float:
+        """That no arm is better than the best by more than the band.
+
+        All ratios share the noise of the best, so what makes one of them wrong makes the others wrong as well: the
+        product of their probabilities is the least that the probability of all can be (Slepian 1962).
+        """
+        sureness = 1.0
+        for arm in group:
+            if arm != best:
+                sureness *= 1.0 - self._chance_to_lead(arm, best, load)
+        return sureness
+
+    def _chance_to_lead(self, arm: Arm, best: Arm, load: str) -> float:
+        """The probability that an arm is better than the best by more than the band; a ratio's logarithm is normal."""
+        ratio, (low, high) = self._ratio(arm, best, load)
+        if not isfinite(ratio) or ratio <= 0.0:
+            return 0.0 if ratio > 0.0 else 1.0
+        disturbed = log(DISTURBED) if {arm, best} & self.doubtful else 0.0
+        deviation = max(1e-9, log(high / low) / (2 * _Z95))
+        return _NORMAL.cdf((disturbed - log(ratio) - log(1.0 + BAND)) / deviation)
+
     def _tied(self, group: Sequence[Arm]) -> bool:
         first = min(group, key=lambda arm: self._middle(arm, self.loads[0]))
-        bounds = [self._ratio(arm, first, load)[1] for arm in group if arm != first for load in self.loads]
+        bounds = [self._bounds(arm, first, load) for arm in group if arm != first for load in self.loads]
         return all(low >= 1.0 / (1.0 + BAND) and high <= 1.0 + BAND for low, high in bounds)
 
     def _beaten(self, slow: Arm, fast: Arm, load: str) -> bool:
-        ratio, (low, _) = self._ratio(slow, fast, load)
+        ratio, _ = self._ratio(slow, fast, load)
+        low, _ = self._bounds(slow, fast, load)
         if slow in self.doubtful or fast in self.doubtful:
             return isfinite(ratio) and low > 1.0 + BAND and ratio > DISTURBED
         return low > 1.0 + BAND or ratio == inf
+
+    def _bounds(self, one: Arm, other: Arm, load: str) -> tuple[float, float]:
+        """The interval that holds the ratio of their values with the probability that is asked for."""
+        ratio, (low, high) = self._ratio(one, other, load)
+        if not isfinite(ratio) or ratio <= 0.0:
+            return low, high
+        times = _NORMAL.inv_cdf((1.0 + self.sure) / 2.0) / _Z95
+        return ratio * (low / ratio) ** times, ratio * (high / ratio) ** times
 
     def _ratio(self, one: Arm, other: Arm, load: str) -> tuple[float, tuple[float, float]]:
         """The median of the ratios of their values in the rounds that they share, and its 95 % interval."""

@@ -21,9 +21,13 @@ class ServedTally:
     out: Mapping[str, str]
     """Candidate label: why it was not started again, or never."""
     ended: str
-    """`one left`, `none left`, `tied`, `rounds`, `budget`."""
+    """`one left`, `none left`, `tied`, `sure`, `rounds`, `budget`."""
     unmeasured: tuple[str, ...]
     """Labels of candidates that were never started, for want of time."""
     check_s: float
     """Seconds spent on references and correctness checks."""
     seconds: float
+    picks: tuple[str, ...] = ()
+    """Labels of the best: for each load, of all and of those that are not lossy."""
+    sureness: float = 0.0
+    """The probability that these are within 3 % of the best, of all that were served; 0 where nothing was."""

@@ -215,3 +215,22 @@ def test_slots_that_stay_taken_stop_a_load() -> None:
         course.sent(request(second, due_s=float(second)), float(second), second - 90)
         course.look(float(second))
     assert course.saturated == "requests pile up: 40 in flight after 130 s, for 4 slots"
+
+
+def test_a_trace_is_not_ended_by_what_its_first_requests_keep_to() -> None:
+    for ttft_s in (0.5, 2.0):
+        course, sent = opened(80, steady=False)
+        for one in sent:
+            answer(one, ttft_s)
+        course.look(80.0)
+        assert (ended(course), course.saturated) == (None, "")
+
+
+def test_a_trace_in_which_more_comes_towards_the_end_is_not_saturated() -> None:
+    rising, taken = PileUp(steady=False), PileUp(slots=4, steady=False)
+    for second in range(60):
+        rising.sent(float(second), second)
+        rising.began(float(second), 0.1 * second)
+        taken.sent(float(second), second)
+    assert rising.reason(59.0) == ""
+    assert taken.reason(59.0) == "requests pile up: 59 in flight after 59 s, for 4 slots"

@@ -6,7 +6,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import psutil
 import pytest
@@ -166,6 +167,11 @@ def test_a_trace_is_replayed_as_it_came() -> None:
     with serving(steady(0.001, 0.001)) as mock:
         replayed = point(mock, "", trace=trace)
     assert replayed.load == trace.load
+    assert [(len(seen.body["prompt"]), seen.body["max_tokens"]) for seen in mock.requests[:3]] == [
+        (4, 3),
+        (14, 3),
+        (23, 2),
+    ]
     assert [(a.prompt_tokens, a.output_tokens) for a in replayed.sample] == [
         (a.prompt_tokens, a.output_tokens) for a in arrivals
     ]
@@ -411,3 +417,40 @@ def test_who_listens_on_a_port_is_found() -> None:
     with serving(steady(0.0, 0.0)) as mock:
         assert listener(mock.port) == os.getpid()
     assert listener(mock.port) is None
+
+
+@contextmanager
+def busy_neighbour() -> Iterator[None]:
+    spinner = subprocess.Popen([sys.executable, "-c", "while True: pass"])
+    try:
+        yield
+    finally:
+        spinner.kill()
+        spinner.wait()
+
+
+@pytest.mark.parametrize(("left_s", "times"), [(None, 2), (25.0, 2), (20.0, 2), (19.0, 1)])
+def test_a_disturbed_load_is_measured_once_more_where_that_fits(left_s: float | None, times: int) -> None:
+    """The clock says that the first one took ten seconds."""
+    told: list[str] = []
+    with serving(steady(0.02, 0.0)) as mock, busy_neighbour():
+        served = LoadedServer(url=mock.url, model="mock", vocab_size=100, pids=(os.getpid(),))
+        disturbed = run_load(
+            served,
+            Load.parse("pp8:tg2:c1"),
+            Measuring(budget_s=30.0, left_s=left_s, requests=10),
+            tell=told.append,
+            clock=iter([0.0, 10.0]).__next__,
+        )
+    assert isinstance(disturbed, Point)
+    assert disturbed.void.startswith("other programs used ")
+    assert told == ["steady", "ended"] * times
+
+
+def test_a_trace_is_sent_whole_whatever_its_targets() -> None:
+    arrivals = tuple(Arrival(at_s=0.01 * i, prompt_tokens=4, output_tokens=2) for i in range(120))
+    trace, targets = Trace(arrivals=arrivals), RequestTargets(ttft_s=5.0)
+    with serving(steady(0.001, 0.001)) as mock:
+        replayed = point(mock, "", trace=trace, targets=targets)
+    assert (len(replayed.sample), replayed.end, replayed.targets) == (120, End.REQUESTS, None)
+    assert replayed.attainment(targets).kept == 120

@@ -7,7 +7,7 @@ import pytest
 
 from calibration.codec import from_plain, to_plain
 from calibration.errors import UsageError
-from calibration.load.load import Load
+from calibration.load.load import Load, TraceFacts
 from calibration.load.trace import MEND, Arrival, Trace, read_trace
 
 SAME = (
@@ -100,3 +100,21 @@ def test_what_is_no_trace_is_refused_with_its_line(text: str, sentence: str, tmp
 def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="the trace .*/none cannot be read: .*No such file"):
         read_trace(tmp_path / "none")
+
+
+def test_a_load_of_a_trace_tells_what_it_is_beside_its_label(tmp_path: Path) -> None:
+    (tmp_path / "azure.csv").write_text(FORMATS["azure.csv"], encoding="utf-8")
+    load = read_trace(tmp_path / "azure.csv").load
+    assert load.facts == TraceFacts(
+        name="azure", requests=3, seconds=3.0, prompt_mean=822.333, output_mean=26.333, longest_tokens=1826
+    )
+    assert load.title == "trace:azure 3 requests in 3 s"
+    assert Trace(arrivals=SAME).load.title == f"trace:{load.trace} 3 requests in 3 s", "it was not read from a file"
+
+
+def test_the_longest_of_several_beginnings() -> None:
+    whole = Trace(arrivals=SAME)
+    two, one = Trace(arrivals=SAME[:2]).digest, Trace(arrivals=SAME[:1]).digest
+    assert whole.longest_beginning([one, two]) == two
+    assert whole.longest_beginning([whole.digest, two]) == whole.digest
+    assert whole.longest_beginning([Trace(arrivals=SAME[1:]).digest]) == ""

@@ -4,7 +4,16 @@ import pytest
 
 from calibration.errors import UsageError
 from calibration.load.load import Load
-from calibration.load.use import OPEN_SLOTS, batch_of, largest_of, parse_use, slots_of
+from calibration.load.trace import Arrival, Trace
+from calibration.load.use import (
+    OPEN_SLOTS,
+    batch_of,
+    largest_of,
+    most_tokens_of,
+    parse_use,
+    slots_of,
+    title_of,
+)
 from calibration.workload import Workload
 
 
@@ -52,3 +61,21 @@ def test_the_nearest_batch_and_what_a_server_must_hold() -> None:
         "pp512:tg128:b4",
     ]
     assert [slots_of(use) for use in (spread, open_loop, batch)] == [8, OPEN_SLOTS, 4]
+
+
+def test_of_a_trace_that_was_read_the_mean_and_the_longest_request_are_known() -> None:
+    trace = Trace(
+        arrivals=(
+            Arrival(at_s=0.0, prompt_tokens=900, output_tokens=2),
+            Arrival(at_s=1.0, prompt_tokens=30, output_tokens=300),
+            Arrival(at_s=2.0, prompt_tokens=30, output_tokens=301),
+        ),
+        name="requests",
+    )
+    load = trace.load
+    assert (batch_of(load).label, largest_of(load).label) == ("pp320:tg201:b1", f"pp900:tg2:b{OPEN_SLOTS}")
+    assert most_tokens_of(load) == 301
+    assert (title_of(load), title_of(parse_use("chat"))) == ("trace:requests 3 requests in 2 s", "pp512:tg128:b1")
+    by_label = parse_use(load.label)
+    assert by_label == load
+    assert (batch_of(by_label).label, largest_of(by_label).label) == ("pp465:tg152:b1", f"pp900:tg301:b{OPEN_SLOTS}")

@@ -1,5 +1,6 @@
 """A race of servers from first launch to last: what is checked, stored, resumed, dropped and given up."""
 
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -34,11 +35,12 @@ from calibration.served.tally import ServedTally
 from calibration.supervision.launch_spec import LaunchSpec
 from tests.calibration.engines.racing import LIMITS, entry, subject
 from tests.calibration.engines.scripted import VOCAB, next_token
-from tests.calibration.points import C4, point
+from tests.calibration.points import C4, point, replayed, trace_of
 from tests.calibration.race.recording import Recorder
 
 ONE, TWICE = Load.parse("pp16:tg8:c1"), Load.parse("pp16:tg8:c8")
 HOLD = Hold(slots=4, context_tokens=24, threads=2)
+TRACE = trace_of(20)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,6 +108,8 @@ class Script:
         if isinstance(told, NoPoint):
             return told
         assert isinstance(told, float)
+        if load.trace:
+            return replayed(TRACE, tpot_s=1.0 / told)
         return point(load, tps=told * load.streams / 4, ttft_s=0.01, void=self.void.get(name, ""))
 
 
@@ -134,6 +138,8 @@ def served(
     fewer_threads: bool = True,
     levels: bool = True,
     judge: LaunchSpec | None = None,
+    full: bool = False,
+    clock: Callable[[], float] = time.monotonic,
 ) -> ServedTally:
     """A race of the scripted engine's candidates, checked by it and with scripted points."""
     model = folder / "model"
@@ -147,6 +153,7 @@ def served(
         value=lambda one, _memory: 1.0 / (one.output_tps or 1e-9),
         fewer_threads=fewer_threads,
         levels=levels,
+        full=full,
     )
     with Cache.open(folder / "cache.db") as cache:
         return race_served(
@@ -160,6 +167,7 @@ def served(
             bounds=bounds or Bounds(rounds=2),
             again=again,
             limits=LIMITS,
+            clock=clock,
         )
 
 
@@ -448,3 +456,71 @@ def test_in_4_bits_each_is_asked_once_more_alone(tmp_path: Path) -> None:
     [failure] = [o for o in tally.outcomes if isinstance(o, Unserved)]
     assert (failure.kind, failure.stage) == (FailureKind.WRONG_OUTPUT, "check as served")
     assert failure.message == "8 of 8 requests are answered otherwise at once than alone"
+
+
+def test_all_take_all_rounds_where_that_is_asked_for(tmp_path: Path) -> None:
+    script = Script(tps={"quick": 200.0, "slow": 50.0})
+    tally = served(
+        tmp_path, script, entry("slow"), entry("quick"), full=True, fewer_threads=False, bounds=Bounds(rounds=3)
+    )
+    assert [name for name, slots, _ in script.started if slots == 4] == ["slow", "quick", *("quick", "slow") * 2]
+    assert (tally.out, tally.ended) == ({}, "rounds")
+
+
+@pytest.mark.parametrize(("sure", "rounds"), [(0.8, 2), (0.99, 3)])
+def test_it_is_over_when_it_is_as_sure_as_asked(sure: float, rounds: int, tmp_path: Path) -> None:
+    script = Script(tps={"quick": 115.0, "slow": 100.0})
+    tally = served(
+        *(tmp_path, script, entry("slow"), entry("quick")),
+        bounds=Bounds(rounds=9, sure=sure),
+        fewer_threads=False,
+    )
+    assert (tally.ended, tally.picks) == ("sure", ("scripted:quick",))
+    assert tally.sureness >= sure
+    assert [name for name, _, _ in script.started].count("slow") == rounds
+
+
+def test_a_trace_that_the_budget_does_not_hold_is_not_begun(tmp_path: Path) -> None:
+    script = Script(tps={"quick": 200.0})
+    tally = served(tmp_path, script, entry("quick"), loads=(TRACE.load,), bounds=Bounds(rounds=1, budget_s=9.0))
+    assert (tally.ended, script.started, tally.unmeasured) == ("budget", [], ("scripted:quick",))
+
+
+def test_a_server_that_took_the_budget_is_put_under_no_load(tmp_path: Path) -> None:
+    now = [0.0]
+
+    class Slow(Script):
+        @contextmanager
+        def start(self, spec: LaunchSpec, hold: Hold, log: Path) -> Iterator[Server]:
+            now[0] += 8.0
+            with Script.start(self, spec, hold, log) as server:
+                yield server
+
+    for load, budget_s in ((TRACE.load, 10.0), (C4, 8.0)):
+        script, recorder = Slow(tps={"quick": 200.0}), Recorder()
+        now[0] = 0.0
+        tally = served(
+            *(tmp_path, script, entry("quick")),
+            loads=(load,),
+            bounds=Bounds(rounds=1, budget_s=budget_s),
+            recorder=recorder,
+            again=True,
+            clock=lambda: now[0],
+        )
+        assert script.started == [("quick", 4, 2)]
+        assert script.loaded == []
+        assert [event.why for event in recorder.of(ServerGivenUp)] == ["the budget ended"]
+        assert tally.ended == "budget"
+        assert not any(isinstance(o, Failure) for o in tally.outcomes), "it failed at nothing"
+
+
+def test_a_trace_is_raced_and_known_by_its_hash_when_the_race_goes_on(tmp_path: Path) -> None:
+    tps = {"quick": 200.0, "slow": 20.0}
+    first = served(tmp_path, Script(tps=tps), entry("slow"), entry("quick"), loads=(TRACE.load,))
+    points = [p for o in first.outcomes if isinstance(o, Served) for p in o.points]
+    assert {(p.load.trace, p.load.title) for p in points} == {
+        (TRACE.digest, "trace:requests 20 requests in 9.5 s"),
+    }
+    moved, again = trace_of(20, name="copy"), Script(tps=tps)
+    second = served(tmp_path, again, entry("slow"), entry("quick"), loads=(moved.load,))
+    assert (again.started, second.fresh) == ([], frozenset())
