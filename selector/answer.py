@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from typing import Any
 
+from calibration.load.load import Load
 from calibration.load.use import Use, slots_of
 from calibration.measurement import Candidate, Failure
 from calibration.workload import Workload
@@ -156,6 +157,7 @@ class Selection:
             "variant": self.variant,
             "source": str(self.source),
             "workload": self.use.label,
+            "trace": trace_json(self.use),
             "objective": str(self.objective),
             "targets": asdict(self.demand.targets),
             "price_per_hour": self.demand.price_per_hour,
@@ -230,6 +232,19 @@ class Selection:
         from selector.loading.load import load
 
         return load(self, max_context_tokens=max_context_tokens, max_batch=max_batch)
+
+
+def trace_json(use: Use) -> dict[str, Any] | None:
+    """A trace as `--json` prints it; null of other uses, and of what nobody knows where its label alone was named."""
+    if not isinstance(use, Load) or not use.trace:
+        return None
+    facts = use.facts
+    return {
+        "hash": use.trace,
+        "name": facts.name if facts else None,
+        "requests": facts.requests if facts else None,
+        "seconds": facts.seconds if facts else None,
+    }
 
 
 def prediction_json(prediction: Prediction) -> dict[str, Any]:

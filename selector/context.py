@@ -119,14 +119,16 @@ class Context:
 
         Raises:
             ModelError, CacheError: as ModelSpec.read and Cache.open.
+            UsageError: as Demand.for_positions.
         """
         spec = self.model(model)
+        wanted = demand.for_positions(spec.max_position)
         return Question(
             spec=spec,
             host=host or self.host(),
-            demand=demand,
+            demand=wanted,
             cache=self.open(cache),
-            to_serve=to_serve or bool(demand.loads),
+            to_serve=to_serve or bool(wanted.loads),
         )
 
     def host(self) -> HostSpec:
@@ -186,7 +188,9 @@ class Context:
     def answer(self, question: Question, strict: bool, make: Callable[[], Selection]) -> Selection:
         """What `make` answered to this very question, as long as the cache is as it was."""
         # The token before the rows: what is written meanwhile makes the answer out of date, never the other way round.
-        key = question.cache.token(), question.demand, question.to_serve, strict
+        # A trace is known by what is in it; what is said of it names its file.
+        files = tuple(replay.file for replay in question.demand.replays)
+        key = question.cache.token(), question.demand, files, question.to_serve, strict
         return self._answers.answer(
             key, (question.cache, question.host, question.spec), lambda: _settled(question, make)
         )

@@ -2,13 +2,15 @@
 
 import shlex
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from math import inf
+from pathlib import Path
 from typing import Any, TypedDict, TypeVar, Unpack
 
 from calibration.errors import UsageError
 from calibration.load.load import Load
-from calibration.load.use import Use, batch_of, largest_of, parse_use
+from calibration.load.replay import Replay
+from calibration.load.use import Use, batch_of, largest_of, most_tokens_of, parse_use, title_of
 from calibration.registry import find
 from calibration.workload import DEFAULT, Workload
 from selector.objective import Objective
@@ -22,6 +24,9 @@ class DemandOptions(TypedDict, total=False):
 
     workload, workloads: labels of static batches (`pp512:tg128:b1`) or of loads (`pp512:tg128:c8`, `pp512:tg128:r0.5`),
         or standard names (`chat`, `serve`). `select` and `explain` take one. Default: ordinary use.
+    trace, traces: files of requests that really came, each a load as well: when each came, and how long its prompt and
+        its answer were. Requests that are longer than the model's context are left out.
+    trace_s: of each trace the first so many seconds; by default 600.
     objective: what the answer should be best at: an Objective or its word.
     ttft_s, tpot_s: targets: the longest time to the first token, and per output token after it. Of the candidates that
         meet them the objective chooses; of candidates that all miss them, the nearest answers.
@@ -38,6 +43,9 @@ class DemandOptions(TypedDict, total=False):
 
     workload: Use | str | None
     workloads: Sequence[Use | str]
+    trace: str | Path | None
+    traces: Sequence[str | Path]
+    trace_s: float | None
     objective: Objective | str
     ttft_s: float | None
     tpot_s: float | None
@@ -77,6 +85,8 @@ class Demand:
     tensor_parallel: int = 1
     kv_cache_bits: int = 16
     """Only the rules read it: all measurements have a KV cache of 16 bits."""
+    replays: tuple[Replay, ...] = field(default=(), compare=False, repr=False)
+    """The traces whose loads are among the workloads, with their requests; a load is known by what is in its trace."""
 
     def __post_init__(self) -> None:
         if self.tensor_parallel < 1:
@@ -88,7 +98,7 @@ class Demand:
         if self.price_per_hour is not None and not 0 < self.price_per_hour < inf:
             raise UsageError(f"needs a price of more than 0 per hour; found {self.price_per_hour:g}")
         if self.targets.tpot_s is not None and (
-            short := [use.label for use in self.workloads if largest_of(use).output_tokens == 1]
+            short := [title_of(use) for use in self.workloads if most_tokens_of(use) == 1]
         ):
             raise UsageError(f"a time per output token needs 2 output tokens or more; found {', '.join(short)}")
 
@@ -97,13 +107,18 @@ class Demand:
         """`demand`, or else a demand for ordinary use, changed by these options.
 
         Raises:
-            UsageError: an unknown workload, objective, backend or variant, or a value that cannot be.
+            UsageError: an unknown workload, objective, backend or variant, a trace that cannot be read, or a value that
+                cannot be.
         """
         changes: dict[str, Any] = dict(options)
         workload, backend = changes.pop("workload", None), changes.pop("backend", None)
+        replays = _replays(changes)
         if workload is not None or "workloads" in changes:
             texts = _several(changes.get("workloads", ()), workload)
             changes["workloads"] = tuple(parse_use(use) if isinstance(use, str) else use for use in texts)
+        if replays:
+            changes["workloads"] = (*changes.get("workloads", ()), *(replay.load for replay in replays))
+            changes["replays"] = replays
         if backend is not None or "backends" in changes:
             changes["backends"] = _several(changes.get("backends", ()), backend)
         if "objective" in changes:
@@ -169,7 +184,7 @@ class Demand:
             UsageError: it has several workloads, and each of them may have another answer.
         """
         if len(self.workloads) > 1:
-            raise UsageError(f"an answer is for one workload; found {', '.join(w.label for w in self.workloads)}")
+            raise UsageError(f"an answer is for one workload; found {', '.join(map(title_of, self.workloads))}")
         return self
 
     def measurable(self) -> "Demand":
@@ -182,10 +197,28 @@ class Demand:
             raise UsageError(f"what is measured has a KV cache of 16 bits; found {self.kv_cache_bits} asked for")
         return self
 
+    def replay_of(self, use: Use) -> Replay | None:
+        """The trace of a load; None of others, and of one whose file was not named."""
+        return next((replay for replay in self.replays if replay.load == use), None)
+
+    def for_positions(self, positions: int) -> "Demand":
+        """The same demand of a model with so many positions: of its traces what such a model can answer.
+
+        Args:
+            positions: 0 where the config names no limit.
+
+        Raises:
+            UsageError: too many requests of a trace are longer.
+        """
+        if not self.replays:
+            return self
+        fitting = {replay.load: replay.within(positions) for replay in self.replays}
+        uses = (fitting[use].load if isinstance(use, Load) and use in fitting else use for use in self.workloads)
+        return replace(self, workloads=tuple(uses), replays=tuple(fitting.values()))
+
     def options(self) -> list[str]:
         """The command-line words for this demand; defaults need none."""
-        labels = [] if self.workloads == (DEFAULT,) else [workload.label for workload in self.workloads]
-        words = [word for label in labels for word in ("--workload", label)]
+        words = _words_of_uses(self)
         words += ["--objective", str(self.objective)] if self.objective is not Objective.LATENCY else []
         words += ["--ttft", f"{self.ttft_s:.12g}"] if self.ttft_s is not None else []
         words += ["--tpot", f"{self.tpot_s:.12g}"] if self.tpot_s is not None else []
@@ -206,6 +239,27 @@ def _several(many: Sequence[T] | str, first: T | str | None) -> tuple[T | str, .
     """The values of an option's plural (`backends`) and of its singular (`backend`); a text is one value."""
     values = (many,) if isinstance(many, str) else tuple(many)
     return values if first is None else (first, *values)
+
+
+def _replays(changes: dict[str, Any]) -> tuple[Replay, ...]:
+    """The traces that these options name; they are taken out of them."""
+    files, seconds = _several(changes.pop("traces", ()), changes.pop("trace", None)), changes.pop("trace_s", None)
+    if seconds is not None and not files:
+        raise UsageError(f"the first {seconds:g} s are of a trace; found none", "name its file: --trace FILE")
+    return tuple(Replay.read(file, seconds) for file in files)
+
+
+def _words_of_uses(demand: Demand) -> list[str]:
+    """The words for the workloads and the traces."""
+    words: list[str] = []
+    seconds: float | None = None
+    for use in () if demand.workloads == (DEFAULT,) else demand.workloads:
+        if replay := demand.replay_of(use):
+            words += ["--trace", replay.file]
+            seconds = replay.asked_s or seconds
+        else:
+            words += ["--workload", use.label]
+    return words + (["--trace-seconds", f"{seconds:.12g}"] if seconds else [])
 
 
 def _check_label(label: str) -> None:

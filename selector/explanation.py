@@ -104,6 +104,7 @@ def explain(
     """
     wanted, shared = Demand.of(demand, **options).answerable(), context or contexts.DEFAULT
     spec, here = shared.model(model), host or shared.host()
+    wanted = wanted.for_positions(spec.max_position)
     verdicts = tuple(v for v in judge(spec, here, wanted.for_one(wanted.largest)) if wanted.names(v.candidate.label))
     return Explanation(model=spec.name, spec=spec, host=here, demand=wanted, verdicts=verdicts)
 

@@ -6,6 +6,7 @@ from typing import Unpack
 
 from calibration.cache.cache import Cache
 from calibration.errors import NotCalibrated, TargetsMissed
+from calibration.load.use import title_of
 from selector import context as contexts
 from selector.answer import Selection, SelectionWarning, Source
 from selector.choice.advice import Advice
@@ -119,7 +120,7 @@ def _answer(question: Question, context: Context, strict: bool) -> Selection:
 
 
 def _never_measured(demand: Demand, question: Question) -> str:
-    under = f" under {demand.use.label}" if demand.loads else ""
+    under = f" under {title_of(demand.use)}" if demand.loads else ""
     return f"{question.spec.name} was never measured on {question.host.place}{under}"
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from calibration.load.use import title_of
 from calibration.measurement import OutputVerdict
 from calibration.race.decisions import BAND
 from selector.answer import Source
@@ -59,6 +60,8 @@ class Advice:
     def notes(self) -> Iterable[str]:
         """What is good to know beside the answer."""
         origin, ranked = self.pick.origin, self.pick.ranked
+        if replay := self.question.demand.replay_of(self.question.demand.use):
+            yield from replay.sentences()
         if self._served is not None:
             yield from self._way(self._served)
             return
@@ -94,7 +97,12 @@ class Advice:
 
     def _of_served(self, answer: ServedRanked) -> Iterable[str]:
         """What an answer lacks that was measured under load."""
-        label, name = self.pick.label, self.question.spec.name
+        label, name, asked = self.pick.label, self.question.spec.name, self.question.demand.use
+        if answer.load != asked:
+            yield (
+                f"{title_of(asked)} was not measured as served {self._there}; this is the answer for another part of it,"
+                f" {answer.load.title}. Measure it: {self._calibrate}"
+            )
         if self.pick.source is Source.STALE:
             changed = ", ".join(self.known.served().stale[label].differences)
             yield f"{label} was served with other versions ({changed}). Measure again: {self._calibrate}"
@@ -111,7 +119,7 @@ class Advice:
         """That what follows is about a batch."""
         demand = self.question.demand
         return (
-            f"{demand.use.label} was not measured as served {self._there}; this is the answer for the static batch"
+            f"{title_of(demand.use)} was not measured as served {self._there}; this is the answer for the static batch"
             f" {demand.workload.label}. Measure it: {self._calibrate}"
         )
 
@@ -121,7 +129,7 @@ class Advice:
             return
         off = "by how much nobody knows" if answer.error is None else f"by {percent(answer.error)} at a measured level"
         yield (
-            f"{answer.load.label} is {answer.way} from other numbers of streams, which is off {off}."
+            f"{answer.load.title} is {answer.way} from other numbers of streams, which is off {off}."
             f" Measure it: {self._calibrate}"
         )
 
@@ -135,7 +143,7 @@ class Advice:
         told = " and its ".join(misses) or "medians do, but most of its launches miss one"
         who = "does not meet" if self.question.demand.forced else "is the nearest, and does not meet"
         return (
-            f"{self.pick.label} {who} {targets}: its {told} under {answer.load.label}"
+            f"{self.pick.label} {who} {targets}: its {told} under {answer.load.title}"
             f" ({percent(answer.chance or 0.0)} likely to meet)"
         )
 

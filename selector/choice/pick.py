@@ -1,6 +1,6 @@
 """Pick: which candidate answers, and by what evidence."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -118,14 +118,32 @@ def _expected_s(picked: Pick) -> float | None:
 
 
 def _served(question: Question, candidates: Candidates, known: Known) -> Pick | None:
-    """The best of those that took the load as servers, or loads with the same lengths around it; None for a batch."""
+    """The best of those that took the load as servers, or loads with the same lengths around it, or of a trace another
+    part; None for a batch.
+    """
     match question.demand.use:
         case Workload():
             return None
-        case Load() as load:
+        case Load() as asked:
             evidence = known.served()
-            newest = _by_load(question, candidates, known, load, evidence.measured, Source.MEASURED)
-            return newest or _by_load(question, candidates, known, load, evidence.stale, Source.STALE)
+            ways = ((evidence.measured, Source.MEASURED), (evidence.stale, Source.STALE))
+            records = [*evidence.measured.values(), *evidence.stale.values()]
+
+            def of(load: Load) -> Pick | None:
+                picks = (_by_load(question, candidates, known, load, *way) for way in ways)
+                return next((picked for picked in picks if picked is not None), None)
+
+            return of(asked) or next((of(part) for part in _other_parts(question, asked, records)), None)
+
+
+def _other_parts(question: Question, load: Load, records: Sequence[ServedRecord]) -> list[Load]:
+    """Of a trace the longest other part that was measured, if there is one."""
+    replay = question.demand.replay_of(load)
+    if replay is None:
+        return []
+    measured = {point.load for record in records for launch in record.launches for point in launch.points}
+    part = replay.longest_measured(measured - {load})
+    return [] if part is None else [part]
 
 
 def _by_load(

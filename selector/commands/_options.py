@@ -40,6 +40,23 @@ _workload_option = click.option(
     f" server takes: pp512:tg128:c8 (eight streams), pp512:tg128:r0.5 (requests a second), or {', '.join(LOADS)}."
     " Default: chat; calibrate takes several.",
 )
+_trace_options = (
+    click.option(
+        "--trace",
+        "traces",
+        metavar="FILE",
+        multiple=True,
+        help="A load as it really came: when, and how long prompts and answers were; JSON lines with arrival_s,"
+        " prompt_tokens and output_tokens, or the files of Mooncake, BurstGPT and Azure. calibrate takes several.",
+    ),
+    click.option(
+        "--trace-seconds",
+        "trace_s",
+        metavar="SECONDS",
+        type=click.FloatRange(0, min_open=True),
+        help="Of a trace the first so many seconds. Default: 600.",
+    ),
+)
 _demand_options = (
     click.option(
         "--objective",
@@ -87,7 +104,10 @@ _demand_options = (
 
 def demand_options(command: Callable[..., T]) -> Callable[..., T]:
     """The options of DemandOptions; the command is given them as one `demand`."""
-    return _workload_option(demand_options_but_workload(command))
+    decorated: Callable[..., T] = demand_options_but_workload(command)
+    for option in (*reversed(_trace_options), _workload_option):
+        decorated = option(decorated)
+    return decorated
 
 
 def demand_options_but_workload(command: Callable[..., T]) -> Callable[..., T]:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
         "autobackend calibrate shape:smollm2-135m",
         "autobackend calibrate ./Qwen2.5-7B-Instruct-AWQ --workload pp2048:tg256:b8 --budget 1800",
         "autobackend calibrate ./model --backends ctranslate2,transformers:sdpa --allow-lossy",
+        "autobackend calibrate ./model --trace requests.jsonl --trace-seconds 300",
         "autobackend calibrate --stale",
         "autobackend calibrate ./model --full",
     )
@@ -43,7 +44,11 @@ if TYPE_CHECKING:
     show_default=True,
     help="Stop when the pick is within 3 % of the best with this probability, for every workload.",
 )
-@click.option("--full", is_flag=True, help="Race every candidate on the whole model, in rounds.")
+@click.option(
+    "--full",
+    is_flag=True,
+    help="Race every candidate on the whole model, in rounds; under a load all of them take all rounds.",
+)
 @click.option(
     "--budget",
     "budget_s",
@@ -74,7 +79,8 @@ def calibrate(
     Candidates climb a ladder: from what is predicted to a few layers of the model, and from there to the whole model.
     Who cannot win any more is not launched again; of a model that is too large, the answer stands on its few layers.
 
-    For a load (pp512:tg128:c8) they are started as servers, as `serve` starts them, and put under it in rounds.
+    For a load (pp512:tg128:c8, --trace FILE) they are started as servers, as `serve` starts them, and put under it in
+    rounds.
 
     Stop it whenever you like: what was measured is kept, and the same command goes on from there.
     """
@@ -100,22 +106,27 @@ def calibrate(
 def _stale(
     model: str | None, demand: Demand, cache: str | None, as_json: bool, rounds: int, budget_s: float | None
 ) -> None:
-    """Calibrate what `autobackend check` says could change an answer."""
+    """Calibrate what `autobackend check` says could change an answer, batches first and then loads."""
     from rich.console import Console
 
     from selector.screens import check as screens
     from selector.screens.progress import Progress
     from selector.upkeep.outdated import stale_models
     from selector.upkeep.renew import calibrate_stale
+    from selector.upkeep.served import stale_served
 
     if words := replace(demand, trust_remote_code=False).options():
         raise errors.UsageError(f"--stale measures again what was measured; found {shlex.join(words)}", "leave it out")
     models, calibrations = (model,) if model else (), list["Calibration"]()
     with open_cache(cache) as opened:
-        found = stale_models(opened, models=models)
-        for line in screens.gone(found):
+        found, under_load = stale_models(opened, models=models), stale_served(opened, models=models)
+        lasting = [stale for stale in under_load if stale.mattering]
+        for line in screens.gone(found, under_load):
             warn(line)
-        note(screens.sentence(found))
+        if found or not lasting:
+            note(screens.sentence(found))
+        if lasting:
+            note(screens.loads_sentence(lasting))
         for calibration in calibrate_stale(
             opened,
             reporter=lambda random_weights: Progress(Console(stderr=True), random_weights=random_weights),

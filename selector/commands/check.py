@@ -42,12 +42,14 @@ def check(models: tuple[str, ...], cache: str | None, as_json: bool) -> None:
     else:
         show(screens.table(found, across()))
         show(screens.loads(under_load))
-    for line in screens.gone(found):
+    for line in screens.gone(found, under_load):
         warn(line)
     if mattering:
         raise errors.Outdated(
             screens.sentence(found), " ".join(["measure them: autobackend calibrate --stale", *models[:1]])
         )
     if lasting := [stale for stale in under_load if stale.mattering]:
-        raise errors.Outdated(screens.loads_sentence(lasting), f"measure them: {lasting[0].command}")
+        again = " ".join(["autobackend calibrate --stale", *models[:1]])
+        command = again if any(stale.kept for stale in lasting) else lasting[0].command
+        raise errors.Outdated(screens.loads_sentence(lasting), f"measure them: {command}")
     note(screens.sentence(found))

@@ -3,6 +3,7 @@
 import re
 from pathlib import PurePath
 
+from calibration.load.use import title_of
 from selector.answer import Selection
 
 
@@ -10,7 +11,7 @@ def origin(selection: Selection, target: str) -> str:
     """`# openvino:fp16-pa for pp512:tg128:b1 (measured); autobackend select MODEL --emit compose`."""
     demand = selection.demand
     command = demand.command("select", selection.model)
-    return f"# {selection.candidate.label} for {demand.use.label} ({selection.source}); {command} --emit {target}\n"
+    return f"# {selection.candidate.label} for {title_of(demand.use)} ({selection.source}); {command} --emit {target}\n"
 
 
 def served_name(selection: Selection) -> str:

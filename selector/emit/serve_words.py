@@ -3,7 +3,9 @@
 from dataclasses import replace
 from pathlib import Path
 
+from calibration.load.load import Load
 from selector.answer import Selection
+from selector.demand import Demand
 from selector.emit.origin import served_name
 
 KEY = "AUTOBACKEND_API_KEY"
@@ -21,10 +23,16 @@ def serve_words(selection: Selection, *, model: str, port: str, host: str = "") 
         model: where the server finds it.
         host: where it listens; empty: at this machine's own address alone.
     """
-    demand = replace(selection.demand, backends=(selection.candidate.label,), price_per_hour=None)
+    demand, use = replace(selection.demand, backends=(selection.candidate.label,), price_per_hour=None), selection.use
+    traced = isinstance(use, Load) and bool(use.trace)
+    if traced:  # its file is on this machine alone: the room that it needs is told instead
+        demand = replace(demand, workloads=(), objective=Demand().objective, ttft_s=None, tpot_s=None)
     words = ["autobackend", "serve", model, *demand.options(), "--served-model-name", served_name(selection)]
-    if selection.served:  # where the server runs, nobody knows what was measured
-        words += ["--slots", str(selection.slots), "--threads", str(selection.threads)]
+    words += ["--context", str(selection.demand.largest.context_tokens)] if traced else []
+    if selection.served or traced:  # where the server runs, nobody knows what was measured
+        words += ["--slots", str(selection.slots)]
+    if selection.served:
+        words += ["--threads", str(selection.threads)]
     return [*words, *(["--host", host] if host else []), "--port", port]
 
 

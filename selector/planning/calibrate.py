@@ -20,7 +20,7 @@ from calibration.race.tally import Sureness, Tally
 from calibration.served.tally import ServedTally
 from calibration.supervision.device_lock import device_lock
 from calibration.supervision.launch_spec import Limits
-from selector.answer import Selection, Source
+from selector.answer import Selection, Source, trace_json
 from selector.choice.refusals import explain_command
 from selector.demand import Demand, DemandOptions
 from selector.host.spec import HostSpec
@@ -130,8 +130,9 @@ def calibrate(
         model: a folder, a hub id or `shape:NAME`.
         demand: what is wanted; or, more briefly, `options`: see DemandOptions. The cells bracket its workloads.
         rounds: launches of a candidate at most, on a ladder: on each of its rungs.
-        sure: it is over once the pick is within 3 % of the best with this probability.
-        full: race every candidate on the whole model in rounds instead, until it is slower than another beyond doubt.
+        sure: it is over once the pick is within 3 % of the best with this probability, for every workload and load.
+        full: race every candidate on the whole model in rounds instead, until it is slower than another beyond doubt;
+            under a load all of them take all rounds.
         budget_s: seconds for everything; the tally names what was not measured by then.
         random_weights: time random weights of the model's shape (always so for `shape:NAME`).
         again: measure anew what is already in the cache.
@@ -154,6 +155,7 @@ def calibrate(
     reporter.report(Planned(plan=planned))
     if not planned.launch_specs:
         raise _nothing_to_measure(planned)
+    _refuse_long_traces(planned, budget_s)
     artifacts = store or ArtifactStore()
     if full and planned.cells:
         made = preparations(
@@ -217,12 +219,22 @@ def calibrate(
                     bounds=dataclasses.replace(bounds, budget_s=left_s),
                     random_weights=random_weights,
                     again=again,
+                    full=full,
                     limits=limits,
                 )
         return _answered(Calibration(plan=planned, tally=tally, served=served, cache=opened.location), opened)
     finally:
         if opened is not cache:
             opened.close()
+
+
+def _refuse_long_traces(planned: Plan, budget_s: float | None) -> None:
+    """Raise UsageError where the budget does not hold a trace: each candidate would have another part of it."""
+    if budget_s is not None and (long := [load for load in planned.demand.loads if load.least_s > budget_s]):
+        raise UsageError(
+            f"a budget of {budget_s:g} s does not hold {long[0].title}",
+            "give it more seconds, or replay a part of the trace: --trace-seconds N",
+        )
 
 
 def _sureness_json(sureness: Sureness | None) -> dict[str, Any] | None:
@@ -236,7 +248,10 @@ def _served_json(tally: ServedTally) -> dict[str, Any]:
     return {
         "calibration_id": tally.calibration_id,
         "loads": [load.label for load in tally.loads],
+        "traces": [trace for load in tally.loads if (trace := trace_json(load))],
         "ended": tally.ended,
+        "sureness": tally.sureness,
+        "picks": list(tally.picks),
         "seconds": tally.seconds,
         "check_s": tally.check_s,
         "measured": sum(isinstance(o, Served) and o.run_id in tally.fresh for o in tally.outcomes),

@@ -67,6 +67,7 @@ def plan(
     wanted = Demand.of(demand, **options).measurable()
     here = host or HostSpec.detect()
     spec = ModelSpec.read(model)
+    wanted = wanted.for_positions(spec.max_position)
     served = tuple(map(largest_of, wanted.loads))
     cells = (*_cells(wanted, spec.max_position, gpu=here.device.kind != "cpu"), *served)
     verdicts = judge(spec, here, wanted.for_one(_largest(cells)))

@@ -1,7 +1,7 @@
 """The loads of a plan: which candidates take them as servers, in which order, and by what they are compared."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 
 from calibration.cache.cache import Cache
@@ -10,12 +10,14 @@ from calibration.errors import UsageError
 from calibration.events import Reporter
 from calibration.load.load import Load
 from calibration.load.run import LoadedServer, Measuring, run_load
-from calibration.load.sample import NoPoint, Point, RequestTargets
+from calibration.load.sample import End, NoPoint, Point, RequestTargets
+from calibration.load.trace import Trace
 from calibration.load.use import batch_of, slots_of
 from calibration.race.state import Bounds
 from calibration.served.asking import ask_at_once
 from calibration.served.place import Hold, Server, Serving
 from calibration.served.race import race_served
+from calibration.served.recall import recalled
 from calibration.served.tally import ServedTally
 from calibration.supervision.launch_spec import LaunchSpec, Limits
 from selector.context import DEFAULT, Question
@@ -29,7 +31,9 @@ from selector.ranking import rank
 from selector.served.figures import figures_of
 
 LOAD_S = 600.0
-"""A load is measured for so long at most: MLPerf's server scenario takes 600 s at least."""
+"""A load is measured for so long at most: MLPerf's server scenario takes 600 s at least. Of a trace so long beyond its
+own end: for its warm-up, and until a server that fell behind has answered."""
+USUAL = Measuring(budget_s=LOAD_S)
 MISSED = 1e6
 """Times the value of a launch that misses its targets: whoever meets them comes before, whatever the objective says."""
 WRONG = "wrong output as served, as an earlier calibration found: {reason}"
@@ -44,6 +48,7 @@ def serve_loads(
     bounds: Bounds,
     random_weights: bool = False,
     again: bool = False,
+    full: bool = False,
     limits: Limits | None = None,
     measuring: Measuring | None = None,
     only_asked: bool = False,
@@ -51,11 +56,12 @@ def serve_loads(
     """Measure the plan's loads against its candidates as servers.
 
     Args:
+        full: all candidates take all rounds.
         measuring: how long each load is measured; by default as long as its figures need. Targets are the demand's.
         only_asked: nothing else: neither other numbers of streams nor the leader with one thread fewer.
 
     Raises:
-        UsageError: random weights are asked for of a model that has its own, or a load is a trace.
+        UsageError: random weights are asked for of a model that has its own, or nobody has the requests of a trace.
         ModelError, ArtifactError: the model's weights cannot be had.
         CacheError: the cache cannot be read or written.
     """
@@ -65,13 +71,9 @@ def serve_loads(
             f"a load is served with a model's own weights, or of a shape; found none of {name}",
             "name a shape (autobackend shapes), or a model with weights",
         )
-    if traces := [load.label for load in planned.demand.loads if load.trace]:
-        raise UsageError(
-            f"a trace is not measured by calibrate; found {', '.join(traces)}",
-            "replay it against a server that runs: python -m calibration.load --help",
-        )
+    traces = _traces(planned, cache)
     subject, kind = subject_of(planned, store, reporter, random_weights=random_weights), planned.host.device.kind
-    loads = planned.demand.loads
+    loads = tuple(traces[load.trace].load if load.trace else load for load in planned.demand.loads)
     servers = Servers(
         model=planned.spec.name,
         demand=planned.demand,
@@ -86,13 +88,15 @@ def serve_loads(
         measure=partial(
             _measure,
             demand=planned.demand,
+            traces=traces,
             vocab_size=subject.vocab_size,
             on_gpu=kind == "cuda",
-            measuring=measuring or Measuring(budget_s=LOAD_S),
+            usual=measuring or USUAL,
         ),
         ask=ask_at_once,
         value=partial(value_of, planned.demand),
         fewer_threads=kind == "cpu" and not only_asked,
+        full=full,
         levels=not only_asked,
     )
     wrong = {} if again else DEFAULT.known(_question(planned, loads[0], cache)).served().wrong
@@ -158,15 +162,67 @@ def value_of(demand: Demand, point: Point, memory_bytes: int) -> float:
     return MISSED * worst
 
 
+def measuring_of(demand: Demand, trace: Trace | None, left_s: float | None, usual: Measuring = USUAL) -> Measuring:
+    """How long a load is measured at most, and for whom it ends.
+
+    Args:
+        left_s: of the budget.
+        usual: where nothing ends it earlier, of a load that is no trace.
+    """
+    limit_s = usual.budget_s + (trace.seconds if trace else 0.0)
+    return dataclasses.replace(
+        usual,
+        budget_s=limit_s if left_s is None else min(limit_s, left_s),
+        left_s=left_s,
+        targets=RequestTargets(ttft_s=demand.ttft_s, tpot_s=demand.tpot_s) if demand.targets else None,
+    )
+
+
+def void_where_cut(taken: Point | NoPoint) -> Point | NoPoint:
+    """A point of a trace that the budget ended is void: other candidates were sent more of it."""
+    if isinstance(taken, Point) and taken.load.trace and taken.end is End.BUDGET and not taken.void:
+        return dataclasses.replace(taken, void="the budget ended before the trace did")
+    return taken
+
+
+def _traces(planned: Plan, cache: Cache) -> dict[str, Trace]:
+    """The requests of each trace, by its digest: of its file, or as an earlier launch under it has kept them.
+
+    Raises:
+        UsageError: neither is there.
+    """
+    traces, identity = dict[str, Trace](), planned.identity
+    for load in (load for load in planned.demand.loads if load.trace):
+        replay = planned.demand.replay_of(load)
+        trace = replay.trace if replay else None
+        trace = trace or recalled(
+            load,
+            cache.find_served(
+                architecture=identity.architecture,
+                quant=identity.quant,
+                device=identity.device,
+                fingerprint=identity.fingerprint,
+            ),
+        )
+        if trace is None:
+            raise UsageError(
+                f"the requests of {load.title} are not kept here: no launch was sent all of them",
+                "name the trace's file: --trace FILE",
+            )
+        traces[load.trace] = trace
+    return traces
+
+
 def _measure(
     server: Server,
     load: Load,
     budget_s: float | None,
     *,
     demand: Demand,
+    traces: Mapping[str, Trace],
     vocab_size: int,
     on_gpu: bool,
-    measuring: Measuring,
+    usual: Measuring,
 ) -> Point | NoPoint:
     loaded = LoadedServer(
         url=server.url,
@@ -177,6 +233,6 @@ def _measure(
         pids=(server.pid,),
         watch_gpu=on_gpu,
     )
-    targets = RequestTargets(ttft_s=demand.ttft_s, tpot_s=demand.tpot_s) if demand.targets else None
-    limit_s = measuring.budget_s if budget_s is None else min(measuring.budget_s, budget_s)
-    return run_load(loaded, load, dataclasses.replace(measuring, budget_s=limit_s, targets=targets))
+    trace = traces.get(load.trace)
+    measuring = measuring_of(demand, trace, budget_s, usual)
+    return void_where_cut(run_load(loaded, load, measuring, trace=trace))

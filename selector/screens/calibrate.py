@@ -61,7 +61,8 @@ def header(plan: Plan, *, random_weights: bool = False, across: int | None = Non
         ("host", device_line(plan)),
         ("model", f"{spec.architecture}, {shape}, {quant}{weights}"),
         *([("workloads", "  ".join(cell.label for cell in plan.cells))] if plan.cells else []),
-        *([("as served", "  ".join(load.label for load in plan.demand.loads))] if plan.demand.loads else []),
+        *([("as served", "  ".join(load.title for load in plan.demand.loads))] if plan.demand.loads else []),
+        *(("", sentence) for replay in plan.demand.replays for sentence in replay.sentences()),
         ("candidates", "  ".join(c.label for c in plan.candidates) or "none"),
     ]
     lines = columns(rows, across=across)
@@ -183,7 +184,7 @@ def serving(event: ServingEvent) -> str:
         case ServedCheckEnded(agreement=agreement):
             return served_screens.found(agreement)
         case PointBegan(number=number, of=of, load=load):
-            return f"load {number}/{of} {load.label}"
+            return f"load {number}/{of} {load.title}"
         case PointEnded(point=taken):
             return served_screens.point(taken)
         case ServerGivenUp(why=why):

@@ -28,22 +28,31 @@ def loads(found: Sequence[StaleServed]) -> Iterable[str]:
     for stale in found:
         for label, changes in stale.candidates.items():
             could = f"yes: {stale.command}" if label in stale.mattering else "no"
-            rows.append((stale.model, stale.load.label, label, could, ", ".join(changes)))
+            rows.append((stale.model, stale.load.title, label, could, ", ".join(changes)))
     return columns(rows) if len(rows) > 1 else []
 
 
 def loads_sentence(found: Sequence[StaleServed]) -> str:
-    """What of the loads could change an answer."""
+    """What of the loads could change an answer, and what measuring it costs."""
     count = sum(len(stale.mattering) for stale in found)
-    labels = ", ".join(dict.fromkeys(stale.load.label for stale in found))
-    return f"{plural(count, 'candidate')} measured under load with other versions could change an answer: {labels}"
+    titles = ", ".join(dict.fromkeys(stale.load.title for stale in found))
+    beside = " beside the picks of today" if any(stale.leaders for stale in found) else ""
+    return (
+        f"{plural(count, 'candidate')} measured under load with other versions could change an answer: {titles};"
+        f" measuring them{beside} takes about {seconds(sum(stale.seconds for stale in found))}"
+    )
 
 
-def gone(found: Sequence[StaleModel]) -> Iterable[str]:
-    """A sentence for each model that cannot be measured."""
-    for stale in found:
-        if stale.gone:
-            yield f"{_named(stale)} cannot be measured: {stale.gone}. Forget it: {_prune(stale.model)}"
+def gone(found: Sequence[StaleModel], under_load: Sequence[StaleServed] = ()) -> list[str]:
+    """A sentence for each model that cannot be measured, and for each trace whose requests are not known."""
+    why = {_named(stale): (stale.model, stale.gone) for stale in found if stale.gone}
+    why |= {stale.model: (stale.model, stale.gone) for stale in under_load if stale.gone}
+    lines = [f"{name} cannot be measured: {told}. Forget it: {_prune(model)}" for name, (model, told) in why.items()]
+    return lines + [
+        f"the requests of {stale.load.title} are not kept. Measure it again: {stale.command}"
+        for stale in under_load
+        if stale.mattering and not stale.kept
+    ]
 
 
 def sentence(found: Sequence[StaleModel]) -> str:

@@ -2,10 +2,11 @@
 
 from collections.abc import Iterable, Sequence
 
-from calibration.measurement import Check, Failure, FailureKind, Measurement, Outcome, OutputVerdict
+from calibration.measurement import Check, Failure, FailureKind, Measurement, Outcome, OutputVerdict, Served
 from calibration.noise import prior_cv
 from calibration.race.tally import Sureness, Tally
 from calibration.rung import Rung
+from calibration.served.tally import ServedTally
 from selector.answer import Selection, Source
 from selector.comparison import ratio
 from selector.objective import Objective
@@ -79,7 +80,7 @@ def served_tables(calibration: Calibration) -> list[str]:
     for selection in calibration.selections:
         if selection.served:
             lines += [
-                f"{selection.use.label}, as served",
+                f"{selection.served[0].load.title}, as served",
                 *served_screens.table(selection.served, goodput=bool(selection.demand.targets)),
                 "",
             ]
@@ -97,6 +98,15 @@ def sure(sureness: Sureness) -> str:
     are = "is" if len(picks) == 1 else "are"
     where = "" if sureness.rung.whole else f", by {sureness.rung}"
     return f"sure: {probability(sureness.probability)} that {listing(picks)} {are} within 3 % of the best{where}"
+
+
+def _sure_as_served(tally: ServedTally) -> list[str]:
+    """As in: sure: 0.97 that openvino:fp32-pa is within 3 % of the best as served; nothing where nobody else was."""
+    if len({outcome.candidate for outcome in tally.outcomes if isinstance(outcome, Served)}) < 2:
+        return []
+    are = "is" if len(tally.picks) == 1 else "are"
+    chance = probability(tally.sureness)
+    return [f"sure: {chance} that {listing(tally.picks)} {are} within 3 % of the best as served"]
 
 
 def likely(selection: Selection) -> str:
@@ -134,6 +144,7 @@ def sentences(calibration: Calibration) -> list[str]:
     """What a person would say of the answers, of what was not measured, and of what comes next."""
     lines = [verdict(selection) for selection in calibration.selections]
     if calibration.served is not None:
+        lines += _sure_as_served(calibration.served)
         lines += served_screens.sentences(calibration.served)
     return lines + _of_batches(calibration) if calibration.plan.cells else lines
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+from calibration.load.use import title_of
 from calibration.measurement import Candidate, OutputVerdict
 from calibration.probe import Probe
 from selector.answer import Selection, Source
@@ -42,7 +43,7 @@ def why(
     """
     objective = "" if selection.objective is Objective.LATENCY else f", objective {selection.objective}"
     targets = f", {selection.demand.targets}" if selection.demand.targets else ""
-    asked = f"{selection.use.label}{objective}{targets}"
+    asked = f"{title_of(selection.use)}{objective}{targets}"
     lines = [f"{selection.candidate.label}, {where_from(selection, now)}, for {asked}"]
     if selection.extrapolated:
         where = "beyond the measured numbers of streams" if selection.served else "outside the measured cells"

@@ -5,6 +5,7 @@ import shlex
 from collections.abc import Mapping
 from typing import Any
 
+from calibration.load.use import title_of
 from selector.answer import Selection, Source
 from selector.planning.room import Room
 from selector.screens.select import where_from
@@ -29,7 +30,7 @@ def chosen(selection: Selection, room: Room, *, threads: int, across: int | None
     on = f", {plural(threads, 'thread')}" if device.kind == "cpu" else ""
     rows = [
         ("model", f"{spec.architecture}, {shape}, {quant}{weights}"),
-        ("serves", f"{selection.candidate.label}, {_why(selection)}, for {selection.use.label}"),
+        ("serves", f"{selection.candidate.label}, {_why(selection)}, for {title_of(selection.use)}"),
         ("on", f"{device.name}{on}"),
         ("room", f"{plural(room.slots, 'request')}, each up to {room.context_tokens:,} tokens with its answer"),
         ("memory", f"about {size(room.needed_bytes)}{of_free}"),

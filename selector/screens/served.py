@@ -51,7 +51,7 @@ def verdict(selection: Selection) -> str:
     objective, device = selection.objective, selection.host.device.kind
     first = next(one for one in selection.served if one.candidate == selection.candidate)
     others = [one for one in selection.served if one is not first]
-    told_ = objective.told.format(workload=first.load.label, value=told(first, objective))
+    told_ = objective.told.format(workload=first.load.title, value=told(first, objective))
     start = f"{first.candidate.label} {told_} as served with {plural(first.threads, 'thread')}"
     if first.way is not Way.MEASURED:
         start += f" ({first.way})"
@@ -75,13 +75,13 @@ def verdict(selection: Selection) -> str:
 def point(taken: Point | NoPoint) -> str:
     """One line for a load that is over."""
     if isinstance(taken, NoPoint):
-        return f"{taken.load.label}: not measured, {taken.reason}"
+        return f"{taken.load.title}: not measured, {taken.reason}"
     if taken.saturated:
-        return f"{taken.load.label}: saturated, {taken.saturated}"
+        return f"{taken.load.title}: saturated, {taken.saturated}"
     ttft, tpot = (_percentiles(taken, of) for of in (Figure.TTFT, Figure.TPOT))
     void = f", void: {taken.void}" if taken.void else ""
     return (
-        f"{taken.load.label}: {figure(taken.output_tps or 0.0)} tok/s, TTFT {ttft}, TPOT {tpot},"
+        f"{taken.load.title}: {figure(taken.output_tps or 0.0)} tok/s, TTFT {ttft}, TPOT {tpot},"
         f" {plural(len(taken.sample), 'request')} in {seconds(taken.window_s)}{void}"
     )
 

@@ -69,6 +69,7 @@ class ServedRanked:
         """As `autobackend select --json` prints it; seconds."""
         return {
             "candidate": self.candidate.label,
+            "load": self.load.label,
             "slots": self.slots,
             "threads": self.threads,
             **self.figures.to_json(),
@@ -176,7 +177,7 @@ def _costs(figures: Figures, load: Load, price_per_hour: float | None) -> Costs 
     if price_per_hour is None or not figures.output_tps:
         return None
     output = 1e6 * price_per_hour / 3600.0 / figures.output_tps
-    return Costs(output=output, total=output * load.output.mean / (load.prompt.mean + load.output.mean))
+    return Costs(output=output, total=output * load.output_mean / (load.prompt_mean + load.output_mean))
 
 
 def _distance(way: Way) -> int:

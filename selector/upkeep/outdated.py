@@ -137,6 +137,32 @@ def stale_models(
     return tuple(found)
 
 
+def plan_again(name: str, identity: Identity, labels: Iterable[str], host: HostSpec) -> Plan | str:
+    """What a calibration of these candidates would do; or why there cannot be one."""
+    backends = all_backends()
+    there = [
+        label
+        for label in labels
+        if (parts := label.partition(":"))[0] in backends
+        and parts[2] in {variant.name for variant in backends[parts[0]].variants}
+    ]
+    if not there:
+        return "none of its backends is known any more"
+    try:
+        planned = plan(
+            name, Demand(backends=tuple(there), allow_lossy=True, tensor_parallel=identity.device_count), host=host
+        )
+    except AutobackendError as error:
+        return error.message.partition("\n")[0]
+    whole = replace(identity, cut="")
+    config = {planned.identity.config, ""}
+    if planned.identity.shape != whole.shape or whole.config not in config:
+        return "another model is there now"
+    if identity.cut and Rung.parse(identity.cut).of != planned.spec.layers:
+        return f"{identity.cut} are no layers of it"
+    return planned
+
+
 def _stale_model(
     name: str,
     identity: Identity,
@@ -149,7 +175,7 @@ def _stale_model(
     labels = [*known.stale, *(label for label in known.failed if label in known.outdated)]
     if not labels:
         return None
-    planned = _plan(name, identity, (*labels, *known.measured), host)
+    planned = plan_again(name, identity, (*labels, *known.measured), host)
     usable = {} if isinstance(planned, str) else {s.label: s.variant.lossy for s in planned.launch_specs}
     influence = influences(known, usable, host.device.kind)
     workloads = dict.fromkeys(workload for found in influence.values() for workload in found.workloads)
@@ -188,32 +214,6 @@ def _stale_model(
         leaders={label: launches_s[label] * rounds for label in leaders} if again else {},
         cells=_cells(known, again or labels),
     )
-
-
-def _plan(name: str, identity: Identity, labels: Iterable[str], host: HostSpec) -> Plan | str:
-    """What a calibration of these candidates would do; or why there cannot be one."""
-    backends = all_backends()
-    there = [
-        label
-        for label in labels
-        if (parts := label.partition(":"))[0] in backends
-        and parts[2] in {variant.name for variant in backends[parts[0]].variants}
-    ]
-    if not there:
-        return "none of its backends is known any more"
-    try:
-        planned = plan(
-            name, Demand(backends=tuple(there), allow_lossy=True, tensor_parallel=identity.device_count), host=host
-        )
-    except AutobackendError as error:
-        return error.message.partition("\n")[0]
-    whole = replace(identity, cut="")
-    config = {planned.identity.config, ""}
-    if planned.identity.shape != whole.shape or whole.config not in config:
-        return "another model is there now"
-    if identity.cut and Rung.parse(identity.cut).of != planned.spec.layers:
-        return f"{identity.cut} are no layers of it"
-    return planned
 
 
 def _is_lossy(label: str) -> bool:

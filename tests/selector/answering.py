@@ -3,10 +3,14 @@
 from dataclasses import replace
 from typing import Any
 
+import click
+from click.testing import CliRunner
+
 from calibration.cache.cache import Cache
 from calibration.measurement import Outcome
 from calibration.registry import all_backends
 from selector.answer import Selection
+from selector.commands._options import demand_options
 from selector.demand import Demand
 from selector.host.spec import Device, HostSpec
 from selector.identity import environment_of, identity
@@ -44,3 +48,16 @@ def answer(cache: Cache, *outcomes: Outcome, host: HostSpec = HOST, **asked: Any
 
 def all_labels(host: HostSpec = HOST) -> list[str]:
     return [v.candidate.label for v in judge(SPEC, host, Demand()) if v.legal and not v.left_out]
+
+
+def demanded(*words: str) -> Demand:
+    """What a command hears whose user types these options."""
+    heard: list[Demand] = []
+
+    @click.command()
+    @demand_options
+    def program(demand: Demand) -> None:
+        heard.append(demand)
+
+    assert CliRunner().invoke(program, words).exit_code == 0
+    return heard[0]

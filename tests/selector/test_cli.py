@@ -123,7 +123,7 @@ def test_select_json_has_the_documented_keys(path: Path) -> None:
     found = run("select", MODEL, "--cache", path, "--json", "--objective", "ttft", "--workload", "summarize")
     told = json.loads(found.stdout)
     assert list(told) == [
-        "model", "architecture", "quant", "device", "candidate", "backend", "variant", "source", "workload",
+        "model", "architecture", "quant", "device", "candidate", "backend", "variant", "source", "workload", "trace",
         "objective", "targets", "price_per_hour", "tie", "extrapolated", "ranking", "served", "rejected", "failed",
         "stale", "layers", "prediction",
     ]  # fmt: skip

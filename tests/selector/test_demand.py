@@ -6,23 +6,20 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import click
 import pytest
-from click.testing import CliRunner
 
 from calibration.cache.cache import Cache
 from calibration.errors import NoLegalBackend, NotCalibrated, UsageError
 from calibration.measurement import FailureKind
 from calibration.workload import DEFAULT, Workload
 from selector import explain, select
-from selector.commands._options import demand_options
 from selector.demand import Demand
 from selector.host.spec import HostSpec, Installation
 from selector.objective import Objective
 from selector.planning.calibrate import calibrate
 from selector.planning.plan import plan
 from selector.selection import choose
-from tests.selector.answering import CT2, HOST, KEY, MODEL, SDPA, SPEC
+from tests.selector.answering import CT2, HOST, KEY, MODEL, SDPA, SPEC, demanded
 from tests.selector.conftest import A100
 from tests.selector.launches import failure, rounds
 
@@ -54,19 +51,6 @@ DEMANDS = [
         tensor_parallel=4,
     ),
 ]
-
-
-def demanded(*words: str) -> Demand:
-    """What a command hears whose user types these options."""
-    heard: list[Demand] = []
-
-    @click.command()
-    @demand_options
-    def program(demand: Demand) -> None:
-        heard.append(demand)
-
-    assert CliRunner().invoke(program, words).exit_code == 0
-    return heard[0]
 
 
 @pytest.mark.parametrize("demand", DEMANDS)

@@ -11,6 +11,8 @@ from calibration.cache.cache import Cache
 from calibration.conversion.store import ArtifactStore
 from calibration.errors import NoLegalBackend, UsageError
 from calibration.load.load import Load
+from calibration.load.sample import End, NoPoint, RequestTargets
+from calibration.load.trace import Trace
 from calibration.measurement import FailureKind
 from calibration.served.place import Hold
 from selector.demand import Demand
@@ -19,10 +21,10 @@ from selector.model.spec import ModelSpec
 from selector.planning.calibrate import Calibration, calibrate
 from selector.planning.plan import plan
 from selector.planning.room import room_for
-from selector.planning.served import hold_of, in_order, value_of
+from selector.planning.served import hold_of, in_order, measuring_of, value_of, void_where_cut
 from selector.screens.results import sentences, served_tables, table
 from selector.selection import choose
-from tests.calibration.points import C4, point
+from tests.calibration.points import C4, point, replayed, trace_of, write_trace
 from tests.selector.answering import CT2, EAGER, HOST, KEY, MODEL, SDPA, SPEC
 from tests.selector.launches import failure, rounds, served, unserved
 
@@ -111,6 +113,7 @@ def test_a_calibration_answers_batches_and_loads_each_by_its_own(model: Path, ca
     assert [line.split()[0] for line in served_tables(calibration)] == [f"{LOAD},", "candidate", EAGER, SDPA]
     said = sentences(calibration)
     assert said[1].startswith(f"{EAGER} generates 160 tok/s of {LOAD} as served with 2 threads, 2.00 ± ")
+    assert said[2].startswith("sure: ") and said[2].endswith(f" that {EAGER} is within 3 % of the best as served")
     assert "Nothing under load was missing or stale, so nothing was served anew (--again measures it all)." in said
 
 
@@ -120,10 +123,12 @@ def test_a_calibration_for_loads_alone_times_no_batch(model: Path, cache: Cache)
     assert [s.candidate.label for s in calibration.selections] == [EAGER]
     told = json.loads(json.dumps(calibration.to_json()))
     assert told["outcomes"] == []
-    assert told["served"]["loads"] == [LOAD]
+    assert (told["served"]["loads"], told["served"]["traces"], told["served"]["picks"]) == ([LOAD], [], [EAGER])
+    assert told["served"]["sureness"] > 0.9
     assert {record["record"] for record in told["served"]["outcomes"]} == {"served"}
     assert list(told["served"]) == [
-        "calibration_id", "loads", "ended", "seconds", "check_s", "measured", "out", "unmeasured", "outcomes",
+        "calibration_id", "loads", "traces", "ended", "sureness", "picks", "seconds", "check_s", "measured", "out",
+        "unmeasured", "outcomes",
     ]  # fmt: skip
 
 
@@ -132,8 +137,12 @@ def test_what_cannot_be_served_is_refused_before_anything_starts(model: Path, ca
     with pytest.raises(UsageError, match="a load is served with a model's own weights, or of a shape"):
         measured(model, cache, demand, random_weights=True)
     trace = replace(Load.parse("pp1-9:tg1-9:r2"), trace="0a1b2c3d")
-    with pytest.raises(UsageError, match="a trace is not measured by calibrate; found pp1-9:tg1-9:r2:t0a1b2c3d"):
+    with pytest.raises(UsageError) as error:
         measured(model, cache, replace(demand, workloads=(trace,)))
+    assert error.value.message == (
+        "the requests of pp1-9:tg1-9:r2:t0a1b2c3d are not kept here: no launch was sent all of them"
+    )
+    assert error.value.mend == "name the trace's file: --trace FILE"
 
 
 def test_a_server_has_the_room_and_the_threads_that_were_measured(cache: Cache) -> None:
@@ -163,3 +172,53 @@ def test_who_answered_wrong_as_served_is_left_out_with_the_reason(model: Path, c
     assert calibration.served is not None
     assert calibration.served.out == {SDPA: f"wrong output as served, as an earlier calibration found: {message}"}
     assert [s.candidate.label for s in calibration.selections] == [EAGER]
+
+
+TRACE = trace_of(20)
+
+
+@pytest.mark.parametrize("by_label", [False, True])
+def test_a_trace_is_calibrated_by_its_file_or_by_what_its_launches_have_kept(
+    by_label: bool, model: Path, cache: Cache, tmp_path: Path
+) -> None:
+    """Every launch is in the cache already."""
+    key = identity(ModelSpec.read(model), HOST)
+    for label, tpot_s in ((SDPA, 0.08), (EAGER, 0.02)):
+        launch = served(label, key, HOST, {LOAD: 80.0}, model=str(model))
+        cache.add(replace(launch, points=(replayed(TRACE, tpot_s=tpot_s),)))
+    file = write_trace(tmp_path / "monday.jsonl", TRACE)
+    asked: dict[str, Any] = {"workload": TRACE.load.label} if by_label else {"trace": file}
+    store = ArtifactStore(tmp_path / "artifacts")
+    calibration = calibrate(model, backends=[SDPA, EAGER], rounds=1, cache=cache, host=HOST, store=store, **asked)
+    assert calibration.served is not None
+    assert calibration.served.fresh == frozenset()
+    title = f"trace:{'requests' if by_label else 'monday'} 20 requests in 9.5 s"
+    assert [load.title for load in calibration.served.loads] == [title]
+    told = calibration.to_json()["served"]
+    assert [trace["hash"] for trace in told["traces"]] == [TRACE.digest]
+    assert [s.candidate.label for s in calibration.selections] == [EAGER]
+    if not by_label:
+        assert served_tables(calibration)[0] == f"{title}, as served"
+        assert sentences(calibration)[0].startswith(f"{EAGER} answers {title} in ")
+
+
+@pytest.mark.parametrize(
+    ("trace", "left_s", "budget_s"),
+    [(None, None, 600.0), (None, 50.0, 50.0), (TRACE, None, 609.5), (TRACE, 30.0, 30.0), (TRACE, 700.0, 609.5)],
+)
+def test_a_load_is_measured_within_what_is_left_and_a_trace_beyond_its_end(
+    trace: Trace | None, left_s: float | None, budget_s: float
+) -> None:
+    measuring = measuring_of(Demand(ttft_s=0.5), trace, left_s)
+    assert (measuring.budget_s, measuring.left_s) == (budget_s, left_s)
+    assert measuring.targets == RequestTargets(ttft_s=0.5)
+
+
+def test_a_trace_that_the_budget_ended_is_void() -> None:
+    cut, load = replayed(TRACE, end=End.BUDGET), point(C4, tps=100.0, end=End.BUDGET)
+    assert void_where_cut(cut) == replace(cut, void="the budget ended before the trace did")
+    assert void_where_cut(load) is load, "a closed loop is the same at every moment"
+    busy = replace(cut, void="others were busy")
+    assert void_where_cut(busy) is busy
+    nothing = NoPoint(load=TRACE.load, reason="gone")
+    assert void_where_cut(nothing) is nothing
