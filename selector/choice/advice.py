@@ -100,8 +100,8 @@ class Advice:
         label, name, asked = self.pick.label, self.question.spec.name, self.question.demand.use
         if answer.load != asked:
             yield (
-                f"{title_of(asked)} was not measured as served {self._there}; this is the answer for another part of it,"
-                f" {answer.load.title}. Measure it: {self._calibrate}"
+                f"{title_of(asked)} was not measured as served {self._there}; this is the answer for another part of"
+                f" it, {answer.load.title}. Measure it: {self._calibrate}"
             )
         if self.pick.source is Source.STALE:
             changed = ", ".join(self.known.served().stale[label].differences)
