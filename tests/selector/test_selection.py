@@ -97,6 +97,7 @@ def test_the_fastest_of_what_was_measured_here(cache: Cache) -> None:
         "variant": "sdpa",
         "source": "measured",
         "workload": "pp100:tg11:b2",
+        "trace": None,
         "objective": "latency",
         "targets": {"ttft_s": None, "tpot_s": None},
         "price_per_hour": None,
