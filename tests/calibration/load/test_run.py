@@ -420,21 +420,27 @@ def test_who_listens_on_a_port_is_found() -> None:
 
 
 @contextmanager
-def busy_neighbour() -> Iterator[None]:
-    spinner = subprocess.Popen([sys.executable, "-c", "while True: pass"])
+def beside(*command: str) -> Iterator[int]:
+    """The id of a process that runs meanwhile."""
+    process = subprocess.Popen(command)
     try:
-        yield
+        yield process.pid
     finally:
-        spinner.kill()
-        spinner.wait()
+        process.kill()
+        process.wait()
 
 
 @pytest.mark.parametrize(("left_s", "times"), [(None, 2), (25.0, 2), (20.0, 2), (19.0, 1)])
 def test_a_disturbed_load_is_measured_once_more_where_that_fits(left_s: float | None, times: int) -> None:
     """The clock says that the first one took ten seconds."""
     told: list[str] = []
-    with serving(steady(0.02, 0.0)) as mock, busy_neighbour():
-        served = LoadedServer(url=mock.url, model="mock", vocab_size=100, pids=(os.getpid(),))
+    # The mock is in this process, whose children would be the server's: the neighbour must not be one of the server.
+    with (
+        serving(steady(0.02, 0.0)) as mock,
+        beside("sleep", "60") as server,
+        beside(sys.executable, "-c", "while True: pass"),
+    ):
+        served = LoadedServer(url=mock.url, model="mock", vocab_size=100, pids=(server,))
         disturbed = run_load(
             served,
             Load.parse("pp8:tg2:c1"),
