@@ -136,8 +136,8 @@ def test_what_is_to_be_made_is_said_with_time_and_disk_and_what_variants_share_o
     shown = replace(made, free_bytes=100 << 30, disk=Path("/disk"))
     (line,) = prepares(shown)
     assert line == (
-        "prepares    once, about 29 s and 0.9 GiB of the 100.0 GiB free on /disk: random weights (10 s, 0.3 GiB),"
-        " ctranslate2:float32 (9 s, 0.5 GiB), onnxruntime:int8 (10 s, 0.2 GiB)"
+        "prepares    once, about 25 s and 0.9 GiB of the 100.0 GiB free on /disk: random weights (10 s, 0.3 GiB),"
+        " ctranslate2:float32 (9 s, 0.5 GiB), onnxruntime:int8 (7 s, 0.2 GiB)"
     )
     assert prepares(replace(shown, free_bytes=1 << 29))[1:] == [
         "            not all of it fits: 1.2 GiB are needed (autobackend artifacts prune)"
