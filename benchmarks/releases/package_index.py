@@ -7,6 +7,7 @@ asked: with its settings, certificates and retries, which are the user's.
 import io
 import tarfile
 import tempfile
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -42,7 +43,10 @@ def open_index(say: Callable[[str], None]) -> Iterator["PackageIndex"]:
     Args:
         say: called with each file that is read, and how.
     """
-    from pip._internal.commands import create_command
+    with warnings.catch_warnings():
+        # Where distutils is loaded already, setuptools takes it away before pip is imported: whoever holds it keeps it.
+        warnings.filterwarnings("ignore", message="Setuptools is replacing distutils", category=UserWarning)
+        from pip._internal.commands import create_command
 
     command: Any = create_command("index")
     options, _ = command.parse_args(["versions"])

@@ -1,6 +1,8 @@
 """Packages are read from an index on this host: by ranges where its server allows them, whole where not."""
 
 import io
+import subprocess
+import sys
 import tarfile
 import threading
 from collections.abc import Iterator
@@ -23,6 +25,7 @@ from calibration.errors import UsageError
 # pip imports its own copies of libraries that warn.
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 
+ROOT = Path(__file__).parents[2]
 LARGE = 4 << 20
 """Bytes of a member that nobody wants to read."""
 PATTERNS = ["engine/*.py"]
@@ -158,6 +161,24 @@ def test_a_source_distribution_is_unpacked_in_memory_and_not_built(
             [release] = index.releases("engine", since="1", source=True)
             members = index.members(release, PATTERNS)
     assert members == {"engine/table.py": "TABLE = {'S': 1}\n", METADATA: "Name: engine\nVersion: 1.0\n"}
+
+
+@pytest.mark.skipif(sys.version_info >= (3, 12), reason="needs distutils, which Python has until 3.11")
+def test_a_program_that_has_imported_distutils_is_not_warned() -> None:
+    program = """
+import distutils
+from benchmarks.releases.package_index import open_index
+with open_index(print):
+    pass
+"""
+    ran = subprocess.run(
+        [sys.executable, "-W", "error::UserWarning", "-c", program],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (ran.returncode, ran.stdout) == (0, ""), ran.stderr
 
 
 def a_reader(file: Path) -> Reader:
