@@ -88,12 +88,17 @@ class WorkerEngine:
             await asyncio.to_thread(_close, worker)
             raise (Refusing if loaded.kind is FailureKind.REFUSED else Unavailable)(message)
         self.abilities, self.batching = loaded.abilities, loaded.batching
-        self._running = _Running(launch.label, worker)
-        trouble = await self._running.serving.start()
+        running = _Running(launch.label, worker)
+        try:
+            trouble = await running.serving.start()
+        except asyncio.CancelledError:
+            await running.stop(0.0)
+            raise
         if trouble is not None:
             message = f"{trouble.message}\n{worker.log_tail()}"
-            await self.stop(0.0)
+            await running.stop(0.0)
             raise Unavailable(message)
+        self._running = running  # not before: until the worker serves, it takes no request
 
     async def stop(self, grace_s: float) -> None:
         """See Serving.stop."""

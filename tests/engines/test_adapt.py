@@ -20,6 +20,7 @@ from calibration.cache.cache import Cache
 from calibration.conversion.store import ArtifactStore
 from calibration.events import Silent
 from calibration.registry import find
+from calibration.supervision.supervisor import Reply, Trouble, Worker
 from selector.host.spec import HostSpec
 from selector.identity import identity
 from selector.model.spec import ModelSpec
@@ -248,6 +249,33 @@ def test_an_engine_that_does_not_come_up_leaves_the_other_one_and_is_not_tried_a
         assert server.metric("engine_switches_total") == 0
         assert server.said.read_text().count("did not come up") == 1
         assert server.told(signal.SIGTERM) == 0
+
+
+def test_who_asks_in_the_first_moment_is_answered(
+    tiny: Folder, store: ArtifactStore, right: set[tuple[int, ...]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ask = Worker.ask
+
+    def late(worker: Worker, verb: str, *, timeout_s: float, **fields: Any) -> Reply | Trouble:
+        if verb == "serve":
+            time.sleep(1.0)
+        return ask(worker, verb, timeout_s=timeout_s, **fields)
+
+    monkeypatch.setattr(Worker, "ask", late)
+    one = assembled(tiny("llama"), QUICK, tmp_path, store)
+
+    async def story() -> tuple[int, ...]:
+        starting = asyncio.create_task(one.serving.start())
+        while not one.upstream.ready:
+            await asyncio.sleep(0.001)
+        wanted = Ask(prompt=tuple(PROMPT), max_tokens=SHORT, ignore_end=True)
+        async with asyncio.timeout(20):
+            tokens = tuple([token async for piece in one.upstream.answer(wanted) for token in piece.tokens])
+        await starting
+        await one.serving.stop(5.0)
+        return tokens
+
+    assert asyncio.run(story()) in right
 
 
 def test_where_memory_holds_one_alone_requests_wait_for_the_other(
