@@ -298,7 +298,7 @@ def test_a_budget_that_is_too_short_says_so() -> None:
 
 
 def test_requests_beyond_the_sample_keep_the_load_up_until_it_is_answered() -> None:
-    with serving(steady(0.01, 0.002)) as mock:
+    with serving(steady(0.01, 0.01)) as mock:  # who is cut has tokens left, on a busy machine, too
         kept_up = point(mock, "pp8:tg20:c4", requests=12)
         while mock.open:
             time.sleep(0.01)
