@@ -259,9 +259,11 @@ class Position:
         if must := [replace(move, must=True) for move in singles if move.launches[0][0] in self.untried]:
             # Leader and rival in turn wait: who must be launched may beat both.
             return [*must, *(move for move in again if len(move.launches) == 1)]
-        if climbs := [self._move([(x, self._deepest(x))]) for x in sorted(self._leading) if self._may_climb(x)]:
+        climbs = [self._move([(x, self._deepest(x))]) for x in sorted(self._leading) if self._may_climb(x)]
+        if any(self.left_s is None or move.seconds <= self.left_s for move in climbs):
             # Nothing is sure before the picks stand on their last rung, however near another pair of leaders is.
-            return [*singles, *(replace(move, must=True) for move in climbs)]
+            # Who is thought hopeless is cheap to launch, and tells next to nothing.
+            return [replace(move, must=True) for move in climbs]
         return [*singles, *again]
 
     @cached_property
