@@ -103,6 +103,20 @@ def add(job: Job, *, eager_fails: bool) -> None:
             cache.add(*rounds(SDPA, key, host, (1.0, 1.0)), *rounds(EAGER, key, host, (2.0, 2.0)))
 
 
+@pytest.mark.parametrize(
+    ("schema", "file"),
+    [
+        ("vendor.github-actions", FILE),
+        *[("vendor.github-workflows", file) for file in sorted((ROOT / ".github/workflows").glob("*.yml"))],
+    ],
+    ids=lambda one: getattr(one, "stem", one),
+)
+def test_it_keeps_to_githubs_schema(schema: str, file: Path) -> None:
+    words = [sys.executable, "-m", "check_jsonschema", "--builtin-schema", schema, str(file)]
+    checked = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert checked.returncode == 0, checked.stdout + checked.stderr
+
+
 def test_its_scripts_are_careful() -> None:
     assert (ACTION["runs"]["using"], list(STEPS)) == (
         "composite", ["Install", "Calibrate", "Publish", "Comment", "Fail where results are worse"],

@@ -5,6 +5,7 @@ import re
 import shlex
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -247,6 +248,23 @@ def test_compose_takes_a_dollar_for_a_variable(tmp_path: Path, cache: Cache) -> 
     service = document("compose", chosen(folder, "openvino:fp16-pa", cache))["services"]["a-b"]
     assert service["volumes"][1]["source"] == f"{tmp_path}/A$$B"
     assert service["command"][service["command"].index("--served-model-name") + 1] == "A$$B"
+
+
+@pytest.mark.parametrize("label", ["openvino:fp16-pa", "vllm:eager"])
+def test_compose_keeps_to_the_compose_specification(label: str, choose: Choose, tmp_path: Path) -> None:
+    file = tmp_path / "compose.yaml"
+    file.write_text(emitted("compose", choose(label))[0])
+    assert against_the_compose_specification(file) == (0, "ok -- validation done\n")
+    file.write_text(file.read_text().replace("ports:", "portz:"))
+    code, said = against_the_compose_specification(file)
+    assert code == 1
+    assert "'portz' was unexpected" in said
+
+
+def against_the_compose_specification(file: Path) -> tuple[int, str]:
+    words = [sys.executable, "-m", "check_jsonschema", "--builtin-schema", "vendor.compose-spec", str(file)]
+    checked = subprocess.run(words, capture_output=True, text=True, check=False)
+    return checked.returncode, checked.stdout + checked.stderr
 
 
 @pytest.mark.parametrize("label", ["openvino:fp16-pa", "vllm:eager"])
