@@ -147,6 +147,12 @@ class Facts:
     """The engine asks auto_map before architectures."""
     removed_architectures: Mapping[str, str] = field(default_factory=dict)
     """Architecture: what to do instead."""
+    wrong_architectures: Mapping[str, str] = field(default_factory=dict)
+    """Architectures that the engine has and that we tried and found wrong or failing: what is wrong, and with which
+    release. They are refused whatever the table says."""
+    tried: frozenset[str] | None = None
+    """Architectures whose output we compared with transformers' and found right; None: nobody kept count. Any other
+    that the engine has is a candidate as well: the correctness check decides, and the verdict and the plan say so."""
     releases: Path | None = None
     """A file beside the backend: which releases of `package` have which architectures and quant methods. It tells which
     release a model needs, where the installed one cannot run it (python -m benchmarks.releases)."""

@@ -48,6 +48,14 @@ class Plan:
         return tuple(v for v in self.verdicts if not v.legal)
 
     @property
+    def untried(self) -> tuple[str, ...]:
+        """Backends of candidates that nobody tried with the model's architecture."""
+        candidates = frozenset(self.candidates)
+        return tuple(
+            dict.fromkeys(v.candidate.backend for v in self.verdicts if not v.tried and v.candidate in candidates)
+        )
+
+    @property
     def left_out(self) -> tuple[Verdict, ...]:
         return tuple(v for v in self.verdicts if v.legal and v.left_out)
 

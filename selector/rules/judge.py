@@ -13,7 +13,7 @@ from selector.host.spec import HostSpec, Installation
 from selector.model.spec import ModelSpec
 from selector.rules.combination import Combination, any_of
 from selector.rules.memory import needed_bytes, uncounted
-from selector.rules.model import honours_window, table_unread
+from selector.rules.model import honours_window, is_tried, table_unread
 from selector.rules.rule import Reason
 from selector.rules.table import RULES
 
@@ -34,6 +34,8 @@ class Verdict:
     needed_bytes: int = 0
     """Weights, KV cache and overhead."""
     notes: tuple[str, ...] = ()
+    tried: bool = True
+    """Not an architecture that nobody tried in this engine: of such one the correctness check decides."""
 
     @property
     def legal(self) -> bool:
@@ -66,16 +68,23 @@ def judge(
             # What does not exist on this device is left out, and its other shortcomings are of no interest.
             own_rules = _VARIANT_RULES if _exists(case) else ()
             own = [reason for rule in own_rules for reason in rule.reasons(case)]
+            tried = is_tried(case) or any(reason.rule == "architecture" for reason in shared)
             verdicts.append(
                 Verdict(
                     candidate=Candidate(backend=backend.name, variant=variant.name),
                     reasons=(*shared, *own),
                     left_out=_left_out(case),
                     needed_bytes=needed_bytes(case),
-                    notes=_notes(case),
+                    notes=(*_notes(case), *(() if tried else (not_tried(model.architecture),))),
+                    tried=tried,
                 )
             )
     return tuple(verdicts)
+
+
+def not_tried(architecture: str) -> str:
+    """What is said of a verdict, and in a plan, where `Verdict.tried` is false."""
+    return f"{architecture} was not tried by us; its output is checked"
 
 
 def _unknown() -> Installation:

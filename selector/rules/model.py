@@ -13,11 +13,7 @@ from selector.rules.rule import Finding, backend_rule, variant_rule
 @backend_rule
 def architecture(case: Combination) -> Finding:
     """The engine knows the model's architecture; where it is installed, its own table or its release decides."""
-    model, facts = case.model, case.facts
-    if facts.architectures_from_auto_map:
-        names = (model.auto_architecture,) if model.auto_architecture else model.architectures
-    else:
-        names = (model.architecture,)
+    model, facts, names = case.model, case.facts, _names(case)
     table, needs_another = _table(case), another_release(case, "architectures", names)
     if needs_another and table is None:
         return needs_another
@@ -28,9 +24,9 @@ def architecture(case: Combination) -> Finding:
     if table is not None:
         # Code of the model's repository brings its own classes; whether it may run is for `remote_code`.
         if any(_quoted(*table, name) for name in names) or (facts.remote_code and model.remote_code):
-            return None
+            return _found_wrong(case)
     elif facts.architectures is None or any(name in facts.architectures for name in names):
-        return None
+        return _found_wrong(case)
     written = " or ".join(names) or model.architecture or "no architecture"
     return needs_another or f"needs an architecture that {facts.title} knows; found {written}"
 
@@ -108,11 +104,37 @@ def honours_window(case: Combination) -> bool:
     return known is None or case.model.architecture in known
 
 
+def is_tried(case: Combination) -> bool:
+    """Whether somebody compared the output of this architecture in this engine; where nobody keeps count, it counts as
+    tried.
+    """
+    tried = case.facts.tried
+    return tried is None or any(name in tried for name in _names(case))
+
+
 def table_unread(case: Combination) -> bool:
     """Whether the engine's own table alone tells which architectures it knows, and it is not here to be read."""
     facts = case.facts
     decides = facts.architectures_table is not None and facts.architectures is None
     return decides and case.installation.known is not Known.SEEN and _table(case) is None
+
+
+def _names(case: Combination) -> tuple[str, ...]:
+    """The names by which the engine looks for the model's architecture; any of them is enough."""
+    model = case.model
+    if not case.facts.architectures_from_auto_map:
+        return (model.architecture,)
+    return (model.auto_architecture,) if model.auto_architecture else model.architectures
+
+
+def _found_wrong(case: Combination) -> Finding:
+    """Why not, although the engine has the architecture."""
+    facts = case.facts
+    for name in _names(case):
+        if name in facts.wrong_architectures:
+            wrong = f"{name}: {facts.wrong_architectures[name]}"
+            return f"needs an architecture that {facts.title} runs right; {wrong}"
+    return None
 
 
 def _table(case: Combination) -> tuple[Path, int] | None:

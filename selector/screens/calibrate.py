@@ -34,6 +34,7 @@ from selector.choice.refusals import reasons_of
 from selector.planning.events import Reach
 from selector.planning.plan import Plan
 from selector.planning.preparations import Preparations
+from selector.rules.judge import not_tried
 from selector.screens import served as served_screens
 from selector.screens.text import (
     columns,
@@ -66,10 +67,11 @@ def header(plan: Plan, *, random_weights: bool = False, across: int | None = Non
         ("candidates", "  ".join(c.label for c in plan.candidates) or "none"),
     ]
     lines = columns(rows, across=across)
+    untried = _titled("not tried", [(backend, not_tried(spec.architecture)) for backend in plan.untried])
     refused = _titled("refused", reasons_of(plan.refused, plan.verdicts))
     left_out = _titled("left out", [(v.candidate.label, v.left_out) for v in plan.left_out])
     width = max(len(title) for title, _ in rows)
-    others = [(title.ljust(width), name, text) for title, name, text in (*refused, *left_out)]
+    others = [(title.ljust(width), name, text) for title, name, text in (*untried, *refused, *left_out)]
     return lines + columns(others, across=across)
 
 

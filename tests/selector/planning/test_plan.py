@@ -24,7 +24,7 @@ from selector.planning.calibrate import calibrate
 from selector.planning.plan import launch_spec_of, plan
 from selector.planning.preparations import preparations
 from selector.rules.judge import judge
-from selector.screens.calibrate import prepares
+from selector.screens.calibrate import header, prepares
 from tests.selector.launches import cpu_host, model_and_host
 
 MODEL = "shape:smollm2-135m"
@@ -63,6 +63,21 @@ def test_candidates_are_the_legal_variants_that_are_not_left_out() -> None:
     verdicts = judge(planned.spec, planned.host)
     assert {c.label for c in planned.candidates} == {v.candidate.label for v in verdicts if v.legal and not v.left_out}
     assert all(e.environment["python"] for e in planned.launch_specs)
+
+
+def test_a_plan_says_which_candidates_nobody_tried() -> None:
+    planned = plan(MODEL, backends=["transformers"])
+    assert planned.untried == ()
+    assert not any(line.startswith("not tried") for line in header(planned))
+    untried = replace(planned, verdicts=tuple(replace(verdict, tried=False) for verdict in planned.verdicts))
+    assert untried.untried == ("transformers",)
+    sentence = "LlamaForCausalLM was not tried by us; its output is checked"
+    assert [line.split(maxsplit=3) for line in header(untried) if line.startswith("not tried")] == [
+        ["not", "tried", "transformers", sentence]
+    ]
+    # What is refused is no candidate, and no word is lost about who tried it.
+    nobody = replace(untried, launch_specs=())
+    assert nobody.untried == ()
 
 
 @pytest.mark.parametrize(

@@ -106,6 +106,55 @@ def test_architecture_removed() -> None:
     ]
 
 
+def test_architecture_that_was_found_wrong(tmp_path: Path) -> None:
+    wrong = {"LlamaForCausalLM": "logits are off by 0.9 (fake 2.0)"}
+    reason = "needs an architecture that Fake engine runs right; LlamaForCausalLM: logits are off by 0.9 (fake 2.0)"
+    known = FakeBackend(architectures=frozenset({"LlamaForCausalLM"}), wrong_architectures=wrong)
+    assert reasons(known) == [("architecture", reason, "")]
+    assert reasons(FakeBackend(wrong_architectures=wrong)) == [("architecture", reason, "")]
+    # The table has it all the same.
+    table = tmp_path / "fake/table.py"
+    table.parent.mkdir()
+    table.write_text('MODELS = ["LlamaForCausalLM", "MistralForCausalLM"]')
+    machine = host(installations={"fake": installation(site_packages=(tmp_path,))})
+    backend = FakeBackend(architectures_table=("fake", "table.py"), wrong_architectures=wrong)
+    assert reasons(backend, machine=machine) == [("architecture", reason, "")]
+    assert reasons(backend, small(architecture="MistralForCausalLM"), machine) == []
+    # What the engine does not even have is not said to be wrong.
+    other = FakeBackend(architectures=frozenset(), wrong_architectures=wrong)
+    assert reasons(other) == [
+        ("architecture", "needs an architecture that Fake engine knows; found LlamaForCausalLM", "")
+    ]
+
+
+@pytest.mark.parametrize(
+    ("tried", "auto", "noted"),
+    [
+        (None, None, False),  # nobody keeps count
+        (frozenset({"LlamaForCausalLM"}), None, False),
+        (frozenset({"MistralForCausalLM"}), None, True),
+        (frozenset(), None, True),
+        (frozenset({"OwnForCausalLM"}), "OwnForCausalLM", False),
+        (frozenset({"LlamaForCausalLM"}), "OwnForCausalLM", True),
+    ],
+)
+def test_an_architecture_that_nobody_tried_is_a_candidate_and_noted(
+    tried: frozenset[str] | None, auto: str | None, noted: bool
+) -> None:
+    backend = FakeBackend(tried=tried, architectures_from_auto_map=auto is not None)
+    [verdict] = judge(small(auto_architecture=auto), host(), Demand(), {"fake": backend})
+    sentence = "LlamaForCausalLM was not tried by us; its output is checked"
+    assert (verdict.legal, verdict.tried) == (True, not noted)
+    assert verdict.notes == ((sentence,) if noted else ())
+
+
+def test_an_architecture_that_the_engine_lacks_is_not_noted_as_untried() -> None:
+    [verdict] = judge(
+        small(), host(), Demand(), {"fake": FakeBackend(architectures=frozenset(), tried=frozenset({"Other"}))}
+    )
+    assert (verdict.legal, verdict.tried, verdict.notes) == (False, True, ())
+
+
 def test_architecture_by_the_installed_table(tmp_path: Path) -> None:
     table = tmp_path / "fake/models/table.py"
     table.parent.mkdir(parents=True)
