@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import socket
 
     from selector.answer import Selection
-    from selector.serve.listen import Address
+    from selector.serve.api.listen import Address
     from selector.serve.prepare import Prepared
     from selector.traffic import Observed
 
@@ -146,7 +146,7 @@ def serve(
     """
     # numpy's threads are for larger matrices than a prediction's; on a busy machine they only wait for each other.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-    from selector.serve.listen import Address, listen
+    from selector.serve.api.listen import Address, listen
 
     address = Address(host=host, port=port, keys=keys)
     with (
@@ -207,7 +207,7 @@ def _choose(
     from selector.planning.plan import within
     from selector.screens.progress import Progress
     from selector.selection import choose
-    from selector.serve.listen import not_ready
+    from selector.serve.api.listen import not_ready
 
     [usual] = within((DEFAULT,), ModelSpec.read(model).max_position)
     wanted = demand if demand.workloads or usual == DEFAULT else demand.for_one(usual)
@@ -226,7 +226,7 @@ def _serve(
     from selector.planning.room import room_for
     from selector.screens import serve as screens
     from selector.screens.progress import Progress
-    from selector.serve.listen import not_ready
+    from selector.serve.api.listen import not_ready
     from selector.serve.prepare import prepare
 
     room = room_for(selection, slots=how.slots, context_tokens=how.context_tokens)
@@ -254,9 +254,9 @@ def _run(
     from selector.serve.adapt.here import Options
     from selector.serve.adapt.pace import Pace
     from selector.serve.adapt.words import looks
+    from selector.serve.api.listen import url_of
     from selector.serve.assemble import assemble
-    from selector.serve.listen import url_of
-    from selector.serve.log_limit import kept_short
+    from selector.serve.keep.log_limit import kept_short
     from selector.serve.run import Service, run
     from selector.traffic import keep, traffic_file
 

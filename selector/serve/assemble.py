@@ -13,17 +13,17 @@ from selector.serve.adapt.adapter import Adapter, Told
 from selector.serve.adapt.behind import Behind
 from selector.serve.adapt.here import Options
 from selector.serve.adapt.pace import Pace
-from selector.serve.app import Settings, app
-from selector.serve.engine import Launch, WorkerEngine
-from selector.serve.gate import Gate
-from selector.serve.keeper import Serving
+from selector.serve.api.app import Settings, app
+from selector.serve.keep.gate import Gate
+from selector.serve.keep.keeper import Serving
+from selector.serve.keep.silence import silence_of
 from selector.serve.language.text import Text, read_text
-from selector.serve.metrics import Metrics, Served
+from selector.serve.observers.metrics import Metrics, Served
+from selector.serve.observers.request_log import RequestLog, Several
 from selector.serve.own_server import OwnServerUpstream
 from selector.serve.prepare import Prepared
-from selector.serve.request_log import RequestLog, Several
-from selector.serve.silence import silence_of
-from selector.serve.tokens import TokenUpstream
+from selector.serve.token_streams.engine import Launch, WorkerEngine
+from selector.serve.token_streams.upstream import TokenUpstream
 from selector.serve.upstream import Upstream
 from selector.traffic import Traffic
 

@@ -13,11 +13,11 @@ import uvloop
 
 from selector.serve.adapt.adapter import Adapter
 from selector.serve.adapt.relay import Kept, Relay
-from selector.serve.gate import Gate
-from selector.serve.keeper import Keeper, Serving
-from selector.serve.listen import Server
+from selector.serve.api.listen import Server
+from selector.serve.keep.gate import Gate
+from selector.serve.keep.keeper import Keeper, Serving
+from selector.serve.keep.watch import Silence, Watch
 from selector.serve.upstream import Upstream
-from selector.serve.watch import Silence, Watch
 from selector.traffic import Observed, Traffic
 
 STOPS = (signal.SIGINT, signal.SIGTERM)

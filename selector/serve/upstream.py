@@ -9,7 +9,7 @@ from calibration.streams import Ability, Delta, Finish, Request, TokenScores, ab
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ask:
-    """One answer that is asked for, read from a request's body and checked; see ask.py."""
+    """One answer that is asked for, read from a request's body and checked; see api/body/ask.py."""
 
     messages: tuple[Mapping[str, Any], ...] | None = None
     """Of a chat. Then there is no prompt."""

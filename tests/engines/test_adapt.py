@@ -28,8 +28,8 @@ from selector.planning.room import room_for
 from selector.selection import choose
 from selector.serve.adapt.relay import Kept, Relay
 from selector.serve.assemble import Assembled, assemble
-from selector.serve.gate import Gate
-from selector.serve.keeper import Keeper
+from selector.serve.keep.gate import Gate
+from selector.serve.keep.keeper import Keeper
 from selector.serve.prepare import prepare
 from selector.serve.upstream import Ask
 from tests.engines import tiny_models

@@ -24,8 +24,8 @@ from calibration.streams import Delta, Streams
 from selector.host.spec import HostSpec
 from selector.identity import identity
 from selector.model.spec import ModelSpec
-from selector.serve.app import Settings, app
-from selector.serve.listen import Server, url_of
+from selector.serve.api.app import Settings, app
+from selector.serve.api.listen import Server, url_of
 from selector.serve.own_server import OwnServerUpstream
 from tests.engines import tiny_models
 from tests.engines.at_once import HOLD, Plant, driven, found, found_at, opened, reference_of

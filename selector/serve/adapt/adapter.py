@@ -13,10 +13,10 @@ from selector.serve.adapt.decide import Decision, Once, Ready, Switch, decide
 from selector.serve.adapt.here import Here, Options
 from selector.serve.adapt.pace import KEPT, Pace, Recent, State
 from selector.serve.adapt.relay import Kept, NotDrained, Relay
-from selector.serve.keeper import Keeper
+from selector.serve.keep.keeper import Keeper
+from selector.serve.keep.watch import Watch
 from selector.serve.prepare import Prepared
 from selector.serve.upstream import Unavailable
-from selector.serve.watch import Watch
 from selector.traffic import Observed
 
 

@@ -4,9 +4,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from calibration.streams import Ability
-from selector.serve.keeper import Serving
+from selector.serve.keep.keeper import Serving
+from selector.serve.keep.watch import Silence
 from selector.serve.upstream import Upstream
-from selector.serve.watch import Silence
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

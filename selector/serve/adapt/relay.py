@@ -5,8 +5,8 @@ import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from selector.serve.gate import HOLD_S, Gate, Lane
-from selector.serve.keeper import AT_ONCE_S, Keeper
+from selector.serve.keep.gate import HOLD_S, Gate, Lane
+from selector.serve.keep.keeper import AT_ONCE_S, Keeper
 from selector.serve.upstream import Unavailable, Upstream
 
 DRAIN_S = HOLD_S / 2

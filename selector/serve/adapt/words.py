@@ -6,8 +6,8 @@ from selector.screens.text import columns, figure, plural, seconds, size, within
 from selector.serve.adapt.decide import NoRoom, NotMade, Ready, Stay, Switch, Unfit
 from selector.serve.adapt.gain import Unsure
 from selector.serve.adapt.pace import Pace
-from selector.serve.gate import HOLD_S
-from selector.serve.keeper import LOG_LINES
+from selector.serve.keep.gate import HOLD_S
+from selector.serve.keep.keeper import LOG_LINES
 from selector.traffic import Observed
 
 

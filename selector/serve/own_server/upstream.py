@@ -15,7 +15,7 @@ import httpx2
 from calibration.server import OwnServer, ServerPlace
 from calibration.streams import Ability
 from calibration.supervision.workers import worker_variables
-from selector.serve.keeper import Refusing
+from selector.serve.keep.keeper import Refusing
 from selector.serve.own_server.dialect import call, with_limit
 from selector.serve.own_server.exchange import count_tokens, exchange
 from selector.serve.own_server.program import Program

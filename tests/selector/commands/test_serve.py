@@ -7,7 +7,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from selector.cli import main
-from selector.serve.listen import Address, listen
+from selector.serve.api.listen import Address, listen
 
 MODEL = "shape:gpt2"
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from selector.serve.language.text import Text, read_text
-from tests.selector.serve.tokenizers_of_tests import CHATML, END, TURN_END, byte_level, checkpoint
+from tests.selector.serve.language.tokenizers_of_tests import CHATML, END, TURN_END, byte_level, checkpoint
 
 
 @pytest.fixture(scope="session")

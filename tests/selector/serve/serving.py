@@ -13,11 +13,11 @@ import openai
 import uvicorn
 from starlette.applications import Starlette
 
-from selector.serve.answers import number_token
-from selector.serve.app import Settings, app
+from selector.serve.api.answers import number_token
+from selector.serve.api.app import Settings, app
 from selector.serve.language.text import Text
-from selector.serve.observer import Observer
-from selector.serve.tokens import TokenUpstream
+from selector.serve.observers.observer import Observer
+from selector.serve.token_streams.upstream import TokenUpstream
 from tests.selector.serve.scripted import Scripted
 
 CONTEXT_TOKENS = 512

@@ -15,13 +15,13 @@ from selector.planning.room import room_for
 from selector.serve.adapt.behind import Behind
 from selector.serve.adapt.gain import Weighed
 from selector.serve.adapt.here import weigh
+from selector.serve.keep.watch import Silence
 from selector.serve.prepare import Prepared
-from selector.serve.watch import Silence
 from selector.traffic import Observed
 from tests.selector.answering import HOST, KEY, MODEL, SPEC
 from tests.selector.launches import served
-from tests.selector.serve.test_gate import Slow
-from tests.selector.serve.test_keeper import Scripted
+from tests.selector.serve.keep.test_gate import Slow
+from tests.selector.serve.keep.test_keeper import Scripted
 
 LOAD = "pp64:tg32:c8"
 

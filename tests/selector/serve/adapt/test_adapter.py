@@ -19,8 +19,8 @@ from selector.traffic import Observed
 from tests.selector.answering import CT2, SDPA
 from tests.selector.serve.adapt.making import behind, came, prepared, under_load, weighed
 from tests.selector.serve.clock import Clock
-from tests.selector.serve.test_gate import texts
-from tests.selector.serve.test_keeper import Scripted, kept, played, until
+from tests.selector.serve.keep.test_gate import texts
+from tests.selector.serve.keep.test_keeper import Scripted, kept, played, until
 
 
 class Deciding(Adapter):
@@ -60,7 +60,7 @@ class Stage:
 
     async def relay(self, *, drain_s: float = 1.0) -> Relay:
         """Once CT2 answers; its requests end at once."""
-        self.old.upstream.goes_on.set()  # type: ignore[attr-defined]  # of tests.selector.serve.test_gate.Slow
+        self.old.upstream.goes_on.set()  # type: ignore[attr-defined]  # of tests.selector.serve.keep.test_gate.Slow
         relay = Relay(Kept(upstream=self.old.upstream, keeper=kept(self.old.serving, self.said)), drain_s=drain_s)
         relay.begin()
         await until(lambda: relay.gate.ready)

@@ -7,10 +7,10 @@ import pytest
 
 from calibration.errors import NotServed
 from selector.serve.adapt.relay import Kept, NotDrained, Relay
-from selector.serve.keeper import Refusing
+from selector.serve.keep.keeper import Refusing
 from selector.serve.upstream import Unavailable
-from tests.selector.serve.test_gate import Slow, texts
-from tests.selector.serve.test_keeper import Scripted, kept, played, until
+from tests.selector.serve.keep.test_gate import Slow, texts
+from tests.selector.serve.keep.test_keeper import Scripted, kept, played, until
 
 DIED = "killed by SIGKILL"
 

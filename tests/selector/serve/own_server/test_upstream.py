@@ -18,7 +18,7 @@ import pytest
 from calibration.server import OwnServer, ServerPlace
 from calibration.streams import Ability, Finish
 from calibration.supervision.readings import group_runs
-from selector.serve.keeper import Refusing
+from selector.serve.keep.keeper import Refusing
 from selector.serve.own_server import OwnServerUpstream
 from selector.serve.upstream import Ask, Failed, Piece, Refused, Unavailable
 
