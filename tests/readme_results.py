@@ -3,7 +3,7 @@
 from calibration.measurement import Outcome
 from selector.demand import Demand
 from selector.evidence import weigh
-from selector.publish.host_file import HostResults, read
+from selector.publish.hosts.host_file import HostResults, read
 from selector.ranking import Ranked, rank
 from tests.documents import ROOT
 

@@ -14,7 +14,7 @@ from benchmarks.cuts.cases import Case, cases_of
 from calibration.cache.cache import Cache
 from calibration.race.beliefs import Noise
 from selector.predict.beliefs import DEVIATIONS, Deviations
-from selector.publish.host_file import read
+from selector.publish.hosts.host_file import read
 
 CUT = (0.01, 0.02, 0.03, 0.04, 0.06, 0.08)
 CELL = (0.02, 0.05, 0.08, 0.10, 0.12, 0.15)

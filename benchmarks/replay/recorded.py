@@ -15,7 +15,7 @@ from calibration.measurement import Measurement
 from calibration.registry import find
 from calibration.workload import Workload
 from selector.model.spec import ModelSpec
-from selector.publish.host_file import HostResults, read
+from selector.publish.hosts.host_file import HostResults, read
 
 LEAST = 5
 """A calibration of fewer candidates is no race."""

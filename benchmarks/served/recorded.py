@@ -16,7 +16,7 @@ from selector import context as contexts
 from selector.demand import Demand
 from selector.evidence import Environments, weigh
 from selector.host.spec import HostSpec
-from selector.publish.host_file import HostResults, read
+from selector.publish.hosts.host_file import HostResults, read
 from selector.ranking import rank
 from selector.selection import choose
 from selector.served.evidence import ServedRecord, weigh_served

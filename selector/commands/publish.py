@@ -38,9 +38,9 @@ def publish(out: Path, older: Path | None, cache: str | None, as_json: bool) -> 
 
     matrix.html shows everything, matrix.md is a summary, hosts/HOST.md is the page of each host.
     """
-    from selector.publish.compare import compare
-    from selector.publish.compared import comparison_lines, comparison_sentence
-    from selector.publish.older import read_older
+    from selector.publish.compare.compare import compare
+    from selector.publish.compare.compared import comparison_lines, comparison_sentence
+    from selector.publish.compare.older import read_older
     from selector.publish.publish import publish as write
 
     # Before anything is written: OLD may be FOLDER.

@@ -11,10 +11,10 @@ from calibration.whole_file import write_whole
 from selector import context as contexts
 from selector.host.spec import HostSpec
 from selector.predict.probe import probe_of
-from selector.publish.host_file import HostResults, content_of, read
-from selector.publish.html import html
-from selector.publish.markdown import host_markdown, markdown
-from selector.publish.matrix import matrix
+from selector.publish.hosts.host_file import HostResults, content_of, read
+from selector.publish.matrix.matrix import matrix
+from selector.publish.pages.html import html
+from selector.publish.pages.markdown import host_markdown, markdown
 
 
 def publish(cache: Cache, out: Path, *, host: HostSpec | None = None, now: float | None = None) -> list[Path]:

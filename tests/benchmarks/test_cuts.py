@@ -9,7 +9,7 @@ from benchmarks.cuts.cases import Case, cases_of
 from benchmarks.cuts.cuts import likelihood
 from calibration.race.beliefs import Noise, Observation
 from selector.predict.beliefs import Deviations, beliefs_from
-from selector.publish.host_file import read
+from selector.publish.hosts.host_file import read
 
 ROOT = Path(__file__).resolve().parents[2]
 QUIET = Noise(launch_cv=0.01, cell_cv=0.01, round_cv=0.01)

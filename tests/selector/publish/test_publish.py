@@ -12,7 +12,7 @@ from calibration.measurement import Failure
 from calibration.registry import all_backends
 from selector.explanation import explain
 from selector.identity import environment_of
-from selector.publish.host_file import HostResults, KeptVerdict, read
+from selector.publish.hosts.host_file import HostResults, KeptVerdict, read
 from selector.publish.publish import publish
 from tests.selector.launches import DAY, cpu_host, failure, rounds
 from tests.selector.publish.published import CT2, EAGER, HOST, KEY, MODEL, SDPA

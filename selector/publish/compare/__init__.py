@@ -1,0 +1,1 @@
+"""Results beside older ones: what became worse or better, and who is the fastest now."""
