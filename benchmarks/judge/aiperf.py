@@ -9,7 +9,7 @@ from pathlib import Path
 from benchmarks.judge.bodies import bodies, write_payloads
 from benchmarks.judge.seen import Seen
 from calibration.errors import AutobackendError, InstallError
-from calibration.load.load_spec import LoadSpec
+from calibration.load.client.load_spec import LoadSpec
 
 VERSION = "0.13.0"
 """With its 140 packages 0.9 GB."""

@@ -6,8 +6,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from calibration.load.draws import plan, prompt_ids
-from calibration.load.load_spec import LoadSpec, body
+from calibration.load.client.draws import plan, prompt_ids
+from calibration.load.client.load_spec import LoadSpec, body
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -26,8 +26,8 @@ from benchmarks.judge.vllm import run_vllm
 from calibration.environments.config_file import backend_python
 from calibration.environments.packages import installed
 from calibration.errors import AutobackendError, UsageError
+from calibration.load.client.load_spec import LoadSpec
 from calibration.load.load import Load
-from calibration.load.load_spec import LoadSpec
 from calibration.load.run import FOREIGN_MOST, PATIENCE_S, LoadedServer, measure
 from calibration.load.sample import NoPoint
 from calibration.load.watch import listener

@@ -9,7 +9,7 @@ from statistics import median
 from benchmarks.judge.bodies import bodies, write_samples
 from benchmarks.judge.seen import Seen
 from calibration.errors import AutobackendError
-from calibration.load.load_spec import LoadSpec
+from calibration.load.client.load_spec import LoadSpec
 
 SCRIPT = Path(__file__).with_name("vllm_bench.py")
 RUN_S = 1800.0

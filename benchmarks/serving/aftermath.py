@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from calibration.load.ask import TOLD_ERROR, Answer
+from calibration.load.client.ask import TOLD_ERROR, Answer
 from calibration.load.figures import percentile
 
 REFUSED = 503

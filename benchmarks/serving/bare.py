@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Final, Protocol
 
 from calibration.errors import AutobackendError, UsageError
-from calibration.load.draws import Planned, plan, prompt_ids
-from calibration.load.load_spec import LoadSpec
+from calibration.load.client.draws import Planned, plan, prompt_ids
+from calibration.load.client.load_spec import LoadSpec
 from calibration.load.run import LoadedServer, measure
 from calibration.load.sample import Asked, End, NoPoint, Point
 from calibration.streams import Delta, Finish, Request

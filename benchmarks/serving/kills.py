@@ -29,10 +29,10 @@ import psutil
 from benchmarks.judge.served import serving
 from benchmarks.serving.aftermath import Kill, Outcome, Tried, counts, kills_of, outcome_of, table
 from calibration.errors import AutobackendError, UsageError
-from calibration.load.ask import Address, Answer, ask
-from calibration.load.draws import Planned, plan, prompt_ids
+from calibration.load.client.ask import Address, Answer, ask
+from calibration.load.client.draws import Planned, plan, prompt_ids
+from calibration.load.client.load_spec import LoadSpec, body
 from calibration.load.load import Load
-from calibration.load.load_spec import LoadSpec, body
 from calibration.load.run import LoadedServer
 from calibration.whole_file import write_whole
 from selector.model.spec import ModelSpec

@@ -30,8 +30,8 @@ from benchmarks.serving.bare import Bare, loaded
 from benchmarks.serving.spent import cpu_s
 from calibration.errors import AutobackendError, UsageError
 from calibration.events import Silent
+from calibration.load.client.load_spec import LoadSpec
 from calibration.load.load import Load
-from calibration.load.load_spec import LoadSpec
 from calibration.load.run import FOREIGN_MOST, PATIENCE_S, LoadedServer, measure
 from calibration.load.sample import NoPoint, Point
 from calibration.supervision.deadline import GivenUp

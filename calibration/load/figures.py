@@ -12,7 +12,7 @@ RISING_PARTS = 10
 means of long parts are nearly independent."""
 RISING_ERRORS = 7.0
 """A slope is a rise when it is this many of its standard errors. It is asked again and again while a load runs, so it
-must hardly ever be so by chance (simulated: tests/calibration/load/test_course.py)."""
+must hardly ever be so by chance (simulated: tests/calibration/load/client/test_course.py)."""
 RISING_TIMES = 2.0
 """... and when the second half is this many times the first: a queue that has only found its length is no rise."""
 

@@ -18,8 +18,8 @@ from typing import IO, Any
 import calibration
 from calibration.codec import from_plain, to_plain
 from calibration.errors import UsageError
+from calibration.load.client.load_spec import LoadSpec, Ran
 from calibration.load.load import Load
-from calibration.load.load_spec import LoadSpec, Ran
 from calibration.load.sample import NoPoint, Point, RequestTargets
 from calibration.load.trace import Trace
 from calibration.load.watch import Reading, Watch, client_cores, foreign_share

@@ -12,9 +12,9 @@ import pytest
 from benchmarks.serving.bare import BareEngine
 from calibration.backend import Job, Variant
 from calibration.errors import AutobackendError
-from calibration.load.draws import plan, prompt_ids
+from calibration.load.client.draws import plan, prompt_ids
+from calibration.load.client.load_spec import LoadSpec
 from calibration.load.load import Load
-from calibration.load.load_spec import LoadSpec
 from calibration.load.sample import Point
 from calibration.supervision.supervisor import Reply, Worker
 from calibration.worker.opening import Opening

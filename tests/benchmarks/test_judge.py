@@ -8,8 +8,8 @@ import pytest
 from benchmarks.judge.bodies import bodies, write_payloads
 from benchmarks.judge.judge import compare, table
 from benchmarks.judge.seen import Seen, seen_by_us
+from calibration.load.client.load_spec import LoadSpec
 from calibration.load.load import Load
-from calibration.load.load_spec import LoadSpec
 from calibration.load.run import LoadedServer, measure
 from calibration.load.sample import Asked, End, Point
 from tests.calibration.load.mock_server import Mock, serving, steady

@@ -8,7 +8,7 @@ import pytest
 
 from benchmarks.serving.aftermath import Kill, Outcome, Tried, counts, kills_of, outcome_of, table
 from benchmarks.serving.kills import failed, left_running
-from calibration.load.ask import Answer
+from calibration.load.client.ask import Answer
 
 
 def answer(status: int, error: str = "", *, done: bool = True) -> Answer:

@@ -13,9 +13,9 @@ import psutil
 import pytest
 
 from calibration.errors import UsageError
-from calibration.load.draws import plan
+from calibration.load.client.draws import plan
+from calibration.load.client.load_spec import LoadSpec
 from calibration.load.load import Load
-from calibration.load.load_spec import LoadSpec
 from calibration.load.run import LoadedServer, Measuring, measure, requests_of, run_load
 from calibration.load.sample import CUT, End, Figure, NoPoint, Point, RequestTargets
 from calibration.load.trace import Arrival, Trace

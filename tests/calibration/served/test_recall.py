@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from calibration.cache.cache import Cache
-from calibration.load.ask import Answer
+from calibration.load.client.ask import Answer
 from calibration.load.sample import CUT, Point
 from calibration.load.trace import read_trace
 from calibration.measurement import Served

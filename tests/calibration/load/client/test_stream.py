@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from calibration.load.stream import EventReader, ResponseReader
+from calibration.load.client.stream import EventReader, ResponseReader
 
 EVENTS = [json.dumps({"text": "Füße 👣\n\r data: x"}, ensure_ascii=False), "two\nlines", "[DONE]"]
 STREAM = (

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from calibration.load.ask import Answer
+from calibration.load.client.ask import Answer
 from calibration.load.figures import Share, rises
 from calibration.load.sample import End, RequestTargets
 

@@ -6,8 +6,8 @@ from statistics import mean
 
 import pytest
 
-from calibration.load.ask import Answer
-from calibration.load.course import JUDGED_LEAST, Course, PileUp
+from calibration.load.client.ask import Answer
+from calibration.load.client.course import JUDGED_LEAST, Course, PileUp
 from calibration.load.sample import End, RequestTargets
 
 TARGETS = RequestTargets(ttft_s=1.0)

@@ -10,8 +10,8 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from calibration.errors import UsageError
+from calibration.load.client.stream import EventReader, ResponseReader
 from calibration.load.sample import CUT, Asked
-from calibration.load.stream import EventReader, ResponseReader
 
 REFUSAL_BYTES = 4096
 """What is read of an answer that is no stream."""

@@ -5,7 +5,7 @@ from statistics import mean
 
 import pytest
 
-from calibration.load.draws import Planned, Words, plan, prompt_ids, prompt_text
+from calibration.load.client.draws import Planned, Words, plan, prompt_ids, prompt_text
 from calibration.load.load import Load
 from calibration.load.trace import Arrival
 

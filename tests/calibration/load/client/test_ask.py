@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 from calibration.errors import UsageError
-from calibration.load.ask import Address, Answer, ask
+from calibration.load.client.ask import Address, Answer, ask
 from calibration.load.sample import CUT, Asked
 from tests.calibration.load.mock_server import Mock, Reply, Script, steady
 

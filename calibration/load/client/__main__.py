@@ -1,8 +1,8 @@
 """The load client, a process of its own: sends a load over HTTP, and tells when each chunk of each answer came.
 
-`run.py` starts it with `-m`. It reads one LoadSpec from stdin, which it then keeps open: when that ends, its parent is
-gone, and so is it. It tells `steady` and `ended` when the window of the sample begins and ends, and then `result` or
-`failed`. Standard library only: it shares the cores with the engine that it measures, so it must be small.
+`load/run.py` starts it with `-m`. It reads one LoadSpec from stdin, which it then keeps open: when that ends, its
+parent is gone, and so is it. It tells `steady` and `ended` when the window of the sample begins and ends, and then
+`result` or `failed`. Standard library only: it shares the cores with the engine that it measures, so it must be small.
 """
 
 import asyncio
@@ -19,10 +19,10 @@ from typing import Any
 
 from calibration.codec import from_plain, to_plain
 from calibration.errors import UsageError
-from calibration.load.ask import Address, Answer, ask
-from calibration.load.course import OPEN_DISCARD, Course
-from calibration.load.draws import Planned, Words, plan, prompt_ids, prompt_text
-from calibration.load.load_spec import LoadSpec, Ran, body
+from calibration.load.client.ask import Address, Answer, ask
+from calibration.load.client.course import OPEN_DISCARD, Course
+from calibration.load.client.draws import Planned, Words, plan, prompt_ids, prompt_text
+from calibration.load.client.load_spec import LoadSpec, Ran, body
 from calibration.load.sample import End
 
 LOOK_S = 0.2
