@@ -12,7 +12,7 @@ from selector.context import Context
 from selector.demand import Demand, DemandOptions
 from selector.host.spec import HostSpec
 from selector.model.spec import ModelSpec
-from selector.predict.floor import least_tpot_s
+from selector.predict.limits.floor import least_tpot_s
 from selector.rules.judge import Verdict, judge
 
 

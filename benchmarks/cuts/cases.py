@@ -14,9 +14,9 @@ from calibration.workload import Workload
 from selector.model.spec import ModelSpec
 from selector.predict.beliefs import Deviations, beliefs_from
 from selector.predict.foresight import Foresight, foresight
-from selector.predict.layers import host_named
-from selector.predict.timing import Host
-from selector.predict.work import Work
+from selector.predict.known.layers import host_named
+from selector.predict.known.timing import Host
+from selector.predict.known.work import Work
 
 
 @dataclass(frozen=True, kw_only=True)

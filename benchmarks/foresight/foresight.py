@@ -16,8 +16,8 @@ from calibration.whole_file import write_whole
 from calibration.workload import STANDARD, Workload
 from selector.host.spec import HostSpec
 from selector.model.spec import ModelSpec
+from selector.predict.known.shipped import SHIPPED, shipped
 from selector.predict.prediction import predict
-from selector.predict.shipped import SHIPPED, shipped
 
 PAGE = "foresight.md"
 

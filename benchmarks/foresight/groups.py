@@ -6,7 +6,7 @@ from enum import StrEnum
 
 from calibration.registry import all_backends
 from calibration.workload import Workload
-from selector.predict.timing import Timing
+from selector.predict.known.timing import Timing
 
 LEAST_CANDIDATES = 4
 """In a group of fewer there is nothing to choose."""

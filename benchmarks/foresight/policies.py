@@ -6,7 +6,7 @@ from statistics import median
 
 from benchmarks.foresight.groups import Group, LeftOut
 from calibration.registry import all_backends
-from selector.predict.timing import Timing
+from selector.predict.known.timing import Timing
 
 Order = Callable[[Group], list[str]]
 

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 
 from benchmarks.foresight.groups import Group, LeftOut, groups_of, lossless
 from benchmarks.foresight.policies import medians, random_regret, static_order
-from selector.predict.covariance import Point
-from selector.predict.outlook import Outlook
-from selector.predict.shipped import shipped
-from selector.predict.times import Observed, Times, launch_variance, widened
-from selector.predict.timing import Timing
-from selector.predict.variances import estimate
+from selector.predict.known.shipped import shipped
+from selector.predict.known.timing import Timing
+from selector.predict.times.covariance import Point
+from selector.predict.times.outlook import Outlook
+from selector.predict.times.times import Observed, Times, launch_variance, widened
+from selector.predict.times.variances import estimate
 
 MOST_TRIED = 4
 CLASSES = ("equal precision", "lossy allowed")

@@ -7,9 +7,9 @@ from calibration.race.beliefs import Beliefs
 from calibration.rung import Rung
 from selector.predict.beliefs import beliefs_from
 from selector.predict.foresight import Foresight
-from selector.predict.shipped import content, shipped
-from selector.predict.times import Observed, Times, launch_variance, widened
-from selector.predict.work import Work
+from selector.predict.known.shipped import content, shipped
+from selector.predict.known.work import Work
+from selector.predict.times.times import Observed, Times, launch_variance, widened
 
 
 def prior(race: Recorded) -> Beliefs:

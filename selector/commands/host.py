@@ -43,7 +43,7 @@ def host(take: bool, packages: bool, library: bool, cache: str | None, as_json: 
         return
     from selector.host.spec import HostSpec
     from selector.machines.host_file import written
-    from selector.predict.probe import probe_of
+    from selector.predict.limits.probe import probe_of
     from selector.screens.host import host_screen
     from selector.screens.text import day
 
@@ -62,7 +62,7 @@ def host(take: bool, packages: bool, library: bool, cache: str | None, as_json: 
 
 def _probed(here: "HostSpec", cache: "Cache") -> "Probe":
     """The probe that is taken now, and kept."""
-    from selector.predict.take_probe import EXPECTED_SECONDS, take_probe
+    from selector.predict.limits.take_probe import EXPECTED_SECONDS, take_probe
 
     note(f"probing {here.device.name}, about {EXPECTED_SECONDS:.0f} s")
     probe = take_probe(here)

@@ -73,7 +73,7 @@ def select(
         )
     # numpy's threads are for larger matrices than a prediction's; on a busy machine they only wait for each other.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-    from selector.predict.probe import probe_of
+    from selector.predict.limits.probe import probe_of
     from selector.screens.select import why as why_screen
     from selector.selection import choose
 

@@ -7,7 +7,7 @@ from calibration.errors import BackendError
 from calibration.events import Reporter
 from selector.host.spec import HostSpec
 from selector.planning.events import CalibrationEvent, ProbeBegan, ProbeEnded, ProbeFailed
-from selector.predict.probe import probe_of
+from selector.predict.limits.probe import probe_of
 
 LEAST_BUDGETS = 8
 """A budget for fewer probes than so many is left to the candidates."""
@@ -28,7 +28,7 @@ def probe_once(
     # The calibration of a host that has its probe need not import what takes one.
     if probe_of(host.identifier, cache) is not None:
         return 0.0
-    from selector.predict.take_probe import EXPECTED_SECONDS, take_probe
+    from selector.predict.limits.take_probe import EXPECTED_SECONDS, take_probe
 
     if budget_s is not None and budget_s < LEAST_BUDGETS * EXPECTED_SECONDS:
         return 0.0

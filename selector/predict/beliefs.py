@@ -10,10 +10,10 @@ from calibration.workload import Workload
 from selector.host.spec import HostSpec
 from selector.model.spec import ModelSpec
 from selector.predict.foresight import Foresight, foresight
-from selector.predict.layers import host_of
-from selector.predict.times import basis
-from selector.predict.timing import Host
-from selector.predict.work import Work
+from selector.predict.known.layers import host_of
+from selector.predict.known.timing import Host
+from selector.predict.known.work import Work
+from selector.predict.times.times import basis
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,11 +11,11 @@ from calibration.measurement import Measurement, from_json
 from calibration.whole_file import write_whole
 from selector.model.shape_library import PREFIX
 from selector.model.spec import ModelSpec
-from selector.predict.shipped import FORMAT, SHIPPED, VERSION, timings_of
-from selector.predict.times import Observed
-from selector.predict.timing import CellTimes, cell_times
-from selector.predict.variances import estimate
-from selector.predict.work import Work
+from selector.predict.known.shipped import FORMAT, SHIPPED, VERSION, timings_of
+from selector.predict.known.timing import CellTimes, cell_times
+from selector.predict.known.work import Work
+from selector.predict.times.times import Observed
+from selector.predict.times.variances import estimate
 
 _DIGITS = 4
 """Significant digits of a time: a launch is known to some per cent."""

@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING, Final
 
 from calibration.cache.cache import Cache
 from selector.memo import Memo
-from selector.predict.covariance import Point
-from selector.predict.layers import timings
-from selector.predict.shipped import content
-from selector.predict.times import Observed, Times, launch_variance, widened
-from selector.predict.timing import Host, Timing
-from selector.predict.work import Work
+from selector.predict.known.layers import timings
+from selector.predict.known.shipped import content
+from selector.predict.known.timing import Host, Timing
+from selector.predict.known.work import Work
+from selector.predict.times.covariance import Point
+from selector.predict.times.times import Observed, Times, launch_variance, widened
 
 if TYPE_CHECKING:
     import numpy as np

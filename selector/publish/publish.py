@@ -10,7 +10,7 @@ from calibration.registry import all_backends
 from calibration.whole_file import write_whole
 from selector import context as contexts
 from selector.host.spec import HostSpec
-from selector.predict.probe import probe_of
+from selector.predict.limits.probe import probe_of
 from selector.publish.hosts.host_file import HostResults, content_of, read
 from selector.publish.matrix.matrix import matrix
 from selector.publish.pages.html import html

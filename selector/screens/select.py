@@ -10,8 +10,8 @@ from selector.choice.refusals import reasons_of
 from selector.evidence import OnLayers
 from selector.explanation import Explanation, Group, titled
 from selector.objective import Objective
+from selector.predict.limits.roofline import Shares, needs_of, shares_of
 from selector.predict.prediction import Prediction
-from selector.predict.roofline import Shares, needs_of, shares_of
 from selector.price import Costs
 from selector.ranking import Ranked
 from selector.screens import served as served_screens

@@ -12,7 +12,7 @@ from benchmarks.foresight.policies import medians, random_regret, static_order
 from benchmarks.foresight.report import report
 from benchmarks.foresight.study import CLASSES, POLICIES, Case, Fold
 from calibration.workload import Workload
-from selector.predict.shipped import shipped
+from selector.predict.known.shipped import shipped
 
 ROOT = Path(__file__).resolve().parents[2]
 CELL = Workload.parse("pp128:tg32:b1")

@@ -22,7 +22,7 @@ from selector.context import DEFAULT
 from selector.host.spec import HostSpec
 from selector.identity import identity
 from selector.model.spec import ModelSpec
-from selector.predict.probe import probe_of
+from selector.predict.limits.probe import probe_of
 from tests.calibration.probes import probed
 from tests.selector.launches import failure, rounds
 

@@ -18,7 +18,7 @@ from selector.host.spec import HostSpec
 from selector.identity import identity
 from selector.model.rungs import spec_at
 from selector.model.spec import ModelSpec
-from selector.predict.roofline import Needs, needs_of
+from selector.predict.limits.roofline import Needs, needs_of
 from selector.publish.hosts.public_names import places_of, public_names, without_places
 from selector.screens.text import plural, size
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from calibration.measurement import Measurement
-from selector.predict.roofline import Shares, shares_of
+from selector.predict.limits.roofline import Shares, shares_of
 from selector.publish.hosts.host_file import HostResults
 from selector.screens.text import share
 

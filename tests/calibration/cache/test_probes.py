@@ -10,7 +10,7 @@ from pathlib import Path
 
 from calibration.cache.cache import Cache, Imported
 from calibration.cache.exchange import BadLine
-from selector.predict.probe import probe_of
+from selector.predict.limits.probe import probe_of
 from tests.calibration.launches import IDENTITY, measured
 from tests.calibration.probes import GIVEN, probed
 

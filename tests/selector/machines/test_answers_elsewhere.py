@@ -14,7 +14,7 @@ from selector.host.spec import HostSpec
 from selector.machines.host_file import written
 from selector.machines.what_if import what_if
 from selector.planning.calibrate import calibrate
-from selector.predict.take_probe import take_probe
+from selector.predict.limits.take_probe import take_probe
 from selector.selection import choose
 from tests.selector.answering import HOST, KEY, SDPA
 from tests.selector.launches import rounds

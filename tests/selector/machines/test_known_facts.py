@@ -9,7 +9,7 @@ from calibration.backend import Variant
 from selector.demand import Demand
 from selector.explanation import explain
 from selector.machines.what_if import what_if
-from selector.predict.roofline import needs_of
+from selector.predict.limits.roofline import needs_of
 from selector.rules.judge import Verdict, judge
 from tests.selector.conftest import GIB, FakeBackend
 from tests.selector.rules.judging import small

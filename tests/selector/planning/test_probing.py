@@ -9,7 +9,7 @@ from calibration.supervision.device_lock import device_lock
 from selector.host.spec import Device, HostSpec
 from selector.planning.events import CalibrationEvent, ProbeBegan, ProbeEnded, ProbeFailed
 from selector.planning.probing import LEAST_BUDGETS, probe_once
-from selector.predict.take_probe import EXPECTED_SECONDS
+from selector.predict.limits.take_probe import EXPECTED_SECONDS
 from tests.calibration.probes import probed
 
 

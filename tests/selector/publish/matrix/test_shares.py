@@ -9,7 +9,7 @@ import pytest
 
 from calibration.cache.cache import Cache
 from calibration.workload import grid
-from selector.predict.roofline import Needs, Shares, needs_of
+from selector.predict.limits.roofline import Needs, Shares, needs_of
 from selector.publish.hosts.host_file import HostResults, read
 from selector.publish.matrix.matrix import Matrix, Square, matrix
 from selector.publish.matrix.shares import of_memory, of_products

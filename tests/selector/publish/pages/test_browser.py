@@ -11,7 +11,7 @@ from calibration.measurement import Agreement, OutputVerdict
 from calibration.registry import all_backends
 from calibration.workload import grid
 from selector.identity import environment_of
-from selector.predict.roofline import Needs
+from selector.predict.limits.roofline import Needs
 from selector.publish.hosts.host_file import HostResults, read
 from selector.publish.matrix.figures import View
 from selector.publish.matrix.matrix import Matrix, State, matrix

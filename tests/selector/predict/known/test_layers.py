@@ -7,9 +7,9 @@ import pytest
 from calibration.cache.cache import Cache
 from selector.identity import identity
 from selector.model.spec import ModelSpec
-from selector.predict.layers import host_named, host_of, timings
-from selector.predict.shipped import shipped
-from selector.predict.work import Work
+from selector.predict.known.layers import host_named, host_of, timings
+from selector.predict.known.shipped import shipped
+from selector.predict.known.work import Work
 from tests.selector.launches import cpu_host, measurement
 
 GPT2 = ModelSpec.read("shape:gpt2")

@@ -21,10 +21,10 @@ from calibration.workload import Workload
 from selector.host.cpu import features_of
 from selector.host.spec import HostSpec
 from selector.model.spec import ModelSpec
-from selector.predict.shipped import shipped
-from selector.predict.timing import CellTimes, Host, Timing, cell_times
-from selector.predict.traits import family
-from selector.predict.work import Work
+from selector.predict.known.shipped import shipped
+from selector.predict.known.timing import CellTimes, Host, Timing, cell_times
+from selector.predict.known.traits import family
+from selector.predict.known.work import Work
 
 MOST: Final = 1500
 """Timings that are used, the newest: fitting takes time by their third power, two seconds at so many."""

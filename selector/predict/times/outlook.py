@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Self
 
 from calibration.workload import Workload
-from selector.predict.times import basis
+from selector.predict.times.times import basis
 
 if TYPE_CHECKING:
     import numpy as np

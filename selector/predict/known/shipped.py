@@ -1,4 +1,4 @@
-"""The layer that ships with autobackend: what the hosts of results/ measured, distilled (see distil.py)."""
+"""The layer that ships with autobackend: what the hosts of results/ measured, distilled (see predict/distil.py)."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from calibration.workload import Workload
-from selector.predict.timing import CellTimes, Host, Timing
-from selector.predict.work import Work
+from selector.predict.known.timing import CellTimes, Host, Timing
+from selector.predict.known.work import Work
 
 FORMAT: Final = "autobackend-shipped"
 VERSION: Final = 1

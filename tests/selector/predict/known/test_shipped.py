@@ -5,12 +5,12 @@ from pathlib import Path
 import pytest
 
 from calibration.workload import Workload
-from selector.predict import shipped
 from selector.predict.distil import distil, text_of
-from selector.predict.times import Observed
-from selector.predict.variances import estimate
+from selector.predict.known import shipped
+from selector.predict.times.times import Observed
+from selector.predict.times.variances import estimate
 
-ROOT = Path(__file__).resolve().parents[3]
+ROOT = Path(__file__).resolve().parents[4]
 
 
 def test_the_shipped_file_is_what_results_give() -> None:

@@ -11,7 +11,7 @@ import pytest
 from calibration.errors import BackendError, DeviceBusy
 from calibration.supervision.device_lock import device_lock
 from selector.host.spec import Device, HostSpec, Installation
-from selector.predict.take_probe import last_cache_bytes, take_probe
+from selector.predict.limits.take_probe import last_cache_bytes, take_probe
 
 GIB = 1 << 30
 

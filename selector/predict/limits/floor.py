@@ -4,7 +4,7 @@ from calibration.measurement import Candidate
 from calibration.workload import Workload
 from selector.host.spec import HostSpec
 from selector.model.spec import ModelSpec
-from selector.predict.roofline import needs_of
+from selector.predict.limits.roofline import needs_of
 
 _MORE_THAN_CACHES_HOLD = 2 << 30
 """Bytes. What comes out of a cache may come faster; the largest of today's sockets, AMD's EPYC 9684X, has 1.1 GiB."""

@@ -14,7 +14,7 @@ from selector.model.quant.format import QuantFormat
 from selector.model.rungs import spec_at
 from selector.model.shape.key_values import KeyValues
 from selector.model.spec import ModelSpec
-from selector.predict.roofline import Needs, Shares, needs_of, shares_of
+from selector.predict.limits.roofline import Needs, Shares, needs_of, shares_of
 from tests.calibration.probes import GIVEN
 from tests.selector.conftest import A100, spec
 from tests.selector.launches import cpu_host

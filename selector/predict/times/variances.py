@@ -4,8 +4,8 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
-from selector.predict.covariance import HOSTS, LABELS, TERMS, WORKS, Places, alike, hosts_and_works
-from selector.predict.times import COEFFICIENTS, LAUNCH, Observed
+from selector.predict.times.covariance import HOSTS, LABELS, TERMS, WORKS, Places, alike, hosts_and_works
+from selector.predict.times.times import COEFFICIENTS, LAUNCH, Observed
 
 if TYPE_CHECKING:
     import numpy as np

@@ -12,9 +12,9 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Final, Self
 
 from calibration.workload import Workload
-from selector.predict.covariance import TERMS, Places, Point, covariance
-from selector.predict.timing import Timing
-from selector.predict.work import Work
+from selector.predict.known.timing import Timing
+from selector.predict.known.work import Work
+from selector.predict.times.covariance import TERMS, Places, Point, covariance
 
 if TYPE_CHECKING:
     import numpy as np

@@ -5,8 +5,8 @@ from collections.abc import Mapping
 from functools import lru_cache
 
 from calibration.registry import all_backends
-from selector.predict.timing import Host
-from selector.predict.work import Work
+from selector.predict.known.timing import Host
+from selector.predict.known.work import Work
 
 _FEATURES = ("avx512f", "avx512_vnni", "avx512_bf16", "avx_vnni", "amx_bf16", "amx_int8", "avx512_fp16")
 """Instructions that x86 engines choose their kernels by, and that differ between processors of today."""

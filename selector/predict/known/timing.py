@@ -6,7 +6,7 @@ from statistics import median
 
 from calibration.measurement import Measurement
 from calibration.workload import Workload
-from selector.predict.work import Work
+from selector.predict.known.work import Work
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

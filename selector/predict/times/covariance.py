@@ -9,9 +9,9 @@ from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Self
 
-from selector.predict.timing import Host
-from selector.predict.traits import host_traits, mixture, precision, work_traits
-from selector.predict.work import Work
+from selector.predict.known.timing import Host
+from selector.predict.known.traits import host_traits, mixture, precision, work_traits
+from selector.predict.known.work import Work
 
 if TYPE_CHECKING:
     import numpy as np
