@@ -67,6 +67,8 @@ class Model(Protocol):
     @property
     def sliding_window(self) -> int | None: ...
     @property
+    def state_layers(self) -> int: ...  # that keep a state of fixed size: state space models, linear attention
+    @property
     def rope_type(self) -> str: ...  # `none`: positions are not rotated
     @property
     def rope_theta(self) -> float | None: ...

@@ -13,7 +13,7 @@ from selector.model.config import Config
 from selector.model.fields import Fields
 from selector.model.parts import language_parts
 from selector.model.sources import read_config
-from selector.model.spec import ModelSpec, window_layers
+from selector.model.spec import ModelSpec, state_layers, window_layers
 
 SHALLOW: Final = 1 / 10
 """Share of the layers on the first rung. On 2 of 24, 6 of 24 and 3 of 30 layers eight candidates had the winner, and
@@ -83,6 +83,7 @@ def spec_at(spec: ModelSpec, rung: Rung) -> ModelSpec:
         spec,
         layers=rung.layers,
         window_layers=window_layers(cut.shape),
+        state_layers=state_layers(cut.shape),
         sliding_window=cut.shape.layers.window,
         key_values=cut.shape.key_values,
         parameters=round(spec.parameters * _share(cut.parameters.total, whole.parameters.total)),

@@ -73,6 +73,8 @@ class ModelSpec:
     """Hash of everything in the config that can change what is computed: what is right and what fails goes by it."""
     key_values: tuple[KeyValues, ...] = ()
     """What the KV cache keeps, by kind of layer; empty: `kv_heads` x `head_dim`, twice, in every layer."""
+    state_layers: int = 0
+    """Layers with a state of fixed size: state space models, linear attention, convolutions; some attend as well."""
     kv_lora_rank: int = 0
     """0 without MLA."""
     expert_parameters: int = 0
@@ -138,6 +140,11 @@ def window_layers(shape: Shape) -> int:
     return shape.layers.mixers.count("window") if shape.layers.window else 0
 
 
+def state_layers(shape: Shape) -> int:
+    """ModelSpec.state_layers of a shape."""
+    return sum(mixer in {"linear", "mamba", "conv", "both"} for mixer in shape.layers.mixers)
+
+
 def _kept(layers: int, window: int | None, spec: ModelSpec) -> tuple[KeyValues, ...]:
     return (KeyValues(layers=layers, width=2 * spec.kv_heads * spec.head_dim, window=window),) if layers > 0 else ()
 
@@ -164,6 +171,7 @@ def _build(cls: type[ModelSpec], name: str, source: Source, config: configs.Conf
         max_position=shape.max_position,
         sliding_window=shape.layers.window,
         window_layers=window_layers(shape),
+        state_layers=state_layers(shape),
         rope_type=config.positions.rope_type,
         rope_theta=config.positions.rope_theta,
         experts=shape.experts,

@@ -264,6 +264,28 @@ CONFIGS: Mapping[str, dict[str, Any]] = {
         "torch_dtype": "float32",
     },
     "olmo2": _config("Olmo2ForCausalLM", "olmo2"),
+    "gpt-oss": _config(
+        "GptOssForCausalLM",
+        "gpt_oss",
+        head_dim=16,
+        num_local_experts=4,
+        num_experts_per_tok=2,
+        sliding_window=16,
+        layer_types=["sliding_attention", "full_attention", "sliding_attention"],
+        rope_scaling=None,
+        attention_bias=True,
+        swiglu_limit=7.0,
+        tie_word_embeddings=False,
+    ),
+    "llama-dynamic": _config("LlamaForCausalLM", "llama", rope_scaling={"type": "dynamic", "factor": 4.0}),
+    "phi3-longrope": _config(
+        "Phi3ForCausalLM",
+        "phi3",
+        sliding_window=None,
+        original_max_position_embeddings=32,
+        pad_token_id=0,
+        rope_scaling={"type": "longrope", "short_factor": [1.0] * 8, "long_factor": [1.0 + i for i in range(8)]},
+    ),
 }
 
 CONFIGS = {

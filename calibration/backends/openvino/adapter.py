@@ -1,6 +1,5 @@
 """OpenVINO GenAI: a graph traced from a transformers model, run by Intel's CPU plugin with either of its schedulers."""
 
-import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -23,40 +22,9 @@ from calibration.backend import (
     StoppedEarly,
     Variant,
 )
+from calibration.backends.openvino.limits import TABLE, TRIED, beyond
 from calibration.backends.openvino.streams import PagedStreams, StatefulStreams
-from calibration.config_json import ConfigJson
 from calibration.streams import Streams
-
-_TRIED = "a small random model of each against transformers 5.23.0, with openvino-genai 2026.4.1"
-
-_DECODERS = frozenset({
-    "ApertusForCausalLM", "ArceeForCausalLM", "BioGptForCausalLM", "CodeGenForCausalLM", "Cohere2ForCausalLM",
-    "CohereForCausalLM", "CwmForCausalLM", "DeepseekV2ForCausalLM", "DeepseekV3ForCausalLM", "DiffLlamaForCausalLM",
-    "DogeForCausalLM", "Dots1ForCausalLM", "Ernie4_5ForCausalLM", "Ernie4_5_MoeForCausalLM", "Exaone4ForCausalLM",
-    "ExaoneMoeForCausalLM", "FalconForCausalLM", "FlexOlmoForCausalLM", "GPT2LMHeadModel", "GPTBigCodeForCausalLM",
-    "GPTJForCausalLM", "GPTNeoForCausalLM", "GPTNeoXForCausalLM", "Gemma2ForCausalLM", "Gemma3ForCausalLM",
-    "GemmaForCausalLM", "Glm4ForCausalLM", "Glm4MoeForCausalLM", "GlmForCausalLM", "GraniteForCausalLM",
-    "GraniteMoeForCausalLM", "GraniteMoeSharedForCausalLM", "HeliumForCausalLM", "HunYuanDenseV1ForCausalLM",
-    "HunYuanMoEV1ForCausalLM", "LlamaForCausalLM", "MiniMaxM2ForCausalLM", "Ministral3ForCausalLM",
-    "MinistralForCausalLM", "MistralForCausalLM", "MixtralForCausalLM", "NanoChatForCausalLM", "NemotronForCausalLM",
-    "OPTForCausalLM", "Olmo2ForCausalLM", "Olmo3ForCausalLM", "OlmoForCausalLM", "OlmoeForCausalLM",
-    "PersimmonForCausalLM", "Phi3ForCausalLM", "PhiForCausalLM", "PhimoeForCausalLM", "Qwen2ForCausalLM",
-    "Qwen2MoeForCausalLM", "Qwen3ForCausalLM", "Qwen3MoeForCausalLM", "SeedOssForCausalLM", "SmolLM3ForCausalLM",
-    "SolarOpenForCausalLM", "StableLmForCausalLM", "Starcoder2ForCausalLM", "VaultGemmaForCausalLM", "XGLMForCausalLM",
-    "YoutuForCausalLM",
-})  # fmt: skip
-"""Experts are traced in a form of ours (openvino_export): transformers' own need aten::histc, which OpenVINO lacks."""
-
-_PLAIN_ATTENTION = frozenset({
-    "CodeGenForCausalLM", "GPTJForCausalLM", "GPTNeoForCausalLM", "Gemma2ForCausalLM", "VaultGemmaForCausalLM",
-    "XGLMForCausalLM",
-})  # fmt: skip
-"""Without scaled_dot_product_attention in transformers, and so not for paged attention."""
-
-_UNPAGED = frozenset({
-    "DeepseekV2ForCausalLM", "DeepseekV3ForCausalLM", "DiffLlamaForCausalLM", "YoutuForCausalLM",
-})  # fmt: skip
-"""Whose attention the pipeline cannot rewrite as paged attention: "Model references undeclared parameters"."""
 
 _GGUF_ARCHITECTURES = frozenset({"LlamaForCausalLM", "Qwen3ForCausalLM"})
 """Of the reader's three (src/cpp/src/gguf_utils of openvino.genai); Qwen2 has biases, which it gets wrong."""
@@ -90,8 +58,8 @@ class OpenVinoBackend(Backend):
         prepare_requires=("nncf>=3", "torch>=2.4", "transformers>=5"),
         # Tracing 26 to 32 layers takes most of the start: models of 0.1 to 8 B took 14 to 94 s.
         prepare_time=PrepareTime(start_s=13.0, s_per_gib=6.0),
-        # 2: rotations of neighbours are looked up; weights of 16 bits stay as they are.
-        prepare_revision=2,
+        # 2: rotations of neighbours are looked up; weights of 16 bits stay as they are. 3: masks are the model's own.
+        prepare_revision=3,
         # The model in float32, of which the graph holds the weights; those that are compressed besides. Of a float32
         # checkpoint the weights stay in its file, and it is less: gpt2 takes 0.7 of what this says.
         prepare_memory={
@@ -112,22 +80,24 @@ class OpenVinoBackend(Backend):
         # Its GPU plugin is for Intel's GPUs, which accelerators.py does not look for.
         devices=frozenset({"cpu"}),
         batching="continuous",
-        architectures=_DECODERS,
+        architectures_table=TABLE,
+        tried=TRIED,
         quants=(
             QuantFact(
                 method="gguf",
                 formats=_GGUF_FORMATS,
                 architectures=_GGUF_ARCHITECTURES,
-                source="openvino.genai 2026.4 docs, GGUF reader; " + _TRIED,
+                source="openvino.genai 2026.4 docs, GGUF reader; a small model of each was tried",
             ),
         ),
-        # The tracer freezes what `dynamic` and `longrope` choose by the length of the text.
-        rope_types=frozenset({"default", "linear", "llama3", "yarn"}),
         # It unpacks them while it compiles the graph: 2.6 GiB at the peak for 0.5 B parameters in fp16.
         widened_without={"fp16": frozenset({"amx_bf16", "avx512_bf16", "avx512_fp16", "bf16", "fp16"})},
         overhead_bytes=1 << 30,
         order=35,
-        sources=("openvino.genai 2026.4.1 src/cpp/src/llm/pipeline.cpp", _TRIED),
+        sources=(
+            "openvino.genai 2026.4.1 src/cpp/src/llm/pipeline.cpp",
+            "transformers 5.23.0 models/auto/modeling_auto.py",
+        ),
     )
     variants = (
         _variant("fp16-pa", "fp16", "PA", prepares=True, prepared_as="fp16"),
@@ -143,23 +113,17 @@ class OpenVinoBackend(Backend):
     )
 
     def fits(self, model: Model, variant: Variant, device: Device | None = None) -> list[str]:
-        """Paged attention knows plain causal masks alone; what it makes of others is wrong without a word."""
+        """Also what a graph or paged attention gets wrong (limits.py), and what the reader of .gguf files does."""
         reasons = []
         if variant.precision in {"fp16", "fp32"} and (variant.precision == "fp32") != (model.dtype == "float32"):
             kind = "float32" if variant.precision == "fp32" else "16-bit"
             reasons.append(f"needs a {kind} model, whose weights it holds as they are; found {model.dtype}")
-        paged = variant.options["ATTENTION_BACKEND"] == "PA"
-        if paged and model.architecture in _PLAIN_ATTENTION:
-            reasons.append(f"needs scaled_dot_product_attention for paged attention; found {model.architecture}")
-        if paged and model.architecture in _UNPAGED:
-            reasons.append(f"needs attention that can be rewritten as paged attention; found {model.architecture}")
-        if model.architecture == "FalconForCausalLM" and ConfigJson.read(model.folder).flag("alibi"):
-            reasons.append("needs rotary embedding to trace a Falcon; found alibi")
+        if not variant.as_is:
+            return [*reasons, *beyond(model, paged=variant.options["ATTENTION_BACKEND"] == "PA")]
         window = model.sliding_window
-        if window is not None and (paged or variant.as_is) and not window >= model.max_position > 0:
-            where = "paged attention" if paged else "its GGUF reader"
-            reasons.append(f"needs plain causal masks for {where}; found a sliding window of {window}")
-        if variant.as_is and model.rope_type not in {"default", "none"}:
+        if window is not None and not window >= model.max_position > 0:
+            reasons.append(f"needs plain causal masks for its GGUF reader; found a sliding window of {window}")
+        if model.rope_type not in {"default", "none"}:
             reasons.append(f"needs plain rotary embedding for its GGUF reader; found {model.rope_type}")
         return reasons
 
@@ -167,9 +131,7 @@ class OpenVinoBackend(Backend):
         """Trace the model, compress its weights where the variant says so, write the graph."""
         from calibration.backends.openvino import export as openvino_export
 
-        config = json.loads((job.model_dir / "config.json").read_text(encoding="utf-8"))
-        eager = bool(_PLAIN_ATTENTION.intersection(config.get("architectures") or ()))
-        graph = openvino_export.export(job.model_dir, eager=eager, trust_remote_code=job.trust_remote_code, say=say)
+        graph = openvino_export.export(job.model_dir, trust_remote_code=job.trust_remote_code, say=say)
         if job.variant.lossy:
             say(f"openvino: compressing the weights to {job.variant.precision}")
             graph = openvino_export.compressed(graph, job.variant.precision)

@@ -1,22 +1,26 @@
 """A transformers model as a stateful OpenVINO graph, as openvino_genai.LLMPipeline wants it, without optimum-intel."""
 
+import inspect
 import itertools
+import sys
 import warnings
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
+
+from calibration.backends.openvino.attention import traceable_attention
+from calibration.backends.openvino.experts import apply_experts
 
 _BATCH, _PAST, _NEW = 2, 4, 3
 """Sizes of the example that is traced; all different, and none is 1, so that the tracer keeps them apart."""
 
 
-def export(model_dir: Path, *, eager: bool, trust_remote_code: bool, say: Callable[[str], None]) -> Any:
+def export(model_dir: Path, *, trust_remote_code: bool, say: Callable[[str], None]) -> Any:
     """Trace the model's step and make its key-value cache the graph's own state.
 
     Args:
         model_dir: Hugging Face folder.
-        eager: trace plain attention instead of scaled_dot_product_attention, for models that lack the latter; such a
-            graph cannot be run with paged attention.
 
     Returns:
         openvino.Model with inputs input_ids, attention_mask and position_ids [batch, tokens] and beam_idx [batch], and
@@ -28,33 +32,23 @@ def export(model_dir: Path, *, eager: bool, trust_remote_code: bool, say: Callab
     from transformers.integrations.moe import ALL_EXPERTS_FUNCTIONS
 
     torch.set_grad_enabled(False)
-    ALL_EXPERTS_FUNCTIONS.register("openvino", _experts)
+    ALL_EXPERTS_FUNCTIONS.register("openvino", apply_experts)
     model: Any = AutoModelForCausalLM
     model = model.from_pretrained(
         model_dir,
         dtype="auto",
-        attn_implementation="eager" if eager else "sdpa",
         experts_implementation="openvino",
         trust_remote_code=trust_remote_code,
     ).eval()
     _compute_in_float32(model)
     _look_rotations_up(model)
-    sizes = _cache_sizes(model)
-    say(f"openvino: tracing {type(model).__name__}, {len(sizes)} layers with a cache")
-    past = [
-        torch.zeros(_BATCH, heads, _PAST, width) for layer in sizes for heads, width in (layer["key"], layer["value"])
-    ]
-    whole = _PAST + _NEW
-    example = (
-        torch.ones(_BATCH, _NEW, dtype=torch.long),
-        torch.ones(_BATCH, whole, dtype=torch.long),
-        torch.arange(_PAST, whole)[None].repeat(_BATCH, 1),
-        *past,
-    )
-    with warnings.catch_warnings():
-        # Tracing is deprecated, and warns of every branch that depends on a tensor's size.
-        warnings.simplefilter("ignore")
-        graph = openvino.convert_model(_step(model, len(sizes)), example_input=example)
+    with traceable_attention(model):
+        sizes = _cache_sizes(model)
+        say(f"openvino: tracing {type(model).__name__}, {len(sizes)} layers with a cache")
+        with warnings.catch_warnings():
+            # Tracing is deprecated, and warns of every branch that depends on a tensor's size.
+            warnings.simplefilter("ignore")
+            graph = openvino.convert_model(_step(model, len(sizes)), example_input=_example(sizes))
     del model
     _name(graph, sizes)
     _make_stateful(graph, sizes)
@@ -75,12 +69,28 @@ def save(graph: Any, model_dir: Path, destination: Path, *, halve: bool) -> None
             (destination / name).write_text((model_dir / name).read_text(encoding="utf-8"), encoding="utf-8")
 
 
+def _example(sizes: Sequence[dict[str, tuple[int, int]]]) -> tuple[Any, ...]:
+    """What is traced: ids, mask, positions, and the keys and values of every layer."""
+    import torch
+
+    whole = _PAST + _NEW
+    past = [
+        torch.zeros(_BATCH, heads, _PAST, width) for layer in sizes for heads, width in (layer["key"], layer["value"])
+    ]
+    return (
+        torch.ones(_BATCH, _NEW, dtype=torch.long),
+        torch.ones(_BATCH, whole, dtype=torch.long),
+        torch.arange(_PAST, whole)[None].repeat(_BATCH, 1),
+        *past,
+    )
+
+
 def _compute_in_float32(model: Any) -> None:
     """Let a model of 16 bits be traced in float32, while the weights of its products stay where they are: in its files.
 
     The graph holds them as they are, so that a conversion takes little more memory than what it writes: of 8 B
     parameters float32 weights would take 30 GiB. A mixture of experts is widened whole, since its products must stand
-    as `_experts` writes them.
+    as `apply_experts` writes them.
     """
     import torch
     from openvino.frontend.pytorch import patch_model
@@ -102,22 +112,29 @@ def _look_rotations_up(model: Any) -> None:
     by up to a radian (2026.4.1 on a CPU with avx512_bf16: Helium, Cohere 2 and DeepSeek V3 with random weights diverge
     after 1,040 tokens by 50 to 400 times what bfloat16 makes of them). What is looked up has 16 bits at all positions.
     """
-    import inspect
-    import sys
-
     import torch
 
-    written = inspect.getsource(sys.modules[type(model).__module__])
-    if "1::2" not in written:
+    positions = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+    if "1::2" not in inspect.getsource(sys.modules[type(model).__module__]) or not positions:
         return
-    positions = torch.arange(model.config.get_text_config().max_position_embeddings)[None]
-    for rotary in (module for module in model.modules() if hasattr(module, "inv_freq")):
-        cosines, sines = (table[0] for table in rotary(torch.zeros(1, 1), positions))
+    for rotary in (module for module in model.modules() if hasattr(module, "rope_type")):
+        # A rotation that changes with the length of the text has no table; one of complex numbers is no pair.
+        if "longrope" in str(rotary.rope_type):
+            continue
+        tables = {kind: rotary(torch.zeros(1, 1), torch.arange(positions)[None], *kind) for kind in _kinds(rotary)}
+        if all(isinstance(pair, tuple) and len(pair) == 2 for pair in tables.values()):
+            rotary.forward = partial(_looked_up, tables)
 
-        def look_up(_: Any, position_ids: Any, cosines: Any = cosines, sines: Any = sines) -> tuple[Any, Any]:
-            return cosines[position_ids], sines[position_ids]
 
-        rotary.forward = look_up
+def _kinds(rotary: Any) -> list[tuple[str, ...]]:
+    """The further arguments that it is called with: each kind of layer, where these rotate otherwise; else none."""
+    return [(kind,) for kind in rotary.rope_type] if isinstance(rotary.rope_type, dict) else [()]
+
+
+def _looked_up(tables: Any, _: Any, position_ids: Any, layer_type: str | None = None) -> tuple[Any, Any]:
+    """Cosines and sines [batch, tokens, width] of these positions."""
+    cosines, sines = tables[() if layer_type is None else (layer_type,)]
+    return cosines[0][position_ids], sines[0][position_ids]
 
 
 def _cache_sizes(model: Any) -> list[dict[str, tuple[int, int]]]:
@@ -138,49 +155,13 @@ def _cache_sizes(model: Any) -> list[dict[str, tuple[int, int]]]:
     ]
 
 
-def _experts(module: Any, hidden: Any, chosen: Any, weights: Any) -> Any:
-    """All experts on all tokens, of which OpenVINO computes the chosen ones alone.
-
-    It turns products with every expert into GatherMatmul where repetition, products, sum and scattered weights stand
-    exactly like this (its pass ConvertTiledMoeBlockTo3GatherMatmuls), and would compute all of them otherwise.
-
-    Args:
-        module: experts of transformers, with gate_up_proj [experts, 2 width, hidden] and down_proj.
-        hidden: [tokens, hidden].
-        chosen: numbers of experts [tokens, chosen].
-        weights: theirs, [tokens, chosen].
-
-    Returns:
-        [tokens, hidden].
-
-    Raises:
-        ValueError: experts of another form.
-    """
-    import torch
-
-    if module.has_bias or module.is_transposed or not (module.has_gate and module.is_concatenated):
-        raise ValueError(f"needs experts of gate, up and down projection without bias; found {type(module).__name__}")
-    count, size = module.num_experts, hidden.shape[-1]
-    width = module.down_proj.shape[2]
-    gates, ups = module.gate_up_proj[:, :width], module.gate_up_proj[:, width:]
-    tokens = hidden.reshape(-1, size)
-    repeated = tokens.repeat(count, 1).view(count, -1, size)
-    gated = module.act_fn(torch.bmm(repeated, gates.transpose(1, 2))) * torch.bmm(repeated, ups.transpose(1, 2))
-    made = torch.bmm(gated, module.down_proj.transpose(1, 2)).view(count, 1, -1, size)
-    shares = torch.zeros(tokens.shape[0], count).scatter(1, chosen, weights)
-    return (made * shares.transpose(0, 1).reshape(count, 1, -1).unsqueeze(-1)).sum(dim=0).view(-1, size)
-
-
 def _step(model: Any, layers: int) -> Any:
     """The model as a function of tensors alone: ids, mask, positions and the cache in; logits and the cache out."""
     import torch
     from transformers import DynamicCache
     from transformers.cache_utils import DynamicLayer
 
-    config = model.config.get_text_config()
-    kinds = set(getattr(config, "layer_types", None) or ())
-    window: Any = getattr(config, "sliding_window", None)
-    lowest = torch.finfo(torch.float32).min
+    takes_positions = "position_ids" in inspect.signature(model.forward).parameters
 
     class Deadline(torch.nn.Module):
         def __init__(self) -> None:
@@ -190,37 +171,20 @@ def _step(model: Any, layers: int) -> Any:
         def forward(self, input_ids: Any, attention_mask: Any, position_ids: Any, *past: Any) -> tuple[Any, ...]:
             cache: Any = DynamicCache()
             make: Any = DynamicLayer
+            # Windows are in the masks: the pipeline keeps all keys.
             cache.layers = [make() for _ in range(layers)]
             for layer, keys, values in zip(cache.layers, past[::2], past[1::2], strict=True):
                 layer.lazy_initialization(keys, values)
                 layer.keys, layer.values, layer.is_initialized = keys, values, True
             made = self.model(
                 input_ids=input_ids,
-                attention_mask=self.masks(input_ids.shape[1], attention_mask),
-                position_ids=position_ids,
+                attention_mask=attention_mask,
                 past_key_values=cache,
                 use_cache=True,
+                **({"position_ids": position_ids} if takes_positions else {}),
             )
             kept = [tensor for layer in made.past_key_values.layers for tensor in (layer.keys, layer.values)]
             return (made.logits, *kept)
-
-        def masks(self, new: int, attention_mask: Any) -> Any:
-            """What is added to attention scores [batch, 1, new, all], by kind of layer where there are several."""
-            whole = attention_mask.shape[1]
-            query, key = torch.arange(whole - new, whole).view(new, 1), torch.arange(whole).view(1, whole)
-            causal = key <= query
-
-            def added(seen: Any) -> Any:
-                visible = seen.unsqueeze(0) & (attention_mask[:, None, :] > 0)
-                return torch.where(visible, 0.0, lowest).unsqueeze(1)
-
-            if "sliding_attention" in kinds:
-                return {
-                    "full_attention": added(causal),
-                    "sliding_attention": added(causal & (key > query - window)),
-                }
-            # Without kinds of layers a window is every layer's (Mistral, Phi-3).
-            return added(causal & (key > query - window)) if window and not kinds else added(causal)
 
     return Deadline()
 

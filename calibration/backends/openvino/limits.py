@@ -1,0 +1,224 @@
+"""What a trace or paged attention computes wrong or cannot do, told from a model's config, each with cause and source.
+
+Tracing works for nearly every decoder that transformers builds, so no list says which: what is not refused here is a
+candidate whose output the correctness check decides. `TRIED` says whose output was found right.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from calibration.backend import Model
+from calibration.config_json import ConfigJson
+
+TABLE = ("transformers", "models/auto/modeling_auto.py")
+"""The tracer's own table of architectures."""
+
+_SUFFIXES = ("ForCausalLM", "LMHeadModel")
+
+_ENCODERS = frozenset({
+    "BertGenerationDecoder", "BertLMHeadModel", "BigBirdForCausalLM", "CamembertForCausalLM", "Data2VecTextForCausalLM",
+    "ElectraForCausalLM", "ErnieForCausalLM", "MegatronBertForCausalLM", "RemBertForCausalLM", "RoCBertForCausalLM",
+    "RoFormerForCausalLM", "RobertaForCausalLM", "RobertaPreLayerNormForCausalLM", "XLMRobertaForCausalLM",
+    "XLMRobertaXLForCausalLM", "XmodForCausalLM",
+})  # fmt: skip
+"""Encoders, unless their config says is_decoder (transformers 5.23.0)."""
+
+_WRITTEN_OUT = frozenset({
+    "BigBirdForCausalLM", "BloomForCausalLM", "CodeGenForCausalLM", "CpmAntForCausalLM", "GPTJForCausalLM",
+    "GPTNeoForCausalLM", "GPTNeoXJapaneseForCausalLM", "MegatronBertForCausalLM", "MptForCausalLM", "MvpForCausalLM",
+    "ProphetNetForCausalLM", "RemBertForCausalLM", "RoFormerForCausalLM", "TrOCRForCausalLM", "XGLMForCausalLM",
+})  # fmt: skip
+"""Classes of transformers 5.23.0 whose attention is products and a softmax, whatever attention is asked for."""
+
+_LOOPED_EXPERTS = frozenset({"DbrxForCausalLM", "JetMoeForCausalLM", "LongcatFlashForCausalLM"})
+"""Classes of transformers 5.23.0 whose experts `use_experts_implementation` does not know: a loop over those that the
+example chose, which the tracer freezes."""
+
+_REARRANGED = frozenset({"DiffLlamaForCausalLM"})
+"""Classes of transformers 5.23.0 that join halves of the values between the cache and attention."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limit:
+    """A property of a model that a graph cannot have, or not with paged attention."""
+
+    needs: str
+    found: Callable[[Model, ConfigJson], str]
+    """What the model has instead; empty: it is within the limit."""
+    source: str
+    paged: bool = False
+    """Of paged attention alone."""
+
+
+def beyond(model: Model, *, paged: bool) -> list[str]:
+    """`needs X; found Y`, once for each limit that a model is beyond."""
+    config = ConfigJson.read(model.folder)
+    founds = [(limit, limit.found(model, config)) for limit in LIMITS if paged or not limit.paged]
+    return [f"needs {limit.needs}; found {found}" for limit, found in founds if found]
+
+
+def _not_a_decoder(model: Model, config: ConfigJson) -> str:
+    if model.remote_code or model.vision or model.architecture.endswith(_SUFFIXES):
+        return ""
+    return model.architecture
+
+
+def _encoder(model: Model, config: ConfigJson) -> str:
+    return (
+        f"{model.architecture} without it" if model.architecture in _ENCODERS and not config.flag("is_decoder") else ""
+    )
+
+
+def _states(model: Model, config: ConfigJson) -> str:
+    return f"{model.state_layers} of {model.layers} layers with another state" if model.state_layers else ""
+
+
+def _looped_experts(model: Model, config: ConfigJson) -> str:
+    return model.architecture if model.architecture in _LOOPED_EXPERTS else ""
+
+
+def _dropped_keys(model: Model, config: ConfigJson) -> str:
+    """Doge masks all but the strongest keys of a long text; up to that length there is nothing to choose."""
+    kept = config.whole("keep_window_size", 0)
+    return f"keep_window_size {kept}" if 0 < kept < (model.max_position or kept + 1) else ""
+
+
+def _chosen_keys(model: Model, config: ConfigJson) -> str:
+    kept = config.whole("index_topk", 0)
+    return f"index_topk {kept}" if 0 < kept < (model.max_position or kept + 1) else ""
+
+
+def _written_out(model: Model, config: ConfigJson) -> str:
+    return model.architecture if model.architecture in _WRITTEN_OUT else ""
+
+
+def _soft_cap(model: Model, config: ConfigJson) -> str:
+    default = 50.0 if model.architecture in {"Gemma2ForCausalLM", "VaultGemmaForCausalLM"} else None
+    given = "attn_logit_softcapping" in config.fields
+    cap = config.number("attn_logit_softcapping", None if given else default)
+    return f"attn_logit_softcapping {cap:g}" if cap is not None else ""
+
+
+def _alibi(model: Model, config: ConfigJson) -> str:
+    return "alibi" if config.flag("alibi") else ""
+
+
+def _latents(model: Model, config: ConfigJson) -> str:
+    rank = config.whole("kv_lora_rank", 0)
+    return f"kv_lora_rank {rank}" if rank else ""
+
+
+def _rearranged(model: Model, config: ConfigJson) -> str:
+    return model.architecture if model.architecture in _REARRANGED else ""
+
+
+def _value_masks(model: Model, config: ConfigJson) -> str:
+    return "keep_window_size" if config.whole("keep_window_size", 0) else ""
+
+
+def _chunks(model: Model, config: ConfigJson) -> str:
+    chunk = config.whole("attention_chunk_size", 0)
+    return f"attention_chunk_size {chunk}" if 0 < chunk < (model.max_position or chunk + 1) else ""
+
+
+def _long_rope(model: Model, config: ConfigJson) -> str:
+    return model.rope_type if model.rope_type == "longrope" else ""
+
+
+LIMITS = (
+    Limit(
+        needs="a decoder that AutoModelForCausalLM loads",
+        found=_not_a_decoder,
+        source="transformers 5.23.0 models/auto/modeling_auto.py",
+    ),
+    Limit(needs="is_decoder", found=_encoder, source="transformers 5.23.0 models/*/configuration_*.py"),
+    Limit(
+        needs="keys and values as its only state",
+        found=_states,
+        source="transformers 5.23.0 cache_utils.py: layers of linear attention, state space models and convolutions"
+        " compute one token otherwise than several, which a trace freezes",
+    ),
+    Limit(
+        needs="experts that the registry of transformers chooses",
+        found=_looped_experts,
+        source="transformers 5.23.0 integrations/moe.py",
+    ),
+    Limit(
+        needs="attention to all keys, or to those of a window",
+        found=_dropped_keys,
+        source="transformers 5.23.0 models/doge/modeling_doge.py, prepare_dynamic_mask: a branch on the number of keys",
+    ),
+    Limit(
+        needs="attention to all keys, or to those of a window",
+        found=_chosen_keys,
+        source="transformers 5.23.0 models/deepseek_v32/modeling_deepseek_v32.py: an indexer chooses the keys",
+    ),
+    Limit(
+        needs="positions by rotation or by embedding",
+        found=_alibi,
+        source="transformers 5.23.0 models/falcon/modeling_falcon.py, build_alibi_tensor: products in bfloat16, which"
+        " openvino 2026.4.1 computes in float32 (0.03 nats after 96 tokens)",
+    ),
+    Limit(
+        paged=True,
+        needs="scaled_dot_product_attention for paged attention",
+        found=_written_out,
+        source="openvino 2026.4.1 SDPAToPagedAttention: No ScaledDotProductAttention operation observed in the graph",
+    ),
+    Limit(
+        paged=True,
+        needs="attention without soft caps for paged attention",
+        found=_soft_cap,
+        source="openvino 2026.4.1 PagedAttentionExtension has no cap",
+    ),
+    Limit(
+        paged=True,
+        needs="keys and values in the cache for paged attention",
+        found=_latents,
+        source="transformers 5.23.0 models/deepseek_v3/modeling_deepseek_v3.py: latents are cached, and expanded when"
+        " they are read",
+    ),
+    Limit(
+        paged=True,
+        needs="attention to what the cache holds for paged attention",
+        found=_rearranged,
+        source="openvino 2026.4.1 SDPAToPagedAttention: Model references undeclared parameters",
+    ),
+    Limit(
+        paged=True,
+        needs="masks of positions alone for paged attention",
+        found=_value_masks,
+        source="transformers 5.23.0 models/doge/modeling_doge.py: what is added to the scores depends on the values",
+    ),
+    Limit(
+        paged=True,
+        needs="causal masks, or windows, for paged attention",
+        found=_chunks,
+        source="openvino 2026.4.1 state_management_pattern.cpp: a mask that it does not know it takes for a causal one",
+    ),
+    Limit(
+        paged=True,
+        needs="frequencies that do not depend on the text's length for paged attention",
+        found=_long_rope,
+        source="transformers 5.23.0 modeling_rope_utils.py, longrope_frequency_update: the longest sequence decides for"
+        " all, and paged attention computes sequences of many requests together",
+    ),
+)
+
+TRIED = frozenset({
+    "ApertusForCausalLM", "ArceeForCausalLM", "BioGptForCausalLM", "CodeGenForCausalLM", "Cohere2ForCausalLM",
+    "CohereForCausalLM", "CwmForCausalLM", "DeepseekV2ForCausalLM", "DeepseekV3ForCausalLM", "DiffLlamaForCausalLM",
+    "DogeForCausalLM", "Dots1ForCausalLM", "Ernie4_5ForCausalLM", "Ernie4_5_MoeForCausalLM", "Exaone4ForCausalLM",
+    "ExaoneMoeForCausalLM", "FalconForCausalLM", "FlexOlmoForCausalLM", "GPT2LMHeadModel", "GPTBigCodeForCausalLM",
+    "GPTJForCausalLM", "GPTNeoForCausalLM", "GPTNeoXForCausalLM", "Gemma2ForCausalLM", "Gemma3ForCausalLM",
+    "GemmaForCausalLM", "Glm4ForCausalLM", "Glm4MoeForCausalLM", "GlmForCausalLM", "GraniteForCausalLM",
+    "GraniteMoeForCausalLM", "GraniteMoeSharedForCausalLM", "HeliumForCausalLM", "HunYuanDenseV1ForCausalLM",
+    "HunYuanMoEV1ForCausalLM", "LlamaForCausalLM", "MiniMaxM2ForCausalLM", "Ministral3ForCausalLM",
+    "MinistralForCausalLM", "MistralForCausalLM", "MixtralForCausalLM", "NanoChatForCausalLM", "NemotronForCausalLM",
+    "OPTForCausalLM", "Olmo2ForCausalLM", "Olmo3ForCausalLM", "OlmoForCausalLM", "OlmoeForCausalLM",
+    "PersimmonForCausalLM", "Phi3ForCausalLM", "PhiForCausalLM", "PhimoeForCausalLM", "Qwen2ForCausalLM",
+    "Qwen2MoeForCausalLM", "Qwen3ForCausalLM", "Qwen3MoeForCausalLM", "SeedOssForCausalLM", "SmolLM3ForCausalLM",
+    "SolarOpenForCausalLM", "StableLmForCausalLM", "Starcoder2ForCausalLM", "VaultGemmaForCausalLM", "XGLMForCausalLM",
+    "YoutuForCausalLM",
+})  # fmt: skip
+"""A small random model of each agreed with transformers 5.23.0, by openvino-genai 2026.4.1."""

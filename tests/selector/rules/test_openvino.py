@@ -1,0 +1,153 @@
+"""What OpenVINO's export and paged attention cannot do, told from the config: each limit, and what is within it."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from calibration.measurement import Candidate
+from calibration.registry import find
+from selector.demand import Demand
+from selector.model.spec import ModelSpec
+from selector.rules.judge import Verdict, judge
+from tests.selector.conftest import host, installation
+
+OPENVINO = find("openvino")
+CONFIG: dict[str, Any] = {
+    "architectures": ["LlamaForCausalLM"],
+    "model_type": "llama",
+    "vocab_size": 320,
+    "hidden_size": 64,
+    "intermediate_size": 128,
+    "num_hidden_layers": 4,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 512,
+    "torch_dtype": "bfloat16",
+}
+STATES = "needs keys and values as its only state; found {} of 4 layers with another state"
+KEYS = "needs attention to all keys, or to those of a window; found {}"
+
+
+def model(folder: Path, **fields: Any) -> ModelSpec:
+    (folder / "config.json").write_text(json.dumps({**CONFIG, **fields}))
+    return ModelSpec.read(str(folder))
+
+
+def named(architecture: str, **more: Any) -> dict[str, Any]:
+    return {"architectures": [architecture], **more}
+
+
+@pytest.mark.parametrize(
+    ("fields", "reason"),
+    [
+        ({}, None),
+        ({"sliding_window": 16}, None),
+        ({"rope_scaling": {"rope_type": "dynamic", "factor": 2.0}}, None),
+        ({"attn_logit_softcapping": 30.0}, None),
+        (named("NobodyTriedItForCausalLM", model_type="nobody"), None),
+        (named("T5Model"), "needs a decoder that AutoModelForCausalLM loads; found T5Model"),
+        (named("RobertaForCausalLM"), "needs is_decoder; found RobertaForCausalLM without it"),
+        (named("RobertaForCausalLM", is_decoder=True), None),
+        ({"layer_types": ["linear_attention"] * 3 + ["full_attention"]}, STATES.format(3)),
+        ({"layer_types": ["conv", "full_attention"] * 2}, STATES.format(2)),
+        (named("MambaForCausalLM", model_type="mamba"), STATES.format(4)),
+        (
+            named("JetMoeForCausalLM"),
+            "needs experts that the registry of transformers chooses; found JetMoeForCausalLM",
+        ),
+        ({"alibi": True}, "needs positions by rotation or by embedding; found alibi"),
+        ({"alibi": False}, None),
+        ({"keep_window_size": 511}, KEYS.format("keep_window_size 511")),
+        ({"keep_window_size": 512}, None),
+        ({"index_topk": 64}, KEYS.format("index_topk 64")),
+        ({"index_topk": 512}, None),
+        ({"index_topk": 512, "max_position_embeddings": None}, KEYS.format("index_topk 512")),
+    ],
+)
+def test_a_graph(fields: dict[str, Any], reason: str | None, tmp_path: Path) -> None:
+    told = OPENVINO.fits(model(tmp_path, **fields), OPENVINO.variant("fp16-sdpa"))
+    assert told == ([reason] if reason else [])
+
+
+@pytest.mark.parametrize(
+    ("fields", "reason"),
+    [
+        ({}, None),
+        ({"sliding_window": 16}, None),
+        (named("GPTJForCausalLM"), "needs scaled_dot_product_attention for paged attention; found GPTJForCausalLM"),
+        (
+            {"attn_logit_softcapping": 30.0},
+            "needs attention without soft caps for paged attention; found attn_logit_softcapping 30",
+        ),
+        (
+            named("Gemma2ForCausalLM"),
+            "needs attention without soft caps for paged attention; found attn_logit_softcapping 50",
+        ),
+        (named("Gemma2ForCausalLM", attn_logit_softcapping=None), None),
+        ({"kv_lora_rank": 32}, "needs keys and values in the cache for paged attention; found kv_lora_rank 32"),
+        ({"kv_lora_rank": None}, None),
+        ({"keep_window_size": 512}, "needs masks of positions alone for paged attention; found keep_window_size"),
+        (
+            {"attention_chunk_size": 511},
+            "needs causal masks, or windows, for paged attention; found attention_chunk_size 511",
+        ),
+        ({"attention_chunk_size": 512}, None),
+        (
+            {"rope_scaling": {"type": "longrope", "short_factor": [1.0], "long_factor": [2.0]}},
+            "needs frequencies that do not depend on the text's length for paged attention; found longrope",
+        ),
+    ],
+)
+def test_paged_attention(fields: dict[str, Any], reason: str | None, tmp_path: Path) -> None:
+    spec = model(tmp_path, **fields)
+    assert OPENVINO.fits(spec, OPENVINO.variant("int8-sdpa")) == []
+    assert OPENVINO.fits(spec, OPENVINO.variant("int8-pa")) == ([reason] if reason else [])
+
+
+def test_all_limits_are_told_at_once(tmp_path: Path) -> None:
+    spec = model(tmp_path, kv_lora_rank=32, index_topk=64)
+    assert OPENVINO.fits(spec, OPENVINO.variant("fp16-pa")) == [
+        KEYS.format("index_topk 64"),
+        "needs keys and values in the cache for paged attention; found kv_lora_rank 32",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("architecture", "tried"), [("LlamaForCausalLM", True), ("SeedOssForCausalLM", True), ("NewForCausalLM", False)]
+)
+def test_what_nobody_tried_is_a_candidate_and_said_to_be_one(architecture: str, tried: bool, tmp_path: Path) -> None:
+    found = verdict(
+        model(tmp_path, **named(architecture), max_position_embeddings=8192), table=(architecture,), tmp_path=tmp_path
+    )
+    assert found.legal
+    assert found.tried is tried
+    note = f"{architecture} was not tried by us; its output is checked"
+    assert (note in found.notes) is not tried
+
+
+def test_what_the_installed_transformers_does_not_have_is_refused(tmp_path: Path) -> None:
+    found = verdict(
+        model(tmp_path, **named("NewForCausalLM"), max_position_embeddings=8192),
+        table=("LlamaForCausalLM",),
+        tmp_path=tmp_path,
+    )
+    assert [reason.text for reason in found.reasons] == [
+        "needs an architecture that OpenVINO GenAI knows; found NewForCausalLM"
+    ]
+
+
+def verdict(spec: ModelSpec, *, table: tuple[str, ...], tmp_path: Path) -> Verdict:
+    """Of openvino:fp16-sdpa where a transformers with this table is installed."""
+    file = tmp_path / "site" / "transformers" / "models" / "auto" / "modeling_auto.py"
+    file.parent.mkdir(parents=True)
+    file.write_text("\n".join(f'("any", "{name}"),' for name in table))
+    versions = {
+        "openvino-genai": "2026.4.1", "openvino": "2026.4.1", "numpy": "2.3", "nncf": "3.4", "torch": "2.13",
+        "transformers": "5.23.0",
+    }  # fmt: skip
+    there = installation(versions, site_packages=(tmp_path / "site",))
+    machine = host(installations={"openvino": there})
+    verdicts = judge(spec, machine, Demand.of(), {"openvino": OPENVINO})
+    return next(v for v in verdicts if v.candidate == Candidate(backend="openvino", variant="fp16-sdpa"))
