@@ -1,44 +1,22 @@
 """Loads measured by the client in a process of its own, against a real server that notes what it saw."""
 
 import asyncio
-import os
-import signal
-import subprocess
-import sys
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 
-import psutil
 import pytest
 
 from calibration.errors import UsageError
 from calibration.load.client.draws import plan
-from calibration.load.client.load_spec import LoadSpec
 from calibration.load.load import Load
-from calibration.load.run import LoadedServer, Measuring, measure, requests_of, run_load
-from calibration.load.sample import CUT, End, Figure, NoPoint, Point, RequestTargets
+from calibration.load.run import LoadedServer, Measuring, requests_of, run_load
+from calibration.load.sample import CUT, End, Figure, Point, RequestTargets
 from calibration.load.trace import Arrival, Trace
-from calibration.load.watch import Reading, Watch, client_cores, foreign_share, listener
-from tests.calibration.load.mock_server import Mock, Reply, Script, Seen, serving, steady
+from tests.calibration.load.measuring import point
+from tests.calibration.load.mock_server import Reply, Seen, serving, steady
 
 WARM_UP = 3
 """Requests of the warm-up where a load has three lengths of prompts; 1 where it has one."""
-
-
-def measured(
-    mock: Mock, label: str, *, budget_s: float = 30.0, key: str = "", trace: Trace | None = None, **fields: object
-) -> Point | NoPoint:
-    served = LoadedServer(url=mock.url, model="mock", vocab_size=100, key=key)
-    load = trace.load if trace else Load.parse(label)
-    measuring = Measuring(budget_s=budget_s, **fields)  # type: ignore[arg-type]
-    return run_load(served, load, measuring, trace=trace)
-
-
-def point(mock: Mock, label: str, **fields: object) -> Point:
-    outcome = measured(mock, label, **fields)  # type: ignore[arg-type]
-    assert isinstance(outcome, Point), outcome
-    return outcome
 
 
 def at_once(requests: Sequence[Seen], span_s: float) -> int:
@@ -190,77 +168,6 @@ def test_a_load_of_a_trace_is_measured_with_that_trace_alone(label: str, found: 
         run_load(served, Load.parse(label), Measuring(budget_s=1.0), trace=trace)
 
 
-def _failing(number_from: int, status: str) -> Script:
-    good = steady(0.001, 0.0)
-
-    async def script(reply: Reply) -> None:
-        if reply.seen.number < number_from:
-            await good(reply)
-        else:
-            await reply.head(status, "application/json")
-            await reply.raw('{"error": {"message": "too many"}}')
-            await reply._write(b"0\r\n\r\n")
-
-    return script
-
-
-@pytest.mark.parametrize(
-    ("script", "reason"),
-    [
-        (_failing(0, "401 Unauthorized"), "HTTP 401: too many"),
-        (_failing(0, "400 Bad Request"), "HTTP 400: too many"),
-        (_failing(20, "500 Internal Server Error"), "HTTP 500: too many"),
-        (_failing(20, "429 Too Many Requests"), "HTTP 429: too many"),
-    ],
-)
-def test_a_closed_loop_that_is_refused_is_no_point(script: Script, reason: str) -> None:
-    with serving(script) as mock:
-        outcome = measured(mock, "pp8:tg2:c4")
-        assert len(mock.requests) < 50  # it is not asked for ever
-    assert outcome == NoPoint(load=Load.parse("pp8:tg2:c4"), reason=reason)
-
-
-def test_an_open_loop_that_is_refused_for_too_many_requests_is_saturated() -> None:
-    with serving(_failing(20, "429 Too Many Requests")) as mock:
-        refused = point(mock, "pp8:tg2:r200")
-    assert (refused.saturated, refused.end) == ("the server refuses: HTTP 429: too many", End.SATURATED)
-
-
-def test_a_point_with_failed_requests_is_void() -> None:
-    good, bad = steady(0.001, 0.0), _failing(0, "500 Internal Server Error")
-
-    async def one_in_ten(reply: Reply) -> None:
-        await (bad if reply.seen.number % 10 == 9 else good)(reply)
-
-    with serving(one_in_ten) as mock:
-        failed = point(mock, "pp8:tg2:c2", requests=50)
-    assert failed.void == f"{len(failed.failures)} of 50 requests failed: HTTP 500: too many"
-    assert 4 <= len(failed.failures) <= 6
-    assert failed.attainment(RequestTargets(ttft_s=9.0)).kept == 50 - len(failed.failures)
-
-
-async def _cached(reply: Reply) -> None:
-    await reply.head()
-    await reply.token(finish="length")
-    await reply.usage(reply.tokens, prompt_tokens_details=None)
-    if reply.seen.number:
-        count = len(reply.seen.body["prompt"])
-        details = {"cached_tokens": count // 2}
-        await reply.event(
-            {
-                "choices": [],
-                "usage": {"prompt_tokens": count, "completion_tokens": reply.tokens, "prompt_tokens_details": details},
-            }
-        )
-    await reply.end()
-
-
-def test_a_cache_of_prefixes_voids_a_point() -> None:
-    with serving(_cached) as mock:
-        cached = point(mock, "pp8:tg2:c2", requests=50)
-    assert cached.void == "a cache of prefixes answered 50 % of the prompt tokens"
-
-
 async def _words_only(reply: Reply) -> None:
     if isinstance(reply.seen.body["prompt"], list):
         await reply.head("422 Unprocessable Entity", "application/json")
@@ -280,23 +187,6 @@ def test_a_server_without_token_ids_gets_words_that_make_as_many_tokens() -> Non
     assert all(abs(a.prompt_tokens - planned[a.number]) <= 1 for a in words.sample)
 
 
-def test_a_server_that_is_gone_is_no_point() -> None:
-    with serving(steady(0.0, 0.0)) as mock:
-        pass
-    outcome = measured(mock, "pp8:tg2:c1")
-    assert isinstance(outcome, NoPoint)
-    assert outcome.reason.startswith("ConnectionRefusedError")
-
-
-def test_a_budget_that_is_too_short_says_so() -> None:
-    with serving(steady(0.6, 0.0)) as mock:
-        warm = measured(mock, "pp8-24:tg2:c1", budget_s=0.5)
-        steady_ = measured(mock, "pp8:tg2:c1", budget_s=0.9)
-    assert isinstance(warm, NoPoint) and isinstance(steady_, NoPoint)
-    assert warm.reason == "the warm-up took the whole budget of 0.5 s"
-    assert steady_.reason == "the budget of 0.9 s ended before the load was steady: 0 answers"
-
-
 def test_requests_beyond_the_sample_keep_the_load_up_until_it_is_answered() -> None:
     with serving(steady(0.01, 0.01)) as mock:  # who is cut has tokens left, on a busy machine, too
         kept_up = point(mock, "pp8:tg20:c4", requests=12)
@@ -309,148 +199,6 @@ def test_requests_beyond_the_sample_keep_the_load_up_until_it_is_answered() -> N
     assert [a.number for a in kept_up.sample] == list(range(kept_up.sample[0].number, kept_up.sample[0].number + 12))
     # Whoever is cut leaves, so that the server has its places back; it may have written the last token by then.
     assert 0 < sum(one.left for one in seen) <= sum(asked.error == CUT for asked in kept_up.asked)
-
-
-def test_an_answer_that_never_comes_is_waited_for_only_so_long() -> None:
-    quick = steady(0.005, 0.0)
-
-    async def one_stalls(reply: Reply) -> None:
-        if reply.seen.number == 12:
-            await reply.head()
-            await reply.token()
-            await asyncio.sleep(60)
-        await quick(reply)
-
-    with serving(one_stalls) as mock:
-        served = LoadedServer(url=mock.url, model="mock", vocab_size=100)
-        spec = LoadSpec(
-            url=mock.url, model="mock", vocab_size=100, fields=served.fields, load=Load.parse("pp8:tg4-8:c2"), seed="0",
-            prompt_seed="0", requests=1000, budget_s=1.0, patience_s=1.0,
-        )  # fmt: skip
-        stalled = measure(served, spec)
-    assert isinstance(stalled, Point)
-    assert stalled.end is End.BUDGET
-    [cut] = [asked for asked in stalled.sample if asked.error]
-    assert (cut.error, len(cut.chunks_s)) == (CUT, 1)
-    # The other stream kept asking until nothing was waited for any more.
-    assert max(asked.sent_s for asked in stalled.asked) > 1.5
-    assert stalled.attainment(RequestTargets(e2e_s=10.0)).kept == len(stalled.sample) - 1
-
-
-def test_a_server_that_dies_within_a_load_is_no_point() -> None:
-    quick = steady(0.005, 0.0)
-
-    async def dies(reply: Reply) -> None:
-        if reply.seen.number < 20:
-            await quick(reply)
-        else:
-            await reply.head()
-            await reply.token()
-            reply.writer.transport.abort()
-
-    with serving(dies) as mock:
-        outcome = measured(mock, "pp8:tg4-8:c8")
-    assert isinstance(outcome, NoPoint)
-    assert outcome.reason.startswith(("ConnectionResetError", "the stream ended after"))
-
-
-def test_the_client_ends_with_its_parent() -> None:
-    code = (
-        "import sys\n"
-        "from calibration.load.load import Load\n"
-        "from calibration.load.run import Measuring, LoadedServer, run_load\n"
-        "served = LoadedServer(url=sys.argv[1], model='mock', vocab_size=100)\n"
-        "tell = lambda event: print(event, flush=True)\n"
-        "run_load(served, Load.parse('pp8:tg50:c1'), Measuring(budget_s=60), tell=tell)\n"
-    )
-    with serving(steady(0.01, 0.01)) as mock:
-        parent = subprocess.Popen(
-            [sys.executable, "-c", code, mock.url],
-            stdout=subprocess.PIPE,
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
-        )
-        assert parent.stdout is not None
-        assert parent.stdout.readline() == b"steady\n"
-        clients = psutil.Process(parent.pid).children(recursive=True)
-        assert [" ".join(client.cmdline()[-2:]) for client in clients] == ["-m calibration.load.client"]
-        parent.send_signal(signal.SIGKILL)
-        parent.wait()
-        parent.stdout.close()
-        _, alive = psutil.wait_procs(clients, timeout=10)
-        assert alive == []
-
-
-def test_the_share_of_others_is_what_is_neither_servers_nor_clients() -> None:
-    cores = len(os.sched_getaffinity(0))
-    begin = Reading(at_s=10.0, busy_s=100.0, ours_s=50.0, client_s=1.0)
-    assert foreign_share(begin, Reading(at_s=20.0, busy_s=110.0, ours_s=57.0, client_s=1.5)) == pytest.approx(
-        0.3 / cores
-    )
-    assert client_cores(begin, Reading(at_s=20.0, busy_s=110.0, ours_s=57.0, client_s=1.5)) == pytest.approx(0.05)
-    # The clock's ticks.
-    assert foreign_share(begin, Reading(at_s=10.1, busy_s=100.1, ours_s=50.08, client_s=1.0)) == 0.0
-
-
-def test_a_neighbour_is_seen_and_a_process_of_the_server_is_not_taken_for_one() -> None:
-    sleeper = subprocess.Popen(["sleep", "60"])
-    spinner = subprocess.Popen([sys.executable, "-c", "while True: pass"])
-    try:
-        without, with_it = Watch(sleeper.pid, ()), Watch(sleeper.pid, (spinner.pid,))
-        begin = (without.read(), with_it.read())
-        seconds = psutil.Process(spinner.pid).cpu_times().user
-        while psutil.Process(spinner.pid).cpu_times().user < seconds + 0.5:
-            time.sleep(0.02)
-        end = (without.read(), with_it.read())
-        with_it.look_at_memory()
-    finally:
-        for process in (spinner, sleeper):
-            process.kill()
-            process.wait()
-    others = (end[0].busy_s - begin[0].busy_s) - (end[0].ours_s - begin[0].ours_s)
-    others_but_it = (end[1].busy_s - begin[1].busy_s) - (end[1].ours_s - begin[1].ours_s)
-    assert others - others_but_it == pytest.approx(0.5, abs=0.15)
-    assert with_it.peak_memory_bytes > 1 << 20
-    assert without.peak_memory_bytes == 0
-
-
-def test_who_listens_on_a_port_is_found() -> None:
-    with serving(steady(0.0, 0.0)) as mock:
-        assert listener(mock.port) == os.getpid()
-    assert listener(mock.port) is None
-
-
-@contextmanager
-def beside(*command: str) -> Iterator[int]:
-    """The id of a process that runs meanwhile."""
-    process = subprocess.Popen(command)
-    try:
-        yield process.pid
-    finally:
-        process.kill()
-        process.wait()
-
-
-@pytest.mark.parametrize(("left_s", "times"), [(None, 2), (25.0, 2), (20.0, 2), (19.0, 1)])
-def test_a_disturbed_load_is_measured_once_more_where_that_fits(left_s: float | None, times: int) -> None:
-    """The clock says that the first one took ten seconds."""
-    told: list[str] = []
-    # The mock is in this process, whose children would be the server's: the neighbour must not be one of the server.
-    with (
-        serving(steady(0.02, 0.0)) as mock,
-        beside("sleep", "60") as server,
-        beside(sys.executable, "-c", "while True: pass"),
-    ):
-        served = LoadedServer(url=mock.url, model="mock", vocab_size=100, pids=(server,))
-        disturbed = run_load(
-            served,
-            Load.parse("pp8:tg2:c1"),
-            Measuring(budget_s=30.0, left_s=left_s, requests=10),
-            tell=told.append,
-            clock=iter([0.0, 10.0]).__next__,
-        )
-    assert isinstance(disturbed, Point)
-    assert disturbed.void.startswith("other programs used ")
-    assert told == ["steady", "ended"] * times
 
 
 def test_a_trace_is_sent_whole_whatever_its_targets() -> None:

@@ -18,7 +18,7 @@ from selector.serve.api.app import app
 from selector.serve.api.errors import error_response
 from selector.serve.language.text import Text
 from selector.serve.upstream import Ask, Piece, Unavailable
-from tests.selector.serve.api.test_api import Recorder
+from tests.selector.serve.api.recorder import Recorder
 from tests.selector.serve.scripted import Scripted, counting, saying
 from tests.selector.serve.serving import SETTINGS, events, read_all, request, running, served, told, until, with_keys
 
