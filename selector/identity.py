@@ -43,8 +43,7 @@ def converter_of(backend: Backend, variant: Variant, host: HostSpec) -> str:
     others = sorted({requirement_name(r) for r in (*facts.requires, *facts.prepare_requires, *variant.packages)})
     names = dict.fromkeys([normalise(facts.package), *others])
     versions = {name: installation.versions[name] for name in names if name in installation.versions}
-    for pinned in facts.beside:
-        name = requirement_name(pinned)
+    for name in map(normalise, facts.kept_apart):
         versions[name] = beside(installation.python, name) or "absent"
     if facts.prepare_revision > 1:
         versions["conversion"] = str(facts.prepare_revision)

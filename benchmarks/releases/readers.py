@@ -32,6 +32,10 @@ class Reader:
     """Of the releases between the oldest and the newest, each how manieth is read."""
     confirmed: frozenset[str] = frozenset()
     """Architectures that were removed in some release whose code names them still; somebody has looked."""
+    hashes: Path | None = None
+    """Where the hashes of source distributions go, of which users fetch files."""
+    hashes_since: str = ""
+    """The oldest release of which they do."""
 
 
 def read_turbomind(members: Members) -> Contents:
@@ -226,6 +230,8 @@ READERS = (
         members=("thirdparty/llama.cpp/conversion/__init__.py", "thirdparty/llama.cpp/convert_hf_to_gguf.py"),
         read=read_llamacpp,
         source=True,
+        hashes=_BACKENDS / "llamacpp" / "sources.json",
+        hashes_since="2026.10",
     ),
     Reader(
         backend="onnxruntime",

@@ -8,6 +8,7 @@ bytes. A release that is written in a way that no reader knows, or that seems to
 """
 
 import argparse
+import json
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -40,6 +41,11 @@ def main(argv: Sequence[str] | None = None) -> int:
             )
             with opened as index:
                 releases = history(reader, all_members(reader, Kept(folder=arguments.kept), index))
+                if index is not None and reader.hashes is not None:
+                    write(
+                        reader.hashes,
+                        hashes(index.releases(reader.distribution, since=reader.hashes_since, source=True)),
+                    )
             changed = write(reader.file, text_of(releases))
             print(summary(reader, releases, changed=changed))
     except AutobackendError as error:
@@ -92,6 +98,16 @@ def write(file: Path, text: str) -> bool:
     file.parent.mkdir(exist_ok=True)
     write_whole(file, text)
     return True
+
+
+def hashes(releases: Iterable[Release]) -> str:
+    """Version: sha256 of its source distribution, as the index tells it, for what is fetched from there later."""
+    told = {release.version: release.link.hash for release in releases if release.link.hash_name == "sha256"}
+    return (
+        "{\n"
+        + ",\n".join(f" {json.dumps(version)}: {json.dumps(sha256)}" for version, sha256 in told.items())
+        + "\n}\n"
+    )
 
 
 def summary(reader: Reader, releases: Releases, *, changed: bool) -> str:

@@ -1,19 +1,34 @@
 """Builds a virtual environment: from which interpreter, and what pip installs into it."""
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
 from calibration.environments.distributions import beside_folder
+from calibration.environments.fetch import fetch
 from calibration.environments.lifeline import Guarded
 from calibration.environments.pip import PipFailed, Say, install, variables
 from calibration.environments.requirement_set import RequirementSet
+from calibration.environments.source_files import SourceFiles
 from calibration.environments.venv import python_in
 from calibration.errors import InstallError
 
 LEAST_PYTHON = (3, 11)
 """Of the worker's side of this program."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Apart:
+    """What an environment keeps in folders of their own (`distributions.beside_folder`)."""
+
+    package: str
+    """The backend's own distribution."""
+    beside: tuple[str, ...] = ()
+    """Distributions, `name==version`."""
+    source_files: SourceFiles | None = None
+    """Of `package`, in the version of the requirement set."""
 
 
 def base_python(python: Path) -> str:
@@ -65,12 +80,13 @@ def create(base: Path, folder: Path, temporary: Path, log: IO[str]) -> None:
 
 
 def install_requirements(
-    requirements: RequirementSet, beside: Sequence[str], folder: Path, *, temporary: Path, log: IO[str], say: Say
+    requirements: RequirementSet, apart: Apart, folder: Path, *, temporary: Path, log: IO[str], say: Say
 ) -> None:
-    """Install a requirement set into a virtual environment, and the distributions `beside` into folders of their own.
+    """Install a requirement set into a virtual environment, and what is kept apart into folders of its own.
 
     Raises:
         PipFailed: with pip's reason.
+        InstallError: nobody noted the hash of the source distribution that the set needs.
         OSError: pip cannot be started.
     """
     python = python_in(folder)
@@ -81,8 +97,11 @@ def install_requirements(
     _install_local_versions(requirements, pip)
     count = len(requirements.pins)
     pip("1 package" if count == 1 else f"{count} packages", "--requirement", str(requirements.file))
-    for pin in beside:
+    for pin in apart.beside:
         pip(pin, "--target", str(beside_folder(python, pin.partition("==")[0])), pin)
+    if apart.source_files is not None:
+        version = requirements.version(apart.package)
+        fetch(python, apart.source_files, apart.package, version, temporary=temporary, log=log, say=say)
 
 
 def _install_local_versions(requirements: RequirementSet, pip: Callable[..., None]) -> None:

@@ -15,10 +15,11 @@ from pathlib import Path
 import filelock
 import platformdirs
 
-from calibration.environments.build import create, install_requirements
+from calibration.environments.build import Apart, create, install_requirements
 from calibration.environments.config_file import name_interpreter, named_interpreters
 from calibration.environments.pip import PipFailed, Say
 from calibration.environments.requirement_set import RequirementSet
+from calibration.environments.source_files import SourceFiles
 from calibration.environments.venv import Venv, Verified, delete, python_in, read, size_bytes, write_manifest
 from calibration.errors import InstallError
 
@@ -82,6 +83,7 @@ class Venvs:
         *,
         package: str,
         beside: Sequence[str] = (),
+        source_files: SourceFiles | None = None,
         say: Say,
     ) -> Venv:
         """Make a backend's virtual environment, verify it, and name it in the config file. Call it while `locked`.
@@ -93,6 +95,7 @@ class Venvs:
             verify: is given the new interpreter and the log; raises where the engine does not work.
             package: the backend's own distribution.
             beside: distributions for folders of their own (`distributions.beside_folder`).
+            source_files: what only the source distribution of `package` has, for a folder of its own.
             say: is told each step.
 
         Raises:
@@ -105,7 +108,8 @@ class Venvs:
         self.check_space(requirements)
         folder = self.root / f"{backend}-{uuid.uuid4().hex[:8]}"
         try:
-            self._build(requirements, base, folder, beside, say)
+            apart = Apart(package=package, beside=tuple(beside), source_files=source_files)
+            self._build(requirements, base, folder, apart, say)
             say("verifying")
             verified = verify(python_in(folder), self.log(backend))
             venv = Venv(
@@ -130,7 +134,7 @@ class Venvs:
                 delete(earlier)
         return venv
 
-    def _build(self, requirements: RequirementSet, base: Path, folder: Path, beside: Sequence[str], say: Say) -> None:
+    def _build(self, requirements: RequirementSet, base: Path, folder: Path, apart: Apart, say: Say) -> None:
         log_file = self.log(requirements.backend)
         with _as_install_error(self.root), log_file.open("w", encoding="utf-8") as log:
             temporary = folder / "tmp"
@@ -138,7 +142,7 @@ class Venvs:
             say("making the environment")
             create(base, folder, temporary, log)
             try:
-                install_requirements(requirements, beside, folder, temporary=temporary, log=log, say=say)
+                install_requirements(requirements, apart, folder, temporary=temporary, log=log, say=say)
             except PipFailed as failed:
                 raise InstallError(
                     f"pip could not install {requirements.name}: {failed.reason}", f"all it said: {log_file}"

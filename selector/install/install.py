@@ -139,6 +139,7 @@ def install(
             verified,
             package=facts.package,
             beside=facts.beside,
+            source_files=facts.source_files,
             say=lambda what, now="": reporter.report(InstallStep(backend=backend.name, what=what, now=now)),
         )
         return Installed(venv=venv, new=True)

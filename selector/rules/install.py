@@ -63,15 +63,9 @@ def prepare_packages(case: Combination) -> Finding:
         return None
     if finding := _needs(facts.prepare_requires, installation, " to convert the model"):
         return finding
-    for pinned in facts.beside if installation.known is Known.SEEN else ():
-        name, _, version = pinned.partition("==")
-        installed_version = beside(installation.python, name)
-        if installed_version != version:
-            folder = beside_folder(installation.python, name)
-            mend = f"{installation.python} -m pip install --no-deps --upgrade --target {folder} {pinned}"
-            is_there = f"{installed_version} is installed" if installed_version else "it is not installed"
-            return f"needs {pinned} in {folder} to convert the model; {is_there}", mend
-    return None
+    if installation.known is not Known.SEEN:
+        return None
+    return _beside(case) or _source_files(case)
 
 
 def install_command(installation: Installation, command: str) -> str:
@@ -122,6 +116,38 @@ def _needs(requirements: Iterable[str], installation: Installation, purpose: str
         return None
     mend = "pip install " + " ".join(f'"{r}"' for r in unmet)
     return f"needs {', '.join(unmet)}{purpose}; {what_is(unmet, installation)}", install_command(installation, mend)
+
+
+def _beside(case: Combination) -> Finding:
+    """Distributions in folders of their own, each in its exact version."""
+    python = case.installation.python
+    for pinned in case.facts.beside:
+        name, _, version = pinned.partition("==")
+        installed_version = beside(python, name)
+        if installed_version != version:
+            folder = beside_folder(python, name)
+            mend = f"{python} -m pip install --no-deps --upgrade --target {folder} {pinned}"
+            return f"needs {pinned} in {folder} to convert the model; {_is_there(installed_version)}", mend
+    return None
+
+
+def _source_files(case: Combination) -> Finding:
+    """What only the engine's source distribution has, of the very version that is installed."""
+    facts, installation = case.facts, case.installation
+    files = facts.source_files
+    version = installation.versions[normalise(facts.package)].partition("+")[0]  # what a build adds to it
+    if files is None or (there := beside(installation.python, files.name)) == version:
+        return None
+    if files.sha256(version) is None:
+        mend = install_command(installation, f'pip install "{facts.package}=={files.versions[-1]}"')
+        return f"{files.unknown(facts.package, version)}; {_is_there(there)}", mend
+    where = beside_folder(installation.python, files.name)
+    text = f"needs {files.name} of {facts.package} {version} in {where} to convert the model; {_is_there(there)}"
+    return text, f"autobackend backends fetch {case.backend.name}"
+
+
+def _is_there(version: str | None) -> str:
+    return f"{version} is installed" if version else "it is not installed"
 
 
 def _carriers(missing: Iterable[str], installation: Installation) -> str:

@@ -14,14 +14,18 @@ from selector.rules.rule import Finding, backend_rule, variant_rule
 def architecture(case: Combination) -> Finding:
     """The engine knows the model's architecture; where it is installed, its own table or its release decides."""
     model, facts, names = case.model, case.facts, _names(case)
-    table, needs_another = _table(case), another_release(case, "architectures", names)
-    if needs_another and table is None:
+    table, beside = _table(case), _known_beside(case, names)
+    needs_another = another_release(case, "architectures", names)
+    if needs_another and table is None and beside is None:
         return needs_another
     for name in names:
         if name in facts.removed_architectures:
             removed = f"{name}: {facts.removed_architectures[name]}"
             return needs_another or f"needs an architecture that {facts.title} still has; {removed}"
-    if table is not None:
+    if beside is not None:
+        if beside:
+            return _found_wrong(case)
+    elif table is not None:
         # Code of the model's repository brings its own classes; whether it may run is for `remote_code`.
         if any(_quoted(*table, name) for name in names) or (facts.remote_code and model.remote_code):
             return _found_wrong(case)
@@ -125,6 +129,14 @@ def _names(case: Combination) -> tuple[str, ...]:
     if not case.facts.architectures_from_auto_map:
         return (model.architecture,)
     return (model.auto_architecture,) if model.auto_architecture else model.architectures
+
+
+def _known_beside(case: Combination, names: tuple[str, ...]) -> bool | None:
+    """Whether what lies beside the interpreter has one of these names; None where nothing there tells."""
+    if case.installation.known is not Known.SEEN:
+        return None
+    told = [case.backend.knows(name, case.installation.python) for name in names]
+    return None if not told or None in told else any(told)
 
 
 def _found_wrong(case: Combination) -> Finding:

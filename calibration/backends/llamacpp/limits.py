@@ -1,32 +1,12 @@
-"""What llama.cpp knows, and what it or its converter gets wrong, told from a model and its config.json."""
+"""What llama.cpp or its converter gets wrong, told from a model and its config.json."""
+
+import math
+from collections.abc import Iterator
 
 from calibration.backend import Model
+from calibration.backends.llamacpp import given
+from calibration.backends.llamacpp.table import OTHER_NAMES
 from calibration.config_json import ConfigJson
-
-_DECODERS = frozenset({
-    "ApertusForCausalLM", "ArceeForCausalLM", "BloomForCausalLM", "Cohere2ForCausalLM", "CohereForCausalLM",
-    "Ernie4_5ForCausalLM", "Ernie4_5_MoeForCausalLM", "FalconForCausalLM", "FalconMambaForCausalLM", "GPT2LMHeadModel",
-    "GPTBigCodeForCausalLM", "Gemma2ForCausalLM", "Gemma3ForCausalLM", "GemmaForCausalLM", "GptOssForCausalLM",
-    "GraniteForCausalLM", "GraniteMoeForCausalLM", "Lfm2ForCausalLM", "LlamaForCausalLM", "MPTForCausalLM",
-    "Mamba2ForCausalLM", "MambaForCausalLM", "MistralForCausalLM", "MixtralForCausalLM", "NemotronForCausalLM",
-    "Olmo2ForCausalLM", "OlmoForCausalLM", "OlmoeForCausalLM", "Phi3ForCausalLM", "PhiForCausalLM", "Qwen2ForCausalLM",
-    "Qwen2MoeForCausalLM", "Qwen3ForCausalLM", "Qwen3MoeForCausalLM", "SeedOssForCausalLM", "SmolLM3ForCausalLM",
-    "StableLmForCausalLM", "Starcoder2ForCausalLM",
-})  # fmt: skip
-"""Decoders of the converter's table, each tried as f32 on a small random model against transformers 5.23.0: scores
-within 3e-5, or 0.01 where the activation is GELU, which ggml looks up in a table of float16.
-
-Left out although they are in the table: HunYuan and Glm4, on which the converter fails (AttributeError: it is newer
-than the `gguf` that it brings), Glm, GPTNeoX, FalconH1 and Qwen3Next, which it does not convert from what transformers
-5 reads, and Olmo3 and Exaone4, whose scores are off by 5 at a deviation of 2 where they have a sliding window."""
-
-_IN_FILES = frozenset({
-    "apertus", "arcee", "bloom", "cohere2", "command-r", "ernie4_5", "ernie4_5-moe", "falcon", "lfm2", "mamba2", "mpt",
-    "nemotron", "olmo", "olmoe", "phi2", "seed_oss", "smollm3", "stablelm", "starcoder",
-})  # fmt: skip
-"""general.architecture in .gguf files of those decoders that only llama.cpp's own name tells."""
-
-ARCHITECTURES = _DECODERS | _IN_FILES
 
 FORMATS = frozenset({
     "f32", "f16", "bf16", "q4_0", "q4_1", "q5_0", "q5_1", "q8_0", "q2_k", "q2_k_s", "q3_k_s", "q3_k_m", "q3_k_l",
@@ -39,86 +19,170 @@ FORMATS = frozenset({
 # context are on one side of the original positions: llama.cpp chooses the factors by the latter.
 ROPE_TYPES = frozenset({"default", "dynamic", "linear", "llama3", "longrope", "yarn"})
 
-_ROPE_THETA = frozenset({
-    "FalconForCausalLM", "Gemma2ForCausalLM", "GemmaForCausalLM", "PhiForCausalLM", "StableLmForCausalLM",
-})  # fmt: skip
-"""Architectures whose rope_theta the converter leaves out: llama.cpp takes 10000."""
-
-_NORMALISED_EXPERTS = {"OlmoeForCausalLM": False, "Qwen2MoeForCausalLM": False, "Qwen3MoeForCausalLM": True}
-"""Whether llama.cpp normalises the weights of the chosen experts, whatever norm_topk_prob says (left out: False)."""
-
-_WINDOW_PERIOD = {"Cohere2ForCausalLM": 4, "Gemma2ForCausalLM": 2, "Gemma3ForCausalLM": 6, "GptOssForCausalLM": 2}
-"""Architectures whose sliding window is honoured, in all layers but every n-th, whatever layer_types says."""
-
-WINDOWED = frozenset({*_WINDOW_PERIOD, "cohere2"})
-
 
 def limits(model: Model, file_type: str) -> list[str]:
     """`needs X; found Y`, once for each limit that a conversion of `model` to a file of this type is beyond."""
     config = ConfigJson.read(model.folder)
+    name = OTHER_NAMES.get(model.architecture, model.architecture)
     return [
         *_less_precise(model, file_type),
-        *_fixed_rope_theta(model),
-        *_experts(model, config),
-        *_missing_context(model, config),
-        *_attention_scale(model, config),
-        *_window_layers(model, config),
+        *_head(name, model),
+        *_activation(name, config),
+        *_widths(name, model, config),
+        *_vocabulary(name, config),
+        *_rope(name, model, config),
+        *_flags(name, config),
+        *_numbers(name, config),
+        *_experts(name, config),
+        *_attention_scale(name, model, config),
+        *_window_layers(name, model, config),
+        *_rotated_layers(name, model, config),
+        *_query_norm(name, model, config),
+        *_query_rank(name, model, config),
     ]
 
 
-def _less_precise(model: Model, file_type: str) -> list[str]:
+def _less_precise(model: Model, file_type: str) -> Iterator[str]:
     if file_type == "bf16" and model.dtype != "bfloat16":
-        return [f"needs a bfloat16 model, or loses precision; found {model.dtype}"]
+        yield f"needs a bfloat16 model, or loses precision; found {model.dtype}"
     # float16 has more digits than bfloat16; what it lacks is range, which weights do not use.
     if file_type == "f16" and model.dtype not in {"float16", "bfloat16"}:
-        return [f"needs a 16-bit model, or loses precision; found {model.dtype}"]
-    return []
+        yield f"needs a 16-bit model, or loses precision; found {model.dtype}"
 
 
-def _fixed_rope_theta(model: Model) -> list[str]:
-    name = model.architecture
-    if name not in _ROPE_THETA or model.rope_theta in {None, 1e4}:
-        return []
-    return [f"needs rope_theta 10000, which llama.cpp takes for {name}; found {model.rope_theta:g}"]
+def _head(name: str, model: Model) -> Iterator[str]:
+    if name in given.OWN_HEAD and model.tie_word_embeddings:
+        yield f"needs a head of its own, which llama.cpp loads for {name}; found tied embeddings"
+    if name in given.TIED_HEAD and not model.tie_word_embeddings:
+        yield f"needs tied embeddings, which llama.cpp takes for {name}; found a head of its own"
 
 
-def _experts(model: Model, config: ConfigJson) -> list[str]:
-    name, reasons = model.architecture, []
-    if name in _NORMALISED_EXPERTS:
-        normalised, taken = config.flag("norm_topk_prob"), _NORMALISED_EXPERTS[name]
+def _activation(name: str, config: ConfigJson) -> Iterator[str]:
+    if name not in given.ACTIVATIONS:
+        return
+    field, computed = given.ACTIVATIONS[name]
+    activation = config.text(field, None)
+    if activation is not None and activation not in computed:
+        yield f"needs {field} {min(computed)}, which llama.cpp computes for {name}; found {activation}"
+
+
+def _widths(name: str, model: Model, config: ConfigJson) -> Iterator[str]:
+    field = given.FOUR_TIMES_AS_WIDE.get(name)
+    width = config.whole(field, None) if field else None
+    if width not in {None, 4 * model.hidden_size}:
+        yield f"needs {field} {4 * model.hidden_size}, four times hidden_size, for {name}; found {width}"
+    heads, width = model.heads, model.heads * model.head_dim
+    if name in given.HEADS_MAKE_HIDDEN and width and model.hidden_size not in {0, width}:
+        yield (
+            f"needs heads that make up hidden_size ({model.hidden_size}) for {name}; found {heads} of {model.head_dim}"
+        )
+    if name == "PhiForCausalLM" and model.kv_heads != heads:
+        yield f"needs as many key heads as heads ({heads}) for {name}; found {model.kv_heads}"
+
+
+def _vocabulary(name: str, config: ConfigJson) -> Iterator[str]:
+    if name not in given.VOCABULARY_MULTIPLE:
+        return
+    multiple = config.whole("pad_vocab_size_multiple", given.VOCABULARY_MULTIPLE[name])
+    size = config.whole("vocab_size", 0)
+    if multiple > 0 and size % multiple:
+        yield f"needs a vocab_size that {multiple} divides, since the converter rounds it up for {name}; found {size}"
+
+
+def _rope(name: str, model: Model, config: ConfigJson) -> Iterator[str]:
+    if name in given.ROPE_THETA and model.rope_theta not in {None, 1e4}:
+        yield f"needs rope_theta 10000, which llama.cpp takes for {name}; found {model.rope_theta:g}"
+    kinds, kind = given.ROPE_TYPES.get(name), model.rope_type
+    if kinds is not None and kind not in kinds | {"none"} and kind in ROPE_TYPES:
+        yield f"needs rope type {' or '.join(sorted(kinds))}, which the converter writes for {name}; found {kind}"
+    elif kind == "yarn":
+        yield from _yarn(config)
+
+
+def _yarn(config: ConfigJson) -> Iterator[str]:
+    """llama.cpp scales attention by what it computes from the factor, whatever the config says."""
+    scaling = config.table("rope_parameters" if "rope_parameters" in config.fields else "rope_scaling")
+    factor = scaling.number("factor", 1.0)
+    usual = 0.1 * math.log(factor) + 1 if factor > 1 else 1.0
+    attention = scaling.number("attention_factor", None)
+    if attention is not None and not math.isclose(attention, usual, rel_tol=1e-4):
+        yield f"needs attention_factor {usual:.4g}, which llama.cpp computes from the factor; found {attention:g}"
+
+
+def _flags(name: str, config: ConfigJson) -> Iterator[str]:
+    for field, (taken, left_out) in given.FLAGS.get(name, {}).items():
+        found = left_out if config.fields.get(field) is None else config.flag(field)
+        if found is not taken:
+            yield f"needs {field} {taken}, which llama.cpp takes for {name}; found {found}"
+
+
+def _numbers(name: str, config: ConfigJson) -> Iterator[str]:
+    for field, (taken, left_out) in given.NUMBERS.get(name, {}).items():
+        found = config.number(field, left_out)
+        if not math.isclose(found, taken):
+            yield f"needs {field} {taken:g}, which llama.cpp takes for {name}; found {found:g}"
+
+
+def _experts(name: str, config: ConfigJson) -> Iterator[str]:
+    if name in given.NORMALISED_EXPERTS:
+        normalised, taken = config.flag("norm_topk_prob"), given.NORMALISED_EXPERTS[name]
         if normalised is not taken:
-            reasons.append(f"needs norm_topk_prob {taken}, which llama.cpp takes for {name}; found {normalised}")
+            yield f"needs norm_topk_prob {taken}, which llama.cpp takes for {name}; found {normalised}"
     if name == "Qwen3MoeForCausalLM":
         dense_layers = config.rows("mlp_only_layers") or config.whole("decoder_sparse_step", 1) != 1
         if dense_layers:
-            reasons.append("needs experts in every layer to convert; found dense layers among them")
-    return reasons
+            yield "needs experts in every layer to convert; found dense layers among them"
 
 
-def _missing_context(model: Model, config: ConfigJson) -> list[str]:
-    if model.architecture == "GPT2LMHeadModel" and "n_ctx" not in config.fields:
-        return ["needs n_ctx in config.json to convert; found none"]
-    return []
-
-
-def _attention_scale(model: Model, config: ConfigJson) -> list[str]:
+def _attention_scale(name: str, model: Model, config: ConfigJson) -> Iterator[str]:
     # Of the 27B models alone, llama.cpp knows that they scale by hidden_size / heads.
-    largest = {"Gemma2ForCausalLM": 46, "Gemma3ForCausalLM": 62}.get(model.architecture)
+    largest = {"Gemma2ForCausalLM": 46, "Gemma3ForCausalLM": 62}.get(name)
     if largest is None:
-        return []
+        return
     needed = model.hidden_size // model.heads if model.layers == largest and model.heads else model.head_dim
     scalar = config.number("query_pre_attn_scalar", 256)
-    if scalar == needed:
-        return []
-    return [f"needs query_pre_attn_scalar {needed}, which llama.cpp takes; found {scalar}"]
+    if scalar != needed:
+        yield f"needs query_pre_attn_scalar {needed}, which llama.cpp takes; found {scalar}"
 
 
-def _window_layers(model: Model, config: ConfigJson) -> list[str]:
-    period = _WINDOW_PERIOD.get(model.architecture)
+def _window_layers(name: str, model: Model, config: ConfigJson) -> Iterator[str]:
+    period = given.WINDOW_PERIOD.get(name)
+    if name == "Exaone4ForCausalLM" and bool(model.sliding_window) is not (model.layers == 64):
+        # Of that size alone it honours the window and leaves the layers without one unrotated.
+        window = "a" if model.sliding_window else "no"
+        needed = "needs a sliding window with 64 layers and none with fewer"
+        yield f"{needed}; found {window} window with {model.layers} layers"
     if period is None or not model.sliding_window:
-        return []
+        return
     kinds = config.rows("layer_types")
     expected = ["sliding_attention" if (i + 1) % period else "full_attention" for i in range(model.layers)]
-    if kinds != expected if kinds else config.whole("sliding_window_pattern", period) != period:
-        return [f"needs full attention in every layer whose number {period} divides; found other layers"]
-    return []
+    written = config.whole(
+        "global_attn_every_n_layers" if name == "AfmoeForCausalLM" else "sliding_window_pattern", period
+    )
+    if kinds != expected if kinds else written != period:
+        yield f"needs full attention in every layer whose number {period} divides; found other layers"
+
+
+def _rotated_layers(name: str, model: Model, config: ConfigJson) -> Iterator[str]:
+    if name != "SmolLM3ForCausalLM":
+        return
+    rotated = config.rows("no_rope_layers")
+    expected = [int((i + 1) % 4 != 0) for i in range(model.layers)]
+    if rotated != expected if rotated else config.whole("no_rope_layer_interval", 4) != 4:
+        yield f"needs rotation in every layer but each fourth, which llama.cpp takes for {name}; found other layers"
+
+
+def _query_norm(name: str, model: Model, config: ConfigJson) -> Iterator[str]:
+    if name == "CohereForCausalLM" and config.flag("use_qk_norm") is not (model.layers >= 64):
+        needed, found = model.layers >= 64, config.flag("use_qk_norm")
+        yield f"needs use_qk_norm {needed}, which llama.cpp takes for {model.layers} layers; found {found}"
+
+
+def _query_rank(name: str, model: Model, config: ConfigJson) -> Iterator[str]:
+    if name not in {"DeepseekV2ForCausalLM", "DeepseekV3ForCausalLM"}:
+        return
+    lite = model.layers in {26, 27}  # by their number it knows DeepSeek-V2-Lite, whose queries are not compressed
+    compressed = config.fields.get("q_lora_rank", 1536) is not None
+    if compressed is lite:
+        needed, found = ("no q_lora_rank", "one") if lite else ("a q_lora_rank", "none")
+        yield f"needs {needed}, which llama.cpp takes for {name} of {model.layers} layers; found {found}"

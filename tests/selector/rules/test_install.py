@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from calibration.backend import QuantFact, Variant
+from calibration.environments.source_files import SourceFiles
 from selector.demand import Demand
 from selector.host.spec import Installation, Known
 from selector.model.quant.format import QuantFormat
@@ -276,6 +277,34 @@ def test_a_converter_that_is_kept_apart_is_there_in_its_exact_version(
     mend = f"{python} -m pip install --no-deps --upgrade --target {folder} a-converter==1.0"
     reason = ("prepare_packages", f"needs a-converter==1.0 in {folder} to convert the model; {text}", mend)
     assert reasons(backend, machine=machine) == ([reason] if text else [])
+
+
+@pytest.mark.parametrize(
+    ("installed", "kept_apart", "text"),
+    [
+        ("2.0", None, "needs a-converter of fake 2.0 in {folder} to convert the model; it is not installed"),
+        ("2.0", "1.9", "needs a-converter of fake 2.0 in {folder} to convert the model; 1.9 is installed"),
+        ("2.0", "2.0", None),
+        ("2.0+cu128", "2.0", None),
+        ("2.2", "2.0",
+         "needs a-converter of fake 2.2, whose hash is not known here (those of 2.0 and 2.1 are); 2.0 is installed"),
+    ],
+)  # fmt: skip
+def test_files_of_the_source_distribution_are_those_of_the_installed_version(
+    installed: str, kept_apart: str | None, text: str | None, tmp_path: Path
+) -> None:
+    hashes = tmp_path / "sources.json"
+    hashes.write_text('{"2.0": "aa", "2.1": "bb"}')
+    files = SourceFiles(name="a-converter", hashes=hashes, folder="inner", patterns=("*.py",), takes="a second")
+    folder, python = tmp_path / "share/autobackend/a-converter", tmp_path / "bin/python"
+    if kept_apart:
+        (folder / f"a_converter-{kept_apart}.dist-info").mkdir(parents=True)
+    backend = FakeBackend(Variant(name="plain", prepares=True), source_files=files)
+    machine = host(installations={"fake": installation({**ONLY_FAKE, "fake": installed}, python=python)})
+    fetched = "autobackend backends fetch fake"
+    mend = f'{python} -m pip install "fake==2.1"' if installed == "2.2" else fetched
+    reason = ("prepare_packages", text.format(folder=folder), mend) if text else None
+    assert reasons(backend, machine=machine) == ([reason] if reason else [])
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """One test a rule, with its exact sentence."""
 
 import os
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 
@@ -463,3 +464,34 @@ def test_a_note_says_that_nobody_read_the_engines_own_table(
     [verdict] = judge(small(), machine, Demand(), {"fake": backend})
     text = "its own table of architectures was not read: it is not installed here"
     assert (verdict.reasons, verdict.notes) == ((), (text,) if noted else ())
+
+
+class KnowsByItself(FakeBackend):
+    """A backend whose own table lies beside its interpreter."""
+
+    def knows(self, architecture: str, python: Path) -> bool | None:
+        return architecture == "LlamaForCausalLM"
+
+
+@pytest.mark.parametrize(
+    ("architecture", "wrong", "text"),
+    [
+        ("LlamaForCausalLM", {}, None),
+        ("MistralForCausalLM", {}, "needs an architecture that Fake engine knows; found MistralForCausalLM"),
+        ("LlamaForCausalLM", {"LlamaForCausalLM": "its sums are off"},
+         "needs an architecture that Fake engine runs right; LlamaForCausalLM: its sums are off"),
+    ],
+)  # fmt: skip
+def test_a_table_beside_the_interpreter_decides_instead_of_the_facts(
+    architecture: str, wrong: dict[str, str], text: str | None
+) -> None:
+    backend = KnowsByItself(architectures=frozenset({"MistralForCausalLM"}), wrong_architectures=wrong)
+    found = reasons(backend, small(architecture=architecture))
+    assert found == ([("architecture", text, "")] if text else [])
+
+
+def test_of_a_machine_that_one_does_not_hold_the_facts_decide() -> None:
+    backend = KnowsByItself(architectures=frozenset({"MistralForCausalLM"}))
+    machine = host(installations={"fake": replace(installation(), known=Known.ASSUMED)})
+    assert reasons(backend, small(architecture="MistralForCausalLM"), machine) == []
+    assert len(reasons(backend, small(), machine)) == 1

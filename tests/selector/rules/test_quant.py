@@ -6,8 +6,10 @@ from typing import Any
 import pytest
 
 from calibration.backend import QuantFact, Variant
+from selector.demand import Demand
 from selector.model.quant.format import QuantFormat
-from tests.selector.conftest import FakeBackend
+from selector.rules.judge import judge
+from tests.selector.conftest import FakeBackend, host
 from tests.selector.rules.judging import gpu, reasons, small
 
 AWQ = QuantFact(
@@ -213,3 +215,25 @@ def test_a_variant_for_quantised_checkpoints_gets_one_and_the_others_do_not(
 def test_a_backend_without_such_variants_loads_either() -> None:
     backend = FakeBackend(Variant(name="plain"), quants=(QuantFact(method="awq"),))
     assert reasons(backend, small(quant=QuantFormat(method="awq", bits=4))) == []
+
+
+@pytest.mark.parametrize(
+    ("method", "variant", "reason"),
+    [
+        ("gptq", "converted", None),
+        ("gptq", "as-is", "needs weights that it loads as they are; found gptq-4bit-g128, to be converted"),
+        ("gguf", "as-is", None),
+        ("gguf", "converted", "needs an unquantised checkpoint to convert; found gguf-4bit-g128"),
+        ("none", "converted", None),
+        ("none", "as-is", "needs a quantised checkpoint to load as it is; found bfloat16"),
+    ],
+)
+def test_a_format_that_is_dequantised_is_for_the_variants_that_convert(
+    method: str, variant: str, reason: str | None
+) -> None:
+    facts = (QuantFact(method="gptq", bits=frozenset({4}), dequantised=True), QuantFact(method="gguf"))
+    backend = FakeBackend(Variant(name="converted", prepares=True), Variant(name="as-is", as_is=True), quants=facts)
+    quant = QuantFormat() if method == "none" else QuantFormat(method=method, bits=4, group_size=128, kind="int")
+    verdicts = judge(small(quant=quant), host(), Demand(), {"fake": backend})
+    found = {v.candidate.variant: [(r.rule, r.text) for r in v.reasons] for v in verdicts}
+    assert found[variant] == ([("as_is", reason)] if reason else [])

@@ -1,11 +1,14 @@
 """The files of what each release has, beside the facts that were written for one release."""
 
+import re
+from pathlib import Path
+
 import pytest
 from packaging.version import Version
 
 from benchmarks.releases.readers import READERS, Reader
-from calibration.backends.llamacpp.limits import ARCHITECTURES
-from calibration.registry import all_backends, find
+from calibration.backends.llamacpp.architectures import ARCHITECTURES, IN_FILES, TRIED, WRONG
+from calibration.registry import all_backends, find, source_file
 from selector.rules.releases import Releases, Spans
 
 FILES = [reader for reader in READERS if reader.backend != "openvino"]
@@ -64,3 +67,21 @@ def test_what_was_tried_is_in_the_release_that_it_was_tried_with(backend: str, v
     # llama.cpp's own names of architectures stand in .gguf files, not in its converter.
     tried = {name for name in known if name not in ARCHITECTURES or name[0].isupper()}
     assert tried - of(releases, releases.architectures, version) == set()
+
+
+def test_llamacpps_facts_are_of_architectures_that_its_converter_has() -> None:
+    releases = released("llamacpp")
+    converted = of(releases, releases.architectures, "2026.10.11549")
+    assert TRIED - converted - {"MptForCausalLM"} == set()
+    # What no class of the converter is called is a name in .gguf files.
+    assert {name for name in {*IN_FILES, *WRONG} - converted if name[0].isupper()} <= {"DeepseekV4DSparkModel"}
+    assert TRIED.isdisjoint(WRONG) and IN_FILES.isdisjoint(WRONG)
+
+
+def test_the_hash_of_the_release_that_is_installed_with_its_list_is_noted() -> None:
+    files = find("llamacpp").facts.source_files
+    assert files is not None
+    requirements = Path(source_file(find("llamacpp"))).parent / "requirements" / "llamacpp-cpu.txt"
+    [version] = re.findall(r"^xllamacpp==(\S+)$", requirements.read_text(), re.MULTILINE)
+    sha256 = files.sha256(version)
+    assert sha256 is not None and re.fullmatch("[0-9a-f]{64}", sha256)
