@@ -13,12 +13,13 @@
 # make foresight  leave hosts and models of results/ out, predict them, and write how good that is: results/foresight.md
 # make results    calibrate SHAPES on this machine, publish results/ and distil what ships
 # make releases   read released packages of the engines as files: which release has what, beside the backends
+# make rule-truth  load small models in every engine with the rules switched off, and judge the rules by it: results/rules/ (RULE_TRUTH_SECONDS)
 # make clean      delete build/
 
 SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DELETE_ON_ERROR:
-.PHONY: install demo test test-vllm check lint docs mutants bench replay fidelity study served-study foresight results releases clean
+.PHONY: install demo test test-vllm check lint docs mutants bench replay fidelity study served-study foresight results releases rule-truth clean
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -52,6 +53,8 @@ BUDGET ?= 1800
 # They bracket prefill of 128 to 1024 tokens, and decoding at batch 1 to 4.
 RESULTS_WORKLOADS ?= pp128:tg32:b1 pp1024:tg32:b4
 STUDY_SHAPES ?= $(SHAPES)
+# Seconds in which small models are loaded for `make rule-truth`; the same command goes on from where it stopped.
+RULE_TRUTH_SECONDS ?= 3600
 # Seconds of the whole study; the same command goes on from where it stopped.
 STUDY_BUDGET ?= 7200
 # The study of served loads: shapes, and seconds of serving them, converting and checking not counted.
@@ -167,6 +170,10 @@ results: install
 
 releases: install
 	$(BIN)/python -m benchmarks.releases
+
+rule-truth: install
+	$(BIN)/python -m benchmarks.rule_truth measure --budget $(RULE_TRUTH_SECONDS)
+	$(BIN)/python -m benchmarks.rule_truth report --write
 
 clean:
 	rm -rf build

@@ -4,6 +4,7 @@
 """
 
 import ast
+import json
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,6 +12,7 @@ from pathlib import Path
 from click.testing import CliRunner
 
 import autobackend
+from benchmarks.rule_truth.report import matrix
 from calibration import errors
 from calibration.backend import Backend
 from calibration.cache import exchange
@@ -141,6 +143,12 @@ def targets_table() -> str:
     )
 
 
+def truth_table() -> str:
+    """What loading small models showed of the rules."""
+    told = json.loads((ROOT / "results" / "rules" / "rules.json").read_text())
+    return "\n".join(matrix(told["engines"])) + "\n"
+
+
 def streams_table() -> str:
     """How each backend without a server of its own serves; variants that do it alike share a line."""
     rows: list[tuple[str, str, str]] = []
@@ -198,6 +206,7 @@ SECTIONS: dict[str, Callable[[], str]] = {
     "sets": sets_table,
     "survey": survey_example,
     "targets": targets_table,
+    "truth": truth_table,
     "streams": streams_table,
     "workloads": workloads_table,
 }

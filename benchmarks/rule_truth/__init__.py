@@ -1,0 +1,1 @@
+"""What the rules say of every small model and engine, beside what loading it shows."""
