@@ -53,17 +53,10 @@ def main(argv: Sequence[str] | None = None) -> int:
                 for label in arguments.load or LOADS:
                     spec = _spec(server, Load.parse(label), arguments)
                     rows += [{"server": name, **row} for row in compare(server, spec, judges, arguments.rounds, folder)]
+                    _write(out / "judge.json", rows, sys.argv[1:] if argv is None else argv)
     except (AutobackendError, OSError) as error:
         print(error, file=sys.stderr)
         return error.exit_code if isinstance(error, AutobackendError) else 1
-    content = {
-        "date": time.strftime("%Y-%m-%d", time.gmtime()),
-        "command": shlex.join(["python", "-m", "benchmarks.judge", *(sys.argv[1:] if argv is None else argv)]),
-        "goal": GOAL,
-        "rows": rows,
-    }
-    out.mkdir(parents=True, exist_ok=True)
-    (out / "judge.json").write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
     print("\n".join(table(rows)))
     return 0
 
@@ -135,6 +128,14 @@ def table(rows: Sequence[dict[str, Any]]) -> list[str]:
         shown.append((row["server"], row["load"], row["beside"], *ratios, verdict))
     widths = [max(len(line[i]) for line in shown) for i in range(len(shown[0]))]
     return ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in shown]
+
+
+def _write(file: Path, rows: Sequence[dict[str, Any]], argv: Sequence[str]) -> None:
+    """After each load, so that a run that is stopped leaves what it saw."""
+    command = shlex.join(["python", "-m", "benchmarks.judge", *argv])
+    content = {"date": time.strftime("%Y-%m-%d", time.gmtime()), "command": command, "goal": GOAL, "rows": rows}
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
 
 def _ratio(figure: str, before: Seen, theirs: Seen, after: Seen) -> float:
