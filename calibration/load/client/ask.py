@@ -69,6 +69,8 @@ class Answer:
     chunks_s: list[float] = field(default_factory=list)
     usage: Mapping[str, Any] | None = None
     finish: str = ""
+    finished_s: float | None = None
+    """When the server said why the answer ended."""
     status: int = 0
     """Of HTTP; 0 where nothing came."""
     error: str = ""
@@ -108,7 +110,10 @@ class Answer:
         elif tokens != self.output_tokens:
             self.error = f"the answer has {tokens} tokens; {self.output_tokens} were asked for"
         elif not self.chunks_s:
-            self.error = "no chunk had a token"
+            if self.finished_s is None:
+                self.error = "no chunk had a token"
+            else:  # tokens that are no text, as random weights choose them: whoever waits sees nothing before the end
+                self.chunks_s.append(self.finished_s)
 
     def _output_tokens(self) -> int | None:
         """By the usage; by the request where the server only says that its length ended the answer."""
@@ -227,7 +232,8 @@ class _Exchange(asyncio.Protocol):
             texts = (choice.get("text"), delta.get("content"), delta.get("reasoning_content"), choice.get("token_ids"))
             if any(texts):  # a chunk with a role alone, or with an empty text, is no token yet
                 self._answer.chunks_s.append(now)
-            self._answer.finish = choice.get("finish_reason") or self._answer.finish
+            if choice.get("finish_reason"):
+                self._answer.finish, self._answer.finished_s = choice["finish_reason"], now
 
 
 def _message(body: bytes) -> str:

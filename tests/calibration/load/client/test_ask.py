@@ -153,6 +153,12 @@ def test_what_is_no_whole_answer_says_why(script: Script, error: str) -> None:
     assert sample.error == error or "Expecting" in error
 
 
+def test_an_answer_whose_tokens_are_no_text_is_there_at_its_end() -> None:
+    empty = 'data: {"choices": [{"text": "", "finish_reason": "length"}]}\n\n'
+    sample, _ = served(scripted(text=empty + USAGE % 4 + END))
+    assert (sample.error, sample.output_tokens, len(sample.chunks_s)) == ("", 4, 1)
+
+
 @pytest.mark.parametrize(
     ("url", "host", "port", "tls", "first"),
     [
