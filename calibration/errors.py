@@ -103,3 +103,15 @@ class NotServed(AutobackendError):
     """`serve` cannot listen at its address, or its engine cannot be loaded or dies at every load."""
 
     exit_code = 16
+
+
+class ClusterUnreachable(AutobackendError):
+    """The Ray cluster does not answer, or is of another version than the Ray here."""
+
+    exit_code = 17
+
+
+class NoNode(AutobackendError):
+    """No node of the cluster can do what is asked: autobackend is missing there, or of another version."""
+
+    exit_code = 18

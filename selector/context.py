@@ -19,7 +19,7 @@ from selector.changes import model_state, packages_and_config, same_host, stamp
 from selector.demand import Demand
 from selector.evidence import Elsewhere, Environments, Evidence, elsewhere, evidence
 from selector.host.kinds import HIDING_VARIABLES
-from selector.host.spec import HostSpec
+from selector.host.spec import HOST_FILE, HostSpec
 from selector.identity import environment_of, identity
 from selector.memo import Memo
 from selector.model.spec import ModelSpec
@@ -254,7 +254,7 @@ class Context:
         environ = os.environ.get
         chosen = environ("AUTOBACKEND_CONFIG"), environ("XDG_CONFIG_HOME"), environ("HOME")
         watched = self._watched.answer(chosen, (host,), lambda: packages_and_config(host))
-        return (*map(stamp, watched), *map(environ, HIDING_VARIABLES))
+        return (*map(stamp, watched), environ(HOST_FILE), *map(environ, HIDING_VARIABLES))
 
 
 DEFAULT = Context()

@@ -3,7 +3,7 @@
 import hashlib
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,11 @@ from selector.host.device import Device, Machine
 from selector.host.kinds import accelerators
 from selector.host.what_if import WhatIf
 
-__all__ = ["Device", "HostSpec", "Installation", "Known", "cpu_device"]
+__all__ = ["HOST_FILE", "Device", "HostSpec", "Installation", "Known", "cpu_device"]
+
+HOST_FILE = "AUTOBACKEND_HOST_FILE"
+"""Variable that names a file which says who this machine is, as `autobackend host --json` wrote it: in a container,
+whose machine-id is a new one each time, that of the machine it runs on."""
 
 
 class Known(StrEnum):
@@ -135,12 +139,13 @@ class HostSpec:
 
         Raises:
             BackendError: the config file that names interpreters cannot be read.
+            UsageError: HOST_FILE names a file that cannot be read, or of a machine with other devices.
         """
         cpu = Cpu.detect(root)
         devices = accelerators(Machine(root=root, environ=environ, nvml=nvml)) or (cpu_device(cpu),)
         pythons = {name: backend_python(name) for name in (all_backends() if backends is None else backends)}
         installations = {python: Installation.detect(python) for python in set(pythons.values())}
-        return cls(
+        found = cls(
             identifier=_identifier(root, devices, cpu),
             cpu_name=cpu.name,
             cpu_model=cpu.model,
@@ -151,6 +156,8 @@ class HostSpec:
             installations={name: installations[python] for name, python in pythons.items()},
             cpus=cpu.numbers,
         )
+        named = environ.get(HOST_FILE)
+        return _as_named(found, Path(named)) if named else found
 
 
 def cpu_device(cpu: Cpu) -> Device:
@@ -166,6 +173,24 @@ def cpu_device(cpu: Cpu) -> Device:
         memory_bytes=cpu.memory_bytes,
         free_bytes=cpu.free_bytes,
     )
+
+
+def _as_named(found: HostSpec, path: Path) -> HostSpec:
+    """The machine with the identifier and the devices of the file; cores, free memory and packages are as found."""
+    from selector.host.host_file import read_written
+
+    written = read_written(path)
+    kinds, found_kinds = ([device.kind for device in devices] for devices in (written.devices, found.devices))
+    if kinds != found_kinds:
+        raise UsageError(
+            f"{path} ({HOST_FILE}) is of a machine with {', '.join(kinds)}; here are {', '.join(found_kinds)}",
+            f"unset {HOST_FILE}, or name a file that `autobackend host --json` wrote on this machine",
+        )
+    devices = tuple(
+        replace(named, free_bytes=min(named.memory_bytes, here.free_bytes))
+        for named, here in zip(written.found_devices, found.devices, strict=True)
+    )
+    return replace(found, identifier=written.identifier, devices=devices)
 
 
 def _identifier(root: Path, devices: tuple[Device, ...], cpu: Cpu) -> str:

@@ -1,0 +1,75 @@
+"""A Ray cluster of several nodes on one machine, each of which a file calls a host of its own."""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from selector.host.spec import HOST_FILE, HostSpec
+from selector.machines.host_file import written
+
+
+@dataclass(slots=True)
+class Raylets:
+    """The nodes that run."""
+
+    folder: Path
+    cluster: Any
+    nodes: dict[str, Any] = field(default_factory=dict)
+    """HostSpec.identifier, which is also the name of its file: the raylet."""
+
+    @property
+    def address(self) -> str:
+        return str(self.cluster.address)
+
+    def start(self, host: str) -> None:
+        """Start a node, or start it again."""
+        self.nodes[host] = self.cluster.add_node(num_cpus=1, env_vars={HOST_FILE: str(self.folder / f"{host}.json")})
+
+    def kill(self, host: str) -> None:
+        """Kill a node with all that Ray started on it."""
+        self.cluster.remove_node(self.nodes.pop(host), allow_graceful=False)
+
+
+@contextmanager
+def raylets(folder: Path, kinds: Mapping[str, Sequence[str]]) -> Iterator[Raylets]:
+    """Nodes of these kinds: the name of a device, and the hosts that have it."""
+    from ray.cluster_utils import Cluster
+
+    found = HostSpec.detect()
+    running = Raylets(folder, Cluster(initialize_head=False))
+    try:
+        for device, hosts in kinds.items():
+            for host in hosts:
+                named = replace(found, identifier=host, devices=(replace(found.device, name=device),))
+                (folder / f"{host}.json").write_text(json.dumps(written(named, None, packages=False)))
+                running.start(host)
+        running.cluster.wait_for_nodes()
+        yield running
+    finally:
+        running.cluster.shutdown()
+
+
+def at_work(host: str) -> bool:
+    """Whether a command of autobackend runs on that node."""
+    return any(name == host for name in _at_work())
+
+
+def left_running(hosts: Sequence[str]) -> list[str]:
+    """Those of the nodes on which a command of autobackend runs, though nothing should."""
+    return [name for name in _at_work() if name in hosts]
+
+
+def _at_work() -> Iterator[str]:
+    for process in psutil.process_iter():
+        try:
+            if any(word.endswith("autobackend.py") for word in process.cmdline()):
+                file = process.environ().get(HOST_FILE, "")
+                if file:
+                    yield Path(file).stem
+        except psutil.Error:
+            continue

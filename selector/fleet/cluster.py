@@ -1,0 +1,176 @@
+"""A Ray cluster: its nodes, and an agent on each of them. The only module that knows Ray."""
+
+import contextlib
+import socket
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+from calibration.errors import ClusterUnreachable, UsageError
+from selector.fleet.agent import Agent
+
+ANSWERS_S: Final = 10.0
+"""Within this an address answers, or nobody listens there."""
+AT_ONCE: Final = 3
+"""Calls of an agent at once: a command, what it does now, and one question."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClusterNode:
+    """A node that is alive."""
+
+    node_id: str
+    name: str
+    """Its host name, and its address where several nodes have that name."""
+    cpus: float
+    gpus: float
+
+
+class Lost(Exception):
+    """An agent is not there any more: its node died, or its process did. Says why."""
+
+
+class Broken(Exception):
+    """A call of an agent raised; says what."""
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A call of an agent that has begun."""
+
+    ref: Any
+
+
+class Handle:
+    """An agent on a node. It holds the whole node, so that nothing else of Ray runs beside what it times."""
+
+    def __init__(self, ray: Any, node: ClusterNode, actor: Any) -> None:
+        self._ray, self.node, self._actor = ray, node, actor
+
+    def call(self, name: str, *arguments: Any) -> Call:
+        """Begin a call of Agent.NAME."""
+        return Call(getattr(self._actor, name).remote(*arguments))
+
+    def kill(self) -> None:
+        """End the agent and all that it runs."""
+        with contextlib.suppress(self._ray.exceptions.RayError):
+            self._ray.kill(self._actor)
+
+
+class Cluster:
+    """A cluster that this process has joined."""
+
+    def __init__(self, ray: Any) -> None:
+        self._ray = ray
+
+    def nodes(self) -> list[ClusterNode]:
+        """The nodes that are alive, in a fixed order."""
+        alive = [node for node in self._ray.nodes() if node["Alive"]]
+        names = [node["NodeManagerHostname"] for node in alive]
+        nodes = [
+            ClusterNode(
+                node_id=node["NodeID"],
+                name=name if names.count(name) == 1 else f"{name} {node['NodeID'][:6]}",
+                cpus=node["Resources"].get("CPU", 0.0),
+                gpus=node["Resources"].get("GPU", 0.0),
+            )
+            for node, name in zip(alive, names, strict=True)
+        ]
+        return sorted(nodes, key=lambda node: (node.name, node.node_id))
+
+    def agent(self, node: ClusterNode, variables: Mapping[str, str]) -> Handle:
+        """Start an agent on a node; whether it came to life shows with its first call."""
+        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+        actor = (
+            self._ray.remote(Agent)
+            .options(
+                num_cpus=node.cpus,
+                num_gpus=node.gpus,
+                max_concurrency=AT_ONCE,
+                max_restarts=0,
+                scheduling_strategy=NodeAffinitySchedulingStrategy(node_id=node.node_id, soft=False),
+            )
+            .remote(dict(variables))
+        )
+        return Handle(self._ray, node, actor)
+
+    def ended(self, calls: Sequence[Call], within_s: float) -> list[Call]:
+        """Those that have ended, as soon as one has or the time is over."""
+        by_ref = {call.ref: call for call in calls}
+        ready, _ = self._ray.wait(list(by_ref), num_returns=1, timeout=within_s)
+        if ready and len(by_ref) > 1:
+            ready, _ = self._ray.wait(list(by_ref), num_returns=len(by_ref), timeout=0)
+        return [by_ref[ref] for ref in ready]
+
+    def result(self, call: Call, within_s: float | None = None) -> Any:
+        """What a call returned.
+
+        Raises:
+            Lost: its agent is not there any more.
+            Broken: it raised.
+            TimeoutError: it has not ended within the time.
+        """
+        errors = self._ray.exceptions
+        try:
+            return self._ray.get(call.ref, timeout=within_s)
+        except errors.GetTimeoutError as error:
+            raise TimeoutError from error
+        except (errors.RayActorError, errors.NodeDiedError, errors.ActorUnschedulableError) as error:
+            raise Lost(_first_line(error)) from error
+        except errors.RayTaskError as error:
+            raise Broken(_first_line(error.cause) if error.cause is not None else _first_line(error)) from error
+        except errors.RayError as error:
+            raise Broken(_first_line(error)) from error
+
+
+@contextlib.contextmanager
+def joined(address: str) -> Iterator[Cluster]:
+    """The cluster at an address, as ray.init takes it: HOST:PORT, ray://HOST:PORT, or auto.
+
+    Raises:
+        UsageError: Ray is not installed.
+        ClusterUnreachable: nobody answers there, or a Ray of another version.
+    """
+    try:
+        import ray
+    except ImportError as error:
+        raise UsageError(f"a fleet needs Ray: {error}", "pip install 'autobackend[fleet]'") from error
+    _require_an_answer(address)
+    try:
+        ray.init(address=address, log_to_driver=False, logging_level="ERROR", configure_logging=False)
+    except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
+        raise ClusterUnreachable(
+            f"the Ray cluster at {address} cannot be joined: {_first_line(error)}",
+            f"look there with ray status --address {address}; this is Ray {ray.__version__}",
+        ) from error
+    try:
+        yield Cluster(ray)
+    finally:
+        ray.shutdown()
+
+
+def _require_an_answer(address: str) -> None:
+    """Ask at once, since Ray tries for a minute. Raises ClusterUnreachable."""
+    place = urlsplit(address if "://" in address else f"ray://{address}")
+    try:
+        host, port = place.hostname, place.port
+    except ValueError:
+        host, port = None, None
+    if address in {"auto", "local"}:
+        return
+    if not host or not port:
+        raise UsageError(f"needs an address like head:6379 or ray://head:10001, or auto; found {address!r}")
+    try:
+        socket.create_connection((host, port), timeout=ANSWERS_S).close()
+    except OSError as error:
+        raise ClusterUnreachable(
+            f"nobody answers at {address}: {error.strerror or error}",
+            "start a cluster there (ray start --head --port 6379), or name another address",
+        ) from error
+
+
+def _first_line(error: BaseException) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[0] if lines else type(error).__name__

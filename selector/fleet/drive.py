@@ -1,0 +1,323 @@
+"""calibrate_fleet(): gives the board's tasks to the agents of the nodes, and tells the board what came of them."""
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Final, Protocol
+
+from calibration.cache.cache import Cache
+from calibration.errors import CacheError, DeviceBusy, UsageError
+from selector.demand import Demand
+from selector.fleet.board import VERIFY, Board, Calibrate, SpotCheck, Standing, Task
+from selector.fleet.cluster import Broken, Call, Cluster, Lost
+from selector.fleet.groups import Kin
+from selector.fleet.record import times_by_host
+from selector.fleet.survey import Survey
+from selector.model.spec import ModelSpec
+
+LOOK_S: Final = 1.0
+"""How often is looked what the agents do."""
+BUSY_S: Final = 30.0
+"""A device that another program calibrates, and a database that does not answer, are tried again after this."""
+PATIENCE_S: Final = 900.0
+"""A database that does not answer for so long is given up."""
+AGENTS: Final = 3
+"""So many agents are started on a node that lives; who ends them all takes part no more."""
+NO_ANSWER_S: Final = 60.0
+"""Of a question to an agent."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Doing:
+    """What a node does."""
+
+    node: str
+    task: Task
+    now: str
+    """What its command says of itself."""
+    since_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Now:
+    """The fleet at a moment."""
+
+    doing: tuple[Doing, ...]
+    calibrations_left: int
+    checks_left: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Came:
+    """What came of a task, as it is told while the fleet works."""
+
+    task: Task
+    how: str
+    """`measured`, or why not."""
+    seconds: float
+
+
+class FleetReporter(Protocol):
+    """Is told what the fleet does."""
+
+    def now(self, now: Now, /) -> None:
+        """About every second."""
+
+    def came(self, came: Came, /) -> None:
+        """After each task."""
+
+    def said(self, sentence: str, /) -> None:
+        """What is good to know: a node died, a device is busy, the database does not answer."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FleetResult:
+    """What a calibration of a fleet came to."""
+
+    standings: tuple[Standing, ...]
+    given_up: Mapping[Kin, Mapping[str, str]]
+    unusable: Mapping[str, str]
+    seconds: float
+
+    @property
+    def complete(self) -> bool:
+        """Whether every host has an answer for every model: its own, or its group's."""
+        return not self.given_up and all(one.inherits or one.calibrated for one in self.standings if not one.gone)
+
+    def to_json(self) -> dict[str, Any]:
+        """As `autobackend fleet calibrate --json` prints it."""
+        return {
+            "complete": self.complete,
+            "seconds": self.seconds,
+            "hosts": [standing.to_json() for standing in self.standings],
+            "given_up": [{"group": kin.to_json(), "models": dict(models)} for kin, models in self.given_up.items()],
+            "unusable": dict(self.unusable),
+        }
+
+
+def calibrate_fleet(
+    models: Sequence[str],
+    demand: Demand,
+    cluster: Cluster,
+    surveyed: Survey,
+    cache: Cache,
+    reporter: FleetReporter,
+    *,
+    variables: Mapping[str, str],
+    words: Sequence[str] = (),
+    verify: int | None = VERIFY,
+) -> FleetResult:
+    """Calibrate each model on one host of each group, and compare the other hosts with it.
+
+    Args:
+        cache: the shared one; agents find it by AUTOBACKEND_CACHE among `variables`.
+        words: options of `autobackend calibrate` beside those of the demand.
+        verify: on how many models each host is compared; None: on all.
+
+    Raises:
+        UsageError: the demand has loads.
+        ModelError: a model cannot be read here.
+        CacheError: the shared cache does not answer for PATIENCE_S.
+    """
+    if demand.loads:
+        raise UsageError(
+            f"a fleet is calibrated for batches; found {', '.join(load.label for load in demand.loads)}",
+            "calibrate loads host by host: autobackend calibrate",
+        )
+    return _Drive(models, demand, cluster, surveyed, cache, reporter, variables, tuple(words), verify).run()
+
+
+class _Drive:
+    def __init__(
+        self,
+        models: Sequence[str],
+        demand: Demand,
+        cluster: Cluster,
+        surveyed: Survey,
+        cache: Cache,
+        reporter: FleetReporter,
+        variables: Mapping[str, str],
+        words: tuple[str, ...],
+        verify: int | None,
+    ) -> None:
+        self._specs = {model: ModelSpec.read(model) for model in models}
+        self._demand, self._cluster, self._cache, self._reporter = demand, cluster, cache, reporter
+        self._variables, self._words, self._survey = variables, words, surveyed
+        self._members = {member.node.name: member for member in surveyed.members}
+        self._agents = {name: member.agent for name, member in self._members.items()}
+        self._started = dict.fromkeys(self._members, 1)
+        self._running: dict[Call, tuple[Task, float]] = {}
+        self._later: list[tuple[float, Task]] = []
+        self._silent_since: float | None = None
+        """Since when the database does not answer."""
+        known, prefer = self._known()
+        self._board = Board(surveyed.groups, models, verify=verify, prefer=prefer)
+        for host, model, times in known:
+            self._board.measured(host, model, times)
+
+    def run(self) -> FleetResult:
+        began = time.monotonic()
+        try:
+            while True:
+                for task in self._board.begin():
+                    self._start(task)
+                if not self._running and not self._later:
+                    break
+                self._wait()
+                self._reporter.now(self._now())
+        finally:
+            for agent in self._agents.values():
+                agent.kill()
+        return FleetResult(
+            standings=tuple(self._board.standings()),
+            given_up=self._board.given_up(),
+            unusable=self._survey.unusable,
+            seconds=time.monotonic() - began,
+        )
+
+    def _known(self) -> tuple[list[tuple[str, str, Mapping[str, float]]], dict[tuple[Kin, str], str]]:
+        """What earlier runs left: the host with most of a model goes on with its calibration, the others are compared."""
+        known: list[tuple[str, str, Mapping[str, float]]] = []
+        prefer: dict[tuple[Kin, str], str] = {}
+        for kin, names in self._survey.groups.items():
+            by_identifier = {self._members[name].host.identifier: name for name in names}
+            for model, spec in self._specs.items():
+                times = times_by_host(self._cache, spec, kin.device, by_identifier, self._demand.workload)
+                if not times:
+                    continue
+                first = max(times, key=lambda host: (len(times[host]), host))
+                prefer[kin, model] = by_identifier[first]
+                known += [
+                    (by_identifier[host], model, of_host) for host, of_host in times.items() if host != first and of_host
+                ]
+        return known, prefer
+
+    def _start(self, task: Task) -> None:
+        words = ["calibrate", task.model, *self._options(task), *self._words]
+        self._running[self._agents[task.host].call("run", words)] = task, time.monotonic()
+
+    def _options(self, task: Task) -> list[str]:
+        match task:
+            case Calibrate():
+                return self._demand.options()
+            case SpotCheck(labels=labels):
+                forced = replace(self._demand, backends=labels)
+                return [*forced.options(), *(["--full"] if self._launched_whole(task) else []), "--rounds", "1", "--no-probe"]
+
+    def _launched_whole(self, task: SpotCheck) -> bool:
+        """Whether the two best were launched on the whole model; of a large one, layers are compared with layers."""
+        times = self._times(task.of, task.model)
+        return all(label in times for label in task.labels)
+
+    def _wait(self) -> None:
+        now = time.monotonic()
+        due = [task for at, task in self._later if at <= now]
+        self._later = [(at, task) for at, task in self._later if at > now]
+        for task in due:
+            self._board.stopped(task)
+        if due:
+            return
+        if not self._running:
+            time.sleep(min(LOOK_S, max(0.0, self._later[0][0] - now)))
+            return
+        for call in self._cluster.ended(list(self._running), LOOK_S):
+            task, began = self._running.pop(call)
+            how = self._came_of(task, call)
+            self._reporter.came(Came(task=task, how=how, seconds=time.monotonic() - began))
+
+    def _came_of(self, task: Task, call: Call) -> str:
+        """Tell the board how a task ended; returns how it is said."""
+        try:
+            ended = self._cluster.result(call)
+        except Lost as error:
+            return self._lost(task, str(error))
+        except Broken as error:
+            self._board.failed(task, str(error))
+            return str(error)
+        if ended.code == 0:
+            return self._measured(task)
+        if ended.code in {DeviceBusy.exit_code, CacheError.exit_code}:
+            if ended.code == CacheError.exit_code:
+                self._no_answer(CacheError(ended.reason))
+            self._later.append((time.monotonic() + BUSY_S, task))
+            return f"again in {BUSY_S:g} s: {ended.reason}"
+        self._board.failed(task, ended.reason)
+        return ended.reason
+
+    def _measured(self, task: Task) -> str:
+        try:
+            times = self._times(task.host, task.model)
+        except CacheError as error:
+            self._no_answer(error)
+            self._later.append((time.monotonic() + BUSY_S, task))
+            return f"again in {BUSY_S:g} s: {error.message}"
+        self._silent_since = None
+        if isinstance(task, SpotCheck):
+            self._board.measured(task.host, task.model, times)
+            return "measured"
+        agent = self._agents[task.host]
+        try:
+            best = self._cluster.result(agent.call("best", task.model, self._demand, self._cache_words()), NO_ANSWER_S)
+        except Lost as error:
+            return self._lost(task, str(error))
+        except (Broken, TimeoutError) as error:
+            self._board.failed(task, str(error) or "it does not say what is best there")
+            return str(error)
+        if not best:
+            self._board.failed(task, "it ended without an answer")
+            return "it ended without an answer"
+        self._board.measured(task.host, task.model, times, best=best)
+        return f"measured: {best[0]}"
+
+    def _cache_words(self) -> str:
+        return self._variables["AUTOBACKEND_CACHE"]
+
+    def _lost(self, task: Task, why: str) -> str:
+        """Its agent ended: another is started where the node lives, until that was tried often enough."""
+        name = task.host
+        member = self._members[name]
+        alive = any(node.node_id == member.node.node_id for node in self._cluster.nodes())
+        if alive and self._started[name] < AGENTS:
+            self._started[name] += 1
+            self._agents[name] = self._cluster.agent(member.node, self._variables)
+            self._board.stopped(task)
+            self._reporter.said(f"{name}: what ran there ended and begins again ({why})")
+            return "begins again"
+        reason = "the node died" if not alive else f"what runs there ends again and again: {why}"
+        self._board.lost(name, reason)
+        self._reporter.said(f"{name} takes part no more: {reason}")
+        return reason
+
+    def _no_answer(self, error: CacheError) -> None:
+        """Raises CacheError: it has been so for PATIENCE_S."""
+        now = time.monotonic()
+        if self._silent_since is None:
+            self._silent_since = now
+            self._reporter.said(f"{error.message}; it is tried again")
+        elif now - self._silent_since > PATIENCE_S:
+            raise error
+
+    def _times(self, host: str, model: str) -> Mapping[str, float]:
+        member = self._members[host]
+        times = times_by_host(
+            self._cache, self._specs[model], member.kin.device, [member.host.identifier], self._demand.workload
+        )
+        return times.get(member.host.identifier, {})
+
+    def _now(self) -> Now:
+        asked = [(task, began, self._agents[task.host].call("now")) for task, began in self._running.values()]
+        calibrations, checks = self._board.left
+        return Now(
+            doing=tuple(
+                Doing(node=task.host, task=task, now=self._told(call), since_s=time.monotonic() - began)
+                for task, began, call in asked
+            ),
+            calibrations_left=calibrations,
+            checks_left=checks,
+        )
+
+    def _told(self, call: Call) -> str:
+        try:
+            return str(self._cluster.result(call, LOOK_S))
+        except (Lost, Broken, TimeoutError):
+            return ""

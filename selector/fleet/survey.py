@@ -1,0 +1,103 @@
+"""The nodes of a cluster as hosts: what machine each of them is, and who of them cannot take part."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from calibration.errors import NoNode
+from calibration.registry import all_backends
+from selector.fleet.cluster import Broken, Cluster, ClusterNode, Handle, Lost
+from selector.fleet.groups import Kin, grouped, kin_of, lacking
+from selector.host.spec import HostSpec
+
+DESCRIBES_S: Final = 120.0
+"""A node that holds other tasks, or that starts its first process of Ray, may take its time."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Member:
+    """A node that takes part."""
+
+    node: ClusterNode
+    agent: Handle
+    host: HostSpec
+
+    @property
+    def kin(self) -> Kin:
+        return kin_of(self.host)
+
+    def to_json(self) -> dict[str, Any]:
+        """As `autobackend fleet hosts --json` prints it."""
+        return {
+            "node": self.node.name,
+            "node_id": self.node.node_id,
+            "host": self.host.identifier,
+            "lacks": list(lacking(self.host, all_backends())),
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Survey:
+    """All nodes of a cluster."""
+
+    members: tuple[Member, ...]
+    unusable: Mapping[str, str]
+    """Node: why it takes no part."""
+
+    @property
+    def groups(self) -> dict[Kin, tuple[str, ...]]:
+        """The hosts that are alike, by Member.node.name."""
+        return grouped({member.node.name: member.host for member in self.members})
+
+    def member(self, name: str) -> Member:
+        """The one of that name."""
+        return next(member for member in self.members if member.node.name == name)
+
+    def to_json(self) -> dict[str, Any]:
+        """As `autobackend fleet hosts --json` prints it."""
+        return {
+            "groups": [
+                {**kin.to_json(), "hosts": [self.member(name).to_json() for name in names]}
+                for kin, names in self.groups.items()
+            ],
+            "unusable": dict(self.unusable),
+        }
+
+
+def survey(cluster: Cluster, variables: Mapping[str, str], version: str) -> Survey:
+    """Start an agent on every node and ask it what machine it is.
+
+    Args:
+        variables: of the environment, over those of the nodes.
+        version: of autobackend, which must be the nodes', too.
+
+    Raises:
+        NoNode: not one can take part.
+    """
+    agents = [cluster.agent(node, variables) for node in cluster.nodes()]
+    calls = [(agent, agent.call("describe")) for agent in agents]
+    members, unusable = list[Member](), dict[str, str]()
+    for agent, call in calls:
+        try:
+            described = cluster.result(call, DESCRIBES_S)
+        except (Lost, Broken) as error:
+            unusable[agent.node.name] = f"autobackend does not run there: {error}"
+        except TimeoutError:
+            unusable[agent.node.name] = f"it did not answer within {DESCRIBES_S:g} s: other tasks of Ray may hold it"
+        else:
+            host = described["host"]
+            twin = next((one.node.name for one in members if one.host.identifier == host.identifier), "")
+            if described["version"] != version:
+                unusable[agent.node.name] = f"it has autobackend {described['version']}; this is {version}"
+            elif twin:
+                unusable[agent.node.name] = f"it is the same machine as {twin} ({host.identifier})"
+            else:
+                members.append(Member(node=agent.node, agent=agent, host=host))
+        if agent.node.name in unusable:
+            agent.kill()
+    if not members:
+        raise NoNode(
+            "\n  ".join(["no node can take part", *(f"{name}: {why}" for name, why in unusable.items())]),
+            "install autobackend in the environment of Ray's workers on the nodes, in this version",
+        )
+    return Survey(members=tuple(members), unusable=unusable)

@@ -1,0 +1,146 @@
+"""The screens of `fleet`: which hosts are alike, what they do, and whose results hold for whom."""
+
+import json
+from collections.abc import Callable, Iterable, Sequence
+from types import TracebackType
+from typing import Any, Self
+
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+
+from selector.fleet.board import Calibrate, Standing
+from selector.fleet.drive import Came, Doing, FleetResult, Now
+from selector.fleet.groups import lacking
+from selector.fleet.install import Installed
+from selector.fleet.survey import Survey
+from selector.screens.text import columns, listing, plural, seconds
+
+
+def hosts_screen(surveyed: Survey, backends: Sequence[str], across: int | None = None) -> list[str]:
+    """A paragraph for each group of hosts that are alike, and who takes no part."""
+    lines: list[str] = []
+    for kin, names in surveyed.groups.items():
+        rows = []
+        for name in names:
+            member = surveyed.member(name)
+            missing = lacking(member.host, backends)
+            rows.append((f"  {name}", member.host.identifier, f"lacks {listing(missing)}" if missing else "has all backends"))
+        lines += [f"{plural(len(names), 'host')}: {kin.title}", *columns(rows, across=across), ""]
+    lines += [f"no part: {name}, {why}" for name, why in surveyed.unusable.items()]
+    if not surveyed.unusable:
+        lines.pop()
+    return lines
+
+
+def result_screen(result: FleetResult, across: int | None = None) -> list[str]:
+    """A line for each host, and the models that have no answer."""
+    rows = [("host", "calibrated", "compared on", "beside its group", "")]
+    for one in result.standings:
+        rows.append((one.host, _count(one.calibrated), _count(one.checked), _beside(one), _holds(one)))
+    lines = columns(rows, "<>><", across=across)
+    for kin, models in result.given_up.items():
+        lines += ["", *(f"no answer for {model} on {kin.title}: {why}" for model, why in models.items())]
+    lines += [f"no part: {name}, {why}" for name, why in result.unusable.items()]
+    return [*lines, "", f"took {seconds(result.seconds)}"]
+
+
+def installed_screen(came: Sequence[Installed]) -> list[str]:
+    """A line for each node."""
+    lines = []
+    for one in came:
+        if not one.lacked:
+            lines.append(f"{one.node}: has them already")
+        elif one.error:
+            lines.append(f"{one.node}: {listing(one.lacked)} could not be installed: {one.error}")
+        else:
+            lines.append(f"{one.node}: installed {listing(one.lacked)}")
+    return lines
+
+
+class FleetProgress:
+    """Shows what the nodes do: on a terminal as a table that changes, elsewhere as a line for each task.
+
+    Args:
+        console: of stderr.
+        as_json: a JSON line for each task and each sentence, instead.
+    """
+
+    def __init__(self, console: Console, *, as_json: bool, write: Callable[[str], None]) -> None:
+        self._console, self._write = console, write
+        self._as_json = as_json
+        self._live = Live(console=console, transient=True) if console.is_terminal and not as_json else None
+
+    def __enter__(self) -> Self:
+        if self._live is not None:
+            self._live.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._live is not None:
+            self._live.stop()
+
+    def now(self, now: Now, /) -> None:
+        """Show it where a table changes."""
+        if self._live is None:
+            return
+        table = Table(box=None, pad_edge=False)
+        for heading in ("node", "model", "task", "since", "now"):
+            table.add_column(heading, no_wrap=heading != "now")
+        for doing in now.doing:
+            table.add_row(doing.node, doing.task.model, _kind(doing), seconds(doing.since_s), doing.now)
+        table.caption = f"{plural(now.calibrations_left, 'calibration')} and {plural(now.checks_left, 'spot check')} left"
+        self._live.update(table)
+
+    def came(self, came: Came, /) -> None:
+        """A line."""
+        kind = "calibration" if isinstance(came.task, Calibrate) else "spot check"
+        if self._as_json:
+            self._line(
+                {"host": came.task.host, "model": came.task.model, "task": kind, "how": came.how, "seconds": came.seconds}
+            )
+        else:
+            self._console.print(
+                f"{came.task.host}: {kind} of {came.task.model}: {came.how} ({seconds(came.seconds)})",
+                markup=False, highlight=False, soft_wrap=True,
+            )  # fmt: skip
+
+    def said(self, sentence: str, /) -> None:
+        """A line."""
+        if self._as_json:
+            self._line({"said": sentence})
+        else:
+            self._console.print(f"note: {sentence}", markup=False, highlight=False, soft_wrap=True)
+
+    def _line(self, value: dict[str, Any]) -> None:
+        self._write(json.dumps(value))
+
+
+def _kind(doing: Doing) -> str:
+    return "calibrates" if isinstance(doing.task, Calibrate) else "compares"
+
+
+def _count(models: Iterable[str]) -> str:
+    names = list(models)
+    return plural(len(names), "model") if names else "-"
+
+
+def _beside(one: Standing) -> str:
+    if one.likeness is None or one.likeness.models == 0:
+        return "-"
+    turned = ", ".join(f"{model} {ratio:.2f}" for model, ratio in one.likeness.turned.items())
+    return f"{one.likeness.ratio:.3f} of 1/{one.likeness.limit:.2f} to {one.likeness.limit:.2f}" + (
+        f"; order of {turned}" if turned else ""
+    )
+
+
+def _holds(one: Standing) -> str:
+    if one.gone:
+        return one.gone
+    if one.failed:
+        return "; ".join(f"{model}: {why}" for model, why in one.failed.items())
+    if one.likeness is None or one.likeness.models == 0:
+        return "its own" if one.calibrated else "nothing measured"
+    return "alike: the group's results hold" if one.likeness.alike else "not like the others: its own"

@@ -1,0 +1,104 @@
+"""A fleet for real: four nodes of a Ray cluster on this machine, two of each kind, as files say; a shared cache."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmarks.fleet.raylets import at_work, left_running, raylets
+
+from calibration.cache.cache import Cache
+from calibration.measurement import Measurement
+
+pytest.importorskip("ray", reason="Ray is not installed: pip install 'autobackend[fleet]'")
+
+pytestmark = [pytest.mark.engine, pytest.mark.filterwarnings("ignore")]
+
+PROGRAM = Path(__file__).resolve().parents[2] / "autobackend.py"
+LABELS = ("transformers:sdpa", "transformers:eager")
+KINDS = {"Alpha, 2 cores": ("a1", "a2"), "Beta, 2 cores": ("b1", "b2")}
+HOSTS = tuple(host for hosts in KINDS.values() for host in hosts)
+
+
+def fleet(*words: object, address: str) -> "subprocess.Popen[str]":
+    command = [sys.executable, str(PROGRAM), "fleet", *map(str, words), "--ray", address, "--json"]
+    environment = {name: value for name, value in os.environ.items() if name != "AUTOBACKEND_CACHE"}
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
+
+
+def answered(process: "subprocess.Popen[str]") -> tuple[list[dict[str, Any]], str]:
+    """The JSON values that a command printed, and what it said."""
+    out, said = process.communicate(timeout=300)
+    decoder, values, at = json.JSONDecoder(), list[dict[str, Any]](), 0
+    while (at := at + len(out[at:]) - len(out[at:].lstrip())) < len(out):
+        value, at = decoder.raw_decode(out, at)
+        values.append(value)
+    return values, said
+
+
+def launches(cache: Path) -> Counter[str]:
+    """Host: how many launches it left."""
+    with Cache.open(cache) as opened:
+        return Counter(one.identity.host for one in opened.all() if isinstance(one, Measurement))
+
+
+def test_one_host_of_a_kind_calibrates_and_the_others_are_compared(
+    tiny: Callable[..., Path], tmp_path: Path
+) -> None:
+    model, cache = tiny("llama"), tmp_path / "cache.db"
+    words = (
+        "calibrate", model, "--backends", ",".join(LABELS), "--workload", "pp16:tg8:b1", "--cache", cache, "--no-probe",
+        "--rounds", 1,
+    )  # fmt: skip
+    with raylets(tmp_path, KINDS) as running:
+        [hosts], said = answered(fleet("hosts", address=running.address))
+        assert {group["device"]: len(group["hosts"]) for group in hosts["groups"]} == dict.fromkeys(KINDS, 2), said
+        process = fleet(*words, address=running.address)
+        *told, result = answered(process)[0]
+        assert process.returncode == 0, told
+        kinds = Counter(line["task"] for line in told if "task" in line)
+        assert kinds["calibration"] >= 2
+        assert kinds["spot check"] == 2
+        assert set(launches(cache)) == set(HOSTS)
+        by_host = launches(cache)
+        # Whatever came of it is not measured twice.
+        *told, result = answered(fleet(*words, address=running.address))[0]
+        assert launches(cache) == by_host
+        assert not result["given_up"]
+        assert not result["unusable"]
+    assert not left_running(HOSTS)
+
+
+def test_a_dead_node_leaves_its_model_to_another(tiny: Callable[..., Path], tmp_path: Path) -> None:
+    model, cache = tiny("llama"), tmp_path / "cache.db"
+    with raylets(tmp_path, KINDS) as running:
+        process = fleet(
+            "calibrate", model, "--backends", LABELS[0], "--workload", "pp16:tg8:b1", "--cache", cache, "--no-probe",
+            "--rounds", 1, address=running.address,
+        )  # fmt: skip
+        assert process.stderr is not None
+        first = _who_calibrates(KINDS["Alpha, 2 cores"])
+        running.kill(first)
+        values, said = answered(process)
+        assert process.returncode == 0, said
+        assert any("the node died" in line.get("said", "") for line in values)
+        assert {"b1", "b2"} < set(launches(cache))
+        assert launches(cache)[{"a1": "a2", "a2": "a1"}[first]]
+    assert not left_running(HOSTS)
+
+
+def _who_calibrates(hosts: Sequence[str]) -> str:
+    """The first of these nodes on which a command of ours runs; waits for it."""
+    end = time.monotonic() + 120.0
+    while time.monotonic() < end:
+        for host in hosts:
+            if at_work(host):
+                return host
+    raise AssertionError("nobody calibrates")

@@ -1,0 +1,94 @@
+"""`autobackend fleet`: what is refused before anything is begun, and what it shows."""
+
+import sys
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from calibration.errors import ClusterUnreachable, UsageError
+from selector.commands.fleet import fleet
+from selector.fleet.board import Board, Calibrate
+from selector.fleet.cluster import joined
+from selector.fleet.drive import FleetResult
+from selector.fleet.install import Installed
+from selector.screens.fleet import installed_screen, result_screen
+from tests.selector.fleet.test_board import H100, run
+
+
+def test_without_ray_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(UsageError, match="a fleet needs Ray") as refused, joined("auto"):
+        pass
+    assert refused.value.mend == "pip install 'autobackend[fleet]'"
+
+
+def test_where_nobody_answers_it_says_so_at_once() -> None:
+    pytest.importorskip("ray")
+    with pytest.raises(ClusterUnreachable, match="nobody answers at 127.0.0.1:1: Connection refused"), joined("127.0.0.1:1"):
+        pass
+
+
+@pytest.mark.parametrize("address", ["head", "head:port", ""])
+def test_an_address_needs_a_host_and_a_port(address: str) -> None:
+    pytest.importorskip("ray")
+    with pytest.raises(UsageError, match="needs an address like head:6379"), joined(address):
+        pass
+
+
+def test_a_fleet_needs_a_cache_that_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("AUTOBACKEND_CACHE", raising=False)
+    ended = CliRunner().invoke(fleet, ["calibrate", "shape:gpt2"])
+    assert isinstance(ended.exception, UsageError)
+    assert "a cache that all nodes reach" in ended.exception.message
+
+
+def test_how_many_models_are_compared_is_a_number_or_all(tmp_path: Path) -> None:
+    words = ["calibrate", "shape:gpt2", "--cache", str(tmp_path / "cache.db"), "--verify"]
+    ended = CliRunner().invoke(fleet, [*words, "0"])
+    assert ended.exit_code == 2
+    assert "needs a number of models or all; found '0'" in ended.output
+
+
+def test_each_host_is_shown_beside_its_group() -> None:
+    board = Board({H100: ["a", "b", "c", "d"]}, ["m", "n"])
+    for task in run(board, {"d": 1.3}):
+        assert task
+    result = FleetResult(standings=tuple(board.standings()), given_up={}, unusable={"e": "no autobackend"}, seconds=90)
+    lines = result_screen(result)
+    assert lines[0].split() == ["host", "calibrated", "compared", "on", "beside", "its", "group"]
+    assert "alike: the group's results hold" in lines[1]
+    assert "1.300 of" in lines[4]
+    assert "not like the others: its own" in lines[4]
+    assert lines[5:] == ["no part: e, no autobackend", "", "took 1:30 min"]
+    assert result.to_json()["hosts"][3]["inherits"] is False
+
+
+def test_a_model_without_an_answer_is_shown_with_its_reason() -> None:
+    board = Board({H100: ["a"]}, ["m"])
+    [task] = board.begin()
+    board.failed(task, "nothing could be measured")
+    result = FleetResult(standings=tuple(board.standings()), given_up=board.given_up(), unusable={}, seconds=1)
+    assert "no answer for m on NVIDIA H100, 80 GiB, 700 W, driver 570: nothing could be measured" in result_screen(result)
+    assert not result.complete
+
+
+def test_a_host_alone_has_its_own_results() -> None:
+    board = Board({H100: ["a"]}, ["m"])
+    assert [task for task in run(board) if isinstance(task, Calibrate)] == [Calibrate(host="a", model="m")]
+    result = FleetResult(standings=tuple(board.standings()), given_up={}, unusable={}, seconds=1)
+    assert result_screen(result)[1].split()[-2:] == ["its", "own"]
+    assert result.complete
+
+
+def test_what_was_installed_is_said_for_each_node() -> None:
+    came = [
+        Installed(node="a", lacked=()),
+        Installed(node="b", lacked=("openvino",)),
+        Installed(node="c", lacked=("openvino",), error="no space"),
+    ]
+    assert installed_screen(came) == [
+        "a: has them already",
+        "b: installed openvino",
+        "c: openvino could not be installed: no space",
+    ]
