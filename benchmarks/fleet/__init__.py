@@ -1,1 +1,1 @@
-"""A fleet that is calibrated: the planner alone on thousands of simulated hosts, and a real one whose hosts are killed."""
+"""A fleet that is calibrated: the planner alone on simulated hosts, and a real one of which parts are killed."""

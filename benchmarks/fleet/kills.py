@@ -1,11 +1,12 @@
-"""A fleet whose driver or one of whose nodes is killed at a random moment: is anything lost, measured twice, or left running?
+"""A fleet whose driver or one node is killed at a random moment: is anything lost, measured twice, or left running?
 
 `python -m benchmarks.fleet.kills MODEL [--runs 50] [--seed 0] [--backends A,B]`
 
-A fleet of four nodes on this machine, two of each kind, calibrates a model: once undisturbed, then with one kill in each
-run, after which the same command is run again to its end. Told are the launches of each run beside those of the
-undisturbed one. After a killed driver they must be the same, host by host. After a killed node, which comes back, another
-host of its kind may have taken over: then every kind must have every candidate, and no host one more often than it may.
+A fleet of four nodes on this machine, two of each kind, calibrates a model: once undisturbed, then with one kill in
+each run, after which the same command is run again to its end. Told are the launches of each run beside those of the
+undisturbed one. After a killed driver they must be the same, host by host. After a killed node, which comes back,
+another host of its kind may have taken over: then every kind must have every candidate, and no host one more often
+than it may.
 The exit code is 1 where that does not hold, or where a command of ours still runs at the end.
 """
 
@@ -62,7 +63,9 @@ class Run:
 
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.fleet.kills", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="python -m benchmarks.fleet.kills",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("model")
     parser.add_argument("--runs", type=int, default=50)
@@ -71,7 +74,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--workload", default="pp16:tg8:b1")
     parser.add_argument("--out", type=Path, default=Path("build/fleet-kills.json"))
     arguments = parser.parse_args(argv)
-    draw = random.Random(arguments.seed)  # noqa: S311 - a moment to kill at
+    draw = random.Random(arguments.seed)
     words = (
         "fleet", "calibrate", arguments.model, "--backends", arguments.backends, "--workload", arguments.workload,
         "--rounds", "1", "--no-probe", "--json",
@@ -167,7 +170,8 @@ def _line(number: int, run: Run) -> str:
     more = f", lost {run.lost}" if run.lost else ""
     more += f", twice {run.twice}" if run.twice else ""
     more += f", left {run.left}" if run.left else ""
-    return f"{number + 1}: {run.killed} killed after {run.after_s:.1f} s: {verdict}{', the same' if run.same else ''}{more}"
+    same = ", the same" if run.same else ""
+    return f"{number + 1}: {run.killed} killed after {run.after_s:.1f} s: {verdict}{same}{more}"
 
 
 if __name__ == "__main__":

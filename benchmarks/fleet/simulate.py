@@ -1,4 +1,4 @@
-"""The planner of `autobackend fleet calibrate` alone, on simulated hosts: how long it plans, what it saves, whom it finds.
+"""The planner of `autobackend fleet calibrate` on simulated hosts: how long it plans, what it saves, whom it finds.
 
 `python -m benchmarks.fleet.simulate [--hosts 10000] [--types 40] [--models 200] [--verify 8] [--noise 0.025]`
 
@@ -80,7 +80,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def simulate(hosts: int, types: int, models: int, verify: int, noise: float, seed: int) -> Outcome:
     """Run a fleet to its end in simulated time."""
-    draw = random.Random(seed)  # noqa: S311 - a simulation
+    draw = random.Random(seed)
     kinds = [_kin(number, on_cpu=noise > 0.05) for number in range(types)]
     groups = {kin: [f"{kin.device}-{i}" for i in range(number, hosts, types)] for number, kin in enumerate(kinds)}
     names = [f"model-{number}" for number in range(models)]
@@ -140,25 +140,23 @@ def simulate(hosts: int, types: int, models: int, verify: int, noise: float, see
         planted=len(deviants),
         found=len(deviants & called),
         false_alarms=len(called - deviants),
-        unanswered=sum(
-            models - len(standing.calibrated) for standing in standings if not standing.inherits
-        ),
+        unanswered=sum(models - len(standing.calibrated) for standing in standings if not standing.inherits),
     )
 
 
 def table(outcome: Outcome) -> list[str]:
     """A line for each figure."""
     share = outcome.device_hours / outcome.everywhere_device_hours
+    fleet = f"{outcome.hosts:,} hosts of {outcome.types} types, {outcome.models} models, compared on {outcome.verify}"
+    hours = f"{outcome.device_hours:,.0f} of {outcome.everywhere_device_hours:,.0f} everywhere ({share:.1%})"
+    planning = f"{outcome.plan_s:.2f} s for all of it, {outcome.first_plan_s:.2f} s for the first tasks"
+    odd = f"{outcome.found} of {outcome.planted} found, {outcome.false_alarms} false alarms"
     return [
-        f"{outcome.hosts:,} hosts of {outcome.types} types, {outcome.models} models, compared on {outcome.verify},"
-        f" launches vary by {outcome.noise:.1%}",
-        f"device-hours      {outcome.device_hours:,.0f} of {outcome.everywhere_device_hours:,.0f} everywhere ({share:.1%});"
-        f" {outcome.wall_hours:.1f} h in all",
+        f"{fleet}; launches vary by {outcome.noise:.1%}",
+        f"device-hours      {hours}; {outcome.wall_hours:.1f} h in all",
         f"tasks             {outcome.calibrations:,} calibrations, {outcome.checks:,} spot checks",
-        f"planning          {outcome.plan_s:.2f} s for all of it, {outcome.first_plan_s:.2f} s for the first tasks,"
-        f" {outcome.peak_mib:.0f} MiB",
-        f"unlike the others {outcome.found} of {outcome.planted} found, {outcome.false_alarms} false alarms,"
-        f" {outcome.unanswered} without an answer",
+        f"planning          {planning}, {outcome.peak_mib:.0f} MiB",
+        f"unlike the others {odd}, {outcome.unanswered} without an answer",
     ]
 
 

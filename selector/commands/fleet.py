@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +24,7 @@ ray_option = click.option(
 )  # fmt: skip
 
 
-class _Compared(click.ParamType):
+class _Compared(click.ParamType[int | None]):
     """A number of models, or `all`."""
 
     name = "N|all"
@@ -115,19 +116,22 @@ def calibrate(
 
     where = _shared(cache)
     variables = {"AUTOBACKEND_CACHE": where}
-    with open_cache(where) as opened, _surveyed(address, variables) as (cluster, surveyed):
-        with FleetProgress(Console(stderr=True), as_json=as_json, write=click.echo) as progress:
-            result = calibrate_fleet(
-                models,
-                demand,
-                cluster,
-                surveyed,
-                opened,
-                progress,
-                variables=variables,
-                words=_words(how),
-                verify=verify,
-            )
+    with (
+        open_cache(where) as opened,
+        _surveyed(address, variables) as (cluster, surveyed),
+        FleetProgress(Console(stderr=True), as_json=as_json, write=click.echo) as progress,
+    ):
+        result = calibrate_fleet(
+            models,
+            demand,
+            cluster,
+            surveyed,
+            opened,
+            progress,
+            variables=variables,
+            words=_words(how),
+            verify=verify,
+        )
     if as_json:
         show_json(result.to_json())
     else:
@@ -162,12 +166,11 @@ def install(names: tuple[str, ...], address: str, as_json: bool) -> None:
 @contextmanager
 def _surveyed(address: str, variables: Mapping[str, str]) -> Iterator[tuple["Cluster", "Survey"]]:
     """The cluster and its nodes; their agents end with it."""
-    from autobackend import __version__
     from selector.fleet.cluster import joined
     from selector.fleet.survey import survey
 
     with joined(address) as cluster:
-        surveyed = survey(cluster, variables, __version__)
+        surveyed = survey(cluster, variables, version("autobackend"))
         for name, why in surveyed.unusable.items():
             note(f"{name} takes no part: {why}")
         yield cluster, surveyed

@@ -8,6 +8,7 @@ import os
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -48,10 +49,9 @@ class Agent:
 
     def describe(self) -> dict[str, Any]:
         """The version of autobackend, and the HostSpec of this machine."""
-        from autobackend import __version__
         from selector.host.spec import HostSpec
 
-        return {"version": __version__, "host": HostSpec.detect()}
+        return {"version": version("autobackend"), "host": HostSpec.detect()}
 
     def run(self, words: Sequence[str]) -> Ended:
         """Run `autobackend WORDS...` and return how it ended."""

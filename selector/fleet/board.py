@@ -1,6 +1,6 @@
-"""Who does what next: a model is calibrated once for a group of hosts that are alike, and the others look whether it holds.
+"""Who does what next: one host of a group calibrates a model, and the others look whether that holds for them.
 
-Nothing here knows of Ray, of a clock or of a cache: what was measured is told, and the tasks that can begin are asked for.
+Nothing here knows of Ray, a clock or a cache: what was measured is told, and the tasks that can begin are asked for.
 """
 
 from collections import deque
@@ -12,8 +12,8 @@ from selector.fleet.deviance import Likeness, likenesses
 from selector.fleet.groups import Kin
 
 VERIFY: Final = 8
-"""On so many models a host is compared with its group, unless more is asked for: what makes a host slower than others of
-its kind (power, heat, memory channels, neighbours) does so with every model."""
+"""On so many models a host is compared with its group, unless more is asked for: what makes a host slower than others
+of its kind (power, heat, memory channels, neighbours) does so with every model."""
 TRIES: Final = 2
 """On so many hosts of a group a model may fail before it is given up there."""
 
@@ -109,9 +109,7 @@ class Board:
         stirred, self._stirred = self._stirred, {}
         return [task for group in stirred for task in group.begin()]
 
-    def measured(
-        self, host: str, model: str, times: Mapping[str, float], *, best: Sequence[str] | None = None
-    ) -> None:
+    def measured(self, host: str, model: str, times: Mapping[str, float], *, best: Sequence[str] | None = None) -> None:
         """Told of every measurement, now or earlier.
 
         Args:
@@ -272,8 +270,8 @@ class _Group:
     def _task_of(self, host: str) -> Task | None:
         failed = self._failed.get(host, {})
         if self._differs(host):
-            for model in self._missing(host):
-                return Calibrate(host=host, model=model)
+            missing = self._missing(host)
+            return Calibrate(host=host, model=missing[0]) if missing else None
         for model in self._open:
             if model not in failed and self._prefer.get(model, host) == host:
                 self._open.remove(model)

@@ -1,6 +1,7 @@
 """A Ray cluster: its nodes, and an agent on each of them. The only module that knows Ray."""
 
 import contextlib
+import logging
 import socket
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -139,7 +140,7 @@ def joined(address: str) -> Iterator[Cluster]:
         raise UsageError(f"a fleet needs Ray: {error}", "pip install 'autobackend[fleet]'") from error
     _require_an_answer(address)
     try:
-        ray.init(address=address, log_to_driver=False, logging_level="ERROR", configure_logging=False)
+        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, configure_logging=False)
     except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
         raise ClusterUnreachable(
             f"the Ray cluster at {address} cannot be joined: {_first_line(error)}",

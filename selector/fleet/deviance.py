@@ -76,9 +76,7 @@ def _beside(
             column = logs[model, label]
             others = [value for other, value in column.items() if other != host]
             if others:
-                deviations.append(
-                    _Deviation(model=model, log_ratio=column[host] - median(others), others=len(others))
-                )
+                deviations.append(_Deviation(model=model, log_ratio=column[host] - median(others), others=len(others)))
     return deviations
 
 
@@ -89,9 +87,7 @@ def _noise(beside: Mapping[str, Sequence[_Deviation]], kind: str) -> float:
         if len(deviations) > 1:
             own = median(one.log_ratio for one in deviations)
             # A difference to the median of n others varies by 1 + 1 / n of the variance of one launch, at least.
-            scatter.append(
-                [math.exp((one.log_ratio - own) / math.sqrt(1.0 + 1.0 / one.others)) for one in deviations]
-            )
+            scatter.append([math.exp((one.log_ratio - own) / math.sqrt(1.0 + 1.0 / one.others)) for one in deviations])
     return launch_cv(kind, scatter) if scatter else prior_cv(kind)
 
 
@@ -120,5 +116,3 @@ def _likeness(deviations: Sequence[_Deviation], cv: float) -> Likeness:
         models=len(by_model),
         turned=turned,
     )
-
-

@@ -8,6 +8,7 @@ from typing import Any, Final, Protocol
 from calibration.cache.cache import Cache
 from calibration.errors import CacheError, DeviceBusy, UsageError
 from selector.demand import Demand
+from selector.fleet.agent import Ended
 from selector.fleet.board import VERIFY, Board, Calibrate, SpotCheck, Standing, Task
 from selector.fleet.cluster import Broken, Call, Cluster, Lost
 from selector.fleet.groups import Kin
@@ -176,7 +177,7 @@ class _Drive:
         )
 
     def _known(self) -> tuple[list[tuple[str, str, Mapping[str, float]]], dict[tuple[Kin, str], str]]:
-        """What earlier runs left: the host with most of a model goes on with its calibration, the others are compared."""
+        """What earlier runs left: who has most of a model goes on with its calibration, the others are compared."""
         known: list[tuple[str, str, Mapping[str, float]]] = []
         prefer: dict[tuple[Kin, str], str] = {}
         for kin, names in self._survey.groups.items():
@@ -188,7 +189,9 @@ class _Drive:
                 first = max(times, key=lambda host: (len(times[host]), host))
                 prefer[kin, model] = by_identifier[first]
                 known += [
-                    (by_identifier[host], model, of_host) for host, of_host in times.items() if host != first and of_host
+                    (by_identifier[host], model, of_host)
+                    for host, of_host in times.items()
+                    if host != first and of_host
                 ]
         return known, prefer
 
@@ -202,7 +205,13 @@ class _Drive:
                 return self._demand.options()
             case SpotCheck(labels=labels):
                 forced = replace(self._demand, backends=labels)
-                return [*forced.options(), *(["--full"] if self._launched_whole(task) else []), "--rounds", "1", "--no-probe"]
+                return [
+                    *forced.options(),
+                    *(["--full"] if self._launched_whole(task) else []),
+                    "--rounds",
+                    "1",
+                    "--no-probe",
+                ]
 
     def _launched_whole(self, task: SpotCheck) -> bool:
         """Whether the two best were launched on the whole model; of a large one, layers are compared with layers."""
@@ -228,7 +237,7 @@ class _Drive:
     def _came_of(self, task: Task, call: Call) -> str:
         """Tell the board how a task ended; returns how it is said."""
         try:
-            ended = self._cluster.result(call)
+            ended: Ended = self._cluster.result(call)
         except Lost as error:
             return self._lost(task, str(error))
         except Broken as error:

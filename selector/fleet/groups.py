@@ -60,7 +60,9 @@ class Kin:
 def kin_of(host: HostSpec) -> Kin:
     """What decides the times of this host."""
     device = host.device
-    alike = [other for other in host.devices if (other.kind, other.name, other.mig) == (device.kind, device.name, device.mig)]
+    alike = [
+        other for other in host.devices if (other.kind, other.name, other.mig) == (device.kind, device.name, device.mig)
+    ]
     on_cpu = device.kind == "cpu"
     return Kin(
         kind=device.kind,

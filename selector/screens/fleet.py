@@ -21,11 +21,9 @@ def hosts_screen(surveyed: Survey, backends: Sequence[str], across: int | None =
     """A paragraph for each group of hosts that are alike, and who takes no part."""
     lines: list[str] = []
     for kin, names in surveyed.groups.items():
-        rows = []
-        for name in names:
-            member = surveyed.member(name)
-            missing = lacking(member.host, backends)
-            rows.append((f"  {name}", member.host.identifier, f"lacks {listing(missing)}" if missing else "has all backends"))
+        rows = [
+            (f"  {name}", surveyed.member(name).host.identifier, _missing(surveyed, name, backends)) for name in names
+        ]
         lines += [f"{plural(len(names), 'host')}: {kin.title}", *columns(rows, across=across), ""]
     lines += [f"no part: {name}, {why}" for name, why in surveyed.unusable.items()]
     if not surveyed.unusable:
@@ -35,10 +33,11 @@ def hosts_screen(surveyed: Survey, backends: Sequence[str], across: int | None =
 
 def result_screen(result: FleetResult, across: int | None = None) -> list[str]:
     """A line for each host, and the models that have no answer."""
-    rows = [("host", "calibrated", "compared on", "beside its group", "")]
-    for one in result.standings:
-        rows.append((one.host, _count(one.calibrated), _count(one.checked), _beside(one), _holds(one)))
-    lines = columns(rows, "<>><", across=across)
+    head = ("host", "calibrated", "compared on", "beside its group", "")
+    rows = [
+        (one.host, _count(one.calibrated), _count(one.checked), _beside(one), _holds(one)) for one in result.standings
+    ]
+    lines = columns([head, *rows], "<>><", across=across)
     for kin, models in result.given_up.items():
         lines += ["", *(f"no answer for {model} on {kin.title}: {why}" for model, why in models.items())]
     lines += [f"no part: {name}, {why}" for name, why in result.unusable.items()]
@@ -91,7 +90,9 @@ class FleetProgress:
             table.add_column(heading, no_wrap=heading != "now")
         for doing in now.doing:
             table.add_row(doing.node, doing.task.model, _kind(doing), seconds(doing.since_s), doing.now)
-        table.caption = f"{plural(now.calibrations_left, 'calibration')} and {plural(now.checks_left, 'spot check')} left"
+        table.caption = (
+            f"{plural(now.calibrations_left, 'calibration')} and {plural(now.checks_left, 'spot check')} left"
+        )
         self._live.update(table)
 
     def came(self, came: Came, /) -> None:
@@ -99,7 +100,13 @@ class FleetProgress:
         kind = "calibration" if isinstance(came.task, Calibrate) else "spot check"
         if self._as_json:
             self._line(
-                {"host": came.task.host, "model": came.task.model, "task": kind, "how": came.how, "seconds": came.seconds}
+                {
+                    "host": came.task.host,
+                    "model": came.task.model,
+                    "task": kind,
+                    "how": came.how,
+                    "seconds": came.seconds,
+                }
             )
         else:
             self._console.print(
@@ -116,6 +123,11 @@ class FleetProgress:
 
     def _line(self, value: dict[str, Any]) -> None:
         self._write(json.dumps(value))
+
+
+def _missing(surveyed: Survey, name: str, backends: Sequence[str]) -> str:
+    missing = lacking(surveyed.member(name).host, backends)
+    return f"lacks {listing(missing)}" if missing else "has all backends"
 
 
 def _kind(doing: Doing) -> str:

@@ -13,7 +13,6 @@ from typing import Any
 import pytest
 
 from benchmarks.fleet.raylets import at_work, left_running, raylets
-
 from calibration.cache.cache import Cache
 from calibration.measurement import Measurement
 
@@ -49,9 +48,7 @@ def launches(cache: Path) -> Counter[str]:
         return Counter(one.identity.host for one in opened.all() if isinstance(one, Measurement))
 
 
-def test_one_host_of_a_kind_calibrates_and_the_others_are_compared(
-    tiny: Callable[..., Path], tmp_path: Path
-) -> None:
+def test_one_host_of_a_kind_calibrates_and_the_others_are_compared(tiny: Callable[..., Path], tmp_path: Path) -> None:
     model, cache = tiny("llama"), tmp_path / "cache.db"
     words = (
         "calibrate", model, "--backends", ",".join(LABELS), "--workload", "pp16:tg8:b1", "--cache", cache, "--no-probe",

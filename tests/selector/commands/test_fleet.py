@@ -25,7 +25,10 @@ def test_without_ray_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) ->
 
 def test_where_nobody_answers_it_says_so_at_once() -> None:
     pytest.importorskip("ray")
-    with pytest.raises(ClusterUnreachable, match="nobody answers at 127.0.0.1:1: Connection refused"), joined("127.0.0.1:1"):
+    with (
+        pytest.raises(ClusterUnreachable, match="nobody answers at 127.0.0.1:1: Connection refused"),
+        joined("127.0.0.1:1"),
+    ):
         pass
 
 
@@ -52,15 +55,14 @@ def test_how_many_models_are_compared_is_a_number_or_all(tmp_path: Path) -> None
 
 def test_each_host_is_shown_beside_its_group() -> None:
     board = Board({H100: ["a", "b", "c", "d"]}, ["m", "n"])
-    for task in run(board, {"d": 1.3}):
-        assert task
+    assert list(run(board, {"d": 1.3}))
     result = FleetResult(standings=tuple(board.standings()), given_up={}, unusable={"e": "no autobackend"}, seconds=90)
     lines = result_screen(result)
     assert lines[0].split() == ["host", "calibrated", "compared", "on", "beside", "its", "group"]
     assert "alike: the group's results hold" in lines[1]
     assert "1.300 of" in lines[4]
     assert "not like the others: its own" in lines[4]
-    assert lines[5:] == ["no part: e, no autobackend", "", "took 1:30 min"]
+    assert lines[5:] == ["no part: e, no autobackend", "", "took 90.0 s"]
     assert result.to_json()["hosts"][3]["inherits"] is False
 
 
@@ -69,7 +71,9 @@ def test_a_model_without_an_answer_is_shown_with_its_reason() -> None:
     [task] = board.begin()
     board.failed(task, "nothing could be measured")
     result = FleetResult(standings=tuple(board.standings()), given_up=board.given_up(), unusable={}, seconds=1)
-    assert "no answer for m on NVIDIA H100, 80 GiB, 700 W, driver 570: nothing could be measured" in result_screen(result)
+    assert "no answer for m on NVIDIA H100, 80 GiB, 700 W, driver 570: nothing could be measured" in result_screen(
+        result
+    )
     assert not result.complete
 
 

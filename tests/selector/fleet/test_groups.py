@@ -29,7 +29,8 @@ def test_who_the_machine_is_and_what_is_free_tell_no_group() -> None:
 
 
 @pytest.mark.parametrize(
-    "change", [{"name": "another"}, {"driver": "999.1"}, {"power_limit_w": 123.0}, {"mig": "1g.5gb"}, {"memory_bytes": 7 * GIB}]
+    "change",
+    [{"name": "another"}, {"driver": "999.1"}, {"power_limit_w": 123.0}, {"mig": "1g.5gb"}, {"memory_bytes": 7 * GIB}],
 )
 def test_what_decides_times_makes_another_group(change: dict[str, object]) -> None:
     assert with_device(replace(A100, **change)) != with_device(A100)  # type: ignore[arg-type]

@@ -10,8 +10,9 @@ import pytest
 from calibration.errors import UsageError
 from calibration.registry import all_backends
 from selector.explanation import explain
+from selector.host.host_file import FORMAT
 from selector.host.spec import Device, HostSpec, Known
-from selector.machines.host_file import FORMAT, written
+from selector.machines.host_file import written
 from selector.machines.what_if import what_if
 from tests.calibration.probes import probed
 from tests.selector.conftest import GIB
