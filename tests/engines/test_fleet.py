@@ -1,4 +1,4 @@
-"""A fleet for real: four nodes of a Ray cluster on this machine, two of each kind, as files say; a shared cache."""
+"""A fleet for real: three nodes of a Ray cluster on this machine, of two kinds, as files say; a shared cache."""
 
 import json
 import os
@@ -21,8 +21,8 @@ pytest.importorskip("ray", reason="Ray is not installed: pip install 'autobacken
 pytestmark = [pytest.mark.engine, pytest.mark.filterwarnings("ignore")]
 
 PROGRAM = Path(__file__).resolve().parents[2] / "autobackend.py"
-LABELS = ("transformers:sdpa", "transformers:eager")
-KINDS = {"Alpha, 2 cores": ("a1", "a2"), "Beta, 2 cores": ("b1", "b2")}
+LABEL = "transformers:sdpa"
+KINDS = {"Alpha, 2 cores": ("a1", "a2"), "Beta, 2 cores": ("b1",)}
 HOSTS = tuple(host for hosts in KINDS.values() for host in hosts)
 
 
@@ -34,7 +34,10 @@ def fleet(*words: object, address: str) -> "subprocess.Popen[str]":
 
 def answered(process: "subprocess.Popen[str]") -> tuple[list[dict[str, Any]], str]:
     """The JSON values that a command printed, and what it said."""
-    out, said = process.communicate(timeout=300)
+    try:
+        out, said = process.communicate(timeout=600)
+    finally:
+        process.kill()
     decoder, values, at = json.JSONDecoder(), list[dict[str, Any]](), 0
     while (at := at + len(out[at:]) - len(out[at:].lstrip())) < len(out):
         value, at = decoder.raw_decode(out, at)
@@ -51,18 +54,19 @@ def launches(cache: Path) -> Counter[str]:
 def test_one_host_of_a_kind_calibrates_and_the_others_are_compared(tiny: Callable[..., Path], tmp_path: Path) -> None:
     model, cache = tiny("llama"), tmp_path / "cache.db"
     words = (
-        "calibrate", model, "--backends", ",".join(LABELS), "--workload", "pp16:tg8:b1", "--cache", cache, "--no-probe",
+        "calibrate", model, "--backends", LABEL, "--workload", "pp16:tg8:b1", "--cache", cache, "--no-probe",
         "--rounds", 1,
     )  # fmt: skip
     with raylets(tmp_path, KINDS) as running:
         [hosts], said = answered(fleet("hosts", address=running.address))
-        assert {group["device"]: len(group["hosts"]) for group in hosts["groups"]} == dict.fromkeys(KINDS, 2), said
+        groups = {group["device"]: len(group["hosts"]) for group in hosts["groups"]}
+        assert groups == {device: len(names) for device, names in KINDS.items()}, said
         process = fleet(*words, address=running.address)
         *told, result = answered(process)[0]
         assert process.returncode == 0, told
         kinds = Counter(line["task"] for line in told if "task" in line)
         assert kinds["calibration"] >= 2
-        assert kinds["spot check"] == 2
+        assert kinds["spot check"] == 1
         assert set(launches(cache)) == set(HOSTS)
         by_host = launches(cache)
         # Whatever came of it is not measured twice.
@@ -77,7 +81,7 @@ def test_a_dead_node_leaves_its_model_to_another(tiny: Callable[..., Path], tmp_
     model, cache = tiny("llama"), tmp_path / "cache.db"
     with raylets(tmp_path, KINDS) as running:
         process = fleet(
-            "calibrate", model, "--backends", LABELS[0], "--workload", "pp16:tg8:b1", "--cache", cache, "--no-probe",
+            "calibrate", model, "--backends", LABEL, "--workload", "pp16:tg8:b1", "--cache", cache, "--no-probe",
             "--rounds", 1, address=running.address,
         )  # fmt: skip
         assert process.stderr is not None
@@ -86,7 +90,7 @@ def test_a_dead_node_leaves_its_model_to_another(tiny: Callable[..., Path], tmp_
         values, said = answered(process)
         assert process.returncode == 0, said
         assert any("the node died" in line.get("said", "") for line in values)
-        assert {"b1", "b2"} < set(launches(cache))
+        assert launches(cache)["b1"]
         assert launches(cache)[{"a1": "a2", "a2": "a1"}[first]]
     assert not left_running(HOSTS)
 
