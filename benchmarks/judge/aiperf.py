@@ -13,7 +13,8 @@ from calibration.load.client.load_spec import LoadSpec
 
 VERSION = "0.13.0"
 """With its 140 packages 0.9 GB."""
-RUN_S = 1800.0
+RUN_S = 600.0
+"""It waits for ever where an answer has no text."""
 WARM_UPS = 2
 _UNKNOWN = "[UNK]"
 

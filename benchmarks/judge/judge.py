@@ -136,8 +136,8 @@ def table(rows: Sequence[dict[str, Any]]) -> list[str]:
 def _apart(served: Any, *, together: bool) -> Iterator[LoadedServer]:
     """A server on all cores but the last, and whoever asks it on the last one.
 
-    AIPerf's clock spins on a core of its own. Where the engine computes on that core, too, AIPerf sees another server than
-    we do: on two cores one of a third of the speed.
+    AIPerf's clock spins on a core of its own. Where the engine computes on that core, too, AIPerf sees another server
+    than we do: on two cores one of a third of the speed.
     """
     cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
     if together or len(cores) < 2:
