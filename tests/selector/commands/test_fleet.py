@@ -7,7 +7,7 @@ import pytest
 from click.testing import CliRunner
 
 from calibration.errors import ClusterUnreachable, UsageError
-from selector.commands.fleet import fleet
+from selector.cli import main
 from selector.fleet.board import Board, Calibrate
 from selector.fleet.cluster import joined
 from selector.fleet.drive import FleetResult
@@ -41,14 +41,14 @@ def test_an_address_needs_a_host_and_a_port(address: str) -> None:
 
 def test_a_fleet_needs_a_cache_that_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("AUTOBACKEND_CACHE", raising=False)
-    ended = CliRunner().invoke(fleet, ["calibrate", "shape:gpt2"])
-    assert isinstance(ended.exception, UsageError)
-    assert "a cache that all nodes reach" in ended.exception.message
+    ended = CliRunner().invoke(main, ["fleet", "calibrate", "shape:gpt2"])
+    assert ended.exit_code == UsageError.exit_code
+    assert "a cache that all nodes reach" in ended.output
 
 
 def test_how_many_models_are_compared_is_a_number_or_all(tmp_path: Path) -> None:
-    words = ["calibrate", "shape:gpt2", "--cache", str(tmp_path / "cache.db"), "--verify"]
-    ended = CliRunner().invoke(fleet, [*words, "0"])
+    words = ["fleet", "calibrate", "shape:gpt2", "--cache", str(tmp_path / "cache.db"), "--verify"]
+    ended = CliRunner().invoke(main, [*words, "0"])
     assert ended.exit_code == 2
     assert "needs a number of models or all; found '0'" in ended.output
 
