@@ -14,12 +14,13 @@
 # make results    calibrate SHAPES on this machine, publish results/ and distil what ships
 # make releases   read released packages of the engines as files: which release has what, beside the backends
 # make rule-truth  load small models in every engine with the rules switched off, and judge the rules by it: results/rules/ (RULE_TRUTH_SECONDS)
+# make memory-truth  predicted memory beside measured, of every candidate of many shapes, converting and serving: hours
 # make clean      delete build/
 
 SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DELETE_ON_ERROR:
-.PHONY: install demo test test-vllm check lint docs mutants bench replay fidelity study served-study foresight results releases rule-truth clean
+.PHONY: install demo test test-vllm check lint docs mutants bench replay fidelity study served-study foresight results releases rule-truth memory-truth clean
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -174,6 +175,9 @@ releases: install
 rule-truth: install
 	$(BIN)/python -m benchmarks.rule_truth measure --budget $(RULE_TRUTH_SECONDS)
 	$(BIN)/python -m benchmarks.rule_truth report --write
+
+memory-truth: install
+	$(BIN)/python -m benchmarks.memory_truth
 
 clean:
 	rm -rf build

@@ -8,6 +8,7 @@ from typing import Any
 
 from calibration.environments.distributions import normalise, requirement_name
 from calibration.environments.source_files import SourceFiles
+from calibration.memory import ServingMemory
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -190,7 +191,9 @@ class Facts:
     """On a CPU: a precision whose sums of products overflow unless the CPU has one of these features. That loses more
     than rounding does, so the correctness check allows as much as it allows 4 bits."""
     overhead_bytes: int = 512 << 20
-    """Memory beside weights and KV cache: runtime, workspaces."""
+    """Memory beside weights and KV cache: runtime, workspaces. Of variants that `serving_memory` does not name."""
+    serving_memory: Mapping[str, ServingMemory] = field(default_factory=dict)
+    """Variant's name: what it holds in the memory of a CPU, by parts that were measured."""
     order: int = 100
     """Place in the static order; lower is earlier."""
     sources: tuple[str, ...] = ()

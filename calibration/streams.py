@@ -132,6 +132,12 @@ class Streams(ABC):
     batching: ClassVar[str] = "continuous"
     """`continuous`: a request joins those that run. `static`: it waits until a batch ends. `none`: one after another.
     `turns`: several run, and take turns step by step. Screens tell it."""
+    sequences_held: ClassVar[int] = 0
+    """Sequences whose keys and values the engine holds at once, however many wait; 0: of all that run."""
+    prompts_at_once: ClassVar[int] = 0
+    """Prompts that a step computes at most; 0: all that have come."""
+    prompt_tokens_at_once: ClassVar[int] = 0
+    """Tokens of prompts that a step computes at most; 0: whole prompts."""
 
     @property
     @abstractmethod
@@ -165,6 +171,7 @@ class OneAfterAnother(Streams):
     """Streams of an engine that can only `generate`: requests wait in a queue, and each answer comes whole."""
 
     batching = "none"
+    sequences_held = 1
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
@@ -197,6 +204,7 @@ class TokenByToken(Streams):
     """Streams of an engine that answers one request at a time, and tells each token as it comes; the others wait."""
 
     batching = "none"
+    sequences_held = 1
 
     def __init__(self) -> None:
         self._waiting: deque[Request] = deque()

@@ -72,6 +72,9 @@ class Explanation:
                     "group": titled(group(v, self.host.device.kind), self.host),
                     "left_out": v.left_out,
                     "needed_bytes": v.needed_bytes,
+                    "memory": None if v.memory is None else asdict(v.memory),
+                    "longest_context_tokens": None if v.most is None else v.most.context_tokens,
+                    "largest_batch": None if v.most is None else v.most.batch,
                     **({} if what_if is None else {"least_tpot_s": self.least_tpot_s(v) if v.legal else None}),
                     "reasons": [asdict(r) for r in v.reasons],
                     "notes": list(v.notes),
@@ -105,7 +108,10 @@ def explain(
     wanted, shared = Demand.of(demand, **options).answerable(), context or contexts.DEFAULT
     spec, here = shared.model(model), host or shared.host()
     wanted = wanted.for_positions(spec.max_position)
-    verdicts = tuple(v for v in judge(spec, here, wanted.for_one(wanted.largest)) if wanted.names(v.candidate.label))
+    # Requests that come and go wait where an engine queues; the sequences of a batch are all there at once.
+    served = bool(wanted.loads) and not wanted.batches
+    judged = judge(spec, here, wanted.for_one(wanted.largest), served=served, with_most=True)
+    verdicts = tuple(v for v in judged if wanted.names(v.candidate.label))
     return Explanation(model=spec.name, spec=spec, host=here, demand=wanted, verdicts=verdicts)
 
 

@@ -24,6 +24,7 @@ from calibration.backend import (
     Rows,
     Variant,
 )
+from calibration.memory import ServingMemory, WeightBytes
 from calibration.server import OwnServer, ServerPlace
 
 _QUANTIZERS = "vllm 0.32.0 model_executor/layers/quantization/{}.py (get_min_capability)"
@@ -55,6 +56,18 @@ def _quant(method: str, file: str, least: tuple[int, int], **limits: Any) -> Qua
 
 _MOST_SCORED = 1 << 12
 """Each score becomes a Python object: of a larger vocabulary those of the best tokens are enough."""
+
+
+_ON_A_CPU = ServingMemory(
+    start_bytes=760 << 20,
+    held=WeightBytes(layer=1.55, tied=2.36, apart=1.55, expert=1.05),
+    key_value=2.81,
+    expands_latent=False,
+    activation=0.46,
+    step_tokens=2048,
+)
+"""Weights are packed anew for its kernels, and the KV cache that `load` asks for holds the largest batch twice. Fitted
+to 45 launches of five models from 0.1 to 1.3 B parameters."""
 
 
 class VllmBackend(Backend):
@@ -99,6 +112,7 @@ class VllmBackend(Backend):
         tensor_parallel=True,
         remote_code=True,
         overhead_bytes=2 << 30,
+        serving_memory={"eager": _ON_A_CPU},
         order=45,
         sources=(
             "vllm 0.32.0 model_executor/models/registry.py",

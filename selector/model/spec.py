@@ -125,13 +125,17 @@ class ModelSpec:
         source = find_source(model)
         return _build(cls, str(model), source, configs.read(source.config, source.where, beside=source.beside))
 
-    def kv_bytes(self, tokens: int, batch: int, bits: int = 16) -> int:
-        """KV cache of `batch` sequences of `tokens` tokens, windows respected."""
-        kept = self.key_values or (
+    @property
+    def kept(self) -> tuple[KeyValues, ...]:
+        """`key_values`, also where every layer keeps the same."""
+        return self.key_values or (
             *_kept(self.layers - self.window_layers, None, self),
             *_kept(self.window_layers, self.sliding_window, self),
         )
-        numbers = sum(alike.layers * alike.width * alike.entries(tokens) for alike in kept)
+
+    def kv_bytes(self, tokens: int, batch: int, bits: int = 16) -> int:
+        """KV cache of `batch` sequences of `tokens` tokens, windows respected."""
+        numbers = sum(alike.layers * alike.width * alike.entries(tokens) for alike in self.kept)
         return -(-numbers * batch * bits // 8)
 
 

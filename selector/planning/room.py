@@ -28,7 +28,7 @@ class Room:
     context_tokens: int
     """Longest sequence of each, prompt and answer."""
     needed_bytes: int
-    """Weights, KV cache of all slots and overhead, as the rules count them."""
+    """As the rules count them: where the engine queues, the KV cache of those that it holds at once."""
     free_bytes: int
     """Of the device; 0 where its driver does not tell."""
 
@@ -80,5 +80,6 @@ def _verdict(selection: Selection, slots: int, context_tokens: int) -> Verdict:
     """The rules' on so many sequences of that length."""
     backend = find(selection.backend)
     workload = Workload(prompt_tokens=max(1, context_tokens - 2), output_tokens=2, batch=slots)
-    verdicts = judge(selection.spec, selection.host, selection.demand.for_one(workload), {backend.name: backend})
+    demand = selection.demand.for_one(workload)
+    verdicts = judge(selection.spec, selection.host, demand, {backend.name: backend}, served=True)
     return next(verdict for verdict in verdicts if verdict.candidate == selection.candidate)

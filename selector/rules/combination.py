@@ -23,6 +23,8 @@ class Combination:
     variant: Variant
     demand: Demand
     device: Device
+    served: bool = False
+    """The workload's sequences are requests to a server, which come and go; else they are a batch in step."""
 
     @property
     def facts(self) -> Facts:

@@ -1,10 +1,11 @@
 """Judge: every rule of every variant of every backend, and the verdicts that come out."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from calibration.backend import Backend
+from calibration.backend import Backend, Variant
+from calibration.conversion.estimate import Estimate
 from calibration.measurement import Candidate
 from calibration.registry import all_backends
 from selector.demand import Demand
@@ -12,8 +13,9 @@ from selector.host.kinds import titles
 from selector.host.spec import HostSpec, Installation
 from selector.model.spec import ModelSpec
 from selector.rules.combination import Combination, any_of
-from selector.rules.memory import needed_bytes, uncounted
+from selector.rules.held import Memory, memory_of, uncounted
 from selector.rules.model import honours_window, is_tried, table_unread
+from selector.rules.room import Most, most_of
 from selector.rules.rule import Reason
 from selector.rules.table import RULES
 
@@ -32,10 +34,14 @@ class Verdict:
     left_out: str = ""
     """Legal, but no candidate unless asked for: lossy, or slow to compile; the reason."""
     needed_bytes: int = 0
-    """Weights, KV cache and overhead."""
+    """While it loads and serves: Memory.needed_bytes."""
     notes: tuple[str, ...] = ()
     tried: bool = True
     """Not an architecture that nobody tried in this engine: of such one the correctness check decides."""
+    memory: Memory | None = field(default=None, compare=False, repr=False)
+    """Its parts."""
+    most: Most | None = field(default=None, compare=False, repr=False)
+    """Of a legal one, what fits, where that was asked for and the device tells what is free."""
 
     @property
     def legal(self) -> bool:
@@ -47,36 +53,39 @@ def judge(
     host: HostSpec,
     demand: Demand = Demand(),  # noqa: B008  frozen
     backends: Mapping[str, Backend] | None = None,
+    *,
+    served: bool = False,
+    with_most: bool = False,
 ) -> tuple[Verdict, ...]:
-    """Judge every variant of every backend, in the static order; all rules run, all reasons are kept."""
+    """Judge every variant of every backend, in the static order; all rules run, all reasons are kept.
+
+    Args:
+        served: the sequences of the workload come and go as requests to a server; they are no batch in step.
+        with_most: also say how much fits, which takes longer: the memory of some thirty sizes is counted.
+    """
     known = all_backends() if backends is None else backends
     verdicts: list[Verdict] = []
     for backend in sorted(known.values(), key=lambda b: (b.facts.order, b.name)):
         shared: list[Reason] | None = None
         for variant in backend.variants:
-            case = Combination(
-                model=model,
-                host=host,
-                installation=host.installations.get(backend.name) or _unknown(),
-                backend=backend,
-                variant=variant,
-                demand=demand,
-                device=host.device,
-            )
+            case = _case(model, host, demand, backend, variant, served=served)
             if shared is None:
                 shared = [reason for rule in _BACKEND_RULES for reason in rule.reasons(case)]
             # What does not exist on this device is left out, and its other shortcomings are of no interest.
             own_rules = _VARIANT_RULES if _exists(case) else ()
             own = [reason for rule in own_rules for reason in rule.reasons(case)]
             tried = is_tried(case) or any(reason.rule == "architecture" for reason in shared)
+            reasons, memory = (*shared, *own), memory_of(case)
             verdicts.append(
                 Verdict(
                     candidate=Candidate(backend=backend.name, variant=variant.name),
-                    reasons=(*shared, *own),
+                    reasons=reasons,
                     left_out=_left_out(case),
-                    needed_bytes=needed_bytes(case),
+                    needed_bytes=memory.needed_bytes,
                     notes=(*_notes(case), *(() if tried else (not_tried(model.architecture),))),
                     tried=tried,
+                    memory=memory,
+                    most=most_of(case) if with_most and not reasons else None,
                 )
             )
     return tuple(verdicts)
@@ -85,6 +94,21 @@ def judge(
 def not_tried(architecture: str) -> str:
     """What is said of a verdict, and in a plan, where `Verdict.tried` is false."""
     return f"{architecture} was not tried by us; its output is checked"
+
+
+def _case(
+    model: ModelSpec, host: HostSpec, demand: Demand, backend: Backend, variant: Variant, *, served: bool = False
+) -> Combination:
+    return Combination(
+        model=model,
+        host=host,
+        installation=host.installations.get(backend.name) or _unknown(),
+        backend=backend,
+        variant=variant,
+        demand=demand,
+        device=host.device,
+        served=served,
+    )
 
 
 def _unknown() -> Installation:
@@ -124,7 +148,21 @@ def _notes(case: Combination) -> tuple[str, ...]:
         notes.append(f"its machine code leaves {' and '.join(unused)} of this CPU unused")
     if table_unread(case):
         notes.append("its own table of architectures was not read: it is not installed here")
+    if too_large := _too_large_to_convert(case):
+        notes.append(too_large)
     if untold := sorted(case.model.unknown - {"parameters", "weight_bytes"}):
         partly = f" ({' and '.join(uncounted(case))} counted in part)" if uncounted(case) else ""
         notes.append(f"not told by the config: {', '.join(untold)}{partly}")
     return tuple(notes)
+
+
+def _too_large_to_convert(case: Combination) -> str:
+    """Of a variant that is converted first, on a CPU: that this memory does not hold the conversion."""
+    model, variant = case.model, case.variant
+    if not variant.prepares or model.parameters <= 0 or case.device.kind != "cpu" or case.device.memory_bytes <= 0:
+        return ""
+    dense_16_bits = model.dtype in {"bfloat16", "float16"} and not model.experts
+    memory = case.facts.prepare_memory_of(variant, dense_16_bits=dense_16_bits)
+    needed = memory.start_bytes + memory.weights_bytes(model.parameters, model.vocab_size * model.hidden_size)
+    expected = Estimate(seconds=0.0, bytes=0, scratch_bytes=0, memory_bytes=int(needed))
+    return expected.too_large_for(case.device.free_bytes)

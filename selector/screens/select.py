@@ -14,6 +14,7 @@ from selector.predict.limits.roofline import Shares, needs_of, shares_of
 from selector.predict.prediction import Prediction
 from selector.price import Costs
 from selector.ranking import Ranked
+from selector.rules.judge import Verdict
 from selector.screens import served as served_screens
 from selector.screens.probe import limits
 from selector.screens.text import (
@@ -232,7 +233,8 @@ def explained(explanation: Explanation, *, across: int | None = None) -> list[st
                 free = f" of {size(device.free_bytes)}" if device.free_bytes else ""
                 floor_s = explanation.least_tpot_s(v)
                 floor = (f"TPOT at least {seconds(floor_s)}",) if floor_s else ()
-                rows.append((title, v.candidate.label, "; ".join([size(v.needed_bytes) + free, *floor, *v.notes])))
+                parts = [size(v.needed_bytes) + free, *floor, *_memory(v), *v.notes]
+                rows.append((title, v.candidate.label, "; ".join(parts)))
                 title = ""
         elif group is Group.ON_REQUEST:
             for v in verdicts:
@@ -246,3 +248,16 @@ def explained(explanation: Explanation, *, across: int | None = None) -> list[st
                 rows.append((title, "" if name == previous else name, reason + mend))
                 title, previous = "", name
     return columns(rows, across=across, gap=3)
+
+
+def _memory(verdict: Verdict) -> Iterator[str]:
+    """`weights 0.3, KV cache 0.1, rest 0.6 GiB` and `room for 8,192 tokens or b210`."""
+    memory = verdict.memory
+    if memory is not None:
+        rest = memory.step_bytes + memory.overhead_bytes
+        parts = {"weights": memory.weights_bytes, "KV cache": memory.key_value_bytes, "rest": rest}
+        if memory.load_bytes == memory.needed_bytes:
+            parts = {"loading": memory.load_bytes, **parts}
+        yield ", ".join(f"{name} {count / 2**30:.1f}" for name, count in parts.items()) + " GiB"
+    if verdict.most is not None:
+        yield f"room for {verdict.most.context_tokens:,} tokens or b{verdict.most.batch}"

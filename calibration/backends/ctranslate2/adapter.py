@@ -18,6 +18,7 @@ from calibration.backend import (
     Variant,
 )
 from calibration.backends.ctranslate2.engine import GeneratorEngine
+from calibration.backends.ctranslate2.memory import SERVING_MEMORY
 from calibration.backends.ctranslate2.streams import Batches
 from calibration.config_json import ConfigJson
 from calibration.streams import Streams
@@ -73,7 +74,7 @@ class CTranslate2Backend(Backend):
         # 16-bit weights stay in the checkpoint's file until each is written. gpt2's are float32 and transposed first:
         # it takes twice what this says.
         prepare_memory={
-            "float": PrepareMemory(start_bytes=249 << 20, per_parameter=0.56, per_embedding=1.5),
+            "float": PrepareMemory(start_bytes=300 << 20, per_parameter=0.56, per_embedding=1.5),
             "int8": PrepareMemory(start_bytes=303 << 20, per_parameter=0.33, per_embedding=8.8),
         },
         install="autobackend backends install ctranslate2",
@@ -89,6 +90,7 @@ class CTranslate2Backend(Backend):
         # Without VNNI x86 adds pairs of products of 8 bits in 16: int8 of smollm2-135m stands at 0.14 nats on a Zen 3,
         # at 0.04 on a Zen 4.
         overflows_without={"int8": frozenset({"amx_int8", "avx512_vnni", "avx_vnni", "neon"})},
+        serving_memory=SERVING_MEMORY,
         order=40,
         sources=(
             _REGISTRY,

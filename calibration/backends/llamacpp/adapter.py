@@ -34,6 +34,7 @@ from calibration.backends.llamacpp.dequantised import DEQUANTISED
 from calibration.backends.llamacpp.export import PLAIN, SOURCE_FILES
 from calibration.backends.llamacpp.given import WINDOWED
 from calibration.backends.llamacpp.limits import FORMATS, ROPE_TYPES, limits
+from calibration.backends.llamacpp.memory import SERVING_MEMORY
 from calibration.backends.llamacpp.table import knows
 from calibration.server import OwnServer, ServerPlace
 
@@ -74,6 +75,7 @@ class LlamaCppBackend(Backend):
         dtypes={"cpu": frozenset({"float32", "float16", "bfloat16"})},
         rope_types=ROPE_TYPES,
         windowed_architectures=WINDOWED,
+        serving_memory=SERVING_MEMORY,
         order=25,
         sources=(
             "xllamacpp 2026.10.11549: get_system_info(), Server",

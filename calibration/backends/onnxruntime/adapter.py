@@ -7,6 +7,7 @@ from typing import Any
 
 from calibration.backend import Backend, Deployment, Engine, Facts, Job, PrepareMemory, PrepareTime, Variant
 from calibration.backends.onnxruntime.engine import Graph, GraphEngine
+from calibration.backends.onnxruntime.memory import SERVING_MEMORY
 from calibration.backends.onnxruntime.ragged import RaggedGraph, can_be_ragged
 from calibration.backends.onnxruntime.streams import Together
 from calibration.backends.onnxruntime.turns import Turns
@@ -57,6 +58,7 @@ class OnnxRuntimeBackend(Backend):
         rope_types=frozenset({"default", "llama3", "longrope"}),
         # Mistral and Phi3 fail on a prompt longer than the window.
         windowed_architectures=frozenset({"Gemma2ForCausalLM", "Qwen2ForCausalLM"}),
+        serving_memory=SERVING_MEMORY,
         order=30,
         sources=(_BUILDER,),
     )

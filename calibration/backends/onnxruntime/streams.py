@@ -23,6 +23,7 @@ class Together(Streams):
 
     abilities: ClassVar[frozenset[Ability]] = frozenset(Ability)
     batching: ClassVar[str] = "continuous"
+    prompts_at_once: ClassVar[int] = 1
 
     def __init__(self, graph: RaggedGraph, job: Job, *, piece_tokens: int = PIECE_TOKENS) -> None:
         self._graph, self._job, self._piece_tokens = graph, job, piece_tokens

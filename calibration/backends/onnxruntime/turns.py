@@ -19,6 +19,7 @@ class Turns(Streams):
 
     abilities: ClassVar[frozenset[Ability]] = frozenset(Ability)
     batching: ClassVar[str] = "turns"
+    prompts_at_once: ClassVar[int] = 1
 
     def __init__(self, graph: Graph, job: Job) -> None:
         self._graph, self._job = graph, job

@@ -18,6 +18,7 @@ from calibration.backend import (
 from calibration.backends.transformers.by_layer import LayeredLoop
 from calibration.backends.transformers.continuous import ContinuousLoop, continuous
 from calibration.backends.transformers.decode_loop import DecodeLoop
+from calibration.backends.transformers.memory import SERVING_MEMORY
 from calibration.backends.transformers.token_loop import TokenLoop
 from calibration.streams import Streams
 
@@ -94,6 +95,7 @@ class TransformersBackend(Backend):
         dtypes={"cpu": _FLOATS, "cuda": _FLOATS, "rocm": _FLOATS},
         remote_code=True,
         overhead_bytes=768 << 20,
+        serving_memory=SERVING_MEMORY,
         order=50,
         sources=(
             "transformers 5.23.0 models/auto/modeling_auto.py (MODEL_FOR_CAUSAL_LM_MAPPING_NAMES)",

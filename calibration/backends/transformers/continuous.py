@@ -55,6 +55,7 @@ class ContinuousLoop(Streams):
     """
 
     abilities = frozenset(Ability)
+    prompt_tokens_at_once = PIECE_TOKENS
 
     def __init__(self, model: Any, *, max_batch: int, max_context_tokens: int) -> None:
         from transformers import ContinuousBatchingConfig, GenerationConfig

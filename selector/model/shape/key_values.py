@@ -20,6 +20,8 @@ class KeyValues:
     """Entries are kept for so many tokens at most."""
     tokens_per_entry: int = 1
     """DeepSeek-V4 keeps one entry for 4 or 128 tokens."""
+    expanded_width: int = 0
+    """With MLA, numbers kept for an entry where keys and values of every head stand in the latent vector's place."""
 
     def entries(self, tokens: int) -> int:
         """Entries that one sequence of `tokens` tokens keeps in one layer."""
@@ -40,14 +42,24 @@ def read_key_values(fields: Fields, model_type: str, layers: Layers, heads: Head
     if (heads.kv_by_layer or heads.dim_by_layer) and not heads.kv_lora_rank:
         return _by_layer(layers, heads, mixers)
     window_width, full_width = _widths(fields, heads)
+    expanded = _expanded(fields, heads)
     full, windowed = sum(mixer in {"full", "both"} for mixer in mixers), mixers.count("window")
     kept = []
     if full and full_width:
-        kept.append(KeyValues(layers=full * _ATTENTIONS.get(model_type, 1), width=full_width))
+        kept.append(KeyValues(layers=full * _ATTENTIONS.get(model_type, 1), width=full_width, expanded_width=expanded))
     if windowed and window_width:
-        kept.append(KeyValues(layers=windowed, width=window_width, window=layers.window))
+        kept.append(KeyValues(layers=windowed, width=window_width, window=layers.window, expanded_width=expanded))
     # No layer keeps any: that is said, since ModelSpec takes an empty tuple for all layers alike.
     return tuple(kept) or (KeyValues(layers=len(mixers), width=0),)
+
+
+def _expanded(fields: Fields, heads: Heads) -> int:
+    """Numbers of the keys and values of every head, which MLA makes of its latent vector; 0 without MLA."""
+    if not heads.kv_lora_rank:
+        return 0
+    values = heads.value_dim or 0
+    nope = fields.whole("qk_nope_head_dim", most=MOST, default=values or 1)
+    return (heads.count or 0) * (nope + heads.rope_dim + values)
 
 
 def _widths(fields: Fields, heads: Heads) -> tuple[int, int]:

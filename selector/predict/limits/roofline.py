@@ -34,7 +34,7 @@ from selector.demand import Demand
 from selector.host.spec import HostSpec
 from selector.model.spec import ModelSpec
 from selector.rules.combination import DTYPES, Combination
-from selector.rules.memory import uncounted, weight_bytes
+from selector.rules.held import uncounted, weight_bytes
 
 ROOFS = {
     "float32": ("float32",),

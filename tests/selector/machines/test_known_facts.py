@@ -108,10 +108,13 @@ def test_float32_is_pointless_where_the_processor_multiplies_bfloat16() -> None:
     assert verdicts("shape:smollm2-135m", "host:epyc-milan")["transformers:sdpa-fp32"].left_out == ""
 
 
-def test_openvino_holds_float16_twice_as_large_without_instructions_for_it() -> None:
-    fast = verdicts(BF16, "host:xeon-spr")["openvino:fp16-pa"].needed_bytes
-    slow = verdicts(BF16, "host:epyc-milan")["openvino:fp16-pa"].needed_bytes
-    assert slow - fast == pytest.approx(2 * 8.19e9, rel=0.01)
+def test_openvino_holds_more_of_float16_without_instructions_for_it() -> None:
+    fast = verdicts(BF16, "host:xeon-spr")["openvino:fp16-pa"].memory
+    slow = verdicts(BF16, "host:epyc-milan")["openvino:fp16-pa"].memory
+    assert fast and slow
+    # Of 8.19 B parameters the file, mapped, and what is packed of it.
+    assert fast.weights_bytes == pytest.approx(2 * 2 * 8.19e9, rel=0.05)
+    assert slow.weights_bytes == pytest.approx(1.1 * fast.weights_bytes)
 
 
 def test_llama_cpp_has_no_machine_code_for_arm() -> None:

@@ -191,6 +191,12 @@ def test_a_model_that_attends_nowhere_caches_nothing(tmp_path: Path) -> None:
     assert (spec.heads, spec.kv_heads, spec.kv_bytes(1000, 8)) == (16, 2, 0)
 
 
+def test_a_latent_is_kept_expanded_by_some_engines() -> None:
+    # Of 16 heads a key of 128 + 64 numbers and a value of 128.
+    assert [(kind.width, kind.expanded_width) for kind in golden("none-deepseek_v2").kept] == [(576, 16 * 320)]
+    assert [kind.expanded_width for kind in ModelSpec.read("shape:llama-3.1-8b").kept] == [0]
+
+
 def test_layers_that_attend_twice_cache_twice(tmp_path: Path) -> None:
     config = json.loads((GOLDEN / "none-deepseek_v2" / "config.json").read_text())
     once = ModelSpec.read(folder(tmp_path, config))

@@ -24,7 +24,7 @@ def test_what_is_served_and_why(tmp_path: Path) -> None:
     assert lines[2:] == [
         "on      AMD EPYC 7763 (zen3), 2 cores, 2 threads",
         "room    4 requests, each up to 8,192 tokens with its answer",
-        "memory  about 1.7 GiB of the 20.0 GiB that are free",
+        "memory  about 1.8 GiB of the 20.0 GiB that are free",
     ]
 
 

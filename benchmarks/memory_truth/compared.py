@@ -1,0 +1,172 @@
+"""Predicted beside measured: each line of a run, and each launch that hosts have recorded."""
+
+import json
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from benchmarks.memory_truth.cases import MODELS, name_of
+from benchmarks.memory_truth.measure import Line
+from calibration.conversion.estimate import estimate
+from calibration.errors import ModelError
+from calibration.measurement import Measurement, from_json
+from calibration.registry import all_backends
+from calibration.workload import Workload
+from selector.demand import Demand
+from selector.host.device import Device
+from selector.host.spec import HostSpec
+from selector.model.spec import ModelSpec
+from selector.rules.judge import judge
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Compared:
+    """One peak."""
+
+    candidate: str
+    model: str
+    what: str
+    """`converting`, or the workload."""
+    predicted_bytes: int
+    measured_bytes: int
+
+    @property
+    def error(self) -> float:
+        """0.1: the prediction is a tenth too large; negative: it is too small."""
+        return self.predicted_bytes / self.measured_bytes - 1
+
+
+def compared(lines: Iterable[Line], host: HostSpec) -> Iterator[Compared]:
+    """What was measured on this host, beside what its facts say today; failures and lines of other hosts are left out.
+
+    Args:
+        lines: of measure.
+    """
+    places: dict[str, str] = {name_of(model): model for model in MODELS}
+    for line in lines:
+        if line["host"] != host.identifier or "error" in line:
+            continue
+        name: str = line["model"]
+        spec = ModelSpec.read(places.get(name, name))
+        what = line.get("workload", "converting")
+        predicted = (
+            converting_bytes(spec, line["candidate"])
+            if line["kind"] == "converting"
+            else serving_bytes(spec, host, line["candidate"], Workload.parse(what))
+        )
+        yield Compared(
+            candidate=line["candidate"],
+            model=line["model"],
+            what=what,
+            predicted_bytes=predicted,
+            measured_bytes=line["peak_bytes"],
+        )
+
+
+def serving_bytes(spec: ModelSpec, host: HostSpec, candidate: str, workload: Workload) -> int:
+    """What the rules say of a candidate that serves a batch of this workload."""
+    name, _, _ = candidate.partition(":")
+    verdicts = judge(spec, host, Demand.of(workload=workload), {name: all_backends()[name]})
+    return next(v.needed_bytes for v in verdicts if v.candidate.label == candidate)
+
+
+def converting_bytes(spec: ModelSpec, candidate: str) -> int:
+    """What a conversion is expected to hold by the facts alone, whatever was converted here before."""
+    name, _, variant_name = candidate.partition(":")
+    backend = all_backends()[name]
+    facts, variant = backend.facts, backend.variant(variant_name)
+    dense_16_bits = spec.dtype in {"bfloat16", "float16"} and not spec.experts
+    expected = estimate(
+        name,
+        variant,
+        parameters=spec.parameters,
+        dtype=spec.dtype,
+        time=facts.prepare_time,
+        known=(),
+        memory=facts.prepare_memory_of(variant, dense_16_bits=dense_16_bits),
+        embeddings=spec.vocab_size * spec.hidden_size,
+    )
+    return expected.memory_by_facts_bytes
+
+
+def recorded(hosts: Path) -> Iterator[Compared]:
+    """The launches in results/hosts/*.json whose cells are as large as any of that model there.
+
+    Others may have been given up within a larger cell. Of several launches of a candidate the median counts: the first
+    of them holds what the check of its output takes, too. Launches of a part of the layers are left out.
+    """
+    for file in sorted(hosts.glob("*.json")):
+        content = json.loads(file.read_text(encoding="utf-8"))
+        host = _host(content["host"])
+        peaks: dict[tuple[str, str], dict[Workload, list[int]]] = defaultdict(lambda: defaultdict(list))
+        for record in content["records"]:
+            outcome = from_json(record)
+            if isinstance(outcome, Measurement) and not outcome.identity.cut and not outcome.gpu_memory_bytes:
+                largest = max((cell.workload for cell in outcome.cells), key=_size)
+                peaks[outcome.model, outcome.candidate.label][largest].append(outcome.peak_memory_bytes)
+        for (model, candidate), by_workload in sorted(peaks.items()):
+            largest = max((w for (of, _), cells in peaks.items() if of == model for w in cells), key=_size)
+            known = candidate.partition(":")[0] in all_backends() and largest in by_workload
+            if not known or (spec := _spec(model)) is None:
+                continue
+            yield Compared(
+                candidate=candidate,
+                model=f"{model} on {host.cpu_name}",
+                what=largest.label,
+                predicted_bytes=serving_bytes(spec, host, candidate, largest),
+                measured_bytes=int(median(by_workload[largest])),
+            )
+
+
+def table(all_compared: Sequence[Compared]) -> list[str]:
+    """A line of Markdown for each candidate and for all, serving and converting apart."""
+    groups: dict[tuple[str, str], list[Compared]] = defaultdict(list)
+    for one in all_compared:
+        kind = "converting" if one.what == "converting" else "serving"
+        groups[kind, one.candidate].append(one)
+        groups[kind, "all"].append(one)
+    lines = ["| | candidate | peaks | median error | most too little | most too much |", "|---|---|---|---|---|---|"]
+    for (kind, candidate), ones in sorted(groups.items()):
+        lines.append(f"| {kind} | {candidate} | {len(ones)} | {' | '.join(_figures(ones))} |")
+    return lines
+
+
+def _figures(ones: Sequence[Compared]) -> tuple[str, str, str]:
+    errors = [one.error for one in ones]
+    low, high = min(ones, key=lambda one: one.error), max(ones, key=lambda one: one.error)
+    return (
+        f"{median(map(abs, errors)):.0%}",
+        f"{low.error:+.0%} ({low.model}, {low.what})" if low.error < 0 else "-",
+        f"{high.error:+.0%} ({high.model}, {high.what})" if high.error > 0 else "-",
+    )
+
+
+def _size(workload: Workload) -> int:
+    return workload.context_tokens * workload.batch
+
+
+def _spec(model: str) -> ModelSpec | None:
+    """None of a model that only that host had."""
+    try:
+        return ModelSpec.read(model) if model.startswith("shape:") else None
+    except ModelError:
+        return None
+
+
+def _host(told: Mapping[str, Any]) -> HostSpec:
+    """As far as memory goes by it."""
+    [device, *_] = told["devices"]
+    size = device["memory_bytes"]
+    return HostSpec(
+        identifier=told["identifier"],
+        cpu_name=told["cpu_name"],
+        cpu_model=told["cpu_model"],
+        cpu_features=frozenset(told["cpu_features"]),
+        cores=told["cores"],
+        memory_bytes=told["memory_bytes"],
+        devices=(Device(kind=device["kind"], name=device["name"], memory_bytes=size, free_bytes=size),),
+        installations={},
+    )

@@ -1,0 +1,79 @@
+"""Predicted memory beside measured: that recorded launches hold it, and that a run measures once and goes on."""
+
+from pathlib import Path
+from statistics import median
+
+import pytest
+
+from benchmarks.memory_truth.cases import MODELS, WORKLOADS, name_of
+from benchmarks.memory_truth.compared import Compared, compared, recorded, serving_bytes, table
+from calibration.workload import Workload
+from selector.model.spec import ModelSpec
+from tests.selector.conftest import host
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(scope="module")
+def launches() -> list[Compared]:
+    return list(recorded(ROOT / "results" / "hosts"))
+
+
+def test_recorded_launches_hold_about_what_is_predicted(launches: list[Compared]) -> None:
+    assert len(launches) > 150
+    assert median(abs(one.error) for one in launches) < 0.10
+
+
+def test_every_shape_is_read_and_has_a_prediction() -> None:
+    for model in MODELS:
+        spec = ModelSpec.read(model)
+        for workload in WORKLOADS:
+            if workload.context_tokens > spec.max_position:
+                continue
+            assert serving_bytes(spec, host(), "transformers:sdpa", workload) > spec.weight_bytes
+
+
+def test_what_was_measured_here_stands_beside_what_the_facts_say() -> None:
+    machine = host()
+    line = {
+        "kind": "serving",
+        "host": machine.identifier,
+        "model": "shape:smollm2-135m",
+        "candidate": "transformers:sdpa",
+        "workload": "pp64:tg8:b1",
+        "peak_bytes": 1 << 30,
+    }
+    failed = {"kind": "serving", "host": machine.identifier, "model": "x", "candidate": "y", "error": "it did not load"}
+    converting = {**line, "kind": "converting", "candidate": "openvino:int8-pa"}
+    del converting["workload"]
+    [served, made] = compared([line, failed, {**line, "host": "another"}, converting], machine)
+    spec = ModelSpec.read("shape:smollm2-135m")
+    expected = serving_bytes(spec, machine, "transformers:sdpa", Workload.parse("pp64:tg8:b1"))
+    assert (served.what, served.predicted_bytes) == ("pp64:tg8:b1", expected)
+    assert served.error == pytest.approx(expected / (1 << 30) - 1)
+    # 609 MiB, a byte for each of 134.5 M parameters, 7.57 more for each of 28.3 M of the embeddings.
+    assert made.what == "converting"
+    assert made.predicted_bytes == pytest.approx(987e6, rel=0.01)
+
+
+def test_the_table_has_the_median_and_the_worst() -> None:
+    def one(candidate: str, error: float, what: str = "pp64:tg8:b1") -> Compared:
+        predicted = round((1 + error) * 1000)
+        return Compared(candidate=candidate, model="m", what=what, predicted_bytes=predicted, measured_bytes=1000)
+
+    assert table([one("a", 0.2), one("a", -0.1), one("b", 0.0), one("a", 0.5, "converting")])[2:] == [
+        "| converting | a | 1 | 50% | - | +50% (m, converting) |",
+        "| converting | all | 1 | 50% | - | +50% (m, converting) |",
+        "| serving | a | 2 | 15% | -10% (m, pp64:tg8:b1) | +20% (m, pp64:tg8:b1) |",
+        "| serving | all | 3 | 10% | -10% (m, pp64:tg8:b1) | +20% (m, pp64:tg8:b1) |",
+        "| serving | b | 1 | 0% | - | - |",
+    ]
+
+
+def test_names_are_those_of_the_folders() -> None:
+    assert name_of("shape:gpt2") == "shape:gpt2"
+    assert [name_of(model) for model in MODELS if not model.startswith("shape:")] == [
+        "mla-160m",
+        "mixture-300m",
+        "lfm2-350m",
+    ]
