@@ -74,7 +74,7 @@ install: .venv/installed
 	touch $@
 
 .venv/tools: .venv/installed
-	$(BIN)/python $(PIP) --constraint constraints.txt --editable '.[cpu,dev]'
+	$(BIN)/python $(PIP) --constraint constraints.txt --editable '.[cpu,dev,fleet]'
 	$(BIN)/python $(COMPILE) .venv >/dev/null 2>&1 || true
 	touch $@
 
