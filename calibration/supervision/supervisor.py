@@ -16,7 +16,8 @@ from typing import Any, Self
 import psutil
 
 from calibration.measurement import FailureKind
-from calibration.supervision.readings import busy_s, gpu_bytes, group_runs, oom_kills
+from calibration.supervision.process_tree import ProcessTree
+from calibration.supervision.readings import busy_s, group_runs, oom_kills
 from calibration.worker import main as worker_module
 
 POLL_S = 0.1
@@ -39,7 +40,6 @@ GONE_S = 5.0
 """How long we wait for a killed group to be gone; a process in an uninterruptible wait may take longer."""
 ANEW = ": --again measures it anew"
 """How a calibration goes on after what need not happen again; the end of a message."""
-_PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,11 +84,6 @@ class Worker:
         self._log = log
         self._limit = memory_limit_bytes
         self._oom_kills = oom_kills()
-        self._watch_gpu = watch_gpu
-        self.peak_memory_bytes = 0
-        self.peak_unmapped_bytes = 0
-        """Of peak_memory_bytes, what no file backs, as far as it was looked at."""
-        self.peak_gpu_memory_bytes = 0
         commands, self._commands = os.pipe()
         self._events, events = os.pipe()
         lifeline, self._lifeline = os.pipe()
@@ -114,6 +109,7 @@ class Worker:
         finally:
             for fd in its_ends:
                 os.close(fd)
+        self._tree = ProcessTree(self._process.pid, watch_gpu=watch_gpu)
 
     def __enter__(self) -> Self:
         return self
@@ -130,13 +126,27 @@ class Worker:
         return self._process.pid
 
     @property
+    def peak_memory_bytes(self) -> int:
+        """Of the worker and its children, as far as it was looked at."""
+        return self._tree.peak_memory_bytes
+
+    @property
+    def peak_unmapped_bytes(self) -> int:
+        """Of peak_memory_bytes, what no file backs."""
+        return self._tree.peak_unmapped_bytes
+
+    @property
+    def peak_gpu_memory_bytes(self) -> int:
+        return self._tree.peak_gpu_memory_bytes
+
+    @property
     def pipe(self) -> int:
         """The file descriptor by which its lines come."""
         return self._events
 
     def ask(self, verb: str, *, timeout_s: float, **fields: Any) -> Reply | Trouble:
         """Send a request and wait for its answer, at most `timeout_s` seconds."""
-        began, busy, own = time.monotonic(), busy_s(), self._cpu_s()
+        began, busy, own = time.monotonic(), busy_s(), self._tree.cpu_s()
         try:
             os.write(self._commands, (json.dumps({"verb": verb, **fields}) + "\n").encode())
         except BrokenPipeError:
@@ -146,12 +156,12 @@ class Worker:
         if isinstance(line, Trouble):
             self.kill()
             return line
-        foreign = max(0.0, (busy_s() - busy) - (self._cpu_s() - own)) / max(seconds, 1e-3)
+        foreign = max(0.0, (busy_s() - busy) - (self._tree.cpu_s() - own)) / max(seconds, 1e-3)
         answer = _parse(line)
         if isinstance(answer, Trouble):
             self.kill()
             return answer
-        self._look_at_memory(tree=True, converting=verb in CONVERTING)
+        self._tree.look_at_memory(children=True, converting=verb in CONVERTING)
         if answer["event"] == "error":
             return error_told(answer, FailureKind.REFUSED if verb in REFUSING else FailureKind.CRASHED)
         return Reply(fields=answer, seconds=seconds, foreign_cores=foreign)
@@ -228,7 +238,7 @@ class Worker:
         if self._killed:  # by now the number may be that of another group
             return
         self._killed = True
-        strays = self._tree()
+        strays = self._tree.processes()
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self._process.pid, signal.SIGKILL)
         for stray in strays:
@@ -271,70 +281,14 @@ class Worker:
         line, _, self._buffer = self._buffer.partition(b"\n")
         return line
 
-    def _tree(self) -> list[psutil.Process]:
-        try:
-            root = psutil.Process(self._process.pid)
-            return [root, *root.children(recursive=True)]
-        except psutil.Error:
-            return []
-
     def _look(self, *, tree: bool, converting: bool) -> Trouble | None:
         """Look at the memory; the trouble where it is above the limit."""
-        self._look_at_memory(tree=tree, converting=converting)
+        self._tree.look_at_memory(children=tree, converting=converting)
         peak = self.peak_unmapped_bytes if converting else self.peak_memory_bytes
         if peak <= self._limit:
             return None
         reached, allowed = (f"{size / 2**30:.1f} GiB" for size in (peak, self._limit))
         return Trouble(kind=FailureKind.OUT_OF_MEMORY, message=f"reached {reached}; {allowed} are allowed")
-
-    def _look_at_memory(self, *, tree: bool, converting: bool = False) -> None:
-        """Raise the peak where the memory is above it.
-
-        Args:
-            tree: count the children too, each without what it shares: the watchdog's pages are the worker's.
-        """
-        try:
-            with open(f"/proc/{self._process.pid}/statm", encoding="ascii") as file:  # noqa: PTH123  ten times a second
-                _, resident, shared, *_ = map(int, file.read().split())
-            size, unmapped = resident * _PAGE, (resident - shared) * _PAGE
-            if tree:
-                with open(f"/proc/{self._process.pid}/status", encoding="ascii") as file:  # noqa: PTH123
-                    peak = next((int(line.split()[1]) << 10 for line in file if line.startswith("VmHWM")), size)
-                children = self._children_bytes(converting=converting)
-                size, unmapped = max(size, peak) + children, unmapped + children
-                if self._watch_gpu:
-                    used = gpu_bytes({p.pid for p in self._tree()})
-                    self.peak_gpu_memory_bytes = max(self.peak_gpu_memory_bytes, used)
-        except OSError:
-            return
-        self.peak_memory_bytes = max(self.peak_memory_bytes, size)
-        self.peak_unmapped_bytes = max(self.peak_unmapped_bytes, unmapped)
-
-    def _children_bytes(self, *, converting: bool) -> int:
-        """What the children hold and do not share.
-
-        Args:
-            converting: leave out the pages that a forked child has in common with the worker: OpenVINO's tracer forks
-                with the whole model in memory. That is exact, and takes longer.
-        """
-        total = 0
-        for child in self._tree()[1:]:
-            with contextlib.suppress(psutil.Error):
-                if converting:
-                    total += child.memory_full_info().uss
-                else:
-                    memory = child.memory_info()
-                    total += max(0, memory.rss - memory.shared)
-        return total
-
-    def _cpu_s(self) -> float:
-        """CPU seconds of the tree so far."""
-        total = 0.0
-        for process in self._tree():
-            with contextlib.suppress(psutil.Error):
-                times = process.cpu_times()
-                total += times.user + times.system
-        return total
 
 
 def _is_ready(pipe: int, events: int, timeout_s: float) -> bool:
