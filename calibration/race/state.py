@@ -9,9 +9,9 @@ from statistics import median
 from calibration.events import CandidateOut
 from calibration.measurement import Cell, Check, Measurement, Outcome
 from calibration.race import history
+from calibration.race.contest import SURE
 from calibration.race.decisions import History
 from calibration.race.known import Known
-from calibration.race.ladder import SURE
 from calibration.supervision.launch_spec import LaunchSpec, Skipped
 
 LONG_LOAD_S = 60.0

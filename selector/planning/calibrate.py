@@ -13,7 +13,7 @@ from calibration.load.use import Use
 from calibration.measurement import Check, Measurement, Outcome, Served, to_json
 from calibration.race.beliefs import Noise
 from calibration.race.climb import climb
-from calibration.race.ladder import SURE
+from calibration.race.contest import SURE
 from calibration.race.runner import calibrate as race_candidates
 from calibration.race.state import Bounds
 from calibration.race.tally import Sureness, Tally

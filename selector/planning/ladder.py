@@ -9,8 +9,9 @@ from calibration.conversion.store import ArtifactStore
 from calibration.events import Reporter
 from calibration.race.ascent import Ascent
 from calibration.race.beliefs import Beliefs
+from calibration.race.contest import FINALISTS
 from calibration.race.depth import Depth, conversions
-from calibration.race.ladder import FINALISTS, Position
+from calibration.race.ladder import Position
 from calibration.workload import Workload
 from selector.objective import Objective
 from selector.planning.events import CalibrationEvent, Reach
