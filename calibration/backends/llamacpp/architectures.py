@@ -17,7 +17,8 @@ TRIED = frozenset({
     # Since the converter is the library's own.
     "Cohere2MoeForCausalLM", "DeepseekV2ForCausalLM", "GPTNeoXForCausalLM", "Glm4ForCausalLM", "Glm4MoeForCausalLM",
     "GraniteMoeSWAForCausalLM", "GraniteMoeSharedForCausalLM", "GraniteSWAForCausalLM", "HYV3ForCausalLM",
-    "HrmTextForCausalLM", "Jais2ForCausalLM",
+    "HrmTextForCausalLM", "Jais2ForCausalLM", "Llama4ForCausalLM", "Ministral3ForCausalLM", "MptForCausalLM",
+    "Olmo3ForCausalLM",
 })  # fmt: skip
 """Decoders of the converter's table, each tried as f32 on a small random model against transformers 5.23.0: scores
 within 3e-5, or 0.01 where the activation is GELU, which ggml looks up in a table of float16."""
@@ -25,7 +26,8 @@ within 3e-5, or 0.01 where the activation is GELU, which ggml looks up in a tabl
 IN_FILES = frozenset({
     "apertus", "arcee", "bloom", "cohere2", "command-r", "ernie4_5", "ernie4_5-moe", "falcon", "lfm2", "mamba2", "mpt",
     "nemotron", "olmo", "olmoe", "phi2", "seed_oss", "smollm3", "stablelm", "starcoder",
-    "cohere2moe", "glm4", "glm4moe", "gptneox", "granite_swa", "hrm_text", "hy_v3", "jais2",
+    "cohere2moe", "glm4", "glm4moe", "gptneox", "granite_swa", "hrm_text", "hy_v3", "jais2", "llama4",
+    "mistral3", "olmo2",
 })  # fmt: skip
 """general.architecture in .gguf files of those decoders that only llama.cpp's own name tells."""
 
@@ -70,6 +72,7 @@ WRONG = {
     **dict.fromkeys(_DIFFUSE, "it writes by diffusion, not token by token"),
     **dict.fromkeys(_DRAFT, "it drafts for another model and writes nothing alone"),
     **dict.fromkeys(_SPEAK, "it makes sound, not text"),
+    "AfmoeForCausalLM": "its scores are off by 4 where they deviate by 2",
     "BitNetForCausalLM": "the converter rounds weights that transformers computes as they are",
     "DeepseekV4ForCausalLM": "the converter asks for num_hash_layers, which transformers 5.23.0 does not write",
     "KimiLinearForCausalLM": "the converter has no name for tensors that transformers 5.23.0 writes (block_sparse_moe)",

@@ -139,7 +139,7 @@ WINDOW_PERIOD: Final = {
 """Architectures whose sliding window is honoured, in all layers but every n-th, whatever layer_types says."""
 
 WINDOWED: Final = frozenset({
-    *WINDOW_PERIOD, "cohere2",
+    *WINDOW_PERIOD, "cohere2", "cohere2moe", "granite_swa", "olmo2",
     # Of these the file tells which layers have the window.
     "Cohere2MoeForCausalLM", "Exaone4ForCausalLM", "ExaoneMoeForCausalLM", "Gemma3nForCausalLM", "Gemma4ForCausalLM",
     "GraniteMoeSWAForCausalLM", "GraniteSWAForCausalLM", "MellumForCausalLM", "MiMoV2FlashForCausalLM",
