@@ -29,7 +29,7 @@ _NEVER = Deadline(None, time.monotonic)
 def measure(
     model: str, labels: Sequence[str], workloads: Sequence[Workload], known: Sequence[Line], *, keep: bool
 ) -> Iterator[Line]:
-    """Lines that are not known yet, each as soon as it is measured; what fails is a line with its `error`.
+    """Lines that are not known yet, each as soon as it is measured; what failed is tried again.
 
     Args:
         labels: backends or variants; none: all, lossy ones and those on request, too.
@@ -39,7 +39,7 @@ def measure(
     workloads = [workload for workload in workloads if workload.context_tokens <= longest]
     planned = plan(model, backends=labels, allow_lossy=True, workloads=workloads)
     store, limits = ArtifactStore(), Limits()
-    done = {place(line) for line in known}
+    done = {place(line) for line in known if "error" not in line}
     subject: Subject | None = None
     specs = sorted(planned.launch_specs, key=lambda spec: (spec.candidate.backend, spec.variant.prepared_as))
     with tempfile.TemporaryDirectory(prefix="autobackend-") as folder:
