@@ -41,7 +41,7 @@ class Verdict:
     memory: Memory | None = field(default=None, compare=False, repr=False)
     """Its parts."""
     most: Most | None = field(default=None, compare=False, repr=False)
-    """Of a legal one, what fits, where that was asked for and the device tells what is free."""
+    """Of a candidate, what fits, where that was asked for and the device tells what is free."""
 
     @property
     def legal(self) -> bool:
@@ -75,17 +75,17 @@ def judge(
             own_rules = _VARIANT_RULES if _exists(case) else ()
             own = [reason for rule in own_rules for reason in rule.reasons(case)]
             tried = is_tried(case) or any(reason.rule == "architecture" for reason in shared)
-            reasons, memory = (*shared, *own), memory_of(case)
+            reasons, left_out, memory = (*shared, *own), _left_out(case), memory_of(case)
             verdicts.append(
                 Verdict(
                     candidate=Candidate(backend=backend.name, variant=variant.name),
                     reasons=reasons,
-                    left_out=_left_out(case),
+                    left_out=left_out,
                     needed_bytes=memory.needed_bytes,
                     notes=(*_notes(case), *(() if tried else (not_tried(model.architecture),))),
                     tried=tried,
                     memory=memory,
-                    most=most_of(case) if with_most and not reasons else None,
+                    most=most_of(case) if with_most and not reasons and not left_out else None,
                 )
             )
     return tuple(verdicts)
