@@ -99,8 +99,10 @@ class QuantFact:
     architectures: frozenset[str] | None = None
     """Only for these architectures."""
     not_architectures: frozenset[str] = frozenset()
+    devices: frozenset[str] | None = None
+    """Device kinds where it is loaded."""
     packages: tuple[str, ...] = ()
-    """Distributions it needs besides the backend's own."""
+    """Requirement strings of what it needs besides the backend itself: names of distributions, `torchao>=0.15`."""
     dequantised: bool = False
     """A conversion turns the weights into plain ones: for variants that prepare, not for those that load them as they
     are."""
@@ -151,6 +153,10 @@ class Facts:
     architectures_table: tuple[str, str] | None = None
     """(distribution, file inside it): the engine's own table of architectures. Where it is installed it is read as text
     and decides instead of `architectures`: the engine knows the class names that stand in it in quotes."""
+    by_model_type: bool = False
+    """The engine asks transformers what config.json is: model_type decides, whatever architecture is named. Its table
+    then quotes the classes of configs (`LlamaConfig`); everything else here has the causal model that transformers
+    builds of it (`LlamaForCausalLM`)."""
     architectures_from_auto_map: bool = False
     """The engine asks auto_map before architectures."""
     removed_architectures: Mapping[str, str] = field(default_factory=dict)

@@ -1,20 +1,18 @@
 """Rules about the model: its architecture, its shapes, its code, and how far its positions reach."""
 
-from functools import lru_cache
-from pathlib import Path
-
 from calibration.config_json import UnreadableField
 from selector.host.spec import Known
 from selector.rules.combination import Combination, any_of
 from selector.rules.releases import another_release
 from selector.rules.rule import Finding, backend_rule, variant_rule
+from selector.rules.tables import Table, causal_model, config_class, own_table, quotes
 
 
 @backend_rule
 def architecture(case: Combination) -> Finding:
     """The engine knows the model's architecture; where it is installed, its own table or its release decides."""
     model, facts, names = case.model, case.facts, _names(case)
-    table, beside = _table(case), _known_beside(case, names)
+    table, beside = own_table(case), _known_beside(case, names)
     needs_another = another_release(case, "architectures", names)
     if needs_another and table is None and beside is None:
         return needs_another
@@ -27,11 +25,13 @@ def architecture(case: Combination) -> Finding:
             return _found_wrong(case)
     elif table is not None:
         # Code of the model's repository brings its own classes; whether it may run is for `remote_code`.
-        if any(_quoted(*table, name) for name in names) or (facts.remote_code and model.remote_code):
+        if _stands_in(table, case) or (facts.remote_code and model.remote_code):
             return _found_wrong(case)
     elif facts.architectures is None or any(name in facts.architectures for name in names):
         return _found_wrong(case)
     written = " or ".join(names) or model.architecture or "no architecture"
+    if facts.by_model_type and model.architecture not in names:
+        written = f"model_type {model.model_type}"
     return needs_another or f"needs an architecture that {facts.title} knows; found {written}"
 
 
@@ -120,13 +120,15 @@ def table_unread(case: Combination) -> bool:
     """Whether the engine's own table alone tells which architectures it knows, and it is not here to be read."""
     facts = case.facts
     decides = facts.architectures_table is not None and facts.architectures is None
-    return decides and case.installation.known is not Known.SEEN and _table(case) is None
+    return decides and case.installation.known is not Known.SEEN and own_table(case) is None
 
 
 def _names(case: Combination) -> tuple[str, ...]:
     """The names by which the engine looks for the model's architecture; any of them is enough."""
-    model = case.model
-    if not case.facts.architectures_from_auto_map:
+    model, facts = case.model, case.facts
+    if facts.by_model_type:
+        return (causal_model(case) or model.architecture,)
+    if not facts.architectures_from_auto_map:
         return (model.architecture,)
     return (model.auto_architecture,) if model.auto_architecture else model.architectures
 
@@ -139,6 +141,14 @@ def _known_beside(case: Combination, names: tuple[str, ...]) -> bool | None:
     return None if not told or None in told else any(told)
 
 
+def _stands_in(table: Table, case: Combination) -> bool:
+    """Whether the engine's own table has the model's architecture."""
+    if not case.facts.by_model_type:
+        return any(quotes(table, name) for name in _names(case))
+    name = config_class(case)
+    return name is not None and causal_model(case) is not None and quotes(table, name)
+
+
 def _found_wrong(case: Combination) -> Finding:
     """Why not, although the engine has the architecture."""
     facts = case.facts
@@ -147,29 +157,6 @@ def _found_wrong(case: Combination) -> Finding:
             wrong = f"{name}: {facts.wrong_architectures[name]}"
             return f"needs an architecture that {facts.title} runs right; {wrong}"
     return None
-
-
-def _table(case: Combination) -> tuple[Path, int] | None:
-    """The engine's own table of architectures, where it is installed, and when it changed."""
-    if case.facts.architectures_table is None:
-        return None
-    distribution, inside = case.facts.architectures_table
-    for site in case.installation.site_packages:
-        file = site / distribution.replace("-", "_") / inside
-        try:
-            return file, file.stat().st_mtime_ns
-        except OSError:
-            continue
-    return None
-
-
-@lru_cache(maxsize=1024)
-def _quoted(file: Path, changed: int, name: str) -> bool:  # noqa: ARG001  `changed` is part of the key only
-    try:
-        text = file.read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return False
-    return f'"{name}"' in text or f"'{name}'" in text
 
 
 def _shorter(tokens: int) -> str:

@@ -3,9 +3,11 @@
 from collections.abc import Iterator
 
 from calibration.backend import QuantFact
+from calibration.environments.distributions import requirement_name
+from selector.host.kinds import title, titles
 from selector.model.quant.format import QuantFormat
 from selector.rules.combination import Combination, any_of, dotted
-from selector.rules.install import install_command, lacking
+from selector.rules.install import install_command, lacking, what_is
 from selector.rules.releases import another_release
 from selector.rules.rule import Finding, backend_rule, variant_rule
 
@@ -46,9 +48,12 @@ def quant_packages(case: Combination) -> Finding:
     missing = min((lacking(f.packages, case.installation) for f in fitting), key=len)
     if not missing:
         return None
-    are = "it is" if len(missing) == 1 else "they are"
-    mend = install_command(case.installation, f"pip install {' '.join(missing)}")
-    return f"needs {' and '.join(missing)} for {quant.method}; {are} not installed", mend
+    there = any(requirement_name(r) in case.installation.versions for r in missing)
+    are = "it is not installed" if len(missing) == 1 else "they are not installed"
+    found = what_is(missing, case.installation) if there else are
+    wanted = (f'"{r}"' if requirement_name(r) != r else r for r in missing)
+    mend = install_command(case.installation, f"pip install {' '.join(wanted)}")
+    return f"needs {' and '.join(missing)} for {quant.method}; {found}", mend
 
 
 @variant_rule
@@ -96,8 +101,10 @@ def _mismatches(fact: QuantFact, quant: QuantFormat, case: Combination) -> Itera
 
 
 def _surroundings(fact: QuantFact, case: Combination) -> Iterator[_Mismatch]:
-    """Where the format is taken: architectures and compute capability."""
-    architecture, capability = case.model.architecture, case.device.capability
+    """Where the format is taken: devices, architectures and compute capability."""
+    architecture, capability, kind = case.model.architecture, case.device.capability, case.device.kind
+    if fact.devices is not None and kind not in fact.devices:
+        yield any_of(titles(fact.devices)), title(kind)
     if fact.architectures is not None and architecture not in fact.architectures:
         yield any_of(sorted(fact.architectures)), architecture
     if architecture in fact.not_architectures:

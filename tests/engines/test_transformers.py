@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from packaging.version import Version
 
 from calibration.backend import Engine
 from calibration.backends.transformers import TransformersBackend
+from calibration.environments.distributions import requirement_name
 from selector.demand import Demand
 from selector.model.quant.format import QuantFormat
 from tests.engines import tiny_models
@@ -187,3 +189,56 @@ def test_it_has_no_command_where_its_server_cannot(gguf: Path) -> None:
     """With int8 of torchao's, and from a .gguf file."""
     assert BACKEND.command(BACKEND.variant("int8"), deployed("gpt2")) is None
     assert BACKEND.command(BACKEND.variant("eager"), deployed(str(gguf))) is None
+
+
+ASKED_BY = {
+    "accelerate": "accelerate",
+    "aqlm": "aqlm",
+    "auto_round": "auto-round",
+    "bitsandbytes": "bitsandbytes",
+    "compressed_tensors": "compressed-tensors",
+    "fbgemm_gpu": "fbgemm-gpu",
+    "flute": "flute-kernel",
+    "fouroversix": "fouroversix",
+    "fp_quant": "fp-quant",
+    "gptqmodel": "gptqmodel",
+    "hadamard": "fast-hadamard-transform",
+    "hqq": "hqq",
+    "kernels": "kernels",
+    "optimum": "optimum",
+    "optimum_quanto": "optimum-quanto",
+    "quark": "amd-quark",
+    "qutlass": "qutlass",
+    "sinq": "sinq",
+    "spqr": "spqr-quant",
+    "torchao": "torchao",
+    "vptq": "vptq",
+}
+"""is_X_available of transformers: the distribution that it looks for."""
+NOT_HERE = {"fbgemm_fp8": {"kernels"}, "metal": {"kernels"}}
+"""Asked for on devices that no backend of ours has: an XPU, Apple's GPU."""
+
+
+def test_quantizers_ask_for_what_the_facts_say() -> None:
+    import inspect
+
+    from transformers.quantizers.auto import AUTO_QUANTIZER_MAPPING
+    from transformers.utils import import_utils
+
+    facts = {fact.method: fact for fact in BACKEND.facts.quants}
+    methods = {name.partition("_4bit")[0].partition("_8bit")[0] for name in AUTO_QUANTIZER_MAPPING}
+    assert methods - set(facts) == {"nvfp4"}, "of which transformers loads no checkpoint"
+    assert set(facts) <= methods
+    for name, quantizer in AUTO_QUANTIZER_MAPPING.items():
+        method = name.partition("_4bit")[0].partition("_8bit")[0]
+        if method in {"gguf", "nvfp4"}:  # gguf is asked for elsewhere
+            continue
+        verbs = [vars(quantizer).get(verb) for verb in ("__init__", "validate_environment")]
+        text = "".join(inspect.getsource(verb) for verb in verbs if verb is not None)
+        asked = {ASKED_BY[found] for found in re.findall(r"not is_(\w+)_available\(", text) if found in ASKED_BY}
+        assert asked - NOT_HERE.get(method, set()) == {requirement_name(r) for r in facts[method].packages}, method
+    named = ("accelerate", "bitsandbytes", "compressed-tensors", "hqq", "kernels", "torchao", "vptq")
+    told = {requirement_name(r): r.partition(">=")[2].partition(",")[0] for f in facts.values() for r in f.packages}
+    for distribution in named:
+        constant = f"{distribution.upper().replace('-', '_')}_MIN_VERSION"
+        assert Version(told[distribution]) == Version(getattr(import_utils, constant)), distribution

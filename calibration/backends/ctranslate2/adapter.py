@@ -18,29 +18,12 @@ from calibration.backend import (
     Variant,
 )
 from calibration.backends.ctranslate2.engine import GeneratorEngine
+from calibration.backends.ctranslate2.limits import TRIED, WRONG, limits
 from calibration.backends.ctranslate2.memory import SERVING_MEMORY
 from calibration.backends.ctranslate2.streams import Batches
-from calibration.config_json import ConfigJson
 from calibration.streams import Streams
 
 _REGISTRY = "ctranslate2 4.8.5 converters/transformers.py (register_loader)"
-
-_DECODERS = frozenset({
-    "BloomForCausalLM", "CodeGenForCausalLM", "FalconForCausalLM", "GPT2LMHeadModel", "GPTBigCodeForCausalLM",
-    "GPTJForCausalLM", "Gemma2ForCausalLM", "Gemma3ForCausalLM", "GemmaForCausalLM", "LlamaForCausalLM",
-    "MistralForCausalLM", "OPTForCausalLM", "Qwen2ForCausalLM", "Qwen3ForCausalLM",
-})  # fmt: skip
-"""Decoders with a registered conversion, each tried on a small random model against transformers 5.23.0. Phi, Phi3,
-GPTNeoX and Gemma4 are registered too, but their loaders ask for attributes that transformers 5 renamed; MPT only by the
-name of its remote code. No mixture of experts is registered."""
-
-_ROPE_THETA = {"FalconForCausalLM": 1e4, "GemmaForCausalLM": 1e4, "Gemma3ForCausalLM": 1e6}
-"""Architectures whose loader takes this rope_theta whatever the config says: it reads an attribute that transformers 5
-moved into rope_parameters."""
-
-_EVEN_HEADS = frozenset({"LlamaForCausalLM", "Qwen2ForCausalLM"})
-"""Architectures whose loader takes head_dim to be hidden_size / heads."""
-
 
 _LEAST_CAPABILITY = {"float16": (7, 0), "bfloat16": (8, 0)}
 """CTranslate2 src/types.cc (mayiuse_float16, mayiuse_bfloat16) and src/cuda/utils.cc; on no CPU."""
@@ -79,7 +62,12 @@ class CTranslate2Backend(Backend):
         },
         install="autobackend backends install ctranslate2",
         devices=frozenset({"cpu", "cuda"}),
-        architectures=_DECODERS,
+        architectures=TRIED,
+        # The loaders that `register_loader` enters under the name of a class of configs.
+        architectures_table=("ctranslate2", "converters/transformers.py"),
+        by_model_type=True,
+        wrong_architectures=WRONG,
+        tried=TRIED,
         releases=Path(__file__).with_name("releases.json"),
         # llama3 is converted, but the engine computes the unscaled rotation: logits are off by 0.24 at a deviation of 2
         # after 40 tokens, and equal to transformers' to 2e-5 once that leaves its scaling out. Only Phi3 has longrope.
@@ -139,25 +127,7 @@ class CTranslate2Backend(Backend):
 
     def fits(self, model: Model, variant: Variant, device: Device | None = None) -> list[str]:
         """Also: what the converter leaves out, types that the device lacks, types that are another variant again."""
-        reasons = _type_reasons(model, variant, device)
-        name = model.architecture
-        if name == "Gemma2ForCausalLM":
-            config = ConfigJson.read(model.folder)
-            reasons += [
-                f"needs no {name_of_cap}, which the conversion leaves out; found {cap:g}"
-                for name_of_cap in ("final_logit_softcapping", "attn_logit_softcapping")
-                if (cap := config.number(name_of_cap, None)) is not None
-            ]
-        told_by_config = model.heads > 0 and not {"head_dim", "hidden_size"} & model.unknown
-        if name in _EVEN_HEADS and told_by_config and model.head_dim * model.heads != model.hidden_size:
-            even = model.hidden_size // model.heads
-            reasons.append(f"needs head_dim {even} (hidden_size / heads) in {name}; found {model.head_dim}")
-        theta = _ROPE_THETA.get(name)
-        if theta is not None and model.rope_theta not in (None, theta):
-            reasons.append(
-                f"needs rope_theta {theta:g}, which the conversion of {name} takes; found {model.rope_theta:g}"
-            )
-        return reasons
+        return _type_reasons(model, variant, device) + limits(model)
 
     def prepare(self, job: Job, destination: Path, say: Callable[[str], None]) -> None:
         """Convert: to int8, or as it is for types that are made of full precision while loading.

@@ -5,8 +5,20 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from calibration.backend import Backend, Deployment, Engine, Facts, Job, PrepareMemory, PrepareTime, Variant
+from calibration.backend import (
+    Backend,
+    Deployment,
+    Device,
+    Engine,
+    Facts,
+    Job,
+    Model,
+    PrepareMemory,
+    PrepareTime,
+    Variant,
+)
 from calibration.backends.onnxruntime.engine import Graph, GraphEngine
+from calibration.backends.onnxruntime.limits import TRIED, WINDOWED, WRONG, limits
 from calibration.backends.onnxruntime.memory import SERVING_MEMORY
 from calibration.backends.onnxruntime.ragged import RaggedGraph, can_be_ragged
 from calibration.backends.onnxruntime.streams import Together
@@ -14,15 +26,6 @@ from calibration.backends.onnxruntime.turns import Turns
 from calibration.streams import Streams
 
 _BUILDER = "onnxruntime-genai 0.18.0 models/builder.py (create_model)"
-
-_DECODERS = frozenset({
-    "Ernie4_5ForCausalLM", "Gemma2ForCausalLM", "GemmaForCausalLM", "GraniteForCausalLM", "HunYuanDenseV1ForCausalLM",
-    "Lfm2ForCausalLM", "LlamaForCausalLM", "MistralForCausalLM", "NemotronForCausalLM", "Phi3ForCausalLM",
-    "PhiForCausalLM", "Qwen2ForCausalLM", "Qwen3ForCausalLM",
-})  # fmt: skip
-"""Dense text decoders that the builder exports for the CPU, each tried on a small random model against transformers
-5.23.0. Left out although the builder names them: Gemma3 (KeyError rope_type) and SmolLM3 (KeyError position_ids), which
-do not build with transformers 5, and Olmo, whose logits are off by 0.9 at a deviation of 0.8."""
 
 
 class OnnxRuntimeBackend(Backend):
@@ -52,13 +55,14 @@ class OnnxRuntimeBackend(Backend):
         install="autobackend backends install onnxruntime",
         # GPUs take a distribution of another name, onnxruntime-genai-cuda.
         devices=frozenset({"cpu"}),
-        architectures=_DECODERS,
+        architectures=TRIED,
+        # create_model compares config.architectures[0] with each name.
+        architectures_table=("onnxruntime-genai", "models/builder.py"),
+        wrong_architectures=WRONG,
+        tried=TRIED,
         releases=Path(__file__).with_name("releases.json"),
-        # Logits with yarn and linear scaling are off by 3.5 to 5 at a deviation of 2 (tried with 0.18.0).
-        rope_types=frozenset({"default", "llama3", "longrope"}),
-        # Mistral and Phi3 fail on a prompt longer than the window.
-        windowed_architectures=frozenset({"Gemma2ForCausalLM", "Qwen2ForCausalLM"}),
         serving_memory=SERVING_MEMORY,
+        windowed_architectures=WINDOWED,
         order=30,
         sources=(_BUILDER,),
     )
@@ -70,6 +74,10 @@ class OnnxRuntimeBackend(Backend):
         Variant(name="int4", precision="int4", lossy=True, prepares=True),
     )
 
+    def fits(self, model: Model, variant: Variant, device: Device | None = None) -> list[str]:
+        """Also: what the builder reads of a config, and what it leaves out."""
+        return limits(model)
+
     def prepare(self, job: Job, destination: Path, say: Callable[[str], None]) -> None:
         """Build the graph; the builder talks on stdout, which is the worker's log."""
         from onnxruntime_genai.models.builder import create_model, parse_extra_options
@@ -77,7 +85,11 @@ class OnnxRuntimeBackend(Backend):
         say(f"onnxruntime: building {job.variant.precision} from {job.model_dir}")
         with tempfile.TemporaryDirectory(prefix="onnxruntime-") as scratch:
             place = ("", str(job.model_dir), str(destination), job.variant.precision, "cpu", scratch)
-            create_model(*place, **parse_extra_options(*place, _wishes(trust_remote_code=job.trust_remote_code)))
+            options = parse_extra_options(*place, _wishes(trust_remote_code=job.trust_remote_code))
+            config = options["hf_details"]["hf_config"]
+            if getattr(config, "eos_token_id", None) is None:
+                config.eos_token_id = job.vocab_size - 1  # it builds no model without; `Graph` overlays its own
+            create_model(*place, **options)
 
     def load(self, job: Job) -> GraphEngine:
         """Load the built graph."""

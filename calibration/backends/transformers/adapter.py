@@ -12,17 +12,16 @@ from calibration.backend import (
     Facts,
     Job,
     Model,
-    QuantFact,
     Variant,
 )
 from calibration.backends.transformers.by_layer import LayeredLoop
 from calibration.backends.transformers.continuous import ContinuousLoop, continuous
 from calibration.backends.transformers.decode_loop import DecodeLoop
 from calibration.backends.transformers.memory import SERVING_MEMORY
+from calibration.backends.transformers.quantizers import QUANTS
 from calibration.backends.transformers.token_loop import TokenLoop
 from calibration.streams import Streams
 
-_QUANTIZERS = "transformers 5.23.0 quantizers/quantizer_{}.py, validate_environment"
 _FLOATS = frozenset({"float32", "float16", "bfloat16"})
 _DTYPES = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
 """Of a variant's precision; every other one is the checkpoint's. The correctness check asks for all three."""
@@ -45,17 +44,6 @@ _WITHOUT_SDPA = frozenset({
 })  # fmt: skip
 """Classes of transformers 5.23.0 without _supports_sdpa: from_pretrained refuses to load them with it."""
 
-_GGUF_ARCHITECTURES = frozenset({
-    "Gemma2ForCausalLM", "Gemma3ForCausalLM", "GPT2LMHeadModel", "GptOssForCausalLM", "LlamaForCausalLM",
-    "MambaForCausalLM", "MistralForCausalLM", "Phi3ForCausalLM", "Qwen2ForCausalLM", "Qwen2MoeForCausalLM",
-    "Qwen3ForCausalLM", "Qwen3MoeForCausalLM", "Starcoder2ForCausalLM",
-})  # fmt: skip
-"""Of those that transformers 5.23.0 reads from .gguf files."""
-
-
-def _quant(method: str, packages: tuple[str, ...], quantizer: str, **limits: Any) -> QuantFact:
-    return QuantFact(method=method, packages=packages, source=_QUANTIZERS.format(quantizer), **limits)
-
 
 class TransformersBackend(Backend):
     """AutoModelForCausalLM and its forward, called once a step."""
@@ -70,28 +58,7 @@ class TransformersBackend(Backend):
         devices=frozenset({"cpu", "cuda", "rocm"}),
         architectures_table=("transformers", "models/auto/modeling_auto.py"),
         releases=Path(__file__).with_name("releases.json"),
-        quants=(
-            _quant("gptq", ("optimum", "gptqmodel"), "gptq"),
-            _quant("awq", ("gptqmodel", "accelerate"), "awq"),
-            _quant("bitsandbytes", ("bitsandbytes", "accelerate"), "bnb_4bit"),
-            # Below compute capability 8.9, and on a CPU, fp8 and mxfp4 are dequantised to bf16 while loading.
-            _quant("fp8", ("accelerate",), "finegrained_fp8"),
-            _quant("mxfp4", ("accelerate",), "mxfp4"),
-            _quant("fbgemm_fp8", ("fbgemm-gpu", "accelerate"), "fbgemm_fp8", capabilities=(9, 0)),
-            _quant("compressed-tensors", ("compressed-tensors",), "compressed_tensors"),
-            _quant("hqq", ("hqq",), "hqq"),
-            QuantFact(
-                method="gguf",
-                packages=("gguf>=0.10", "accelerate"),
-                architectures=_GGUF_ARCHITECTURES,
-                source="transformers 5.23.0 integrations/ggml.py (GGUF_CONFIG_MAPPING); it dequantises while loading",
-            ),
-            _quant("torchao", ("torchao",), "torchao"),
-            _quant("quark", ("amd-quark",), "quark"),
-            _quant("quanto", ("optimum-quanto", "accelerate"), "quanto"),
-            _quant("auto-round", ("auto-round",), "auto_round"),
-            _quant("bitnet", ("accelerate",), "bitnet"),
-        ),
+        quants=QUANTS,
         dtypes={"cpu": _FLOATS, "cuda": _FLOATS, "rocm": _FLOATS},
         remote_code=True,
         overhead_bytes=768 << 20,

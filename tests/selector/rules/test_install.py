@@ -350,7 +350,7 @@ def test_what_a_file_tells_of_another_machine_is_judged_and_its_libraries_are_no
     older = host(installations={"fake": installation({"fake": "1.0", "extra": "0.1"}, known=Known.TOLD)})
     assert reasons(FILES, model, older) == [
         ("installed", "needs fake>=2; fake 1.0 is installed", 'pip install "fake>=2"'),
-        ("quant_packages", "needs kernels>=1 for awq; it is not installed", "pip install kernels>=1"),
+        ("quant_packages", "needs kernels>=1 for awq; it is not installed", 'pip install "kernels>=1"'),
         ("variant_packages", "needs extra>=1; extra 0.1 is installed", 'pip install "extra>=1"'),
         (
             "prepare_packages",

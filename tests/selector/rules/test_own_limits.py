@@ -13,7 +13,8 @@ from tests.selector.conftest import host, spec
 
 def own_reasons(backend: str, architecture: str, folder: Path) -> list[str]:
     """What the rule `own_limits` says of the backend's first variant."""
-    model = spec(architecture=architecture, folder=folder)
+    model_type = {"Gemma2ForCausalLM": "gemma2"}.get(architecture, "llama")
+    model = spec(architecture=architecture, model_type=model_type, folder=folder)
     verdict = judge(model, host(), Demand(), {backend: find(backend)})[0]
     return [reason.text for reason in verdict.reasons if reason.rule == "own_limits"]
 

@@ -1,0 +1,58 @@
+"""What the quantizers of transformers ask for before they load a checkpoint (5.23.0, quantizers/)."""
+
+from typing import Any
+
+from calibration.backend import QuantFact
+
+_ACCELERATE = "accelerate>=1.1"
+_KERNELS = "kernels>=0.18.2,<0.19"
+_CUDA = frozenset({"cuda"})
+
+GGUF_ARCHITECTURES = frozenset({
+    "Gemma2ForCausalLM", "Gemma3ForCausalLM", "GPT2LMHeadModel", "GptOssForCausalLM", "LlamaForCausalLM",
+    "MambaForCausalLM", "MistralForCausalLM", "Phi3ForCausalLM", "Qwen2ForCausalLM", "Qwen2MoeForCausalLM",
+    "Qwen3ForCausalLM", "Qwen3MoeForCausalLM", "Starcoder2ForCausalLM",
+})  # fmt: skip
+"""Of those that transformers 5.23.0 reads from .gguf files."""
+
+
+def _quant(method: str, *packages: str, quantizer: str = "", **limits: Any) -> QuantFact:
+    file = f"quantizers/quantizer_{quantizer or method.replace('-', '_')}.py"
+    return QuantFact(method=method, packages=packages, source=f"transformers 5.23.0 {file}", **limits)
+
+
+QUANTS = (
+    _quant("gptq", "optimum>=1.24", "gptqmodel>=1.4.3"),
+    _quant("awq", "gptqmodel", _ACCELERATE),
+    _quant("bitsandbytes", "bitsandbytes>=0.46.1", _ACCELERATE, quantizer="bnb_4bit"),
+    # Below compute capability 8.9, and on a CPU, fp8 and mxfp4 are dequantised to bf16 while loading.
+    _quant("fp8", _ACCELERATE, quantizer="finegrained_fp8"),
+    _quant("mxfp8", _ACCELERATE, quantizer="finegrained_fp8"),
+    _quant("mxfp4", _ACCELERATE),
+    _quant("fbgemm_fp8", "fbgemm-gpu", _ACCELERATE, capabilities=(9, 0), devices=_CUDA),
+    _quant("compressed-tensors", "compressed-tensors>=0.15"),
+    _quant("hqq", "hqq>=0.2.1"),
+    QuantFact(
+        method="gguf",
+        packages=("gguf>=0.10", _ACCELERATE),
+        architectures=GGUF_ARCHITECTURES,
+        source="transformers 5.23.0 integrations/ggml.py (GGUF_CONFIG_MAPPING); it dequantises while loading",
+    ),
+    _quant("torchao", "torchao>=0.15"),
+    _quant("quark", "amd-quark>=0.12"),
+    _quant("quanto", "optimum-quanto", _ACCELERATE),
+    _quant("auto-round", "auto-round>=0.5"),
+    _quant("bitnet", _ACCELERATE),
+    # Without Apple's GPU it is dequantised while loading.
+    _quant("metal"),
+    _quant("gemma"),
+    _quant("aqlm", "aqlm", _ACCELERATE),
+    _quant("sinq", "sinq"),
+    _quant("fouroversix", "fouroversix"),
+    _quant("vptq", "vptq>=0.0.4", _ACCELERATE, devices=_CUDA),
+    _quant("spqr", "spqr-quant", _ACCELERATE, devices=_CUDA),
+    _quant("eetq", _KERNELS, _ACCELERATE, devices=_CUDA),
+    _quant("higgs", "flute-kernel>=0.4.1", "fast-hadamard-transform", _ACCELERATE, devices=_CUDA),
+    _quant("fp_quant", "fp-quant>=0.3.2", "qutlass>=0.2", devices=_CUDA),
+)
+"""All but nvfp4, of which no checkpoint is loaded ("not supported yet")."""
