@@ -15,7 +15,16 @@ _SHAPE: dict[str, Any] = {
     "torch_dtype": "float32",
 }
 
-GEMMA2 = {**_SHAPE, "architectures": ["Gemma2ForCausalLM"], "model_type": "gemma2", "head_dim": 16}
+GEMMA2 = {
+    **_SHAPE,
+    "architectures": ["Gemma2ForCausalLM"],
+    "model_type": "gemma2",
+    "head_dim": 16,
+    # CTranslate2 has neither soft caps nor a scale of its own.
+    "attn_logit_softcapping": None,
+    "final_logit_softcapping": None,
+    "query_pre_attn_scalar": 16,
+}
 STABLELM = {**_SHAPE, "architectures": ["StableLmForCausalLM"], "model_type": "stablelm"}
 PHI3 = {**_SHAPE, "architectures": ["Phi3ForCausalLM"], "model_type": "phi3", "original_max_position_embeddings": 1024}
 LLAMA = {**_SHAPE, "architectures": ["LlamaForCausalLM"], "model_type": "llama"}

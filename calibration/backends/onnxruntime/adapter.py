@@ -86,9 +86,7 @@ class OnnxRuntimeBackend(Backend):
         with tempfile.TemporaryDirectory(prefix="onnxruntime-") as scratch:
             place = ("", str(job.model_dir), str(destination), job.variant.precision, "cpu", scratch)
             options = parse_extra_options(*place, _wishes(trust_remote_code=job.trust_remote_code))
-            config = options["hf_details"]["hf_config"]
-            if getattr(config, "eos_token_id", None) is None:
-                config.eos_token_id = job.vocab_size - 1  # it builds no model without; `Graph` overlays its own
+            _complete(options["hf_details"]["hf_config"], job.vocab_size)
             create_model(*place, **options)
 
     def load(self, job: Job) -> GraphEngine:
@@ -110,6 +108,15 @@ class OnnxRuntimeBackend(Backend):
     def engine_config(self, variant: Variant, deployment: Deployment) -> dict[str, Any]:
         """What to lay over genai_config.json by Config.overlay: room for the workload's longest sequence."""
         return {"search": {"max_length": deployment.demand.workload.context_tokens}}
+
+
+def _complete(config: Any, vocab_size: int) -> None:
+    """Give the builder what it asks for, and what a config of transformers need not have."""
+    if getattr(config, "eos_token_id", None) is None:
+        config.eos_token_id = vocab_size - 1  # `Graph` overlays its own
+    rotation = getattr(config, "rope_parameters", None)
+    if isinstance(rotation, dict) and "rope_type" in rotation:
+        rotation.setdefault("type", rotation["rope_type"])  # Phi3's builder reads the former name
 
 
 def _wishes(*, trust_remote_code: bool) -> list[str]:

@@ -31,11 +31,12 @@ Phi3 have it in all layers: it writes the window into the cache's size alone, an
 
 _ROTATIONS = {
     "HunYuanDenseV1ForCausalLM": frozenset({"default", "dynamic"}),
-    "LlamaForCausalLM": frozenset({"default", "llama3"}),
-    "NemotronForCausalLM": frozenset({"default", "llama3"}),
-    "SmolLM3ForCausalLM": frozenset({"default", "llama3"}),
+    "LlamaForCausalLM": frozenset({"default", "dynamic", "llama3"}),
+    "NemotronForCausalLM": frozenset({"default", "dynamic", "llama3"}),
+    "SmolLM3ForCausalLM": frozenset({"default", "dynamic", "llama3"}),
 }
-"""Builders that read these kinds of rotation alone, and compute every other as the default (make_rope_init)."""
+"""Builders that read these kinds of rotation alone, and compute every other as the default (make_rope_init), which
+`dynamic` is up to the model's positions."""
 _USUAL_ROTATIONS = frozenset({"default", "linear", "yarn"})
 """Of all others; `mrope` belongs to models that see."""
 _PART_ROTATED = {"NemotronForCausalLM": 0.5, "Phi3ForCausalLM": 1.0, "PhiForCausalLM": 0.5}
@@ -157,12 +158,14 @@ def _rotated_part(case: _Case) -> str | None:
 
 
 def _rotated_numbers(case: _Case) -> str | None:
-    """GroupQueryAttention reads cosines and sines in eights: "cos_cache dimension 1 must be ... a multiple of 8"."""
+    """GroupQueryAttention: "head_size shall be a multiple of 16", "cos_cache dimension 1 must be a multiple of 8"."""
     model = case.model
-    rotated = int(model.head_dim * case.part)
-    if model.rope_type == "none" or model.architecture in _ROTATED_APART or "head_dim" in model.unknown:
+    if "head_dim" in model.unknown:
         return None
-    if rotated % 16 == 0:
+    if model.head_dim % 16:
+        return f"needs a head_dim that 16 divides; found {model.head_dim}"
+    rotated = int(model.head_dim * case.part)
+    if rotated % 16 == 0 or model.rope_type == "none" or model.architecture in _ROTATED_APART:
         return None
     return f"needs a multiple of 16 rotated numbers a head; found {rotated}"
 

@@ -35,8 +35,8 @@ def without(name: str, **changes: Any) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("name", "kind", "read"),
     [
-        ("LlamaForCausalLM", "linear", "default or llama3"),
-        ("NemotronForCausalLM", "yarn", "default or llama3"),
+        ("LlamaForCausalLM", "linear", "default or dynamic or llama3"),
+        ("NemotronForCausalLM", "yarn", "default or dynamic or llama3"),
         ("Qwen2ForCausalLM", "llama3", "default or linear or yarn"),
         ("MistralForCausalLM", "dynamic", "default or linear or yarn"),
         ("GemmaForCausalLM", "longrope", "default or linear or yarn"),
@@ -145,6 +145,17 @@ def test_what_a_builder_does_not_read(name: str, config: dict[str, Any], reason:
 )  # fmt: skip
 def test_what_a_builder_reads(name: str, config: dict[str, Any], tmp_path: Path) -> None:
     assert found(tmp_path, name, config) == []
+
+
+def test_heads_are_read_in_sixteens(tmp_path: Path) -> None:
+    assert found(tmp_path, "LlamaForCausalLM", head_dim=24) == ["needs a head_dim that 16 divides; found 24"]
+    assert found(tmp_path, "LlamaForCausalLM", head_dim=0, unknown=frozenset({"head_dim"})) == []
+    # 8 of 16: HunYuan's heads are rotated before they come to the operator that asks for eights.
+    half = {"partial_rotary_factor": 0.5}
+    assert found(tmp_path, "PhiForCausalLM", half, head_dim=16) == [
+        "needs a multiple of 16 rotated numbers a head; found 8"
+    ]
+    assert found(tmp_path, "PhiForCausalLM", half, head_dim=32) == []
 
 
 def test_an_activation_that_is_not_built(tmp_path: Path) -> None:
