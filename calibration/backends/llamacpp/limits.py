@@ -128,6 +128,9 @@ def _experts(name: str, config: ConfigJson) -> Iterator[str]:
         normalised, taken = config.flag("norm_topk_prob"), given.NORMALISED_EXPERTS[name]
         if normalised is not taken:
             yield f"needs norm_topk_prob {taken}, which llama.cpp takes for {name}; found {normalised}"
+    if name == "DeepseekV2ForCausalLM" and (groups := config.whole("n_group", 1)) > 1:
+        # transformers ranks groups by their best expert, llama.cpp by their two best, as DeepSeek-V3 does.
+        yield f"needs one group of experts, since llama.cpp ranks groups otherwise than {name}; found {groups}"
     if name == "Qwen3MoeForCausalLM":
         dense_layers = config.rows("mlp_only_layers") or config.whole("decoder_sparse_step", 1) != 1
         if dense_layers:

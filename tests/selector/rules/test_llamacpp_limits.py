@@ -1,0 +1,50 @@
+"""What llama.cpp takes for given, told from a config.json: each case was loaded, and was wrong or failed."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from calibration.registry import find
+from selector.demand import Demand
+from selector.rules.judge import judge
+from tests.selector.conftest import host, spec
+
+
+def found(folder: Path, architecture: str, config: dict[str, object], **model: object) -> list[str]:
+    (folder / "config.json").write_text(json.dumps(config))
+    judged = spec(architecture=architecture, folder=folder, dtype="float32", **model)
+    [verdict] = [
+        v for v in judge(judged, host(), Demand(), {"llamacpp": find("llamacpp")}) if v.candidate.variant == "f32"
+    ]
+    return [reason.text for reason in verdict.reasons if reason.rule == "own_limits"]
+
+
+@pytest.mark.parametrize(
+    ("architecture", "config", "model", "reason"),
+    [
+        ("PhiForCausalLM", {}, {"tie_word_embeddings": True, "kv_heads": 32, "rope_theta": 1e4},
+         "needs a head of its own, which llama.cpp loads for PhiForCausalLM; found tied embeddings"),
+        ("GemmaForCausalLM", {}, {"tie_word_embeddings": False, "rope_theta": 1e4},
+         "needs tied embeddings, which llama.cpp takes for GemmaForCausalLM; found a head of its own"),
+        ("Qwen3ForCausalLM", {"hidden_act": "gelu"}, {},
+         "needs hidden_act silu, which llama.cpp computes for Qwen3ForCausalLM; found gelu"),
+        ("Qwen3ForCausalLM", {"attention_bias": True}, {},
+         "needs attention_bias False, which llama.cpp takes for Qwen3ForCausalLM; found True"),
+        ("Qwen2ForCausalLM", {}, {"head_dim": 64},
+         "needs heads that make up hidden_size (4096) for Qwen2ForCausalLM; found 32 of 64"),
+        ("Qwen2ForCausalLM", {}, {"rope_type": "llama3"},
+         ("needs rope type default or dynamic or linear or yarn, which the converter writes for Qwen2ForCausalLM;"
+          " found llama3")),
+        ("Qwen2ForCausalLM", {"rope_parameters": {"factor": 4.0, "attention_factor": 1.5}}, {"rope_type": "yarn"},
+         "needs attention_factor 1.139, which llama.cpp computes from the factor; found 1.5"),
+        ("DeepseekV2ForCausalLM", {"n_group": 4}, {},
+         "needs one group of experts, since llama.cpp ranks groups otherwise than DeepseekV2ForCausalLM; found 4"),
+        ("DeepseekV2ForCausalLM", {"q_lora_rank": None}, {"layers": 4},
+         "needs a q_lora_rank, which llama.cpp takes for DeepseekV2ForCausalLM of 4 layers; found none"),
+    ],
+)  # fmt: skip
+def test_what_is_taken_for_given(
+    architecture: str, config: dict[str, object], model: dict[str, object], reason: str, tmp_path: Path
+) -> None:
+    assert found(tmp_path, architecture, config, **model) == [reason]
