@@ -115,3 +115,30 @@ class NoNode(AutobackendError):
     """No node of the cluster can do what is asked: autobackend is missing there, or of another version."""
 
     exit_code = 18
+
+
+class CacheUnreachable(CacheError):
+    """The cache's database server does not answer: its address, the network, or the server itself."""
+
+    exit_code = 19
+
+
+class CacheRefused(CacheError):
+    """The cache's database server answers, and does not let this user in or does not allow what is asked."""
+
+    exit_code = 20
+
+
+class CacheDriverMissing(CacheError):
+    """The cache is a PostgreSQL database, and psycopg is not installed."""
+
+    exit_code = 21
+
+
+def kinds() -> list[type[AutobackendError]]:
+    """Every kind of error, by exit code; a kind and those that it is divided into each have their own."""
+
+    def below(kind: type[AutobackendError]) -> list[type[AutobackendError]]:
+        return [found for narrower in kind.__subclasses__() for found in (narrower, *below(narrower))]
+
+    return sorted(below(AutobackendError), key=lambda kind: kind.exit_code)

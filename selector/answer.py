@@ -16,6 +16,7 @@ from selector.loading.loaded import LoadedEngine
 from selector.model.spec import ModelSpec
 from selector.objective import Objective
 from selector.predict.prediction import Predicted, Prediction
+from selector.provenance import Provenance
 from selector.ranking import Ranked
 from selector.rules.judge import Verdict
 from selector.served.ranking import ServedRanked
@@ -90,6 +91,9 @@ class Selection:
     what was measured answers without a prediction."""
     measured_at: float | None
     """Unix time of the newest launch behind the ranking."""
+    provenance: tuple[Provenance, ...]
+    """The caches that the launches of the choice were read from, the user's own first; empty where no launch of it
+    answers."""
     spec: ModelSpec
     host: HostSpec
 
@@ -175,6 +179,7 @@ class Selection:
             ],
             "stale": [stale.to_json() for stale in self.stale],
             "layers": [on_layers.to_json() for on_layers in self.layers],
+            "caches": [part.to_json() for part in self.provenance],
             "prediction": None if self.prediction is None else prediction_json(self.prediction),
             **({} if self.host.what_if is None else {"what_if": self.host.what_if.to_json()}),
         }

@@ -18,7 +18,7 @@ from selector import commands
 INTERRUPTED = 130
 """Exit code after Ctrl-C: 128 + SIGINT, as shells do."""
 
-CODES = sorted(errors.AutobackendError.__subclasses__(), key=lambda kind: kind.exit_code)
+CODES = errors.kinds()
 EPILOG = "\b\nExit codes:\n" + "\n".join(
     [
         "   0  it did what was asked",

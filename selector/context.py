@@ -11,6 +11,7 @@ from threading import RLock
 from typing import Self
 
 from calibration.cache.cache import Cache
+from calibration.cache.fleet import named_fleet
 from calibration.measurement import Identity
 from calibration.registry import all_backends
 from calibration.workload import Workload
@@ -24,6 +25,7 @@ from selector.identity import environment_of, identity
 from selector.memo import Memo
 from selector.model.spec import ModelSpec
 from selector.predict.prediction import Prediction, predict
+from selector.provenance import Levels, levels
 from selector.rules.judge import Verdict, judge
 from selector.served.evidence import ServedEvidence, served_evidence
 
@@ -66,6 +68,8 @@ class Known:
     """What to expect of the candidates with these labels by all that is known; None where nothing like it is."""
     verdicts: tuple[Verdict, ...]
     """Of every variant of every backend."""
+    levels: Callable[[], Levels]
+    """The caches that launches are read from; looked at when it is asked for."""
     served: Callable[[], ServedEvidence] = ServedEvidence
     """From launches under load of this shape on this host; read when it is asked for."""
 
@@ -97,12 +101,13 @@ class Context:
         """Held while a host is looked at, a cache is opened or a model is put away: each of these is done once."""
         self._seen: _Seen | None = None
         self._models: dict[tuple[bool, str], tuple[Hashable, str, ModelSpec]] = {}
-        self._caches: dict[tuple[int, str], Cache] = {}
+        self._caches: dict[tuple[int, str, str], Cache] = {}
         self._answers = Memo(1024)
         self._verdicts = Memo()
         self._evidence = Memo(256)
         self._elsewhere = Memo(64)
         self._served = Memo(64)
+        self._levels = Memo(64)
         self._environments = Memo(8)
         self._watched = Memo(8)
 
@@ -176,13 +181,14 @@ class Context:
         name = os.fspath(where) if where else os.environ.get("AUTOBACKEND_CACHE", "")
         if "://" not in name and not name.startswith("/"):
             name = f"{name} in {os.getcwd()}"  # noqa: PTH109
-        key = os.getpid(), name
+        fleet = named_fleet()
+        key = os.getpid(), name, fleet
         cache = self._caches.get(key)
         if cache is None:
             with self._lock:
                 cache = self._caches.get(key)
                 if cache is None:
-                    cache = self._caches[key] = Cache.open(where, notify=notify or _warn)
+                    cache = self._caches[key] = Cache.open(where, fleet=fleet, notify=notify or _warn)
         return cache
 
     def answer(self, question: Question, strict: bool, make: Callable[[], Selection]) -> Selection:
@@ -211,6 +217,7 @@ class Context:
             ),
             predict=partial(_predict, question),
             verdicts=self.verdicts(question),
+            levels=lambda: self._levels.answer(asked, (cache,), lambda: levels(cache, key)),
             served=lambda: self._served.answer(
                 asked, (cache, environments), lambda: served_evidence(cache, key, environments)
             ),
@@ -264,7 +271,7 @@ DEFAULT = Context()
 def _settled(question: Question, make: Callable[[], Selection]) -> Selection:
     """An answer all parts of which were read from the same cache: a prediction reads more of it than the evidence.
 
-    A server's database has a new token every time, which tells nothing.
+    A database that is neither SQLite's file nor PostgreSQL has a new token every time, which tells nothing.
     """
     if question.cache.token() != question.cache.token():
         return make()

@@ -10,6 +10,7 @@ from calibration.load.use import title_of
 from selector import context as contexts
 from selector.answer import Selection, SelectionWarning, Source
 from selector.choice.advice import Advice
+from selector.choice.answered_by import answered_by
 from selector.choice.candidates import find_candidates
 from selector.choice.pick import Pick, pick
 from selector.context import Context, Question
@@ -88,7 +89,8 @@ def _answer(question: Question, context: Context, strict: bool) -> Selection:
     unmeasured = picked.source in {Source.PREDICTED, Source.RULES} or (bool(demand.loads) and not picked.served)
     if strict and unmeasured and (demand.targets or not demand.forced):
         raise NotCalibrated(_never_measured(demand, question), f"measure it: {demand.command('calibrate', name)}")
-    advice = Advice(question=question, known=known, candidates=candidates, pick=picked)
+    provenance = answered_by(question, known, picked)
+    advice = Advice(question=question, known=known, candidates=candidates, pick=picked, provenance=provenance)
     if strict and (missed := advice.unmet()):
         raise TargetsMissed(missed, f"see all of them: {demand.command('select', name)} --why")
     served = known.served() if demand.loads else ServedEvidence()
@@ -114,6 +116,7 @@ def _answer(question: Question, context: Context, strict: bool) -> Selection:
         notes=tuple(advice.notes()),
         promising=advice.promising,
         measured_at=picked.measured_at,
+        provenance=provenance,
         spec=question.spec,
         host=question.host,
     )

@@ -171,7 +171,7 @@ def traffic_file(cache: str) -> Path:
     """Where traffic is kept: beside the cache; of a cache that is no file, in the user's data folder.
 
     Args:
-        cache: Cache.location
+        cache: Cache.location, or Cache.address
     """
     if "://" in cache:
         return platformdirs.user_data_path("autobackend") / "traffic.json"

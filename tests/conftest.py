@@ -14,6 +14,7 @@ import pytest
 from calibration.supervision import device_lock as lock
 
 if TYPE_CHECKING:
+    from benchmarks.shared.postgresql import Server
     from calibration.cache.cache import Cache
 
 HOME = Path(tempfile.mkdtemp(prefix="autobackend-tests-"))
@@ -33,6 +34,8 @@ os.environ |= {
     # Of the predictions' matrices, which are small: on a busy machine numpy's threads only wait for each other.
     "OPENBLAS_NUM_THREADS": "1",
 }
+for _name in ("AUTOBACKEND_FLEET_CACHE", "PGPASSWORD", "PGSERVICE", "PGOPTIONS", "PGSSLMODE"):
+    os.environ.pop(_name, None)
 
 lock.FOLDER = HOME / "locks"  # it was imported before
 
@@ -47,3 +50,32 @@ def cache(tmp_path: Path) -> "Iterator[Cache]":
 
     with Cache.open(tmp_path / "cache.db") as opened:
         yield opened
+
+
+@pytest.fixture(scope="session")
+def postgresql() -> "Iterator[Server]":
+    """A live PostgreSQL of this test process."""
+    from benchmarks.shared import postgresql as live
+
+    try:
+        with live.running() as server:
+            yield server
+    except live.Missing as missing:
+        pytest.skip(str(missing))
+
+
+@pytest.fixture(scope="session")
+def template(postgresql: "Server") -> "Iterator[str]":
+    """A database with the cache's tables and no rows, of which copies are made in no time."""
+    from calibration.cache.cache import Cache
+
+    with postgresql.database() as name:
+        Cache.open(postgresql.url(name), fleet="").close()
+        yield name
+
+
+@pytest.fixture
+def database(postgresql: "Server", template: str) -> "Iterator[str]":
+    """The URL of a PostgreSQL database that is an empty cache."""
+    with postgresql.database(template) as name:
+        yield postgresql.url(name)

@@ -1,23 +1,28 @@
-"""The calibration cache: every launch of every calibration, and the probes of machines, in SQLite through SQLAlchemy.
+"""The calibration cache: every launch of every calibration, and the probes of machines, in SQLite or PostgreSQL.
 
 Lookups in an SQLite file use the standard library's driver (sqlite_file.py): `select` answers in a fresh process,
-where importing SQLAlchemy would take longer than all the rest. SQLAlchemy writes and migrates, and reads all other
-databases, which are named by a URL (database.py). exchange.py describes the export format.
+where importing SQLAlchemy would take longer than all the rest. SQLAlchemy writes and migrates (database.py), and does
+all with a server's database, which is named by a URL (server.py). Below the user's own cache a fleet's may be read
+(fleet.py). exchange.py describes the export format.
 """
 
 import os
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import lru_cache
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self, TextIO, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, Self, TextIO
 
 from calibration.cache import exchange, probe_rows, statements
 from calibration.cache import launch_rows as rows
-from calibration.cache.database import Database
-from calibration.cache.sqlite_file import VERSION, SQLiteFile, refuse_newer
+from calibration.cache.database import FileDatabase
+from calibration.cache.fleet import Fleet, named_fleet
+from calibration.cache.reader import MALFORMED, ORDER, SELECT, Reader
+from calibration.cache.reports import Health, Imported
+from calibration.cache.servers.server import Server
+from calibration.cache.snapshot import Snapshot, write_snapshot
+from calibration.cache.sqlite_file import AS_IT_IS, VERSION, SQLiteFile, refuse_newer
 from calibration.errors import UsageError
 from calibration.measurement import Outcome
 from calibration.probe import Probe
@@ -25,79 +30,86 @@ from calibration.probe import Probe
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
-T = TypeVar("T")
-
-_SELECT = f"SELECT {', '.join(rows.COLUMNS)} FROM launches"  # noqa: S608 - constants
-_ORDER = "ORDER BY started_at, run_id"
-_KEY = "architecture = :architecture AND quant = :quant AND device = :device"
-_MALFORMED = (ValueError, TypeError, KeyError, UsageError)
-
-_outcome = lru_cache(2048)(rows.outcome)
-"""Keyed by the whole row, so never out of date: repeated lookups skip the parsing."""
+__all__ = ["Cache", "Health", "Imported", "Level", "Snapshot"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Imported:
-    """What an import did."""
+class Level:
+    """One of the caches that lookups read, the nearest first."""
 
-    added: int
-    duplicates: int
-    """Launches that were there already."""
-    probes: int = 0
-    """Probes of machines that were new."""
-    bad: tuple[exchange.BadLine, ...]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Health:
-    """What `Cache.check` says of a cache."""
-
-    rows: int
-    unreadable: dict[str, str]
-    """run_id, or probe_id: why its row cannot be read. Lookups leave such a row out."""
-    damage: tuple[str, ...]
-    """Sentences of the database's own integrity check; empty when it is well."""
-
-    @property
-    def healthy(self) -> bool:
-        return not self.unreadable and not self.damage
-
-    def to_json(self) -> dict[str, Any]:
-        """As `autobackend cache check --json` prints it."""
-        return {"rows": self.rows, "unreadable": self.unreadable, "damage": list(self.damage)}
+    name: Literal["own", "fleet"]
+    location: str
+    """A path, or a URL without its password."""
+    made_at: float | None
+    """Unix time at which a snapshot was made; None of a cache that grows."""
+    reader: Reader
 
 
 class Cache:
-    """One cache, used by any number of threads. A file that is not there is an empty cache; `add` makes it."""
+    """One cache, used by any number of threads. A file that is not there is an empty cache; `add` makes it.
 
-    def __init__(self, url: str, file: SQLiteFile | None) -> None:
-        self._file = file
-        self._database = Database(url, file)
+    What is looked up by key (`find`, `find_served`, `newest`, `probes`) comes from the fleet's cache too, where one is
+    named; all else is about this cache alone.
+    """
+
+    def __init__(self, store: SQLiteFile | Server, fleet: Fleet | None = None) -> None:
+        self._file = store if isinstance(store, SQLiteFile) else None
+        self._store = store
+        self._database = FileDatabase(store) if isinstance(store, SQLiteFile) else store
+        self._fleet = fleet
+        last = "rowid" if isinstance(store, SQLiteFile) else store.last
+        self._own = Reader(lookup=self._lookup, last=last)
 
     @classmethod
-    def open(cls, where: str | Path | None = None, *, notify: Callable[[str], None] = lambda _: None) -> "Cache":
+    def open(
+        cls,
+        where: str | Path | None = None,
+        *,
+        fleet: str | Path | None = None,
+        notify: Callable[[str], None] = lambda _: None,
+    ) -> "Cache":
         """Open a cache.
 
         Args:
             where: a path or a SQLAlchemy URL; without it AUTOBACKEND_CACHE, then `cache.db` in the user's data folder.
-            notify: is told, in one sentence, that a corrupt file was set aside.
+            fleet: a cache that is read below it, a path or a URL; empty: none. By default AUTOBACKEND_FLEET_CACHE, then
+                what the config file names.
+            notify: is told, in one sentence, that a corrupt file was set aside, that a server is waited for, or why the
+                fleet's cache cannot be read.
 
         Raises:
             CacheError: it is a directory, another program's, of a newer version, may not be read, or cannot be reached.
         """
         text = str(where or os.environ.get("AUTOBACKEND_CACHE") or _default_path())
+        store: SQLiteFile | Server
         if "://" in text and (not text.startswith("sqlite:///") or ":memory:" in text):
-            cache = cls(text, None)
+            store, place = Server(text, notify), text
         else:
             path = Path(text.removeprefix("sqlite:///")).expanduser().absolute()
-            cache = cls("", SQLiteFile(path, notify))
+            store, place = SQLiteFile(path, notify), str(path)
+        below = named_fleet() if fleet is None else os.fspath(fleet)
+        cache = cls(store, Fleet(below, notify) if below and below != place else None)
         cache._ready()
         return cache
 
     @property
     def location(self) -> str:
-        """The path of the file, or the URL without its password."""
+        """The path of the file, or the URL without its password: to be shown."""
         return self._database.location
+
+    @property
+    def address(self) -> str:
+        """What opens it once more: the path of the file, or the URL with its password. It is not to be shown."""
+        return self._store.address.url if isinstance(self._store, Server) else str(self._store.path)
+
+    @property
+    def levels(self) -> tuple[Level, ...]:
+        """The caches that lookups read: this one, then the fleet's where there is one."""
+        own = Level(name="own", location=self.location, made_at=None, reader=self._own)
+        if self._fleet is None:
+            return (own,)
+        below = self._fleet
+        return own, Level(name="fleet", location=below.location, made_at=below.made_at(), reader=below.reader)
 
     def add(self, *outcomes: Outcome) -> int:
         """Store launches in one transaction; a launch whose run_id is known is left as it is.
@@ -105,7 +117,7 @@ class Cache:
         When `add` returns, all of them are on the disk; when it raises, none of them is. Returns how many were new.
 
         Raises:
-            CacheError: the cache is read-only, locked, has no space or no permission.
+            CacheError: the cache is read-only, locked, away, has no space or no permission.
             ValueError: a sample is no finite number.
         """
         values = [rows.row(o) for o in outcomes]
@@ -122,12 +134,12 @@ class Cache:
         Raises:
             CacheError: the cache cannot be read.
         """
-        where = "" if host is None else "WHERE host = :host"
-        probes = []
-        for row in self._lookup(f"{probe_rows.SELECT} {where} ORDER BY taken_at, probe_id", {"host": host}):
-            with suppress(*_MALFORMED):
-                probes.append(probe_rows.probe(row))
-        return probes
+        own = self._own.probes(host)
+        if self._fleet is None:
+            return own
+        known = {probe.probe_id for probe in own}
+        more = [probe for probe in self._fleet.reader.probes(host) if probe.probe_id not in known]
+        return sorted([*own, *more], key=lambda probe: (probe.taken_at, probe.probe_id))
 
     def find(
         self, *, architecture: str, quant: str, device: str, fingerprint: str | None = None, cut: str | None = ""
@@ -142,27 +154,25 @@ class Cache:
         Raises:
             CacheError: the cache cannot be read.
         """
-        values = {"architecture": architecture, "quant": quant, "device": device}
-        where = _KEY
-        if fingerprint is not None:
-            values["fingerprint"] = fingerprint
-            where += " AND fingerprint = :fingerprint"
-        if cut is not None:
-            values["cut"] = cut
-            where += " AND cut = :cut"
-        return self._found(f"{where} AND record NOT IN ('served', 'unserved')", values)
+        return self._of_both(
+            lambda reader: reader.find(
+                architecture=architecture, quant=quant, device=device, fingerprint=fingerprint, cut=cut
+            )
+        )
 
     def find_served(self, *, architecture: str, quant: str, device: str, fingerprint: str) -> list[Outcome]:
         """Launches of whole models as servers under load, by the key, the oldest first; and those that failed at it.
 
         Malformed rows are left out. Raises as `find` does.
         """
-        values = {"architecture": architecture, "quant": quant, "device": device, "fingerprint": fingerprint}
-        where = f"{_KEY} AND fingerprint = :fingerprint AND cut = '' AND record IN ('served', 'unserved')"
-        return self._found(where, values)
+        return self._of_both(
+            lambda reader: reader.find_served(
+                architecture=architecture, quant=quant, device=device, fingerprint=fingerprint
+            )
+        )
 
     def all(self, *, older_than: float | None = None, **equal: Any) -> Iterator[Outcome]:
-        """Every launch, the oldest first; malformed rows are left out.
+        """Every launch of this cache, the oldest first; malformed rows are left out.
 
         Args:
             older_than: Unix time; only launches started before it.
@@ -173,23 +183,24 @@ class Cache:
             UsageError: an unknown column.
         """
         for row in self._scan(older_than, equal):
-            with suppress(*_MALFORMED):
+            with suppress(*MALFORMED):
                 yield rows.outcome(row)
 
     def newest(self, count: int) -> list[Outcome]:
-        """The launches that were added last (of a server's database: that ran last), at most `count`; oldest first.
+        """The launches that were added last, at most `count`; oldest first.
 
-        It takes as long however many there are. Malformed rows are left out.
+        Those of the fleet fill what this cache leaves. It takes as long however many there are. Malformed rows are left
+        out.
 
         Raises:
             CacheError: the cache cannot be read.
         """
-        last = "rowid" if self._file else "started_at"
-        launches = []
-        for row in self._lookup(f"{_SELECT} ORDER BY {last} DESC LIMIT :count", {"count": count}):
-            with suppress(*_MALFORMED):
-                launches.append(_outcome(row))
-        return sorted(launches, key=lambda launch: (launch.started_at, launch.run_id))
+        launches = self._own.newest(count)
+        if self._fleet is not None and len(launches) < count:
+            known = {launch.run_id for launch in launches}
+            more = [launch for launch in self._fleet.reader.newest(count) if launch.run_id not in known]
+            launches += more[: count - len(launches)]
+        return sorted(launches, key=_age)
 
     def delete(self, run_ids: Iterable[str]) -> int:
         """Forget launches, in one transaction. Returns how many there were; raises CacheError as `add` does."""
@@ -226,7 +237,19 @@ class Cache:
 
         Without a condition the probes of all hosts are written. Raises as `all` does.
         """
-        return exchange.write(self.all(**equal), self.probes(), stream, of_all_hosts=not equal)
+        return exchange.write(self.all(**equal), self._own.probes(), stream, of_all_hosts=not equal)
+
+    def snapshot(self, path: Path, **equal: Any) -> Snapshot:
+        """Write launches and the probes of their hosts into one SQLite file, to be read as a fleet's cache.
+
+        Args:
+            path: the file; a snapshot that is there is replaced.
+            equal: columns and their values, as for `all`.
+
+        Raises:
+            CacheError: as `all` does; or the file cannot be written, or is there and no snapshot.
+        """
+        return write_snapshot(path, self.location, self.all(**equal), self._own.probes(), of_all_hosts=not equal)
 
     def import_(self, lines: Iterable[str]) -> Imported:
         """Take in what is new of an export, in one transaction; says which lines hold neither a launch nor a probe.
@@ -260,23 +283,28 @@ class Cache:
         for count, row in enumerate(self._scan(None, {}), start=1):  # noqa: B007 - the last one is the number of rows
             try:
                 rows.outcome(row)
-            except _MALFORMED as error:
+            except MALFORMED as error:
                 unreadable[str(row[0])] = str(error)
         for row in self._lookup(probe_rows.SELECT, {}):
             try:
                 probe_rows.probe(row)
-            except _MALFORMED as error:
+            except MALFORMED as error:
                 unreadable[str(row[0])] = str(error)
         return Health(rows=count, unreadable=unreadable, damage=tuple(d for d in damage if d != "ok"))
 
     def token(self) -> Hashable:
-        """Changes with every commit of any process, in microseconds; that of a server's database always changes."""
-        return self._file.token() if self._file else object()
+        """Changes with every commit of any process, to this cache or the fleet's.
+
+        A file tells it in microseconds, PostgreSQL in one exchange; of other databases it always changes.
+        """
+        own = self._store.token()
+        return own if self._fleet is None else (own, self._fleet.token())
 
     def close(self) -> None:
         self._database.close()
-        if self._file:
-            self._file.close()
+        for part in (self._file, self._fleet):
+            if part is not None:
+                part.close()
 
     def __enter__(self) -> Self:
         return self
@@ -284,12 +312,13 @@ class Cache:
     def __exit__(self, *exception: object) -> None:
         self.close()
 
-    def _found(self, where: str, values: Mapping[str, Any]) -> list[Outcome]:
-        launches = []
-        for row in self._lookup(f"{_SELECT} WHERE {where} {_ORDER}", values):
-            with suppress(*_MALFORMED):
-                launches.append(_outcome(row))
-        return launches
+    def _of_both(self, read: Callable[[Reader], list[Outcome]]) -> list[Outcome]:
+        """This cache's launches and the fleet's, the oldest first; one that both have is this cache's."""
+        own = read(self._own)
+        if self._fleet is None:
+            return own
+        known = {launch.run_id for launch in own}
+        return sorted([*own, *(o for o in read(self._fleet.reader) if o.run_id not in known)], key=_age)
 
     def _scan(self, older_than: float | None, equal: Mapping[str, Any]) -> Iterator[Sequence[Any]]:
         if unknown := sorted(equal.keys() - set(rows.COLUMNS)):
@@ -300,28 +329,29 @@ class Cache:
             values["older_than"] = older_than
             clauses.append("started_at < :older_than")
         where = f"WHERE {' AND '.join(clauses)} " if clauses else ""
-        statement = f"{_SELECT} {where}{_ORDER}"
-        if not self._ready():
-            return iter(())
-        return self._file.scan(statement, values) if self._file else self._database.rows(statement, values)
+        return self._store.scan(f"{SELECT} {where}{ORDER}", values) if self._ready() else iter(())
 
     def _lookup(self, statement: str, values: Mapping[str, Any]) -> Iterable[Sequence[Any]]:
-        if not self._ready():
-            return ()
-        return self._file.lookup(statement, values) if self._file else self._database.rows(statement, values)
+        return self._store.lookup(statement, values) if self._ready() else ()
 
     def _ready(self) -> bool:
         """Is there a table to read? Migrates an older one first. Raises CacheError where the table is newer."""
-        if self._file is None:
-            self._database.open()
+        if isinstance(self._store, Server):
+            self._store.open()
             return True
-        if not self._file.ready():
+        file = self._store
+        if not file.ready():
             return False
-        if self._file.version != VERSION:
-            refuse_newer(self._file.version, self.location)
-            self._database.write(lambda _: None)
-            self._file.close()
+        if file.version != VERSION:
+            refuse_newer(file.version, self.location)
+            if file.writable or (file.version or "") < AS_IT_IS:
+                self._database.write(lambda _: None)
+                file.close()
         return True
+
+
+def _age(launch: Outcome) -> tuple[float, str]:
+    return launch.started_at, launch.run_id
 
 
 def _default_path() -> Path:

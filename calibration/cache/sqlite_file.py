@@ -16,8 +16,11 @@ from calibration.errors import CacheError
 
 Row = tuple[Any, ...]
 
-VERSION = "0006"
+VERSION = "0007"
 """The newest migration; a test compares it with the folder. Versions are compared as texts of four digits."""
+
+AS_IT_IS = "0006"
+"""From this version on a file that nobody may write is read as it is: its tables have every column."""
 
 VERSION_TABLE = "autobackend_version"
 
@@ -34,9 +37,10 @@ _NETWORK = frozenset(
 class SQLiteFile:
     """The file at `path`, used by any number of threads; a file that does not exist has no rows."""
 
-    def __init__(self, path: Path, notify: Callable[[str], None]) -> None:
+    def __init__(self, path: Path, notify: Callable[[str], None], *, may_write: bool = True) -> None:
         self.path = path
         self._notify = notify
+        self._may_write = may_write
         self.lock = RLock()
         """Held while the connection is opened, used or closed: the threads of a process share it."""
         self._connection: sqlite3.Connection | None = None
@@ -50,7 +54,7 @@ class SQLiteFile:
     @property
     def writable(self) -> bool:
         """May this user write the file, and the journal beside it?"""
-        return all(os.access(p, os.W_OK, effective_ids=True) for p in (self.path, self.path.parent))
+        return self._may_write and all(os.access(p, os.W_OK, effective_ids=True) for p in (self.path, self.path.parent))
 
     @property
     def state(self) -> tuple[int, int] | None:

@@ -1,4 +1,4 @@
-"""The user's config file: which interpreter runs a backend. Everything else in it stays as the user wrote it."""
+"""The user's config file: which interpreter runs a backend, and where the fleet's cache is. The rest stays as it is."""
 
 import os
 import sys
@@ -26,12 +26,9 @@ def backend_python(name: str) -> Path:
         BackendError: the config file cannot be read, or its `python` is not a path.
     """
     path = config_path()
-    try:
-        status = path.stat()
-    except OSError:
+    changed = _changed(path)
+    if changed is None:
         return Path(sys.executable)
-    # A file that was replaced within one tick of the clock has another inode.
-    changed = status.st_mtime_ns, status.st_ino
     python = _config_as_of(path, changed).get(name)
     if python is None:
         return Path(sys.executable)
@@ -39,15 +36,43 @@ def backend_python(name: str) -> Path:
     return path.parent / Path(python).expanduser()
 
 
-@lru_cache(maxsize=8)
-def _config_as_of(path: Path, changed: tuple[int, int]) -> dict[str, str]:  # noqa: ARG001  `changed` is part of the key only
-    import tomllib  # most users have no such file
+def fleet_cache() -> str:
+    """`fleet` of the config file's `[cache]`: a URL, or a path as it is read from the file's folder; empty: none.
 
+    Raises:
+        BackendError: the config file cannot be read, or its `fleet` is no text.
+    """
+    path = config_path()
+    changed = _changed(path)
+    if changed is None:
+        return ""
+    table = _content_as_of(path, changed).get("cache", {})
+    fleet = table.get("fleet", "") if isinstance(table, dict) else table
+    if not isinstance(table, dict) or not isinstance(fleet, str):
+        raise BackendError(
+            f"{path}: fleet of cache must be a path or a URL; found {fleet!r:.20}",
+            'write it as [cache], and in the next line fleet = "/path/to/fleet.db"',
+        )
+    return fleet if "://" in fleet or not fleet else str(path.parent / Path(fleet).expanduser())
+
+
+def _changed(path: Path) -> tuple[int, int] | None:
+    """What differs once the file is another; None where there is none."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    # A file that was replaced within one tick of the clock has another inode.
+    return status.st_mtime_ns, status.st_ino
+
+
+@lru_cache(maxsize=8)
+def _config_as_of(path: Path, changed: tuple[int, int]) -> dict[str, str]:
     mend = 'write it as [backends.turbomind], and in the next line python = "/path/to/venv/bin/python"'
     try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise BackendError(f"{path} cannot be read: {error}", f"{mend}, or remove it") from error
+        content = _content_as_of(path, changed)
+    except BackendError as error:
+        raise BackendError(error.message, f"{mend}, or remove it") from error
     tables = content.get("backends", {})
     if not isinstance(tables, dict):
         raise BackendError(f"{path}: backends must be a table; found {tables!r}", mend)
@@ -60,6 +85,16 @@ def _config_as_of(path: Path, changed: tuple[int, int]) -> dict[str, str]:  # no
             raise BackendError(f"{path}: python of {backend} must be a path; found {python!r}", mend)
         pythons[backend] = python
     return pythons
+
+
+@lru_cache(maxsize=8)
+def _content_as_of(path: Path, changed: tuple[int, int]) -> dict[str, Any]:  # noqa: ARG001  `changed` is part of the key only
+    import tomllib  # most users have no such file
+
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise BackendError(f"{path} cannot be read: {error}", "correct it, or remove it") from error
 
 
 def named_interpreters() -> dict[str, Path]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 from calibration.load.use import title_of
 from calibration.measurement import OutputVerdict
@@ -14,6 +15,7 @@ from selector.choice.pick import Pick
 from selector.context import Known, Question
 from selector.objective import Objective
 from selector.predict.prediction import Predicted
+from selector.provenance import Provenance
 from selector.ranking import Ranked
 from selector.served.arms import Way
 from selector.served.ranking import ServedRanked
@@ -31,6 +33,7 @@ class Advice:
     known: Known
     candidates: Candidates
     pick: Pick
+    provenance: tuple[Provenance, ...] = ()
 
     def warnings(self) -> Iterable[str]:
         """What the answer lacks, each with the command that mends it."""
@@ -62,6 +65,7 @@ class Advice:
         origin, ranked = self.pick.origin, self.pick.ranked
         if replay := self.question.demand.replay_of(self.question.demand.use):
             yield from replay.sentences()
+        yield from self._of_fleet()
         if self._served is not None:
             yield from self._way(self._served)
             return
@@ -89,6 +93,18 @@ class Advice:
             return None if self.pick.ranked.meets else self._missed(self.pick.ranked)
         row = self._expected
         return self._targets_predicted() if row and row.chance is not None and row.chance < LIKELY else None
+
+    def _of_fleet(self) -> Iterable[str]:
+        """That launches behind the answer are the fleet's, of which host and how old."""
+        launches = sum(part.launches for part in self.provenance)
+        for part in self.provenance:
+            if part.level.name == "fleet":
+                made_at = part.level.made_at
+                snapshot = "" if made_at is None else f"; the snapshot is of {_day(made_at)}"
+                yield (
+                    f"{part.launches} of {launches} launches of {self.pick.label} were read from the fleet's cache"
+                    f" {part.level.location} (host {part.host}, the newest of {_day(part.newest)}{snapshot})"
+                )
 
     @property
     def _served(self) -> ServedRanked | None:
@@ -270,6 +286,10 @@ class Advice:
 
 def _seconds(value: float) -> str:
     return f"{value:.3g} s" if value < 999.5 else f"{value:.0f} s"
+
+
+def _day(unix: float) -> str:
+    return datetime.fromtimestamp(unix, UTC).date().isoformat()
 
 
 def _count(names: Sequence[str], word: str) -> str:

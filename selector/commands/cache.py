@@ -3,6 +3,7 @@
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, TextIO
 
 import click
@@ -11,7 +12,7 @@ from calibration import errors
 from calibration.measurement import Check, Failure, Identity, Measurement, Outcome, Served, to_json
 from calibration.registry import all_backends
 from selector.commands._options import cache_option, examples, json_option, model_argument
-from selector.commands._terminal import open_cache, show, show_json, warn
+from selector.commands._terminal import note, open_cache, show, show_json, warn
 from selector.screens.served import whole
 from selector.screens.text import age, columns, cv_of_one, decode, output, plural, prefill, rate, shown_cell, size
 
@@ -21,6 +22,7 @@ from selector.screens.text import age, columns, cv_of_one, decode, output, plura
         "autobackend cache list",
         "autobackend cache export --out rows.jsonl",
         "autobackend cache import rows.jsonl",
+        "autobackend cache snapshot --cache postgresql://me@db/autobackend fleet.db",
         "autobackend cache prune --older-than 90",
     )
 )
@@ -31,9 +33,14 @@ def cache() -> None:
 @cache.command()
 @cache_option
 def path(cache: str | None) -> None:
-    """Print where the cache is."""
+    """Print where the cache is; say where the fleet's is, which is read below it."""
     with open_cache(cache) as opened:
         click.echo(opened.location)
+        for level in opened.levels[1:]:
+            newest = max((launch.started_at for launch in level.reader.newest(1)), default=None)
+            told = "it has no launches" if newest is None else f"its newest launch ran {age(newest)}"
+            made = "" if level.made_at is None else f"a snapshot made {age(level.made_at)}; "
+            note(f"below it the fleet's cache is read: {level.location} ({made}{told})")
 
 
 @cache.command("list")
@@ -89,6 +96,27 @@ def export(out: TextIO, cache: str | None, **conditions: str | None) -> None:
     with open_cache(cache) as opened:
         count = opened.export(out, **_given(conditions))
     click.echo(f"exported {plural(count, 'launch')}", err=True)
+
+
+@cache.command()
+@click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
+@click.option("--model", help="Only of this model.")
+@click.option("--host", help="Only of this host (see `cache list`).")
+@click.option("--device", help="Only on this device (see `cache list`).")
+@cache_option
+def snapshot(file: Path, cache: str | None, **conditions: str | None) -> None:
+    """Write launches, and the probes of their hosts, into FILE, which is only read.
+
+    It is an SQLite file that needs nothing beside it, for machines without a network: name it there by
+    AUTOBACKEND_FLEET_CACHE. A snapshot that is there is replaced.
+    """
+    with open_cache(cache) as opened:
+        written = opened.snapshot(file, **_given(conditions))
+    click.echo(
+        f"{file}: {plural(written.launches, 'launch')}, {plural(written.probes, 'probe')} of a machine,"
+        f" {size(written.bytes)}",
+        err=True,
+    )
 
 
 @cache.command("import")

@@ -194,7 +194,7 @@ def _choose(
     *,
     to_serve: bool,
 ) -> "tuple[Selection, str]":
-    """What will be served, and where the cache is.
+    """What will be served, and the address of the cache.
 
     Args:
         to_serve: False: what answered wrong as it was served may be started, to be checked again.
@@ -215,7 +215,7 @@ def _choose(
         if calibrate_s is not None:
             with not_ready(listening, "the model is being measured"), Progress(Console(stderr=True)) as progress:
                 planning.calibrate(model, wanted, budget_s=calibrate_s, probe=True, cache=opened, reporter=progress)
-        return choose(model, wanted, cache=opened, to_serve=to_serve), opened.location
+        return choose(model, wanted, cache=opened, to_serve=to_serve), opened.address
 
 
 def _serve(

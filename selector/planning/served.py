@@ -77,7 +77,7 @@ def serve_loads(
     servers = Servers(
         model=planned.spec.name,
         demand=planned.demand,
-        cache=cache.location,
+        cache=cache.address,
         artifacts=store.root,
         limits=limits or Limits(),
     )

@@ -51,8 +51,8 @@ class Servers:
 
     model: str
     demand: Demand
-    cache: str
-    """Where it is kept."""
+    cache: str = field(repr=False)
+    """Cache.address: where it is kept."""
     artifacts: Path
     """Root of the store: the server has its weights and conversions from there."""
     limits: Limits = field(default_factory=Limits)
@@ -67,7 +67,9 @@ class Servers:
         port, key = _free_port(), secrets.token_hex(16)
         command = [sys.executable, str(PROGRAM), *self._words(spec, hold, port)]
         began = time.monotonic()
+        # Not as words: everybody on the machine may read those, and a URL has a password.
         variables = {**os.environ, "AUTOBACKEND_API_KEY": key, "AUTOBACKEND_ARTIFACTS": str(self.artifacts)}
+        variables["AUTOBACKEND_CACHE"] = self.cache
         with Guarded(command, variables=variables) as guarded, _watched(guarded, log) as printed:
             self._wait(port, began, printed)
             yield ServerProcess(
@@ -91,7 +93,7 @@ class Servers:
             *forced.options(),
             *("--host", "127.0.0.1", "--port", str(port), "--served-model-name", SERVED_NAME),
             *("--slots", str(hold.slots), "--context", str(hold.context_tokens), "--threads", str(hold.threads)),
-            *("--cache", self.cache, "--no-observe", "--to-measure"),
+            *("--no-observe", "--to-measure"),
         ]
 
     def _wait(self, port: int, began: float, printed: "_Printed") -> None:

@@ -13,6 +13,7 @@ from selector.objective import Objective
 from selector.predict.limits.roofline import Shares, needs_of, shares_of
 from selector.predict.prediction import Prediction
 from selector.price import Costs
+from selector.provenance import Provenance
 from selector.ranking import Ranked
 from selector.rules.judge import Verdict
 from selector.screens import served as served_screens
@@ -81,6 +82,8 @@ def why(
         lines += ["  " + line for line in _expectations(selection, selection.prediction)]
     cached = any(reached.cached for reached in shares.values())
     notes = [("machine:", limits(probe, now=now, cached=cached))] if probe is not None and shares else []
+    if any(part.level.name == "fleet" for part in selection.provenance):
+        notes += [("read from:", _read_from(part, now)) for part in selection.provenance]
     notes += [("refused:", f"{name} ({reason})") for name, reason in _joined(selection)]
     notes += [("failed:", f"{f.candidate.label} ({f.kind} in {f.stage}: {f.message})") for f in selection.failed]
     notes += [("stale:", f"{s.candidate.label} ({', '.join(s.differences)})") for s in selection.stale]
@@ -95,6 +98,14 @@ def why(
         notes.append(("not measured:", ", ".join(c.label for c in selection.unmeasured)))
     titled = [(title if i == 0 or notes[i - 1][0] != title else "", text) for i, (title, text) in enumerate(notes)]
     return lines + ["  " + line for line in columns(titled, across=None if across is None else across - 2)]
+
+
+def _read_from(part: Provenance, now: float | None) -> str:
+    """`the fleet's cache /etc/fleet.db (3 launches of host a1b2c3, the newest 6 days ago; snapshot made today)`."""
+    whose = "the fleet's cache" if part.level.name == "fleet" else "your own cache"
+    made = "" if part.level.made_at is None else f"; snapshot made {age(part.level.made_at, now)}"
+    launches = f"{plural(part.launches, 'launch')} of host {part.host}, the newest {age(part.newest, now)}"
+    return f"{whose} {part.level.location} ({launches}{made})"
 
 
 def where_from(selection: Selection, now: float | None = None) -> str:

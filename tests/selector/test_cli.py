@@ -51,7 +51,7 @@ def test_a_command_is_one_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 
 def test_every_exit_code_is_in_the_help() -> None:
     shown = dict(re.findall(r"^ +(\d+)  (\w+): ", run("--help").stdout, re.MULTILINE))
-    assert shown == {str(kind.exit_code): kind.__name__ for kind in errors.AutobackendError.__subclasses__()}
+    assert shown == {str(kind.exit_code): kind.__name__ for kind in errors.kinds()}
 
 
 def test_version() -> None:

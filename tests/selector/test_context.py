@@ -1,6 +1,7 @@
 """What select() remembers from one call to the next, and for how long."""
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,20 @@ from tests.selector.launches import (
 )
 
 
+@pytest.fixture(params=["sqlite", "postgresql"])
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    if request.param == "sqlite":
+        return str(tmp_path / "cache.db")
+    url: str = request.getfixturevalue("database")
+    return url
+
+
+@pytest.fixture
+def cache(place: str) -> Iterator[Cache]:
+    with Cache.open(place) as opened:
+        yield opened
+
+
 def test_an_answer_is_remembered_until_the_cache_changes(cache: Cache) -> None:
     cache.add(*rounds(SDPA, KEY, HOST, (1.0,)))
     first = choose(MODEL, cache=cache, host=HOST)
@@ -23,9 +38,9 @@ def test_an_answer_is_remembered_until_the_cache_changes(cache: Cache) -> None:
     assert choose(MODEL, cache=cache, host=HOST).candidate.label == CT2
 
 
-def test_a_launch_of_another_process_changes_the_answer(cache: Cache, tmp_path: Path) -> None:
+def test_a_launch_of_another_process_changes_the_answer(cache: Cache, place: str) -> None:
     assert choose(MODEL, cache=cache, host=HOST).source is Source.PREDICTED
-    with Cache.open(tmp_path / "cache.db") as other:
+    with Cache.open(place) as other:
         other.add(*rounds(EAGER, KEY, HOST, (1.0,)))
     assert choose(MODEL, cache=cache, host=HOST).candidate.label == EAGER
 

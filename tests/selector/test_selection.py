@@ -152,6 +152,16 @@ def test_the_fastest_of_what_was_measured_here(cache: Cache) -> None:
         "failed": [],
         "stale": [],
         "layers": [],
+        "caches": [
+            {
+                "cache": "own",
+                "location": cache.location,
+                "launches": 3,
+                "host": HOST.identifier,
+                "newest": found.measured_at,
+                "made_at": None,
+            }
+        ],
         "prediction": None,
     }
 

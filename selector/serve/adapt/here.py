@@ -3,7 +3,7 @@
 import contextlib
 import math
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import psutil
 
@@ -31,8 +31,8 @@ OTHER_FILES = "the files of the model are not those that this server has loaded"
 class Options:
     """What the user has asked for, which holds for every engine."""
 
-    cache: str
-    """Where it is."""
+    cache: str = field(repr=False)
+    """Cache.address."""
     slots: int | None = None
     """Requests at once; None: nobody said."""
     threads: int | None = None

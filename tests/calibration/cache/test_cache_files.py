@@ -1,11 +1,8 @@
 """What is wrong with a file is said, and nothing is lost."""
 
-import os
 import re
 import resource
-import shutil
 import sqlite3
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -31,27 +28,6 @@ def path(tmp_path: Path) -> Path:
 def cache(path: Path) -> Iterator[Cache]:
     with Cache.open(path) as cache:
         yield cache
-
-
-@pytest.fixture
-def ordinary_user() -> Iterator[Path]:
-    """A folder of a user whom permissions bind; root gives its privileges up meanwhile."""
-    folder = Path(tempfile.mkdtemp(prefix="autobackend-"))
-    root = os.geteuid() == 0
-    if root:
-        os.chown(folder, 65534, 65534)
-        os.setegid(65534)
-        os.seteuid(65534)
-    try:
-        if not os.access(calibration.cache.migrations.__file__, os.R_OK, effective_ids=True):
-            pytest.skip("needs a checkout that an ordinary user can read; this one is closed to others")
-        yield folder
-    finally:
-        if root:
-            os.seteuid(0)
-            os.setegid(0)
-        folder.chmod(0o700)
-        shutil.rmtree(folder)
 
 
 def refusal(where: Path | str) -> tuple[str, str]:
@@ -101,12 +77,6 @@ def test_a_device_and_a_folder_that_is_a_file(tmp_path: Path) -> None:
         assert cache.find(**KEY) == []
         with pytest.raises(CacheError, match=r"^the cache .*/file/cache\.db cannot be made: "):
             cache.add(measured(1))
-
-
-def test_a_url_without_its_driver_or_of_no_known_database() -> None:
-    cannot = "cannot be used: Can't load plugin: sqlalchemy.dialects:postgresql.nodriver"
-    told = refusal("postgresql+nodriver://me:secret@db/x")
-    assert told == (f"the cache postgresql+nodriver://... {cannot}", "see its URL and server")
 
 
 @pytest.mark.parametrize(

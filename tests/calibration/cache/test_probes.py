@@ -1,9 +1,7 @@
 """Probes of machines in the cache: kept by host, moved with the launches, never lost to a bad row."""
 
 import json
-import sqlite3
 from collections.abc import Sequence
-from contextlib import closing
 from dataclasses import replace
 from io import StringIO
 from pathlib import Path
@@ -11,6 +9,7 @@ from pathlib import Path
 from calibration.cache.cache import Cache, Imported
 from calibration.cache.exchange import BadLine
 from selector.predict.limits.probe import probe_of
+from tests.calibration.cache.conftest import Run
 from tests.calibration.launches import IDENTITY, measured
 from tests.calibration.probes import GIVEN, probed
 
@@ -80,10 +79,9 @@ def test_a_line_that_is_no_probe_is_left_out_and_said_why(cache: Cache) -> None:
     assert done.bad == (BadLine(number=2, reason="needs a number in seconds; found 'long'"),)
 
 
-def test_a_row_that_is_no_probe_is_left_out_and_named(cache: Cache, tmp_path: Path) -> None:
+def test_a_row_that_is_no_probe_is_left_out_and_named(cache: Cache, run: Run) -> None:
     cache.add_probe(probed(1))
     cache.add_probe(probed(2))
-    with closing(sqlite3.connect(tmp_path / "cache.db")) as connection, connection:
-        connection.execute("UPDATE probes SET content = '{}' WHERE probe_id = ?", [probed(1).probe_id])
+    run(f"UPDATE probes SET content = '{{}}' WHERE probe_id = '{probed(1).probe_id}'")
     assert cache.probes() == [probed(2)]
     assert cache.check().unreadable == {probed(1).probe_id: "needs the field probe_id; found none"}

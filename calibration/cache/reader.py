@@ -1,0 +1,72 @@
+"""What one database has, as launches and probes; malformed rows are left out."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, Final
+
+from calibration.cache import launch_rows as rows
+from calibration.cache import probe_rows
+from calibration.errors import UsageError
+from calibration.measurement import Outcome
+from calibration.probe import Probe
+
+SELECT: Final = f"SELECT {', '.join(rows.COLUMNS)} FROM launches"  # noqa: S608 - constants
+ORDER: Final = "ORDER BY started_at, run_id"
+MALFORMED: Final = (ValueError, TypeError, KeyError, UsageError)
+
+_KEY = "architecture = :architecture AND quant = :quant AND device = :device"
+
+_outcome = lru_cache(2048)(rows.outcome)
+"""Keyed by the whole row, so never out of date: repeated lookups skip the parsing."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reader:
+    """Reads by key; its methods raise CacheError where the database cannot be read."""
+
+    lookup: Callable[[str, Mapping[str, Any]], Iterable[Sequence[Any]]]
+    """All rows of a statement with these values."""
+    last: str
+    """The column by which the launches that came last are found."""
+
+    def find(
+        self, *, architecture: str, quant: str, device: str, fingerprint: str | None = None, cut: str | None = ""
+    ) -> list[Outcome]:
+        """See Cache.find."""
+        values = {"architecture": architecture, "quant": quant, "device": device}
+        where = _KEY
+        if fingerprint is not None:
+            values["fingerprint"] = fingerprint
+            where += " AND fingerprint = :fingerprint"
+        if cut is not None:
+            values["cut"] = cut
+            where += " AND cut = :cut"
+        return self._launches(f"WHERE {where} AND record NOT IN ('served', 'unserved') {ORDER}", values)
+
+    def find_served(self, *, architecture: str, quant: str, device: str, fingerprint: str) -> list[Outcome]:
+        """See Cache.find_served."""
+        values = {"architecture": architecture, "quant": quant, "device": device, "fingerprint": fingerprint}
+        where = f"{_KEY} AND fingerprint = :fingerprint AND cut = '' AND record IN ('served', 'unserved')"
+        return self._launches(f"WHERE {where} {ORDER}", values)
+
+    def newest(self, count: int) -> list[Outcome]:
+        """The launches that came last, at most `count`, the last first."""
+        return self._launches(f"ORDER BY {self.last} DESC LIMIT :count", {"count": count})
+
+    def probes(self, host: str | None = None) -> list[Probe]:
+        """See Cache.probes."""
+        where, values = ("", {}) if host is None else ("WHERE host = :host", {"host": host})
+        probes = []
+        for row in self.lookup(f"{probe_rows.SELECT} {where} ORDER BY taken_at, probe_id", values):
+            with suppress(*MALFORMED):
+                probes.append(probe_rows.probe(row))
+        return probes
+
+    def _launches(self, rest: str, values: Mapping[str, Any]) -> list[Outcome]:
+        launches = []
+        for row in self.lookup(f"{SELECT} {rest}", values):
+            with suppress(*MALFORMED):
+                launches.append(_outcome(row))
+        return launches
