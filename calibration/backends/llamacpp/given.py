@@ -112,6 +112,7 @@ FLAGS: Final[Mapping[str, Mapping[str, tuple[bool, bool]]]] = {
     "MambaForCausalLM": {"use_bias": (False, False), "use_conv_bias": (True, True)},
     "PhiForCausalLM": {"qk_layernorm": (False, False)},
     "SeedOssForCausalLM": {"attention_out_bias": (False, False), "mlp_bias": (False, False)},
+    "StableLmForCausalLM": {"qk_layernorm": (False, False)},
     "Starcoder2ForCausalLM": {"use_bias": (True, True)},
 }  # fmt: skip
 """Of a flag: what is taken for given, and what a config means that lacks it."""
