@@ -7,14 +7,14 @@ from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
 from calibration.engine import Engine, Generation, Rows, StoppedEarly
-from calibration.facts import Facts, PrepareMemory, PrepareTime, QuantFact, Variant
+from calibration.facts import Facts, FieldFact, PackageFact, PrepareMemory, PrepareTime, QuantFact, Variant
 from calibration.server import OwnServer, ServerPlace
 from calibration.streams import OneAfterAnother, Streams
 from calibration.workload import Workload
 
 __all__ = [
-    "Backend", "Demand", "Deployment", "Device", "Engine", "Facts", "Generation", "Job", "Model", "PrepareMemory",
-    "PrepareTime", "Quant", "QuantFact", "Rows", "StoppedEarly", "Variant",
+    "Backend", "Demand", "Deployment", "Device", "Engine", "Facts", "FieldFact", "Generation", "Job", "Model",
+    "PackageFact", "PrepareMemory", "PrepareTime", "Quant", "QuantFact", "Rows", "StoppedEarly", "Variant",
 ]  # fmt: skip
 
 
@@ -185,6 +185,13 @@ class Backend(ABC):
         None: no table is there that could tell.
         """
         return None
+
+    def divides(self, model: Model, ways: int, device: Device | None = None) -> list[str]:
+        """Why this backend cannot divide `model` among `ways` devices, beyond what its heads tell; asked from 2 on.
+
+        Each reason is `needs X; found Y`. Raises what `fits` raises.
+        """
+        return []
 
     def prepare(self, job: Job, destination: Path, say: Callable[[str], None]) -> None:
         """Convert the model into the empty folder `destination`. The caller makes it appear whole or not at all."""

@@ -19,6 +19,9 @@ class Variant:
     """`sdpa`, `int8` ...; `backend:name` on screens."""
     precision: str = "model"
     """What the weights are computed in: `model` (as the checkpoint says), `fp32`, `fp16`, `bf16`, `int8`, `int4`."""
+    dtype: str = ""
+    """`float16` ...: what it computes in whatever the checkpoint says, though it holds the checkpoint's weights as they
+    are; empty: `precision` tells."""
     lossy: bool = False
     """Less precise than the checkpoint; never a candidate unless the user allows it."""
     prepares: bool = False
@@ -33,6 +36,8 @@ class Variant:
     """Device kinds on which the variant exists; empty: all of the backend's."""
     only_without: frozenset[str] = frozenset()
     """CPU features that make the variant pointless: `avx512_bf16` for an fp32 variant of a bf16 model."""
+    below_capability: tuple[int, int] | None = None
+    """On a GPU: not a candidate where the compute capability is this one or newer."""
     cpu_features: frozenset[str] = frozenset()
     """On a CPU: features the variant needs, `avx512_bf16`; one of a group written `avx512_bf16|amx_bf16` is enough."""
     packages: tuple[str, ...] = ()
@@ -110,6 +115,35 @@ class QuantFact:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class FieldFact:
+    """Fields that config.json must have for some architectures, since the engine's own code reads them."""
+
+    architectures: frozenset[str]
+    fields: tuple[str, ...]
+    """Names with dots, `rope_scaling.factor`; the language model inside a config goes before the config itself. One of
+    the alternatives written `a|b` is enough."""
+    requirement: str = ""
+    """A requirement string, `transformers>=5`: only where that is installed, since earlier ones fill the fields in."""
+    mend: str = ""
+    """What to write into config.json so that the model computes what it did."""
+    source: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PackageFact:
+    """Distributions that some architectures need besides the backend's own."""
+
+    architectures: frozenset[str]
+    packages: tuple[str, ...]
+    """Requirement strings."""
+    devices: frozenset[str] = frozenset()
+    """Device kinds on which they are needed; empty: all."""
+    install: str = ""
+    """The command that installs them, where that is not pip with their names."""
+    source: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Facts:
     """What must hold for the backend to load a model, as data with its sources; None means: no limit known."""
 
@@ -171,6 +205,8 @@ class Facts:
     """A file beside the backend: which releases of `package` have which architectures and quant methods. It tells which
     release a model needs, where the installed one cannot run it (python -m benchmarks.releases)."""
     quants: tuple[QuantFact, ...] = ()
+    config_fields: tuple[FieldFact, ...] = ()
+    architecture_packages: tuple[PackageFact, ...] = ()
     dtypes: Mapping[str, frozenset[str]] = field(default_factory=dict)
     """Device kind: dtypes it computes; missing kinds: all of them."""
     machine_code: tuple[str, ...] = ()

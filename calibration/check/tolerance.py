@@ -120,9 +120,9 @@ def precision_class(
         overflows: its 8 bits lose more than their rounding: a small model's scores stand at 0.03 to 0.05 of the
             strangers' divergence, as far as those of another rotation in good 8 bits.
     """
-    if quantised and not lossy:
+    if quantised and (not lossy or precision == "model"):
         return "quantised"
-    if lossy:
+    if lossy and precision != "model":
         return "8-bit" if precision in {"int8", "int16", "fp8"} and not overflows else "4-bit"
     return "fp32" if precision == "fp32" or (precision == "model" and dtype == "float32") else "16-bit"
 

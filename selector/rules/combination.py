@@ -31,6 +31,14 @@ class Combination:
         return self.backend.facts.on(self.device.kind)
 
     @property
+    def architecture_names(self) -> tuple[str, ...]:
+        """The names by which the engine looks for the model's architecture; any of them is enough."""
+        model = self.model
+        if not self.facts.architectures_from_auto_map:
+            return (model.architecture,)
+        return (model.auto_architecture,) if model.auto_architecture else model.architectures
+
+    @property
     def on_its_device(self) -> bool:
         """The backend runs on devices of this kind at all, so that their details matter."""
         return self.device.kind in self.facts.devices
@@ -39,6 +47,8 @@ class Combination:
     def dtype(self) -> str | None:
         """What the variant computes in; None where that is no floating-point type of the rules (int8, int4)."""
         precision = self.variant.precision
+        if self.variant.dtype:
+            return self.variant.dtype
         return self.model.dtype if precision == "model" else DTYPES.get(precision)
 
 

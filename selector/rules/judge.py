@@ -12,7 +12,7 @@ from selector.demand import Demand
 from selector.host.kinds import titles
 from selector.host.spec import HostSpec, Installation
 from selector.model.spec import ModelSpec
-from selector.rules.combination import Combination, any_of
+from selector.rules.combination import Combination, any_of, dotted
 from selector.rules.held import Memory, memory_of, uncounted
 from selector.rules.model import honours_window, is_tried, table_unread
 from selector.rules.room import Most, most_of
@@ -122,6 +122,9 @@ def _left_out(case: Combination) -> str:
     requested = label in case.demand.backends
     if not _exists(case):
         return f"for {any_of(titles(variant.devices))} only"
+    newest, capability = variant.below_capability, device.capability
+    if newest is not None and capability is not None and capability >= newest:
+        return f"for GPUs below compute capability {dotted(newest)} only"
     pointless = sorted(variant.only_without & case.host.cpu_features)
     if pointless and not requested:
         return f"pointless on a CPU with {' and '.join(pointless)} (--backends {label})"

@@ -97,7 +97,10 @@ def remote_code(case: Combination) -> Finding:
 def own_limits(case: Combination) -> Finding:
     """The backend itself knows no further reason why it cannot run the model right."""
     try:
-        return case.backend.fits(case.model, case.variant, case.device)
+        reasons = list(case.backend.fits(case.model, case.variant, case.device))
+        if case.demand.tensor_parallel > 1:
+            reasons += case.backend.divides(case.model, case.demand.tensor_parallel, case.device)
+        return reasons
     except UnreadableField as error:  # a config.json may hold anything
         return str(error)
 

@@ -70,8 +70,8 @@ def gpu_host() -> Callable[..., HostSpec]:
     return one_gpu
 
 
-def one_gpu(capability: tuple[int, int], python: Path = Path(sys.executable)) -> HostSpec:
-    """A host with one GPU of 80 GiB and LMDeploy in that interpreter."""
+def one_gpu(capability: tuple[int, int], python: Path = Path(sys.executable), count: int = 1) -> HostSpec:
+    """A host with one GPU of 80 GiB, or several, and LMDeploy in that interpreter."""
     installation = Installation.detect(python)
     return HostSpec(
         identifier="0" * 12,
@@ -89,6 +89,7 @@ def one_gpu(capability: tuple[int, int], python: Path = Path(sys.executable)) ->
                 capability=capability,
                 driver="570.86",
             ),
-        ),
+        )
+        * count,
         installations={"turbomind": installation, "pytorch": installation},
     )

@@ -1,8 +1,6 @@
 """TurboMind's rules beside what its own library takes: each row is judged by us and loaded by it, on stub libraries."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Any
 
 import pytest
 
@@ -15,45 +13,34 @@ from selector.rules.judge import judge
 from tests.lmdeploy.conftest import Checkpoints
 from tests.lmdeploy.tiny_checkpoints import WIDE
 from tests.lmdeploy.turbomind_cases import Case, Outcome, run
+from tests.lmdeploy.turbomind_quantised_rows import QUANTISED_ROWS
+from tests.lmdeploy.turbomind_rows import (
+    BF16,
+    LINEAR,
+    LINEAR16,
+    MLA,
+    SM70,
+    SM75,
+    SM80,
+    SM90,
+    SM100,
+    SM120,
+    USUAL,
+    Row,
+    shape,
+)
 
 pytestmark = [pytest.mark.lmdeploy, pytest.mark.filterwarnings("ignore")]
 
-SM70, SM75, SM80, SM90, SM100, SM120 = (7, 0), (7, 5), (8, 0), (9, 0), (10, 0), (12, 0)
-USUAL = (SM75, SM80, SM90)
-ONE_LAYER = {**WIDE, "num_hidden_layers": 1}
-MLA = {key: value for key, value in WIDE.items() if key not in ("head_dim", "moe_intermediate_size")}
-LINEAR = {**WIDE, "head_dim": 256}
-"""Two layers: one of linear attention, one of full."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Row:
-    """A checkpoint on some devices, and why it is refused there."""
-
-    name: str
-    kind: str
-    dtype: str = "float16"
-    quant: str = ""
-    shape: dict[str, Any] = field(default_factory=lambda: ONE_LAYER)
-    on: tuple[tuple[int, int], ...] = USUAL
-    refused: str = ""
-    """Our reason; empty: legal."""
-    loads: str = ""
-    """Not empty: the library takes what we refuse, and this is what is wrong with it."""
-
-
-def shape(**changes: Any) -> dict[str, Any]:
-    return {**ONE_LAYER, **changes}
-
-
-BF16 = "bfloat16"
 LAYER_PAIR = {**WIDE, "num_hidden_layers": 2}
 EXPERTS = "needs bfloat16 for experts on compute capability 9.0; found float16"
 OWN_HEAD = "needs an lm_head of its own in the checkpoint; found tied embeddings"
 KNOWN = "needs weights without quantization or in awq, gptq, fp8, compressed-tensors or mxfp4; found"
+GEMM = 'needs "version": "gemm" in quantization_config, so written; found {}'
+BESIDE = "needs the format in config.json's quantization_config, which alone is read; found it elsewhere"
 NO_BF16 = "needs compute capability 8.0 or newer for bfloat16; found 7.5 (a GPU)"
 HALVED = "computed in float16, with a warning in a log"
-LINEAR16 = "needs bfloat16 for linear attention on compute capability {}; found {}"
+AS_IT_IS = "needs a checkpoint that is not float16, which the variant `default` computes as it is"
 
 ROWS = (
     # what is taken
@@ -62,6 +49,11 @@ ROWS = (
     Row(name="qwen3", kind="qwen3"),
     Row(name="qwen3 bf16", kind="qwen3", dtype=BF16, on=(SM80, SM90, SM100, SM120)),
     Row(name="bf16 on sm75", kind="qwen3", dtype=BF16, on=(SM75,), refused=NO_BF16, loads=HALVED),
+    Row(name="bf16 in fp16", kind="qwen3", dtype=BF16, on=(SM70, SM75), variant="fp16"),
+    Row(name="bf16 experts in fp16", kind="qwen3moe", dtype=BF16, on=(SM75,), variant="fp16"),
+    Row(name="bf16 fp8 in fp16", kind="qwen3", dtype=BF16, quant="fp8-blocks", on=(SM70, SM75), variant="fp16"),
+    Row(name="bf16 int4 in fp16", kind="qwen3", dtype=BF16, quant="compressed-g32", on=(SM70, SM75), variant="fp16"),
+    Row(name="fp16 in fp16", kind="qwen3", on=(SM75,), variant="fp16", refused=AS_IT_IS, loads="the same as default"),
     Row(name="qwen3moe", kind="qwen3moe", on=(SM75, SM80, SM100, SM120)),
     Row(name="qwen3moe fp16", kind="qwen3moe", on=(SM90,), refused=EXPERTS),
     Row(name="qwen3moe bf16", kind="qwen3moe", dtype=BF16, on=(SM80, SM90)),
@@ -140,6 +132,18 @@ ROWS = (
     Row(name="awq g64", kind="qwen2", quant="awq-g64", refused="needs awq with group size 128; found group size 64"),
     Row(name="awq g32", kind="qwen2", quant="awq-g32", refused="needs awq with group size 128; found group size 32"),
     Row(name="awq gemv", kind="qwen2", quant="awq-gemv", refused="needs awq with version gemm; found version gemv"),
+    *(
+        Row(name=f"awq {written}", kind="qwen2", quant=quant, refused=GEMM.format(written))
+        for quant, written in (("awq-GEMM", "GEMM"), ("awq-unversioned", "none"))
+    ),
+    Row(
+        name="awq null",
+        kind="qwen2",
+        quant="awq-null",
+        refused="needs a number as quantization_config.group_size, or none at all; found null",
+    ),
+    Row(name="awq told beside", kind="qwen2", quant="awq-g128", shape=shape(beside=True), refused=BESIDE),
+    Row(name="gptq told beside", kind="qwen2", quant="gptq-g128", shape=shape(beside=True), refused=BESIDE),
     Row(name="gptq", kind="qwen2", quant="gptq-g128"),
     Row(name="gptq experts", kind="qwen3moe", quant="gptq-g128"),
     Row(name="gptq g64", kind="qwen2", quant="gptq-g64", refused="needs gptq with group size 128; found group size 64"),
@@ -168,6 +172,14 @@ ROWS = (
         on=(SM80, SM90),
         refused="needs fp8 with blocks of 128x128; found no blocks",
         loads="the scales are never read",
+    ),
+    Row(
+        name="int4, format at the top",
+        kind="qwen2",
+        dtype=BF16,
+        quant="compressed-top",
+        on=(SM80, SM90),
+        refused="needs format pack-quantized in config_groups.group_0, where it is read; found it beside config_groups",
     ),
     Row(name="int4 g128", kind="qwen2", dtype=BF16, quant="compressed-g128", on=(SM80, SM90)),
     Row(name="int4 g32", kind="qwen3moe", dtype=BF16, quant="compressed-g32", on=(SM80, SM90)),
@@ -304,6 +316,30 @@ ROWS = (
         loads="the factor is replaced",
     ),
     Row(
+        name="yarn without its origin",
+        kind="llama",
+        shape=shape(
+            rope_parameters={"rope_type": "yarn", "rope_theta": 10000.0, "factor": 4.0},
+            drop=("rope_parameters.original_max_position_embeddings",),
+        ),
+        on=(SM80,),
+        refused="needs original_max_position_embeddings, without which its YaRN factor is 1; found factor 4 alone",
+        loads="the factor is 1",
+    ),
+    Row(
+        name="yarn of what it says",
+        kind="llama",
+        shape=shape(
+            rope_parameters={
+                "rope_type": "yarn",
+                "rope_theta": 10000.0,
+                "factor": 4.0,
+                "original_max_position_embeddings": 256,
+            }
+        ),
+        on=(SM80,),
+    ),
+    Row(
         name="longrope",
         kind="llama",
         shape=shape(
@@ -321,7 +357,8 @@ ROWS = (
     ),
 )
 
-CASES = [(row, capability) for row in ROWS for capability in row.on]
+EVERY_ROW = (*ROWS, *QUANTISED_ROWS)
+CASES = [(row, capability) for row in EVERY_ROW for capability in row.on]
 
 
 def named(row: Row, capability: tuple[int, int]) -> str:
@@ -337,6 +374,8 @@ def outcomes(checkpoint: Checkpoints) -> dict[str, Outcome]:
             model_dir=str(checkpoint(row.kind, dtype=row.dtype, quant=row.quant, **row.shape)),
             capability=capability,
             dtype=row.dtype,
+            tensor_parallel=row.ways,
+            variant=row.variant,
         )
         for row, capability in CASES
     )
@@ -352,8 +391,9 @@ def test_rules_and_library_agree(
 ) -> None:
     model = ModelSpec.read(str(checkpoint(row.kind, dtype=row.dtype, quant=row.quant, **row.shape)))
     backend = TurboMind()
-    demand = Demand.of(workload=Workload(prompt_tokens=16, output_tokens=8))
-    (verdict,) = judge(model, gpu_host(capability), demand, {backend.name: backend})
+    demand = Demand.of(workload=Workload(prompt_tokens=16, output_tokens=8), tensor_parallel=row.ways)
+    verdicts = judge(model, gpu_host(capability, count=row.ways), demand, {backend.name: backend})
+    (verdict,) = (v for v in verdicts if v.candidate.variant == row.variant)
     # This host has none of the libraries that `importable` looks for.
     assert [reason.text for reason in verdict.reasons if reason.rule != "importable"] == (
         [row.refused] if row.refused else []
@@ -381,7 +421,7 @@ def test_is_supported_promises_more(outcomes: dict[str, Outcome], checkpoint: Ch
         if outcomes[named(row, capability)].end != "ok"
         and is_supported(str(checkpoint(row.kind, dtype=row.dtype, quant=row.quant, **row.shape)))
     }
-    assert promised == {row.name for row in ROWS if row.refused and not row.loads} - {"smooth_quant"}
+    assert promised == {row.name for row in EVERY_ROW if row.refused and not row.loads} - {"smooth_quant"}
 
 
 def test_facts_are_the_engines_own_tables() -> None:

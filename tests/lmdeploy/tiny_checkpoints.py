@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -73,12 +73,33 @@ CONFIGS: dict[str, tuple[str, dict[str, Any]]] = {
             "layer_types": ["linear_attention", "full_attention"],
         },
     ),
+    "qwen3_5moe": (
+        "Qwen3_5MoeConfig",
+        {
+            "linear_key_head_dim": 128,
+            "linear_value_head_dim": 128,
+            "linear_num_key_heads": 2,
+            "linear_num_value_heads": 4,
+            "layer_types": ["linear_attention", "full_attention"],
+            "num_experts": 8,
+            "num_experts_per_tok": 2,
+            "shared_expert_intermediate_size": 256,
+        },
+    ),
     "gptoss": (
         "GptOssConfig",
         {"num_local_experts": 4, "num_experts_per_tok": 2, "sliding_window": 32, "max_position_embeddings": 131072},
     ),
 }
 """Kind: transformers' configuration class and what it has beside the common shape."""
+
+LEFT_PLAIN: dict[str, Callable[[Sequence[str]], dict[str, Any]]] = {
+    "awq": lambda parts: {"modules_to_not_convert": list(parts)},
+    "fp8": lambda parts: {"modules_to_not_convert": list(parts)},
+    "gptq": lambda parts: {"dynamic": {f"-:.*{part}.*": {} for part in parts}},
+    "compressed-tensors": lambda parts: {"ignore": ["lm_head", *(f"re:.*{part}.*" for part in parts)]},
+}
+"""Method: how its quantization_config names modules that are left plain."""
 
 VISION: dict[str, Any] = {
     "depth": 1,
@@ -90,23 +111,43 @@ VISION: dict[str, Any] = {
 }
 
 
-def make(folder: Path, kind: str, *, dtype: str = "bfloat16", quant: str = "", **shape: Any) -> Path:
+def make(
+    folder: Path,
+    kind: str,
+    *,
+    dtype: str = "bfloat16",
+    quant: str = "",
+    plain: Sequence[str] = (),
+    also: Sequence[str] = (),
+    own_experts: bool = False,
+    beside: bool = False,
+    drop: Sequence[str] = (),
+    told: Mapping[str, Any] | None = None,
+    **shape: Any,
+) -> Path:
     """Write a checkpoint and return its folder; one that is there already is taken as it is.
 
     Args:
         kind: key of CONFIGS.
         quant: key of FORMATS; empty: not quantized.
+        plain: parts of the names of layers that are left plain, as the config then says.
+        also: ends of the names of layers that are quantized beside those of attention and of the MLP.
+        own_experts: experts that are in one tensor get tensors of their own, as programs that quantize write them.
+        beside: the format is told by quantize_config.json instead of config.json.
+        drop: names of fields that config.json is to lack, with dots.
+        told: fields that config.json is to have besides.
         shape: fields of the configuration over SMALL.
     """
     from safetensors.torch import load_file, save_file
-    from transformers import AutoModelForCausalLM, Qwen3_5ForConditionalGeneration
+    from transformers import AutoModelForCausalLM, AutoModelForImageTextToText
 
     if (folder / "config.json").exists():
         return folder
     config = configuration(kind, **shape)
     torch.manual_seed(sum(map(ord, kind)))
     scratch = folder.with_name(f"{folder.name}.part")
-    model = Qwen3_5ForConditionalGeneration(config) if kind == "qwen3_5" else AutoModelForCausalLM.from_config(config)
+    auto: Any = AutoModelForImageTextToText if kind.startswith("qwen3_5") else AutoModelForCausalLM
+    model = auto.from_config(config)
     for name, parameter in [*model.named_parameters(), *model.named_buffers()]:
         if not name.endswith("e_score_correction_bias"):  # float32 in every checkpoint that has one
             parameter.data = parameter.data.to(getattr(torch, dtype))
@@ -117,10 +158,17 @@ def make(folder: Path, kind: str, *, dtype: str = "bfloat16", quant: str = "", *
     if "text_config" in described:
         described["text_config"]["dtype"] = dtype
     if quant:
-        described["quantization_config"], convert = FORMATS[quant]
+        declared, convert = FORMATS[quant]
+        declared = declared | (LEFT_PLAIN[declared["quant_method"]](plain) if plain else {})
+        if beside:
+            (scratch / "quantize_config.json").write_text(json.dumps(declared))
+        else:
+            described["quantization_config"] = declared
+        quantized = ("_proj.weight", ".w1.weight", ".w2.weight", ".w3.weight", *(f"{end}.weight" for end in also))
         weights: dict[str, Tensor] = {}
-        for name, weight in load_file(scratch / "model.safetensors").items():
-            if name.endswith(("_proj.weight", ".w1.weight", ".w2.weight", ".w3.weight")):
+        stored = load_file(scratch / "model.safetensors")
+        for name, weight in (_own_experts(stored) if own_experts else stored).items():
+            if name.endswith(quantized) and not any(part in name for part in plain):
                 prefix = name.removesuffix(".weight")
                 weights |= {prefix + suffix: tensor for suffix, tensor in convert(weight).items()}
             elif quant == "mxfp4" and name.endswith(("gate_up_proj", "down_proj")):
@@ -128,7 +176,13 @@ def make(folder: Path, kind: str, *, dtype: str = "bfloat16", quant: str = "", *
             else:
                 weights[name] = weight
         save_file({k: v.contiguous() for k, v in weights.items()}, scratch / "model.safetensors", {"format": "pt"})
-    path.write_text(json.dumps(described))
+    for name in drop:
+        *outer, last = name.split(".")
+        table = described
+        for part in outer:
+            table = table[part]
+        table.pop(last, None)
+    path.write_text(json.dumps({**described, **(told or {})}))
     shutil.rmtree(folder, ignore_errors=True)
     return scratch.rename(folder)
 
@@ -139,8 +193,9 @@ def configuration(kind: str, **shape: Any) -> Any:
 
     name, own = CONFIGS[kind]
     fields = {**SMALL, **own, **shape}
-    if kind == "qwen3_5":
-        return transformers.Qwen3_5Config(text_config=fields, vision_config=VISION, tie_word_embeddings=False)
+    if kind.startswith("qwen3_5"):
+        own_class = getattr(transformers, name)
+        return own_class(text_config=fields, vision_config=VISION, tie_word_embeddings=False)
     if "moe" in kind:
         fields.setdefault("moe_intermediate_size", 32)
         fields.setdefault("shared_expert_intermediate_size", fields["moe_intermediate_size"])
@@ -160,6 +215,23 @@ def tokenizer() -> Any:
     return PreTrainedTokenizerFast(
         tokenizer_object=made, bos_token="<s>", eos_token="</s>", pad_token="<pad>", unk_token="<unk>"
     )
+
+
+def _own_experts(weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The same weights; those of experts in one tensor [experts, outputs, inputs] each by itself."""
+    made: dict[str, Tensor] = {}
+    for name, weight in weights.items():
+        prefix, _, kind = name.rpartition("experts.")
+        if kind == "gate_up_proj":
+            for number, gate_up in enumerate(weight):
+                gate, up = gate_up.chunk(2)
+                made[f"{prefix}experts.{number}.gate_proj.weight"] = gate
+                made[f"{prefix}experts.{number}.up_proj.weight"] = up
+        elif kind == "down_proj":
+            made |= {f"{prefix}experts.{number}.down_proj.weight": down for number, down in enumerate(weight)}
+        else:
+            made[name] = weight
+    return made
 
 
 def _random_words(*shape: int) -> Tensor:
@@ -231,7 +303,7 @@ def _unquantized(weight: Tensor) -> dict[str, Tensor]:
     return {".weight": weight}
 
 
-def _compressed(bits: int, group: int, **weights: Any) -> dict[str, Any]:
+def _compressed(bits: int, group: int, *, own_format: bool = True) -> dict[str, Any]:
     described = {
         "num_bits": bits,
         "group_size": group,
@@ -239,14 +311,14 @@ def _compressed(bits: int, group: int, **weights: Any) -> dict[str, Any]:
         "symmetric": True,
         "dynamic": False,
         "type": "int",
-        **weights,
     }
+    own = {"format": "pack-quantized"} if own_format else {}
     return {
         "quant_method": "compressed-tensors",
         "format": "pack-quantized",
         "quantization_status": "compressed",
         "ignore": ["lm_head"],
-        "config_groups": {"group_0": {"format": "pack-quantized", "targets": ["Linear"], "weights": described}},
+        "config_groups": {"group_0": {**own, "targets": ["Linear"], "weights": described}},
     }
 
 
@@ -258,6 +330,9 @@ FORMATS: dict[str, tuple[dict[str, Any], Callable[[Tensor], dict[str, Tensor]]]]
     "awq-g128": (AWQ, _awq(128)),
     "awq-g64": ({**AWQ, "group_size": 64}, _awq(64)),
     "awq-g32": ({**AWQ, "group_size": 32}, _awq(32)),
+    "awq-GEMM": ({**AWQ, "version": "GEMM"}, _awq(128)),
+    "awq-unversioned": ({name: value for name, value in AWQ.items() if name != "version"}, _awq(128)),
+    "awq-null": ({**AWQ, "group_size": None}, _awq(128)),
     "awq-gemv": ({**AWQ, "version": "gemv"}, _awq(128)),
     "gptq-g128": (GPTQ, _gptq(4, 128)),
     "gptq-g64": ({**GPTQ, "group_size": 64}, _gptq(4, 64)),
@@ -268,6 +343,7 @@ FORMATS: dict[str, tuple[dict[str, Any], Callable[[Tensor], dict[str, Tensor]]]]
     "fp8-blocks": ({**FP8, "weight_block_size": [128, 128]}, _fp8_blocks),
     "fp8-tensor": ({**FP8, "activation_scheme": "static"}, _fp8_tensor),
     "compressed-g128": (_compressed(4, 128), _packed(4, 128)),
+    "compressed-top": (_compressed(4, 128, own_format=False), _packed(4, 128)),
     "compressed-g64": (_compressed(4, 64), _packed(4, 64)),
     "compressed-g32": (_compressed(4, 32), _packed(4, 32)),
     "compressed-int8": (_compressed(8, 128), _packed(8, 128)),

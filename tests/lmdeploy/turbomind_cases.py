@@ -30,6 +30,8 @@ class Case:
     capability: tuple[int, int]
     dtype: str = "bfloat16"
     new_tokens: int = 3
+    tensor_parallel: int = 1
+    variant: str = "default"
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -144,7 +146,7 @@ def _drive(case: Case) -> dict[str, Any]:
     job = Job(
         model_dir=Path(case.model_dir),
         # A short prefill: fewer shapes for the warm-up to tune every kernel for.
-        variant=dataclasses.replace(backend.variants[0], options={"max_prefill_token_num": 64}),
+        variant=dataclasses.replace(backend.variant(case.variant), options={"max_prefill_token_num": 64}),
         artifact_dir=None,
         dtype=case.dtype,
         vocab_size=320,
@@ -152,6 +154,7 @@ def _drive(case: Case) -> dict[str, Any]:
         threads=1,
         max_context_tokens=128,
         max_batch=2,
+        tensor_parallel=case.tensor_parallel,
     )
     engine = backend.load(job)
     made = engine.generate([[7, 8, 9, 10], [11, 12, 13, 14]], case.new_tokens)

@@ -24,9 +24,9 @@ from calibration.backend import (
     Variant,
 )
 from calibration.backends.pytorch.limits import DENSE, MIXTURES, limits
+from calibration.backends.pytorch.needs import ARCHITECTURE_PACKAGES, CONFIG_FIELDS, KIMI
 from calibration.server import OwnServer, ServerPlace
 
-KIMI = frozenset({"KimiK25ForConditionalGeneration", "Kimi_K25ForConditionalGeneration"})
 REMOVED = "was removed from LMDeploy: use an older release of lmdeploy"
 
 BLOCK_TOKENS = 64
@@ -100,6 +100,8 @@ FACTS = Facts(
         ),
         QuantFact(method="smooth_quant", source="lmdeploy 0.18.0 pytorch/nn/linear/w8a8.py"),
     ),
+    config_fields=CONFIG_FIELDS,
+    architecture_packages=ARCHITECTURE_PACKAGES,
     # float32 becomes float16 without a word (pytorch/config.py:80-125), and so does bfloat16 where torch.version.cuda
     # is None (lmdeploy/utils.py:430-448).
     dtypes={
@@ -144,7 +146,7 @@ class PyTorch(Backend):
 
     def fits(self, model: Model, variant: Variant, device: Device | None = None) -> list[str]:
         """What the engine loads and then computes wrong, or stops at while loading (lmdeploy 0.18.0)."""
-        return limits(model)
+        return limits(model, device.capability if device else None)
 
     def load(self, job: Job) -> Engine:
         """Build the engine, without the check of the environment that it spawns and that ends in exit(1)."""

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from calibration.backend import Model
+from calibration.backends.pytorch.needs import SPARSE_MLA
 from calibration.config_json import ConfigJson, shown
 
 MIXTURES = frozenset(
@@ -74,6 +75,12 @@ DENSE = frozenset(
 )
 GEMMA = frozenset({"GemmaForCausalLM", "Gemma2ForCausalLM", "Gemma3ForCausalLM", "Gemma3ForConditionalGeneration"})
 
+READ = ("awq", "smooth_quant", "fp8", "compressed-tensors")
+"""pytorch/config.py:855-880"""
+
+WRITTEN = ("num_bits", "group_size", "strategy", "symmetric", "dynamic", "type")
+"""Of compressed-tensors' weights: for all of these config.py:33-48 takes no default. Which values, the facts tell."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Case:
@@ -82,15 +89,22 @@ class _Case:
     model: Model
     config: ConfigJson
     """config.json with the inner language model's fields over the outer ones."""
+    capability: tuple[int, int] | None
+    """Of the GPU; None where it is not known."""
+
+    @property
+    def quant(self) -> ConfigJson:
+        """The quantization_config; empty where config.json has none."""
+        return self.config.table("quantization_config")
 
 
-def limits(model: Model) -> list[str]:
+def limits(model: Model, capability: tuple[int, int] | None = None) -> list[str]:
     """`needs X; found Y`, once for each limit that a model is beyond."""
     outer = ConfigJson.read(model.folder)
     inner = outer.table("text_config")
     if not inner.fields:
         inner = outer.table("llm_config")
-    case = _Case(model=model, config=inner.over(outer))
+    case = _Case(model=model, config=inner.over(outer), capability=capability)
     return [reason for limit in _LIMITS if (reason := limit(case))]
 
 
@@ -100,6 +114,27 @@ def _tied_gemma(case: _Case) -> str | None:
         # models/gemma.py:596-620 drops lm_head and takes the embeddings: wrong tokens, no error.
         return "needs Gemma with tied embeddings; found an lm_head of its own, which it drops"
     return None
+
+
+def _sparse_attention(case: _Case) -> str | None:
+    capability = case.capability
+    if case.model.architecture not in SPARSE_MLA or capability is None or capability >= (9, 0):
+        return None
+    # configurations/utils.py:16-18 looks for flash_mla from there on, and deepseek_v32.py:41 asserts that it is found.
+    return f"needs compute capability 9.0 or newer for sparse MLA; found {capability[0]}.{capability[1]}"
+
+
+def _declared(case: _Case) -> str | None:
+    """config.py:822-830 looks into config.json alone, and takes the method's name letter by letter."""
+    model = case.model
+    if model.quant.method not in READ or not case.config.fields:
+        return None
+    if not case.quant.fields:
+        return "needs the format in config.json's quantization_config, which alone is read; found it elsewhere"
+    written = case.quant.text("quant_method", "none")
+    if written == model.quant.method:
+        return None
+    return f"needs quant_method {model.quant.method}, so written; found {written}"
 
 
 def _awq_experts(case: _Case) -> str | None:
@@ -113,6 +148,8 @@ def _awq_layout(case: _Case) -> str | None:
     model = case.model
     if model.quant.method != "awq":
         return None
+    if "group_size" in case.quant.fields and case.quant.fields["group_size"] is None:
+        return "needs a number as quantization_config.group_size, or none at all; found null"  # config.py:858
     if (model.quant.version or "gemm").lower() != "gemm":
         return f"needs awq weights packed for gemm; found {model.quant.version}"  # the version is never read
     group = model.quant.group_size or 128
@@ -131,7 +168,7 @@ def _awq_layout(case: _Case) -> str | None:
 def _compressed_tensors(case: _Case) -> str | None:
     if case.model.quant.method != "compressed-tensors":
         return None
-    groups = case.config.table("quantization_config").table("config_groups").tables()
+    groups = case.quant.table("config_groups").tables()
     if set(groups) != {"group_0"}:
         return f"needs config_groups.group_0 alone; found {shown(list(groups))}"
     group = groups["group_0"]
@@ -140,7 +177,23 @@ def _compressed_tensors(case: _Case) -> str | None:
         return f"needs group_0 to target Linear; found {shown(targets)}"
     if group.table("input_activations").fields or group.table("output_activations").fields:
         return "needs quantized weights alone; found quantized activations"
+    if (status := case.quant.text("quantization_status", "none")) != "compressed":
+        return f"needs quantization_status compressed; found {status}"
+    if case.quant.text("format", "none") == "none":
+        return "needs the format in quantization_config itself; found none"
+    weights = group.table("weights")
+    if missing := [name for name in WRITTEN if weights.fields.get(name) is None]:
+        return f"needs {missing[0]} in config_groups.group_0.weights; found none"
+    if weights.flag("dynamic") or weights.text("type", "int") != "int":
+        return "needs integer weights with static scales; found others"
     return None
 
 
-_LIMITS: tuple[Callable[[_Case], str | None], ...] = (_tied_gemma, _awq_experts, _awq_layout, _compressed_tensors)
+_LIMITS: tuple[Callable[[_Case], str | None], ...] = (
+    _tied_gemma,
+    _sparse_attention,
+    _declared,
+    _awq_experts,
+    _awq_layout,
+    _compressed_tensors,
+)

@@ -22,7 +22,7 @@ from calibration.backend import (
     StoppedEarly,
     Variant,
 )
-from calibration.backends.turbomind.limits import ARCHITECTURES, NO_INT4, limits
+from calibration.backends.turbomind.limits import ARCHITECTURES, NO_INT4, limits, shard_limits
 from calibration.server import OwnServer, ServerPlace
 
 MAX_LOGPROBS = 1024
@@ -77,9 +77,7 @@ FACTS = Facts(
             method="fp8",
             # Without blocks the weights load unscaled, with no error: weight_format.py takes them for plain tensors.
             block_shapes=frozenset({(128, 128)}),
-            not_architectures=frozenset(
-                {"GptOssForCausalLM", "InternS2MobiusForConditionalGeneration", "Glm4MoeLiteForCausalLM"}
-            ),
+            not_architectures=frozenset({"GptOssForCausalLM", "InternS2MobiusForConditionalGeneration"}),
             source="lmdeploy 0.18.0 turbomind/weight_format.py FP8Format",
         ),
         QuantFact(
@@ -88,7 +86,7 @@ FACTS = Facts(
             group_sizes=frozenset({32, 128}),
             formats=frozenset({"pack-quantized"}),
             strategies=frozenset({"group"}),
-            not_architectures=frozenset({"GptOssForCausalLM", "Glm4MoeLiteForCausalLM"}),
+            not_architectures=NO_INT4,
             source="lmdeploy 0.18.0 turbomind/converter.py:200-211; group_0 alone is read",
         ),
         QuantFact(
@@ -123,15 +121,28 @@ FACTS = Facts(
 
 
 class TurboMind(Backend):
-    """LMDeploy's C++ engine. The quant format is the checkpoint's: there is nothing to vary."""
+    """LMDeploy's C++ engine. The quant format is the checkpoint's, and so is the dtype except on old GPUs."""
 
     name: ClassVar[str] = "turbomind"
     facts: ClassVar[Facts] = FACTS
-    variants: ClassVar[tuple[Variant, ...]] = (Variant(name="default"),)
+    variants: ClassVar[tuple[Variant, ...]] = (
+        Variant(name="default"),
+        # With dtype="auto" it does the same, with a warning in its log (converter.py:156-161).
+        Variant(name="fp16", dtype="float16", lossy=True, below_capability=FACTS.bf16_capability),
+    )
 
     def fits(self, model: Model, variant: Variant, device: Device | None = None) -> list[str]:
         """What the C++ library aborts on, or loads and then computes wrong (lmdeploy 0.18.0)."""
-        return limits(model, device.capability if device else None)
+        reasons = limits(model, device.capability if device else None)
+        if variant.dtype and model.dtype == variant.dtype:
+            reasons.append(
+                f"needs a checkpoint that is not {variant.dtype}, which the variant `default` computes as it is"
+            )
+        return reasons
+
+    def divides(self, model: Model, ways: int, device: Device | None = None) -> list[str]:
+        """What each GPU's part of the model is too small for, or not divisible by (lmdeploy 0.18.0)."""
+        return shard_limits(model, device.capability if device else None, ways)
 
     def load(self, job: Job) -> Engine:
         """Build the engine; its library's own import error is the cause when that is missing."""
@@ -148,7 +159,7 @@ class TurboMind(Backend):
         engine = turbomind.TurboMind.from_pretrained(
             str(job.model_dir),
             engine_config=TurbomindEngineConfig(
-                dtype="auto",
+                dtype=job.variant.dtype or "auto",
                 tp=job.tensor_parallel,
                 session_len=_session_tokens(job.max_context_tokens, job.max_batch, prefill),
                 max_batch_size=job.max_batch,
@@ -162,7 +173,7 @@ class TurboMind(Backend):
     def own_server(self, variant: Variant, deployment: Deployment, place: ServerPlace) -> OwnServer:
         """LMDeploy's api_server, with the settings of `load`."""
         prefill = variant.options.get("max_prefill_token_num", PREFILL_TOKENS)
-        words = ["-m", "lmdeploy", *self._served(deployment, place.slots)]
+        words = ["-m", "lmdeploy", *self._served(variant, deployment, place.slots)]
         words += ["--session-len", str(_session_tokens(place.context_tokens, place.slots, prefill))]
         words += ["--server-name", place.host, "--server-port", str(place.port), "--model-name", place.served_name]
         # Of what a checkpoint says of sampling nothing is taken. Its log has a line for every request.
@@ -185,18 +196,21 @@ class TurboMind(Backend):
         """lmdeploy.TurbomindEngineConfig for `lmdeploy.pipeline(model, backend_config=...)`."""
         from lmdeploy import TurbomindEngineConfig
 
-        return TurbomindEngineConfig(dtype="auto", tp=deployment.demand.tensor_parallel, **variant.options)
+        return TurbomindEngineConfig(
+            dtype=variant.dtype or "auto", tp=deployment.demand.tensor_parallel, **variant.options
+        )
 
     def command(self, variant: Variant, deployment: Deployment) -> str:
         """The server takes `--backend turbomind` as a wish: it falls to PyTorch when it cannot load the library."""
-        words = self._served(deployment, deployment.demand.workload.batch)
+        words = self._served(variant, deployment, deployment.demand.workload.batch)
         return shlex.join(["lmdeploy", *words, "--server-port", "23333"])
 
-    def _served(self, deployment: Deployment, slots: int) -> list[str]:
+    def _served(self, variant: Variant, deployment: Deployment, slots: int) -> list[str]:
         """The arguments of `lmdeploy` that a user's server and ours have in common."""
         demand = deployment.demand
         words = ["serve", "api_server", deployment.place, "--backend", "turbomind", "--tp", str(demand.tensor_parallel)]
         words += ["--max-batch-size", str(slots)]
+        words += ["--dtype", variant.dtype] if variant.dtype else []
         words += ["--trust-remote-code"] if demand.trust_remote_code else []
         return words
 

@@ -1,22 +1,14 @@
 """What TurboMind cannot load or computes wrong, told from a model's config and the GPU (lmdeploy 0.18.0)."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from math import isclose
 
 from calibration.backend import Model
+from calibration.backends.turbomind.case import INT4, QWEN3_5, Capability, Case, dotted
+from calibration.backends.turbomind.quant_limits import quant_limit
+from calibration.backends.turbomind.shards import misshapen
 from calibration.config_json import ConfigJson, shown
 
-Capability = tuple[int, int] | None
-
-QWEN3_5 = frozenset(
-    {
-        "Qwen3_5ForConditionalGeneration",
-        "Qwen3_5MoeForConditionalGeneration",
-        "InternS2PreviewForConditionalGeneration",
-        "InternS2MobiusForConditionalGeneration",
-    }
-)
 INTERNVL = frozenset({"InternVLChatModel", "InternVLForConditionalGeneration", "InternS1ForConditionalGeneration"})
 ARCHITECTURES = (
     QWEN3_5
@@ -36,38 +28,22 @@ ARCHITECTURES = (
         "MixtralForCausalLM",
     }
 )
-NO_INT4 = (QWEN3_5 - {"Qwen3_5ForConditionalGeneration"}) | {"GptOssForCausalLM", "Glm4MoeLiteForCausalLM"}
-"""Their experts are packed in a tensor of all, or MLA does not take int4."""
-INT4 = ("awq", "gptq", "compressed-tensors")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Case:
-    """What a limit looks at."""
-
-    model: Model
-    config: ConfigJson
-    """config.json as TurboMind's text model sees it: the inner configuration's fields over the outer ones."""
-    outer: ConfigJson
-    """config.json as it is."""
-    capability: Capability
-    """Of the GPU; None where it is not known."""
+NO_INT4 = frozenset({"InternS2MobiusForConditionalGeneration", "GptOssForCausalLM"})
+"""Their experts are read from a tensor of all of them, which is never quantised in 4 bits."""
 
 
 def limits(model: Model, capability: Capability) -> list[str]:
     """`needs X; found Y`, once for each limit that a model is beyond."""
-    outer = ConfigJson.read(model.folder)
-    case = _Case(model=model, config=_text_model(outer).over(outer), outer=outer, capability=capability)
+    case = Case.of(model, capability)
     return [reason for limit in _LIMITS if (reason := limit(case))]
 
 
-def _text_model(outer: ConfigJson) -> ConfigJson:
-    """The configuration of the language model inside another; empty where there is none."""
-    text_config = outer.table("text_config")
-    return text_config if text_config.fields else outer.table("llm_config")
+def shard_limits(model: Model, capability: Capability, ways: int) -> list[str]:
+    """`needs X; found Y`, once for each limit that a model is beyond when it is divided among `ways` GPUs."""
+    return misshapen(Case.of(model, capability), ways)
 
 
-def _activation(case: _Case) -> str | None:
+def _activation(case: Case) -> str | None:
     activation = case.config.text("hidden_act", "silu")
     # models/*.py pass silu whatever the configuration says; gpt-oss has its own.
     if case.model.architecture == "GptOssForCausalLM" or activation in ("silu", "swish"):
@@ -75,29 +51,41 @@ def _activation(case: _Case) -> str | None:
     return f"needs hidden_act silu; found {activation}"
 
 
-def _logn_attention(case: _Case) -> str | None:
+def _logn_attention(case: Case) -> str | None:
     return "needs attention without use_logn_attn; found true" if case.config.flag("use_logn_attn") else None
 
 
-def _yarn_factor(case: _Case) -> str | None:
+def _yarn_factor(case: Case) -> str | None:
     rope = case.config.table("rope_parameters")
     if not rope.fields:
         rope = case.config.table("rope_scaling")
     if (rope.text("rope_type", "") or rope.text("type", "")) != "yarn":
         return None
-    factor, original = rope.number("factor", 0), rope.number("original_max_position_embeddings", 0)
-    if not factor or not original:
+    factor, original = rope.number("factor", 0), _original_positions(case.config, rope)
+    if not factor or not case.model.max_position:
         return None
-    used = case.model.max_position / original  # models/utils.py:148-150 replaces the factor
+    # models/utils.py:148-150 replaces the factor.
+    used = case.model.max_position / (original or case.model.max_position)
     if isclose(used, factor, rel_tol=1e-6):
         return None
+    if not original:
+        # transformers fills in max_position_embeddings (modeling_rope_utils.py:804).
+        return (
+            f"needs original_max_position_embeddings, without which its YaRN factor is 1; found factor {factor:g} alone"
+        )
     return (
         f"needs a YaRN factor of max_position_embeddings / original_max_position_embeddings = {used:g}, which it uses"
         f" instead of the model's; found {factor:g}"
     )
 
 
-def _experts_per_token(case: _Case) -> str | None:
+def _original_positions(config: ConfigJson, rope: ConfigJson) -> int | float:
+    """The field beside rope_parameters goes before the one inside (transformers modeling_rope_utils.py:798-802)."""
+    name = "original_max_position_embeddings"
+    return config.number(name, 0) or rope.number(name, 0)
+
+
+def _experts_per_token(case: Case) -> str | None:
     model = case.model
     if not model.experts or "experts_per_token" in model.unknown:
         return None
@@ -110,14 +98,14 @@ def _experts_per_token(case: _Case) -> str | None:
     return f"needs 1, 2, 4, 6 or 8 experts per token; found {model.experts_per_token}"
 
 
-def _expert_dtype(case: _Case) -> str | None:
+def _expert_dtype(case: Case) -> str | None:
     model, capability = case.model, case.capability
     if model.experts and model.dtype == "float16" and model.quant.method == "none" and capability == (9, 0):
         return "needs bfloat16 for experts on compute capability 9.0; found float16"  # builders/_base.py:282
     return None
 
 
-def _gated_delta_net(case: _Case) -> str | None:
+def _gated_delta_net(case: Case) -> str | None:
     model, capability = case.model, case.capability
     if model.architecture not in QWEN3_5:
         return None
@@ -127,18 +115,18 @@ def _gated_delta_net(case: _Case) -> str | None:
     if capability is None:
         return None
     if capability in ((10, 0), (10, 3), (12, 1)):
-        return f"needs a GPU with kernels for linear attention; compute capability {_dotted(capability)} has none"
+        return f"needs a GPU with kernels for linear attention; compute capability {dotted(capability)} has none"
     method = model.quant.method
     # 4-bit weights run in float16 except on 9.0, block fp8 in bfloat16, whatever the checkpoint says.
     in_float16 = capability == (12, 0) and method in INT4
     in_float16 |= model.dtype == "float16" and method in ("none", *INT4)
     if in_float16 and capability in ((9, 0), (12, 0)):
         computed = "float16" if method == "none" else f"{method}, which runs in float16"
-        return f"needs bfloat16 for linear attention on compute capability {_dotted(capability)}; found {computed}"
+        return f"needs bfloat16 for linear attention on compute capability {dotted(capability)}; found {computed}"
     return None
 
 
-def _head_dim_capability(case: _Case) -> str | None:
+def _head_dim_capability(case: Case) -> str | None:
     head_dim, capability = case.model.head_dim, case.capability
     if case.model.architecture == "Glm4MoeLiteForCausalLM":
         # models/utils.py make_mla_config: the latent and the rope part
@@ -146,18 +134,18 @@ def _head_dim_capability(case: _Case) -> str | None:
         if head_dim != 576:
             return f"needs kv_lora_rank + qk_rope_head_dim = 576; found {head_dim}"
     if head_dim in (192, 576) and capability is not None and capability < (8, 0):
-        return f"needs compute capability 8.0 for head_dim {head_dim}; found {_dotted(capability)}"
+        return f"needs compute capability 8.0 for head_dim {head_dim}; found {dotted(capability)}"
     return None
 
 
-def _own_lm_head(case: _Case) -> str | None:
+def _own_lm_head(case: Case) -> str | None:
     model = case.model
     if model.tie_word_embeddings and model.architecture in ("MixtralForCausalLM", "Glm4MoeLiteForCausalLM"):
         return "needs an lm_head of its own in the checkpoint; found tied embeddings"
     return None
 
 
-def _experts_everywhere(case: _Case) -> str | None:
+def _experts_everywhere(case: Case) -> str | None:
     name = case.model.architecture
     if name not in ("Qwen2MoeForCausalLM", "Qwen3MoeForCausalLM"):
         return None
@@ -170,58 +158,7 @@ def _experts_everywhere(case: _Case) -> str | None:
     return None
 
 
-def _quant_details(case: _Case) -> str | None:
-    """What the readers of weight_format.py ignore, and so get wrong."""
-    quant, method = case.config.table("quantization_config"), case.model.quant.method
-    if method == "gptq":
-        layout = quant.text("checkpoint_format", "") or quant.text("format", "") or "gptq"
-        if layout != "gptq":
-            return f"needs checkpoint_format gptq; found {layout}"
-    if method == "fp8" and (element := quant.text("fmt", "e4m3")) != "e4m3":
-        return f"needs fp8 weights in e4m3; found {element}"
-    if method != "compressed-tensors":
-        return None
-    groups = quant.table("config_groups").tables()
-    if len(groups) > 1:
-        return f"needs one config group; found {len(groups)}"
-    for group in groups.values():
-        order = group.table("weights").fields.get("actorder")
-        if order in ("group", "dynamic", True):
-            return f"needs weights in their own order; found actorder {order}"
-        if group.table("input_activations").fields:
-            return "needs quantized weights alone; found quantized activations"
-    return None
-
-
-def _fp8_blocks(case: _Case) -> str | None:
-    model, capability = case.model, case.capability
-    if model.quant.method != "fp8":
-        return None
-    inner = model.expert_intermediate_size if model.experts else model.intermediate_size
-    sizes = (("a hidden size", model.hidden_size), ("an intermediate size", inner))
-    for what, size in ((what, size) for what, size in sizes if size):  # 0: the config does not say
-        if size % 128:
-            return f"needs {what} divisible by 128 for fp8 blocks; found {size}"
-        if capability == (9, 0) and size < 256:
-            return f"needs {what} of 256 or more for fp8 on compute capability 9.0; found {size}"
-    # models/utils.py reorder_rotary_emb takes the scales of narrower heads in pairs.
-    if model.head_dim == 64 and (model.heads % 4 or model.kv_heads % 4):
-        return f"needs heads divisible by 4 for fp8 blocks and head_dim 64; found {model.heads} and {model.kv_heads}"
-    return None
-
-
-def _alignment(case: _Case) -> str | None:
-    """builders/_base.py:303-312: the constraints that the library answers; intermediate sizes are padded."""
-    model, capability = case.model, case.capability
-    align = 8
-    if model.quant.method in INT4:
-        align = max(model.quant.group_size or 128, 64 if capability == (9, 0) else 1)
-    if model.hidden_size % align:
-        return f"needs a hidden size divisible by {align}; found {model.hidden_size}"
-    return None
-
-
-def _vision(case: _Case) -> str | None:
+def _vision(case: Case) -> str | None:
     name = case.model.architecture
     vision = case.outer.table("vision_config")
     if name == "Glm4MoeLiteForCausalLM" and vision.fields:
@@ -245,11 +182,7 @@ def _vision(case: _Case) -> str | None:
     return None
 
 
-def _dotted(capability: tuple[int, int]) -> str:
-    return f"{capability[0]}.{capability[1]}"
-
-
-_LIMITS: tuple[Callable[[_Case], str | None], ...] = (
+_LIMITS: tuple[Callable[[Case], str | None], ...] = (
     _activation,
     _logn_attention,
     _yarn_factor,
@@ -259,8 +192,7 @@ _LIMITS: tuple[Callable[[_Case], str | None], ...] = (
     _head_dim_capability,
     _own_lm_head,
     _experts_everywhere,
-    _quant_details,
-    _fp8_blocks,
-    _alignment,
+    quant_limit,
+    lambda case: next(iter(misshapen(case)), None),
     _vision,
 )

@@ -166,6 +166,9 @@ def test_where_the_error_of_a_reference_in_16_bits_is_not_known_as_much_is_allow
         ("model", "bfloat16", {"quantised": True}, "quantised"),
         ("fp32", "float32", {"quantised": True}, "quantised"),
         ("int8", "bfloat16", {"quantised": True, "lossy": True}, "8-bit"),
+        # float16 instead of bfloat16: as many bits, and what overflows is wrong.
+        ("model", "bfloat16", {"lossy": True}, "16-bit"),
+        ("model", "bfloat16", {"quantised": True, "lossy": True}, "quantised"),
     ],
 )
 def test_the_class_of_a_precision(precision: str, dtype: str, facts: dict[str, bool], expected: str) -> None:

@@ -94,7 +94,7 @@ def test_all_hosts() -> None:
         "15.4 GiB",
         "-",
         "-",
-        "model: ctranslate2; compute capability: turbomind, pytorch, vllm; memory: transformers (57.7 GiB)",
+        "model: ctranslate2; compute capability: pytorch, vllm; memory: turbomind, transformers (57.7 GiB)",
     ]
     assert by_host["host:graviton3"][2:] == [
         "transformers:sdpa",

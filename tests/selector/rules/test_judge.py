@@ -7,7 +7,8 @@ from types import ModuleType
 
 import pytest
 
-from calibration.backend import Variant
+from calibration import backend
+from calibration.backend import Model, Variant
 from calibration.config_json import UnreadableField
 from calibration.measurement import Candidate
 from calibration.registry import find
@@ -374,6 +375,45 @@ def test_left_out() -> None:
     asked = Demand(allow_lossy=True, backends=("fake:compile", "fake:fp32"))
     verdicts = judge(small(), host(), asked, {"fake": backend})
     assert [v.candidate.variant for v in verdicts if v.left_out] == ["gpu"]
+
+
+def test_a_variant_for_old_gpus_exists_on_those_alone() -> None:
+    backend = FakeBackend(
+        Variant(name="plain"),
+        Variant(name="half", dtype="float16", lossy=True, below_capability=(8, 0)),
+        devices=frozenset({"cpu", "cuda"}),
+        bf16_capability=(8, 0),
+    )
+    allowed = Demand(allow_lossy=True)
+
+    def told(capability: tuple[int, int], demand: Demand) -> dict[str, tuple[list[str], str]]:
+        verdicts = judge(small(), gpu(capability), demand, {"fake": backend})
+        return {v.candidate.variant: ([r.rule for r in v.reasons], v.left_out) for v in verdicts}
+
+    assert told((7, 5), Demand()) == {"plain": (["dtype"], ""), "half": ([], "lossy (--allow-lossy)")}
+    assert told((7, 5), allowed) == {"plain": (["dtype"], ""), "half": ([], "")}
+    assert told((8, 0), allowed)["half"] == ([], "for GPUs below compute capability 8.0 only")
+
+
+def test_a_model_that_a_backend_cannot_divide() -> None:
+    class Undivided(FakeBackend):
+        def divides(self, model: Model, ways: int, device: backend.Device | None = None) -> list[str]:
+            return [f"needs a hidden size divisible by {64 * ways}; found {model.hidden_size}"]
+
+    undivided = Undivided(tensor_parallel=True, devices=frozenset({"cuda"}))
+    machine = host(devices=(A100, A100))
+
+    def told(ways: int) -> list[str]:
+        demand = Demand(tensor_parallel=ways)
+        return [
+            reason.text
+            for verdict in judge(small(), machine, demand, {"fake": undivided})
+            for reason in verdict.reasons
+            if reason.rule == "own_limits"
+        ]
+
+    assert told(1) == []
+    assert told(2) == [f"needs a hidden size divisible by 128; found {small().hidden_size}"]
 
 
 @pytest.mark.parametrize(
