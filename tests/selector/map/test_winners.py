@@ -94,7 +94,7 @@ def test_every_cell_is_what_select_answers_for_its_workload(measured: Cache, dem
 def test_a_few_judgements_serve_all_workloads() -> None:
     """On a host with little memory, where large workloads of this model are refused one variant after another."""
     (device,) = HOST.devices
-    poor = replace(HOST, devices=(replace(device, free_bytes=4 << 30),))
+    poor = replace(HOST, devices=(replace(device, free_bytes=16 << 30),))
     asked: list[Workload] = []
 
     def judged(workload: Workload) -> Any:
