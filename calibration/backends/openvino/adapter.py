@@ -22,7 +22,7 @@ from calibration.backend import (
     StoppedEarly,
     Variant,
 )
-from calibration.backends.openvino.limits import TABLE, TRIED, beyond
+from calibration.backends.openvino.limits import TABLE, TRIED, WRONG, beyond
 from calibration.backends.openvino.memory import SERVING_MEMORY
 from calibration.backends.openvino.streams import PagedStreams, StatefulStreams
 from calibration.streams import Streams
@@ -83,6 +83,7 @@ class OpenVinoBackend(Backend):
         batching="continuous",
         architectures_table=TABLE,
         tried=TRIED,
+        wrong_architectures=WRONG,
         quants=(
             QuantFact(
                 method="gguf",

@@ -147,11 +147,13 @@ def _cache_sizes(model: Any) -> list[dict[str, tuple[int, int]]]:
 
     cache = model(torch.ones(1, 2, dtype=torch.long), use_cache=True).past_key_values
     layers = getattr(cache, "layers", [])
-    if not layers or any(getattr(layer, "keys", None) is None for layer in layers):
+    # Layers that read what an earlier one keeps come last, and have nothing of their own (Gemma 3n).
+    own = [layer for layer in layers if getattr(layer, "keys", None) is not None]
+    if not own or layers[: len(own)] != own or any(hasattr(layer, "conv_states") for layer in layers):
         raise ValueError(f"{type(model).__name__} keeps another state than keys and values")
     return [
         {part: (int(t.shape[1]), int(t.shape[3])) for part, t in (("key", layer.keys), ("value", layer.values))}
-        for layer in layers
+        for layer in own
     ]
 
 

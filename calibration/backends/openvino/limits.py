@@ -25,10 +25,12 @@ _ENCODERS = frozenset({
 
 _WRITTEN_OUT = frozenset({
     "BigBirdForCausalLM", "BloomForCausalLM", "CodeGenForCausalLM", "CpmAntForCausalLM", "GPTJForCausalLM",
-    "GPTNeoForCausalLM", "GPTNeoXJapaneseForCausalLM", "MegatronBertForCausalLM", "MptForCausalLM", "MvpForCausalLM",
-    "ProphetNetForCausalLM", "RemBertForCausalLM", "RoFormerForCausalLM", "TrOCRForCausalLM", "XGLMForCausalLM",
+    "GPTNeoForCausalLM", "GPTNeoXJapaneseForCausalLM", "GraniteMoeSWAForCausalLM", "GraniteSWAForCausalLM",
+    "MegatronBertForCausalLM", "MptForCausalLM", "MvpForCausalLM", "ProphetNetForCausalLM", "RemBertForCausalLM",
+    "RoFormerForCausalLM", "TrOCRForCausalLM", "XGLMForCausalLM",
 })  # fmt: skip
-"""Classes of transformers 5.23.0 whose attention is products and a softmax, whatever attention is asked for."""
+"""Classes of transformers 5.23.0 whose attention is products and a softmax, whatever attention is asked for; Granite's
+with sinks scale what the softmax gave."""
 
 _LOOPED_EXPERTS = frozenset({"DbrxForCausalLM", "JetMoeForCausalLM", "LongcatFlashForCausalLM"})
 """Classes of transformers 5.23.0 whose experts `use_experts_implementation` does not know: a loop over those that the
@@ -205,15 +207,23 @@ LIMITS = (
     ),
 )
 
+WRONG = {
+    "AfmoeForCausalLM": "its experts diverge by 0.65 nats from the first prompt on, where its dense layers are right"
+    " (openvino 2026.4.1)",
+}
+"""Architectures that were tried and found wrong, for a reason that nobody knows yet."""
+
 TRIED = frozenset({
     "ApertusForCausalLM", "ArceeForCausalLM", "BioGptForCausalLM", "CodeGenForCausalLM", "Cohere2ForCausalLM",
     "CohereForCausalLM", "CwmForCausalLM", "DeepseekV2ForCausalLM", "DeepseekV3ForCausalLM", "DiffLlamaForCausalLM",
     "DogeForCausalLM", "Dots1ForCausalLM", "Ernie4_5ForCausalLM", "Ernie4_5_MoeForCausalLM", "Exaone4ForCausalLM",
     "ExaoneMoeForCausalLM", "FalconForCausalLM", "FlexOlmoForCausalLM", "GPT2LMHeadModel", "GPTBigCodeForCausalLM",
     "GPTJForCausalLM", "GPTNeoForCausalLM", "GPTNeoXForCausalLM", "Gemma2ForCausalLM", "Gemma3ForCausalLM",
-    "GemmaForCausalLM", "Glm4ForCausalLM", "Glm4MoeForCausalLM", "GlmForCausalLM", "GraniteForCausalLM",
-    "GraniteMoeForCausalLM", "GraniteMoeSharedForCausalLM", "HeliumForCausalLM", "HunYuanDenseV1ForCausalLM",
-    "HunYuanMoEV1ForCausalLM", "LlamaForCausalLM", "MiniMaxM2ForCausalLM", "Ministral3ForCausalLM",
+    "GemmaForCausalLM", "Glm4ForCausalLM", "Glm4MoeForCausalLM", "Glm4MoeLiteForCausalLM", "GlmForCausalLM",
+    "GptOssForCausalLM", "GraniteForCausalLM", "GraniteMoeForCausalLM", "GraniteMoeSharedForCausalLM",
+    "GraniteSWAForCausalLM", "HYV3ForCausalLM", "HeliumForCausalLM", "HunYuanDenseV1ForCausalLM",
+    "HunYuanMoEV1ForCausalLM", "HyperCLOVAXForCausalLM", "Jais2ForCausalLM", "LagunaForCausalLM", "Llama4ForCausalLM",
+    "LlamaForCausalLM", "MiMoV2FlashForCausalLM", "MiniMaxM2ForCausalLM", "Ministral3ForCausalLM",
     "MinistralForCausalLM", "MistralForCausalLM", "MixtralForCausalLM", "NanoChatForCausalLM", "NemotronForCausalLM",
     "OPTForCausalLM", "Olmo2ForCausalLM", "Olmo3ForCausalLM", "OlmoForCausalLM", "OlmoeForCausalLM",
     "PersimmonForCausalLM", "Phi3ForCausalLM", "PhiForCausalLM", "PhimoeForCausalLM", "Qwen2ForCausalLM",

@@ -138,6 +138,15 @@ def test_what_the_installed_transformers_does_not_have_is_refused(tmp_path: Path
     ]
 
 
+def test_what_was_found_wrong_is_refused_with_what_is_wrong(tmp_path: Path) -> None:
+    spec = model(tmp_path, **named("AfmoeForCausalLM"), max_position_embeddings=8192)
+    found = verdict(spec, table=("AfmoeForCausalLM",), tmp_path=tmp_path)
+    wrong = OPENVINO.facts.wrong_architectures["AfmoeForCausalLM"]
+    assert "0.65 nats" in wrong
+    text = f"needs an architecture that OpenVINO GenAI runs right; AfmoeForCausalLM: {wrong}"
+    assert [reason.text for reason in found.reasons] == [text]
+
+
 def verdict(spec: ModelSpec, *, table: tuple[str, ...], tmp_path: Path) -> Verdict:
     """Of openvino:fp16-sdpa where a transformers with this table is installed."""
     file = tmp_path / "site" / "transformers" / "models" / "auto" / "modeling_auto.py"
