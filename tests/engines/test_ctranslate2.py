@@ -169,6 +169,7 @@ def test_scores_are_float32_and_of_the_whole_vocabulary(tiny: Folder) -> None:
             [
                 "needs no final_logit_softcapping, which the conversion leaves out; found 5",
                 "needs no attn_logit_softcapping, which the conversion leaves out; found 2",
+                "needs rope_theta 10000, which the conversion of Gemma2ForCausalLM takes; found 2345",
             ],
         ),
     ],
