@@ -31,8 +31,10 @@ class Raylets:
         self.nodes[host] = self.cluster.add_node(num_cpus=1, env_vars={HOST_FILE: str(self.folder / f"{host}.json")})
 
     def kill(self, host: str) -> None:
-        """Kill a node with all that Ray started on it."""
-        self.cluster.remove_node(self.nodes.pop(host), allow_graceful=False)
+        """Kill a node, at which all that Ray started on it ends."""
+        for raylet in self.nodes.pop(host).all_processes["raylet"]:
+            raylet.process.kill()
+            raylet.process.wait()
 
 
 @contextmanager
@@ -41,7 +43,8 @@ def raylets(folder: Path, kinds: Mapping[str, Sequence[str]]) -> Iterator[Raylet
     from ray.cluster_utils import Cluster
 
     found = HostSpec.detect()
-    running = Raylets(folder, Cluster(initialize_head=False))
+    # The head offers no core to tasks: whoever kills it kills the cluster.
+    running = Raylets(folder, Cluster(initialize_head=True, head_node_args={"num_cpus": 0}))
     try:
         for device, hosts in kinds.items():
             for host in hosts:

@@ -1,7 +1,8 @@
 """`autobackend fleet`: one calibration for many hosts, over a Ray cluster."""
 
 import os
-from collections.abc import Iterator, Mapping
+import sys
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
@@ -60,11 +61,12 @@ def hosts(address: str, as_json: bool) -> None:
     from calibration.registry import all_backends
     from selector.screens.fleet import hosts_screen
 
-    with _surveyed(address, {}) as (_, surveyed):
-        if as_json:
-            show_json(surveyed.to_json())
-        else:
-            show(hosts_screen(surveyed, list(all_backends()), across()))
+    with _stdout_alone(), _surveyed(address, {}) as (_, surveyed):
+        pass
+    if as_json:
+        show_json(surveyed.to_json())
+    else:
+        show(hosts_screen(surveyed, list(all_backends()), across()))
 
 
 @fleet.command(
@@ -118,8 +120,9 @@ def calibrate(
     variables = {"AUTOBACKEND_CACHE": where}
     with (
         open_cache(where) as opened,
+        _stdout_alone() as write,
         _surveyed(address, variables) as (cluster, surveyed),
-        FleetProgress(Console(stderr=True), as_json=as_json, write=click.echo) as progress,
+        FleetProgress(Console(stderr=True), as_json=as_json, write=write) as progress,
     ):
         result = calibrate_fleet(
             models,
@@ -151,7 +154,7 @@ def install(names: tuple[str, ...], address: str, as_json: bool) -> None:
     from selector.screens.fleet import installed_screen
 
     wanted = [find(name).name for name in dict.fromkeys(names)]
-    with _surveyed(address, {}) as (cluster, surveyed):
+    with _stdout_alone(), _surveyed(address, {}) as (cluster, surveyed):
         came = install_fleet(wanted, cluster, surveyed)
     if as_json:
         show_json([one.to_json() for one in came])
@@ -161,6 +164,21 @@ def install(names: tuple[str, ...], address: str, as_json: bool) -> None:
         raise errors.InstallError(
             f"{len(failed)} of {len(came)} nodes lack a backend still", "see the reasons above, and do it there by hand"
         )
+
+
+@contextmanager
+def _stdout_alone() -> Iterator[Callable[[str], None]]:
+    """Writes a line to stdout, which nobody else does meanwhile: what Ray prints there of its nodes goes to stderr."""
+    sys.stdout.flush()
+    kept = os.dup(1)
+    os.dup2(2, 1)
+    try:
+        with os.fdopen(os.dup(kept), "w", encoding="utf-8") as stdout:
+            yield lambda line: print(line, file=stdout, flush=True)
+    finally:
+        sys.stdout.flush()
+        os.dup2(kept, 1)
+        os.close(kept)
 
 
 @contextmanager

@@ -66,8 +66,8 @@ class Cluster:
         self._ray = ray
 
     def nodes(self) -> list[ClusterNode]:
-        """The nodes that are alive, in a fixed order."""
-        alive = [node for node in self._ray.nodes() if node["Alive"]]
+        """The nodes that are alive, in a fixed order; one that offers no core to tasks, as a head may, is none."""
+        alive = [node for node in self._ray.nodes() if node["Alive"] and node["Resources"].get("CPU", 0.0) > 0]
         names = [node["NodeManagerHostname"] for node in alive]
         nodes = [
             ClusterNode(
