@@ -136,9 +136,10 @@ class CacheDriverMissing(CacheError):
 
 
 def kinds() -> list[type[AutobackendError]]:
-    """Every kind of error, by exit code; a kind and those that it is divided into each have their own."""
+    """Every kind of error here, by exit code; a kind and those that it is divided into each have their own."""
 
     def below(kind: type[AutobackendError]) -> list[type[AutobackendError]]:
         return [found for narrower in kind.__subclasses__() for found in (narrower, *below(narrower))]
 
-    return sorted(below(AutobackendError), key=lambda kind: kind.exit_code)
+    own = (kind for kind in below(AutobackendError) if kind.__module__ == __name__)
+    return sorted(own, key=lambda kind: kind.exit_code)

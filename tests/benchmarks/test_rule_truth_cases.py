@@ -86,7 +86,7 @@ def test_pairs_are_measured_kept_and_judged_without_loading_again(
     lines = [json.loads(line) for line in (tmp_path / "rules" / "truth.jsonl").read_text().splitlines()]
     assert {(line["case"], line["candidate"]): line["verdict"] for line in lines} == {
         ("gpt2", "transformers:sdpa"): "right",
-        ("mamba", "transformers:sdpa"): "right",
+        ("mamba", "transformers:sdpa"): "refused",
         ("gpt2", "ctranslate2:float32"): "right",
         ("mamba", "ctranslate2:float32"): "refused",
     }

@@ -74,7 +74,7 @@ WRONG: list[tuple[str, str, dict[str, Any], str]] = [
     ("onnxruntime", "llama", {"rope_scaling": LINEAR}, "needs rope type default or dynamic or llama3"),
     ("onnxruntime", "llama", {"hidden_act": "quick_gelu"}, "needs an activation of"),
     ("onnxruntime", "llama", {"head_dim": 24}, "needs a head_dim that 16 divides"),
-    ("onnxruntime", "llama", {"partial_rotary_factor": 0.5}, "needs partial_rotary_factor 1"),
+    ("onnxruntime", "llama", {"partial_rotary_factor": 0.5, "head_dim": 32}, "needs partial_rotary_factor 1"),
     ("onnxruntime", "qwen2", {"rope_scaling": LLAMA3}, "needs rope type default or linear or yarn"),
     ("onnxruntime", "qwen2", {"rope_scaling": {**YARN, "truncate": True}}, "needs a YaRN with truncate false"),
     ("onnxruntime", "qwen2", {"rope_scaling": {**YARN, "attention_factor": 2.0}}, "needs an attention factor"),
@@ -82,7 +82,7 @@ WRONG: list[tuple[str, str, dict[str, Any], str]] = [
     ("onnxruntime", "qwen2", {"rope_scaling": {**YARN, "original_max_position_embeddings": 64}},
      "needs a YaRN whose range of dimensions"),
     ("onnxruntime", "phi3", {"original_max_position_embeddings": 4096}, "needs rope type longrope"),
-    ("onnxruntime", "smollm3", {}, "needs rotation in every layer"),
+    ("onnxruntime", "smollm3", {"num_hidden_layers": 4}, "needs rotation in every layer"),
 ]  # fmt: skip
 
 

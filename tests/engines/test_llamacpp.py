@@ -1,9 +1,8 @@
 """The llama.cpp backend on small converted models; and that what its rules refuse is refused for a reason."""
 
 import json
-import os
 import shutil
-import signal
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -237,13 +236,26 @@ def test_a_file_quantised_in_parts_on_threads_is_the_same(
 
 
 def test_the_signals_that_python_answers_stay_its_own(tiny: Folder) -> None:
-    # A shell that starts the tests in the background has them ignore it.
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    engine = tiny_models.load(BACKEND, "f32", tiny("llama"))
-    with pytest.raises(KeyboardInterrupt):  # noqa: PT012
-        os.kill(os.getpid(), signal.SIGINT)
-        time.sleep(5)
+    """In a process of its own: a signal that the engine took would end the tests."""
+    program = """
+import os, signal, sys, time
+from pathlib import Path
+from calibration.registry import find
+from tests.engines import tiny_models
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell that starts it in the background has it ignored
+engine = tiny_models.load(find("llamacpp"), "f32", Path(sys.argv[1]))
+try:
+    os.kill(os.getpid(), signal.SIGINT)
+    time.sleep(5)
+except KeyboardInterrupt:
     engine.close()
+    print("interrupted and closed")
+"""
+    ended = subprocess.run(
+        [sys.executable, "-c", program, str(tiny("llama"))],
+        capture_output=True, text=True, check=False, cwd=Path(__file__).resolve().parents[2],
+    )  # fmt: skip
+    assert (ended.returncode, ended.stdout.splitlines()[-1:]) == (0, ["interrupted and closed"]), ended.stderr
 
 
 @pytest.mark.parametrize("name", ["mistral-window", "qwen2-window"])

@@ -34,7 +34,8 @@ def test_a_run_measures_what_is_not_there(
     for line in lines:
         assert line["peak_bytes"] > 50 << 20
         if line["kind"] == "serving":
-            assert 50 << 20 < line["resident_bytes"] <= line["peak_bytes"]
+            # Whatever the kernel has taken back meanwhile is not resident.
+            assert 0 < line["resident_bytes"] <= line["peak_bytes"]
             assert line["loaded_bytes"] <= line["peak_bytes"]
     assert list(measure(model, LABELS, WORKLOADS, json.loads(json.dumps(lines)), keep=False)) == []
     [again] = measure(model, LABELS, WORKLOADS, lines[:-1], keep=False)
