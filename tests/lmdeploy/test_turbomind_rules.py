@@ -244,7 +244,7 @@ ROWS = (
         quant="fp8-blocks",
         shape=shape(intermediate_size=576),
         on=(SM80, SM90),
-        refused="needs an intermediate size divisible by 128 for fp8 blocks; found 576",
+        refused="needs an intermediate size divisible by 128; found 576",
     ),
     Row(name="fp8 small", kind="llama", dtype=BF16, quant="fp8-blocks", shape=shape(hidden_size=128), on=(SM80,)),
     Row(
@@ -254,7 +254,7 @@ ROWS = (
         quant="fp8-blocks",
         shape=shape(hidden_size=128),
         on=(SM90,),
-        refused="needs a hidden size of 256 or more for fp8 on compute capability 9.0; found 128",
+        refused="needs a hidden size of 256 or more; found 128",
     ),
     Row(name="int4 uneven", kind="llama", quant="compressed-g32", shape=shape(hidden_size=544), on=(SM75, SM80)),
     Row(

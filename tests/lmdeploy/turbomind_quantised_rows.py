@@ -118,7 +118,8 @@ QUANTISED_ROWS = (
             kind="llama",
             dtype=dtype,
             quant=quant,
-            shape=shape(head_dim=width, num_attention_heads=heads, num_key_value_heads=2),
+            # An MLP that each of four GPUs gets enough of, so that attention alone decides.
+            shape=shape(head_dim=width, num_attention_heads=heads, num_key_value_heads=2, intermediate_size=2048),
             on=(on,),
             ways=ways,
             refused=refused,
