@@ -35,9 +35,11 @@ LLAMA3 = {
 }
 LINEAR = {"rope_type": "linear", "factor": 4.0}
 ROTATED = {"no_rope_layers": [1, 1, 1]}
+FALCON = {"rope_theta": 10000.0, "new_decoder_architecture": False, "multi_query": True, "num_kv_heads": 1}
 SMOLLM3 = {**CONFIGS["llama"], "architectures": ["SmolLM3ForCausalLM"], "model_type": "smollm3", "pad_token_id": 0}
 
 RIGHT: list[tuple[str, str, dict[str, Any]]] = [
+    ("ctranslate2", "falcon", FALCON),
     ("ctranslate2", "llama", {"architectures": ["YiForCausalLM"]}),  # model_type decides
     ("ctranslate2", "llama", {"attention_bias": True, "mlp_bias": True}),
     ("ctranslate2", "llama", {"rms_norm_eps": 0.01}),
@@ -70,6 +72,8 @@ WRONG: list[tuple[str, str, dict[str, Any], str]] = [
     ("ctranslate2", "gpt2", {"scale_attn_by_inverse_layer_idx": True}, "needs scale_attn_by_inverse_layer_idx false"),
     ("ctranslate2", "gpt2", {"scale_attn_weights": False}, "needs scale_attn_weights true"),
     ("ctranslate2", "gpt2", {"layer_norm_epsilon": 0.1}, "needs layer_norm_epsilon 1e-05"),
+    ("ctranslate2", "falcon", {**FALCON, "alibi": True}, "needs alibi false"),
+    ("ctranslate2", "falcon", {"rope_theta": 10000.0}, "needs new_decoder_architecture false"),
     ("ctranslate2", "gptj", {"activation_function": "relu2"}, "needs activation_function gelu or"),
     ("onnxruntime", "llama", {"rope_scaling": LINEAR}, "needs rope type default or dynamic or llama3"),
     ("onnxruntime", "llama", {"hidden_act": "quick_gelu"}, "needs an activation of"),
