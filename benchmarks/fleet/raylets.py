@@ -32,9 +32,11 @@ class Raylets:
 
     def kill(self, host: str) -> None:
         """Kill a node, at which all that Ray started on it ends."""
-        for raylet in self.nodes.pop(host).all_processes["raylet"]:
-            raylet.process.kill()
-            raylet.process.wait()
+        node = self.nodes.pop(host)
+        self.cluster.worker_nodes.discard(node)
+        for started in [one for several in node.all_processes.values() for one in several]:
+            started.process.kill()
+            started.process.wait()
 
 
 @contextmanager
