@@ -1,5 +1,6 @@
 """The architectures that transformers builds as causal language models, each shrunk by its own fields."""
 
+import copy
 from typing import Any
 
 VOCAB = 320
@@ -108,7 +109,8 @@ def config_of(model_type: str, **changes: Any) -> Any:
     changed = {name: value for name, value in changes.items() if name in known}
     if changes and not changed:
         raise NoSuchField(f"{config_class.__name__} has no {' or '.join(changes)}")
-    return config_class(**{**_shrunk(config_class, known), **OWN.get(model_type, {}), **changed})
+    # Copied: some config classes write into the dictionaries that they are given.
+    return config_class(**copy.deepcopy({**_shrunk(config_class, known), **OWN.get(model_type, {}), **changed}))
 
 
 def _shrunk(config_class: Any, known: dict[str, Any]) -> dict[str, Any]:
