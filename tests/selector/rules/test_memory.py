@@ -10,8 +10,8 @@ from selector.demand import Demand
 from selector.host.spec import Device
 from selector.model.quant.format import QuantFormat
 from selector.rules.judge import judge
-from tests.selector.conftest import A100, GIB, FakeBackend, host
-from tests.selector.rules.judging import reasons, small
+from tests.selector.conftest import A100, GIB, FakeBackend, host, spec
+from tests.selector.rules.judging import gpu, reasons, small
 
 KV_BYTES = 32 * 8 * 128 * 2 * 2
 """Of one token: layers, KV heads, head_dim, K and V, 16 bits."""
@@ -155,3 +155,48 @@ def test_the_kv_cache_is_kept_in_its_own_bits(dtype: str, kv_cache_bits: int, sh
 def test_the_kv_cache_grows_with_the_batch() -> None:
     workload = Workload(prompt_tokens=96, output_tokens=4, batch=7)
     assert needed(small(), workload=workload) == GIB + 700 * KV_BYTES
+
+
+def test_memory_fit() -> None:
+    backend = FakeBackend()
+    assert reasons(backend, spec(), workload=Workload(prompt_tokens=3968, output_tokens=128)) == [
+        (
+            "memory_fit",
+            "needs 16.4 GiB (14.9 of weights, 0.5 of KV cache for pp3968:tg128:b1, 1.0 of overhead); 12.0 GiB are free",
+            "",
+        )
+    ]
+    assert reasons(backend, spec(), gpu()) == []
+
+
+def test_memory_fit_mends_a_batch_that_is_too_large() -> None:
+    machine = host(devices=(Device(kind="cpu", name="x", memory_bytes=20 * GIB, free_bytes=20 * GIB),))
+    workload = Workload(prompt_tokens=3968, output_tokens=128, batch=16)
+    (found,) = reasons(FakeBackend(), spec(weight_bytes=16 * GIB), machine, workload=workload)
+    assert found == (
+        "memory_fit",
+        "needs 25.0 GiB (16.0 of weights, 8.0 of KV cache for pp3968:tg128:b16, 1.0 of overhead); 20.0 GiB are free",
+        "--workload pp3968:tg128:b6",
+    )
+
+
+def test_memory_of_variants_is_of_their_precision() -> None:
+    backend = FakeBackend(*(Variant(name=p, precision=p) for p in ("model", "fp32", "int8", "int4")), overhead_bytes=0)
+    one = Workload(prompt_tokens=1, output_tokens=1)
+    verdicts = judge(small(kv_heads=0), host(), Demand.of(workload=one), {"fake": backend})
+    assert [v.needed_bytes for v in verdicts] == [GIB, 2 * GIB, GIB // 2, int(GIB * 0.28125)]
+
+
+@pytest.mark.parametrize(("features", "needed"), [({"avx512f"}, 2 * GIB), ({"avx512f", "avx512_bf16"}, GIB)])
+def test_memory_of_weights_that_the_cpu_cannot_compute_with(features: set[str], needed: int) -> None:
+    half = Variant(name="half", precision="fp16")
+    backend = FakeBackend(half, widened_without={"fp16": frozenset({"avx512_bf16"})}, overhead_bytes=0)
+    one = Workload(prompt_tokens=1, output_tokens=1)
+    machine = host(cpu_features=frozenset(features))
+    verdicts = judge(small(kv_heads=0), machine, Demand.of(workload=one), {"fake": backend})
+    assert [v.needed_bytes for v in verdicts] == [needed]
+
+
+def test_memory_of_unknown_size_is_not_judged() -> None:
+    npu = Device(kind="ascend", name="Ascend 910B", memory_bytes=0, free_bytes=0)
+    assert reasons(FakeBackend(devices=frozenset({"ascend"})), spec(), host(devices=(npu,))) == []
