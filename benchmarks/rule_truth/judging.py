@@ -1,7 +1,7 @@
 """What the present rules say of a case and a candidate, beside what loading showed."""
 
 import dataclasses
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -91,15 +91,6 @@ def judged(
                 yield Pair(trial=trial, reasons=(f"cannot be read: {problem}",))
             case reasons:
                 yield Pair(trial=trial, reasons=reasons[trial.candidate])
-
-
-def count(pairs: Sequence[Pair]) -> Mapping[str, Mapping[Pairing, int]]:
-    """Engine: how many pairs of each kind."""
-    table = dict[str, dict[Pairing, int]]()
-    for pair in pairs:
-        row = table.setdefault(engine_of(pair.trial.candidate), dict.fromkeys(Pairing, 0))
-        row[pair.pairing] += 1
-    return table
 
 
 def engine_of(label: str) -> str:

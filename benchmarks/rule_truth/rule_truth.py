@@ -17,6 +17,7 @@ from pathlib import Path
 from benchmarks.rule_truth.candidates import named
 from benchmarks.rule_truth.cases.kept import read_cases
 from benchmarks.rule_truth.judging import judged, quiet
+from benchmarks.rule_truth.known.known import Known
 from benchmarks.rule_truth.report import report_json, report_markdown
 from benchmarks.rule_truth.stand_ins import KERNELS, gpu_host
 from benchmarks.rule_truth.truth import CASES, TRUTH, newest, read_trials
@@ -79,10 +80,12 @@ def report(arguments: argparse.Namespace) -> None:
         pairs = sorted(
             judged(chosen, cases, hosts.__getitem__, scratch), key=lambda p: (p.trial.candidate, p.trial.case)
         )
-    text = report_markdown(pairs, cases)
+    known, tried = Known.read(), {(trial.case, trial.candidate) for trial in trials if trial.config in cases}
+    untried = [key for key in known.listed if key not in tried and named((key[1],), arguments.backend)]
+    text = report_markdown(pairs, cases, known, known.errors(pairs, untried))
     if arguments.write:
         (results / "rules.md").write_text(text, encoding="utf-8")
-        (results / "rules.json").write_text(json.dumps(report_json(pairs), indent=1) + "\n", encoding="utf-8")
+        (results / "rules.json").write_text(json.dumps(report_json(pairs, known), indent=1) + "\n", encoding="utf-8")
     print(text, end="")
 
 

@@ -10,6 +10,7 @@ import pytest
 from benchmarks.rule_truth.candidates import GGUF, LMDEPLOY, PLAIN, QUANTISED, labels_for, named
 from benchmarks.rule_truth.cases.kept import Kept, append_case, kept_of, read_cases, restore
 from benchmarks.rule_truth.judging import Pair, Pairing, engine_of, judged, quiet, reasons_of
+from benchmarks.rule_truth.known.known import Known
 from benchmarks.rule_truth.report import report_json, report_markdown
 from benchmarks.rule_truth.truth import Trial, append, newest, read_trials
 from benchmarks.rule_truth.warm import MOST_MODELS, Pool, WarmSession
@@ -127,14 +128,14 @@ def test_the_report_counts_by_engine_and_names_each_disagreement_with_its_cause(
         Pair(trial=trial("llama", "openvino:fp32-pa", verdict="wrong output", message="diverges"), reasons=()),
     ]
     cases = {f"digest-{name}": Kept(case=name, config="", kind="default") for name in ("llama", "odd", "gone")}
-    lines = report_markdown(pairs, cases).splitlines()
-    assert lines[4:8] == [
-        "| engine | pairs | agree | right yes | right no | false yes | false no | unknown |",
-        "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
-        "| ctranslate2 | 3 | 33% | 1 | 0 | 1 | 1 | 0 |",
-        "| openvino-pa | 1 | 0% | 0 | 0 | 1 | 0 | 0 |",
+    lines = report_markdown(pairs, cases, Known(), []).splitlines()
+    assert lines[5:9] == [
+        "| engine | pairs | agree | right yes | right no | false yes | false no | explained | unknown |",
+        "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
+        "| ctranslate2 | 3 | 33% | 1 | 0 | 1 | 1 | 0 | 0 |",
+        "| openvino-pa | 1 | 0% | 0 | 0 | 1 | 0 | 0 | 0 |",
     ]
-    assert lines[9:] == [
+    assert lines[10:] == [
         "## Legal, but it fails or is wrong",
         "",
         "| candidate | case | kind | cause |",
@@ -147,8 +148,16 @@ def test_the_report_counts_by_engine_and_names_each_disagreement_with_its_cause(
         "| candidate | case | kind | cause |",
         "| --- | --- | --- | --- |",
         "| `ctranslate2:float32` | `odd` | default | knows_architecture: needs a \\| b; found Odd |",
+        "",
+        "## Legal, but it fails or is wrong: explained",
+        "",
+        "None.",
+        "",
+        "## Refused, but right: explained",
+        "",
+        "None.",
     ]
-    told = report_json(pairs)
+    told = report_json(pairs, Known())
     assert told["engines"]["openvino-pa"]["false yes"] == 1
     assert [(d["case"], d["pairing"]) for d in told["disagreements"]] == [
         ("odd", "false no"), ("gone", "false yes"), ("llama", "false yes"),
