@@ -39,11 +39,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def measure(arguments: argparse.Namespace) -> None:
     """Try the pairs that the truth file lacks."""
-    from benchmarks.rule_truth.cases.cases import all_cases
+    from benchmarks.rule_truth.cases.cases import all_cases, for_a_gpu
     from benchmarks.rule_truth.measure import Measuring
 
     build, here = Path(arguments.build).resolve(), quiet(HostSpec.detect())
-    cases = [case for case in all_cases() if _wanted(case.name, case.kind, arguments)]
+    every = for_a_gpu(all_cases()) if arguments.lmdeploy else all_cases()
+    cases = [case for case in every if _wanted(case.name, case.kind, arguments)]
     Measuring(
         host=gpu_host(here, Path(arguments.lmdeploy), build) if arguments.lmdeploy else here,
         results=Path(arguments.results),

@@ -2,11 +2,11 @@
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from benchmarks.rule_truth.cases.architectures import NoSuchField, config_of, model_types
+from benchmarks.rule_truth.cases.architectures import SMALL, NoSuchField, config_of, model_types
 from benchmarks.rule_truth.cases.styles import NOT_PUBLISHED, newest, published
 from benchmarks.rule_truth.cases.variants import VARIANTS, Variant
 
@@ -56,6 +56,30 @@ def all_cases() -> list[Case]:
             defaults.append(Case(name=model_type, kind="default", problem=_first_line(error)))
     varied = (_varied(v, model_type, architectures[model_type]) for v in VARIANTS for model_type in v.model_types)
     return list(_each_once([*defaults, *styles, *(case for case in varied if case is not None)]))
+
+
+def for_a_gpu(cases: Iterable[Case]) -> list[Case]:
+    """The same cases as engines of a GPU take them: float16 instead of float32, and the tokens that begin and end a
+    text, which every published config has and a config class need not.
+    """
+    return list(_each_once([_in_half(case) for case in cases]))
+
+
+def _in_half(case: Case) -> Case:
+    content = dict(case.content)
+    for name in ("text_config", "llm_config"):
+        if isinstance(content.get(name), Mapping):
+            content[name] = _with_ends(content[name])
+    content = _with_ends(content)
+    for name in ("dtype", "torch_dtype"):
+        if content.get(name) == "float32":
+            content[name] = "float16"
+    return replace(case, name=f"{case.name}@half", content=content)
+
+
+def _with_ends(content: Mapping[str, Any]) -> dict[str, Any]:
+    ends = {name: SMALL[name] for name in ("bos_token_id", "eos_token_id") if content.get(name) is None}
+    return {**content, **ends}
 
 
 def _varied(variant: Variant, model_type: str, architecture: str) -> Case | None:
