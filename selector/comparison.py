@@ -5,7 +5,7 @@ from statistics import median
 from typing import NamedTuple
 
 from calibration.noise import interval
-from calibration.race.decisions import BAND
+from calibration.race.bounds import BAND
 from selector.objective import Objective
 from selector.ranking import Ranked
 

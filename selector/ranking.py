@@ -9,7 +9,7 @@ from typing import Any
 from calibration.cost import CORNERS, Cost, corners
 from calibration.measurement import Agreement, Candidate, Measurement
 from calibration.noise import interval, launch_cv, ratio_cv
-from calibration.race.decisions import BAND
+from calibration.race.bounds import BAND
 from calibration.workload import Workload
 from selector.demand import Demand
 from selector.price import Costs

@@ -30,7 +30,7 @@ OURS = [
     "selector.cli",
     "calibration.registry",
     "calibration.worker.main",
-    "calibration.race.runner",
+    "calibration.race.rounds.runner",
 ]
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from calibration.cache.cache import Cache
 from calibration.measurement import Measurement, Outcome
-from calibration.race.beliefs import Beliefs, Noise, Observation
+from calibration.race.ladder.beliefs import Beliefs, Noise, Observation
 from calibration.rung import Rung
 from calibration.workload import Workload
 from selector.model.spec import ModelSpec

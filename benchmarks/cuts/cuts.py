@@ -12,7 +12,7 @@ from pathlib import Path
 
 from benchmarks.cuts.cases import Case, cases_of
 from calibration.cache.cache import Cache
-from calibration.race.beliefs import Noise
+from calibration.race.ladder.beliefs import Noise
 from selector.predict.beliefs import DEVIATIONS, Deviations
 from selector.publish.hosts.host_file import read
 

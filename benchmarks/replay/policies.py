@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 from benchmarks.replay.recorded import Recorded, launch_s
 from calibration.launch.timing import expected_s
 from calibration.measurement import Cell
-from calibration.race.beliefs import Beliefs, Noise, Observation, learned
-from calibration.race.ladder import Ended, Position, round_of
+from calibration.race.ladder.beliefs import Beliefs, Noise, Observation, learned
+from calibration.race.ladder.position import Ended, Position, round_of
 from calibration.rung import Rung
 from calibration.workload import Workload
 

@@ -3,7 +3,7 @@
 from functools import cache
 
 from benchmarks.replay.recorded import Recorded
-from calibration.race.beliefs import Beliefs
+from calibration.race.ladder.beliefs import Beliefs
 from calibration.rung import Rung
 from selector.predict.beliefs import beliefs_from
 from selector.predict.foresight import Foresight

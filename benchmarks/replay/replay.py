@@ -12,7 +12,7 @@ from benchmarks.replay.policies import Replayed, every_round, full_race, ladder,
 from benchmarks.replay.prior import prior as prior_of
 from benchmarks.replay.recorded import Recorded, recorded
 from benchmarks.replay.report import groups, table
-from calibration.race.beliefs import Beliefs
+from calibration.race.ladder.beliefs import Beliefs
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -12,8 +12,8 @@ from calibration.conversion.store import ArtifactStore
 from calibration.events import Reporter
 from calibration.load.run import Measuring
 from calibration.measurement import Failure, Served, Unserved
+from calibration.race.bounds import Bounds
 from calibration.race.known import resumable
-from calibration.race.state import Bounds
 from calibration.served.tally import ServedTally
 from calibration.supervision.deadline import Deadline
 from calibration.supervision.device_lock import device_lock

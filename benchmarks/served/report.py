@@ -22,7 +22,7 @@ from benchmarks.served.recorded import BATCH, UNMEASURED, Recorded
 from benchmarks.served.tables import Section
 from benchmarks.study.regret import Summary, geomean
 from calibration.load.load import Load
-from calibration.race.decisions import BAND
+from calibration.race.bounds import BAND
 from selector.screens.text import day, figure, plural, share
 
 _JUDGED = (

@@ -28,8 +28,8 @@ from calibration.launch.session import Session
 from calibration.load.load import Load
 from calibration.load.use import batch_of
 from calibration.measurement import Agreement, Answered, Failure, FailureKind, Outcome, Served, Unserved
+from calibration.race.bounds import Bounds
 from calibration.race.known import resumable
-from calibration.race.state import Bounds
 from calibration.served.arms import arm_of, standings_of, values_of
 from calibration.served.check import ServedChecker, known_verdicts
 from calibration.served.known import KnownServed, known_served, levels_of

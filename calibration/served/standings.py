@@ -11,8 +11,7 @@ from math import inf, isfinite, log
 from statistics import NormalDist, median
 
 from calibration.noise import interval, ratio_cv
-from calibration.race.contest import SURE
-from calibration.race.decisions import BAND
+from calibration.race.bounds import BAND, SURE
 
 LEAST_ROUNDS = 2
 """Launches of the leaders at least: two launches differ by more than anything within one."""

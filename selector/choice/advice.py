@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 from calibration.load.use import title_of
 from calibration.measurement import OutputVerdict
-from calibration.race.decisions import BAND
+from calibration.race.bounds import BAND
 from selector.answer import Source
 from selector.choice.candidates import Candidates
 from selector.choice.expectation import expect

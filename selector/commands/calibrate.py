@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from calibration import errors
-from calibration.race.contest import SURE
+from calibration.race.bounds import SURE
 from selector.commands._options import cache_option, demand_options, examples, json_option
 from selector.commands._terminal import across, note, open_cache, show, show_json, warn
 from selector.demand import Demand

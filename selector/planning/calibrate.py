@@ -11,11 +11,10 @@ from calibration.errors import IllegalBackend, NoLegalBackend, UsageError
 from calibration.events import Reporter, Silent
 from calibration.load.use import Use
 from calibration.measurement import Check, Measurement, Outcome, Served, to_json
-from calibration.race.beliefs import Noise
-from calibration.race.climb import climb
-from calibration.race.contest import SURE
-from calibration.race.runner import calibrate as race_candidates
-from calibration.race.state import Bounds
+from calibration.race.bounds import SURE, Bounds
+from calibration.race.ladder.beliefs import Noise
+from calibration.race.ladder.climb import climb
+from calibration.race.rounds.runner import calibrate as race_candidates
 from calibration.race.tally import Sureness, Tally
 from calibration.served.tally import ServedTally
 from calibration.supervision.device_lock import device_lock

@@ -7,11 +7,11 @@ from functools import partial
 from calibration.cache.cache import Cache
 from calibration.conversion.store import ArtifactStore
 from calibration.events import Reporter
-from calibration.race.ascent import Ascent
-from calibration.race.beliefs import Beliefs
-from calibration.race.contest import FINALISTS
-from calibration.race.depth import Depth, conversions
-from calibration.race.ladder import Position
+from calibration.race.ladder.ascent import Ascent
+from calibration.race.ladder.beliefs import Beliefs
+from calibration.race.ladder.contest import FINALISTS
+from calibration.race.ladder.depth import Depth, conversions
+from calibration.race.ladder.position import Position
 from calibration.workload import Workload
 from selector.objective import Objective
 from selector.planning.events import CalibrationEvent, Reach

@@ -13,7 +13,7 @@ from calibration.load.run import LoadedServer, Measuring, run_load
 from calibration.load.sample import End, NoPoint, Point, RequestTargets
 from calibration.load.trace import Trace
 from calibration.load.use import batch_of, slots_of
-from calibration.race.state import Bounds
+from calibration.race.bounds import Bounds
 from calibration.served.asking import ask_at_once
 from calibration.served.place import Hold, Server, Serving
 from calibration.served.race import race_served

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from calibration.cache.cache import Cache
-from calibration.race.beliefs import PHASES, Beliefs
+from calibration.race.ladder.beliefs import PHASES, Beliefs
 from calibration.rung import Rung
 from calibration.workload import Workload
 from selector.host.spec import HostSpec

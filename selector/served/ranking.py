@@ -9,7 +9,7 @@ from typing import Any
 from calibration.load.load import Load
 from calibration.measurement import Agreement, Candidate
 from calibration.noise import interval, launch_cv, ratio_cv
-from calibration.race.decisions import BAND
+from calibration.race.bounds import BAND
 from selector.demand import Demand
 from selector.objective import Objective
 from selector.price import Costs

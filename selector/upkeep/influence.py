@@ -3,7 +3,7 @@
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
-from calibration.race.decisions import BAND
+from calibration.race.bounds import BAND
 from calibration.workload import STANDARD, Workload
 from selector.comparison import ratio
 from selector.demand import Demand

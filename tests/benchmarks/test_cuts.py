@@ -7,7 +7,7 @@ import pytest
 
 from benchmarks.cuts.cases import Case, cases_of
 from benchmarks.cuts.cuts import likelihood
-from calibration.race.beliefs import Noise, Observation
+from calibration.race.ladder.beliefs import Noise, Observation
 from selector.predict.beliefs import Deviations, beliefs_from
 from selector.publish.hosts.host_file import read
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from calibration.errors import UsageError
 from calibration.measurement import Failure, FailureKind, Identity, Outcome, OutputVerdict
-from calibration.race.decisions import BAND
+from calibration.race.bounds import BAND
 from calibration.workload import STANDARD, Workload
 from selector.comparison import ratio, tied
 from selector.demand import Demand

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from calibration.measurement import Measurement, Outcome
-from calibration.race.decisions import BAND
+from calibration.race.bounds import BAND
 from calibration.workload import Workload
 from selector.comparison import tied
 from selector.demand import Demand

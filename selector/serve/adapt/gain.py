@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from calibration.measurement import OutputVerdict
-from calibration.race.decisions import BAND
+from calibration.race.bounds import BAND
 from selector.answer import Selection
 from selector.comparison import ratio
 from selector.ranking import Ranked

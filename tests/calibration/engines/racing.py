@@ -14,11 +14,11 @@ from calibration.events import Event, Reporter, Silent
 from calibration.launch.checker import no_reference
 from calibration.launch.reference import reference_of
 from calibration.measurement import Candidate, Identity
-from calibration.race.beliefs import Beliefs
-from calibration.race.climb import climb
-from calibration.race.depth import Depth
-from calibration.race.runner import calibrate
-from calibration.race.state import Bounds
+from calibration.race.bounds import Bounds
+from calibration.race.ladder.beliefs import Beliefs
+from calibration.race.ladder.climb import climb
+from calibration.race.ladder.depth import Depth
+from calibration.race.rounds.runner import calibrate
 from calibration.race.tally import Tally
 from calibration.rung import Rung
 from calibration.supervision.launch_spec import LaunchSpec, Limits, Subject

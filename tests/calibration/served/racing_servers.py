@@ -11,7 +11,7 @@ from calibration.conversion.store import ArtifactStore
 from calibration.launch.reference import reference_of
 from calibration.load.load import Load
 from calibration.load.sample import NoPoint, Point
-from calibration.race.state import Bounds
+from calibration.race.bounds import Bounds
 from calibration.served.place import AtOnce, Hold, NeverReady, Server, Serving, Untold, Wanted
 from calibration.served.race import race_served
 from calibration.served.tally import ServedTally

@@ -9,7 +9,7 @@ from calibration.events import (
 )
 from calibration.load.sample import NoPoint
 from calibration.measurement import Failure, FailureKind, Unserved
-from calibration.race.state import Bounds
+from calibration.race.bounds import Bounds
 from calibration.served.place import Hold, NeverReady, Server
 from calibration.supervision.launch_spec import LaunchSpec
 from tests.calibration.engines.racing import entry

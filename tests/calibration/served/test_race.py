@@ -14,7 +14,7 @@ from calibration.events import (
 )
 from calibration.load.load import Load
 from calibration.measurement import Check, OutputVerdict, Served
-from calibration.race.state import Bounds
+from calibration.race.bounds import Bounds
 from tests.calibration.engines.racing import entry
 from tests.calibration.points import C4, trace_of
 from tests.calibration.race.recording import Recorder

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from calibration.cache.cache import Cache
-from calibration.race.beliefs import Observation
+from calibration.race.ladder.beliefs import Observation
 from calibration.rung import Rung
 from calibration.workload import Workload, grid
 from selector.host.spec import HostSpec

@@ -2,7 +2,7 @@
 
 import pytest
 
-from calibration.race.decisions import History, Times, eliminate, finished, leader, order, rematch
+from calibration.race.rounds.decisions import History, Times, eliminate, finished, leader, order, rematch
 from calibration.workload import Workload, grid
 
 PP64, PP512, *_ = grid()

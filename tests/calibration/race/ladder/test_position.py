@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from calibration.race.beliefs import Beliefs, Observation
-from calibration.race.ladder import Ended, Move, Position, round_of
+from calibration.race.ladder.beliefs import Beliefs, Observation
+from calibration.race.ladder.position import Ended, Move, Position, round_of
 from calibration.rung import Rung
 from calibration.workload import Workload
 

@@ -18,7 +18,8 @@ from calibration.measurement import (
     OutputVerdict,
     Sample,
 )
-from calibration.race.history import (
+from calibration.race.known import Known, resumable
+from calibration.race.rounds.history import (
     ahead,
     beaten,
     failed,
@@ -30,7 +31,6 @@ from calibration.race.history import (
     rematch,
     rivals,
 )
-from calibration.race.known import Known, resumable
 from calibration.supervision.launch_spec import LaunchSpec
 from tests.calibration import launches as numbered
 from tests.calibration.engines.racing import CELLS, entry

@@ -6,8 +6,8 @@ import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from calibration.measurement import Cell, Failure, Measurement, Outcome
-from calibration.race import decisions
-from calibration.race.decisions import History, Times
+from calibration.race.rounds import decisions
+from calibration.race.rounds.decisions import History, Times
 from calibration.supervision.launch_spec import LaunchSpec
 from calibration.workload import Workload
 

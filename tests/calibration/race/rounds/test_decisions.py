@@ -7,7 +7,17 @@ from statistics import geometric_mean, median
 import pytest
 
 from calibration.cost import Cost, Point, fit
-from calibration.race.decisions import History, Times, ahead, eliminate, finished, first_order, leader, order, rematch
+from calibration.race.rounds.decisions import (
+    History,
+    Times,
+    ahead,
+    eliminate,
+    finished,
+    first_order,
+    leader,
+    order,
+    rematch,
+)
 from calibration.workload import STANDARD, Workload, grid
 
 PP64, PP512, *_ = grid()

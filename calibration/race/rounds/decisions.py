@@ -11,6 +11,7 @@ from itertools import combinations, zip_longest
 from statistics import median
 
 from calibration.noise import SHARED_CPU_CV, interval
+from calibration.race.bounds import BAND
 from calibration.workload import Workload
 
 Times = tuple[float, float | None]
@@ -21,10 +22,6 @@ Rounds = Sequence[Mapping[Workload, Times] | None]
 
 History = Mapping[str, Rounds]
 """Candidate label: its rounds."""
-
-BAND = 0.03
-"""Candidates whose times differ by less are as fast as each other: in published A/B tables of engines smaller
-differences are mostly noise."""
 
 RATIO_CV = SHARED_CPU_CV * math.sqrt(2)
 """Spread of the ratio of two launches' times, before any was seen."""

@@ -7,8 +7,9 @@ that is expected to tell most per second: by how much less time the pick will th
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from calibration.race.beliefs import Observation
-from calibration.race.contest import FINALISTS, OUT, SURE, Contest
+from calibration.race.bounds import SURE
+from calibration.race.ladder.beliefs import Observation
+from calibration.race.ladder.contest import FINALISTS, OUT, Contest
 from calibration.rung import Rung
 
 LEAST_GAIN = 0.006

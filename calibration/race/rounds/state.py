@@ -2,40 +2,19 @@
 
 import uuid
 from collections.abc import Callable, Collection, Iterable, Sequence
-from dataclasses import dataclass
 from functools import partial
 from statistics import median
 
 from calibration.events import CandidateOut
 from calibration.measurement import Cell, Check, Measurement, Outcome
-from calibration.race import history
-from calibration.race.contest import SURE
-from calibration.race.decisions import History
+from calibration.race.bounds import Bounds
 from calibration.race.known import Known
+from calibration.race.rounds import history
+from calibration.race.rounds.decisions import History
 from calibration.supervision.launch_spec import LaunchSpec, Skipped
 
-LONG_LOAD_S = 60.0
-"""A load this long costs more than the cells of an ordinary calibration."""
-SHARES = 3.0
-"""A first launch is given up after so many times its share of the budget that is left: so slow a candidate hardly wins,
-and the others shall have their turn. A launch that is the fastest so far at anything goes on."""
 REMATCH_ROUNDS = (2, 3)
 """A rematch is A B B A: A B are launched in the first of these rounds and B A in the second."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Bounds:
-    """How long a race may go on."""
-
-    rounds: int = 3
-    """Launches of a candidate at most."""
-    budget_s: float | None = None
-    """No launch begins that is not expected to end within it; a launch that overruns it is given up."""
-    shares: float = SHARES
-    sure: float = SURE
-    """The probability at which a race on a ladder is over."""
-    long_load_s: float = LONG_LOAD_S
-    """Where loads take longer than this, one round is followed by a rematch of the leaders only."""
 
 
 class Race:

@@ -4,13 +4,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from calibration.race.beliefs import Beliefs, Noise, Observation
-from calibration.race.outlook import Outlook
+from calibration.race.bounds import SURE
+from calibration.race.ladder.beliefs import Beliefs, Noise, Observation
+from calibration.race.ladder.outlook import Outlook
 from calibration.rung import Rung
 from calibration.workload import Workload
 
-SURE = 0.95
-"""The probability at which a pick is sure."""
 OUT = 0.03
 """A launched candidate with a smaller chance to be within BAND of the best is not launched again."""
 FINALISTS = 2

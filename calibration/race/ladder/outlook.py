@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from calibration.cost import Point, fit
-from calibration.race.beliefs import PHASES, Beliefs, Noise
-from calibration.race.decisions import BAND
+from calibration.race.bounds import BAND
+from calibration.race.ladder.beliefs import PHASES, Beliefs, Noise
 from calibration.rung import Rung
 from calibration.workload import Workload
 

@@ -5,9 +5,10 @@ from dataclasses import dataclass
 
 import pytest
 
-from calibration.race.budget import Budget
+from calibration.race.bounds import Bounds
 from calibration.race.known import Known
-from calibration.race.state import Bounds, Race
+from calibration.race.rounds.budget import Budget
+from calibration.race.rounds.state import Race
 from calibration.supervision.launch_spec import LaunchSpec
 from tests.calibration.engines.racing import entry
 from tests.calibration.launches import checked, measured

@@ -14,9 +14,10 @@ from calibration.launch.checker import Checker, MakeReference, no_reference
 from calibration.launch.launcher import Launcher
 from calibration.launch.session import Session
 from calibration.measurement import Answered, Measurement
-from calibration.race.budget import Budget
+from calibration.race.bounds import Bounds
 from calibration.race.known import Known, resumable
-from calibration.race.state import Bounds, Race
+from calibration.race.rounds.budget import Budget
+from calibration.race.rounds.state import Race
 from calibration.race.tally import Tally
 from calibration.supervision.deadline import Deadline
 from calibration.supervision.launch_spec import LaunchSpec, Limits, Skipped, Subject

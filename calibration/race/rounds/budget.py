@@ -3,7 +3,8 @@
 from collections.abc import Callable, Iterable, Sequence
 from itertools import accumulate
 
-from calibration.race.state import Bounds, Race
+from calibration.race.bounds import Bounds
+from calibration.race.rounds.state import Race
 from calibration.supervision.launch_spec import LaunchSpec
 
 

@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 from calibration.conversion.store import ArtifactStore
 from calibration.launch.launcher import Launched
 from calibration.measurement import Agreement, Answered, Cell, Check, Failure, Measurement, Outcome
-from calibration.race.beliefs import Beliefs, Noise, Observation, learned
-from calibration.race.depth import Depth, conversions, unaffordable
-from calibration.race.expense import Expense
 from calibration.race.known import Known
-from calibration.race.ladder import Position, round_of
+from calibration.race.ladder.beliefs import Beliefs, Noise, Observation, learned
+from calibration.race.ladder.depth import Depth, conversions, unaffordable
+from calibration.race.ladder.expense import Expense
+from calibration.race.ladder.position import Position, round_of
 from calibration.rung import Rung
 from calibration.supervision.launch_spec import LaunchSpec, Skipped
 from calibration.workload import Workload

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from calibration.race.beliefs import Beliefs, Noise, Observation
+from calibration.race.ladder.beliefs import Beliefs, Noise, Observation
 from calibration.rung import Rung
 from calibration.workload import Workload
 

@@ -7,8 +7,9 @@ import pytest
 
 from calibration.events import CandidateOut
 from calibration.measurement import Candidate, Cell, FailureKind, Measurement, Outcome, Sample
+from calibration.race.bounds import Bounds
 from calibration.race.known import Known
-from calibration.race.state import Bounds, Race
+from calibration.race.rounds.state import Race
 from calibration.supervision.launch_spec import LaunchSpec, Skipped
 from tests.calibration.engines.racing import CELLS, entry
 from tests.calibration.launches import failed, measured

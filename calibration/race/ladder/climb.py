@@ -23,12 +23,12 @@ from calibration.launch.checker import Checker
 from calibration.launch.launcher import Launched, Launcher
 from calibration.launch.session import Session
 from calibration.measurement import Cell, Measurement
-from calibration.race.ascent import Ascent
-from calibration.race.beliefs import Beliefs, Noise
-from calibration.race.depth import Depth
+from calibration.race.bounds import Bounds
 from calibration.race.known import Known, resumable
-from calibration.race.ladder import Ended, Position
-from calibration.race.state import Bounds
+from calibration.race.ladder.ascent import Ascent
+from calibration.race.ladder.beliefs import Beliefs, Noise
+from calibration.race.ladder.depth import Depth
+from calibration.race.ladder.position import Ended, Position
 from calibration.race.tally import Sureness, Tally
 from calibration.rung import Rung
 from calibration.supervision.deadline import Deadline
