@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import kubernetes_validate
 import pytest
 import yaml
 
@@ -16,6 +17,23 @@ SLURM = FOLDER / "slurm.sh"
 @pytest.fixture
 def documents() -> list[dict[str, Any]]:
     return list(yaml.safe_load_all((FOLDER / "kubernetes.yaml").read_text()))
+
+
+OLDEST_KUBERNETES, NEWEST_KUBERNETES = "1.27.0", kubernetes_validate.latest_version()
+
+
+@pytest.mark.parametrize("release", [OLDEST_KUBERNETES, NEWEST_KUBERNETES])
+def test_each_object_is_one_by_kubernetes_own_schema(documents: list[dict[str, Any]], release: str) -> None:
+    assert [document["kind"] for document in documents] == ["ConfigMap", "Job"]
+    for document in documents:
+        kubernetes_validate.validate(document, release, strict=True)
+
+
+def test_the_schema_refuses_a_field_of_another_name(documents: list[dict[str, Any]]) -> None:
+    _, job = documents
+    job["spec"]["template"]["spec"]["nodeSelectors"] = {}
+    with pytest.raises(kubernetes_validate.ValidationError, match="nodeSelectors"):
+        kubernetes_validate.validate(job, NEWEST_KUBERNETES, strict=True)
 
 
 def test_the_job_needs_no_privileges_and_finds_its_database_in_a_secret(documents: list[dict[str, Any]]) -> None:
