@@ -11,7 +11,8 @@ if TYPE_CHECKING:
     from calibration.workload import Workload
     from selector.answer import Selection, SelectionWarning
     from selector.context import Context
-    from selector.demand import Demand, DemandOptions
+    from selector.demand.demand import Demand, DemandOptions
+    from selector.demand.objective import Objective
     from selector.explanation import Explanation, explain
     from selector.host.spec import HostSpec
     from selector.lmdeploy_pipeline import pipeline
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
     from selector.map.axes import Axes
     from selector.map.winners import WinnerMap, winners
     from selector.model.spec import ModelSpec
-    from selector.objective import Objective
     from selector.planning.calibrate import Calibration, calibrate
     from selector.selection import select
 
@@ -50,13 +50,13 @@ _HOMES = {
     "Axes": "selector.map.axes",
     "Calibration": "selector.planning.calibrate",
     "Context": "selector.context",
-    "Demand": "selector.demand",
-    "DemandOptions": "selector.demand",
+    "Demand": "selector.demand.demand",
+    "DemandOptions": "selector.demand.demand",
     "Explanation": "selector.explanation",
     "HostSpec": "selector.host.spec",
     "Load": "calibration.load.load",
     "ModelSpec": "selector.model.spec",
-    "Objective": "selector.objective",
+    "Objective": "selector.demand.objective",
     "Selection": "selector.answer",
     "SelectionWarning": "selector.answer",
     "WinnerMap": "selector.map.winners",

@@ -7,7 +7,7 @@ from pathlib import Path
 from calibration.cache.cache import Cache
 from calibration.errors import UsageError
 from selector.answer import Selection
-from selector.demand import Demand
+from selector.demand.demand import Demand
 from selector.host.spec import HostSpec
 from selector.selection import choose
 

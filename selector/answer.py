@@ -9,15 +9,15 @@ from calibration.load.load import Load
 from calibration.load.use import Use, slots_of
 from calibration.measurement import Candidate, Failure
 from calibration.workload import Workload
-from selector.demand import Demand
-from selector.evidence import OnLayers
+from selector.demand.demand import Demand
+from selector.demand.objective import Objective
+from selector.evidence.evidence import OnLayers
+from selector.evidence.provenance import Provenance
+from selector.evidence.ranking import Ranked
 from selector.host.spec import HostSpec
 from selector.loading.loaded import LoadedEngine
 from selector.model.spec import ModelSpec
-from selector.objective import Objective
 from selector.predict.prediction import Predicted, Prediction
-from selector.provenance import Provenance
-from selector.ranking import Ranked
 from selector.rules.judge import Verdict
 from selector.served.ranking import ServedRanked
 

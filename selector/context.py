@@ -17,15 +17,15 @@ from calibration.registry import all_backends
 from calibration.workload import Workload
 from selector.answer import Selection, SelectionWarning
 from selector.changes import model_state, packages_and_config, same_host, stamp
-from selector.demand import Demand
-from selector.evidence import Elsewhere, Environments, Evidence, elsewhere, evidence
+from selector.demand.demand import Demand
+from selector.evidence.evidence import Elsewhere, Environments, Evidence, elsewhere, evidence
+from selector.evidence.identity import environment_of, identity
+from selector.evidence.provenance import Levels, levels
 from selector.host.kinds import HIDING_VARIABLES
 from selector.host.spec import HOST_FILE, HostSpec
-from selector.identity import environment_of, identity
 from selector.memo import Memo
 from selector.model.spec import ModelSpec
 from selector.predict.prediction import Prediction, predict
-from selector.provenance import Levels, levels
 from selector.rules.judge import Verdict, judge
 from selector.served.evidence import ServedEvidence, served_evidence
 

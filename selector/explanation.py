@@ -9,7 +9,7 @@ from calibration.load.use import Use
 from calibration.registry import find
 from selector import context as contexts
 from selector.context import Context
-from selector.demand import Demand, DemandOptions
+from selector.demand.demand import Demand, DemandOptions
 from selector.host.spec import HostSpec
 from selector.model.spec import ModelSpec
 from selector.predict.limits.floor import least_tpot_s

@@ -14,7 +14,7 @@ from calibration.registry import all_backends
 from selector import context as contexts
 from selector.among import choose_among
 from selector.answer import SelectionWarning
-from selector.demand import Demand
+from selector.demand.demand import Demand
 from selector.host.spec import HostSpec, Installation
 
 

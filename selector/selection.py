@@ -14,7 +14,7 @@ from selector.choice.answered_by import answered_by
 from selector.choice.candidates import find_candidates
 from selector.choice.pick import Pick, pick
 from selector.context import Context, Question
-from selector.demand import Demand, DemandOptions
+from selector.demand.demand import Demand, DemandOptions
 from selector.host.spec import HostSpec
 from selector.served.arms import Way
 from selector.served.evidence import ServedEvidence

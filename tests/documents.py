@@ -22,10 +22,10 @@ from calibration.registry import all_backends, source_file
 from calibration.streams import Streams
 from calibration.workload import STANDARD
 from selector.cli import main
+from selector.demand.objective import Objective
 from selector.emit.targets import find_target, target_names
 from selector.machines.public_machines import PublicMachine
 from selector.machines.what_if import library
-from selector.objective import Objective
 from selector.screens.text import size
 from tests.readme_prediction import prediction_screen
 

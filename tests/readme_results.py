@@ -1,10 +1,10 @@
 """What results/ has of the host and the model of the README's screens."""
 
 from calibration.measurement import Outcome
-from selector.demand import Demand
-from selector.evidence import weigh
+from selector.demand.demand import Demand
+from selector.evidence.evidence import weigh
+from selector.evidence.ranking import Ranked, rank
 from selector.publish.hosts.host_file import HostResults, read
-from selector.ranking import Ranked, rank
 from tests.documents import ROOT
 
 HOST = "ac3e84e793a4"

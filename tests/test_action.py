@@ -15,7 +15,7 @@ import yaml
 
 from calibration.cache.cache import Cache
 from selector.context import DEFAULT
-from selector.identity import identity
+from selector.evidence.identity import identity
 from selector.model.spec import ModelSpec
 from tests.engines import tiny_models
 from tests.selector.launches import DAY, failure, rounds

@@ -15,7 +15,7 @@ from calibration.errors import ModelError
 from calibration.measurement import Measurement, from_json
 from calibration.registry import all_backends
 from calibration.workload import Workload
-from selector.demand import Demand
+from selector.demand.demand import Demand
 from selector.host.device import Device
 from selector.host.spec import HostSpec
 from selector.model.spec import ModelSpec

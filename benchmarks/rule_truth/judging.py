@@ -10,7 +10,7 @@ from benchmarks.rule_truth.cases.kept import Kept, restore
 from benchmarks.rule_truth.trial import WORKLOAD
 from benchmarks.rule_truth.truth import Trial
 from calibration.errors import AutobackendError
-from selector.demand import Demand
+from selector.demand.demand import Demand
 from selector.host.spec import HostSpec
 from selector.model.spec import ModelSpec
 from selector.rules.judge import judge

@@ -12,11 +12,11 @@ from benchmarks.served.recorded import OBJECTIVE, Recorded
 from benchmarks.study.regret import repeated
 from calibration.load.load import Load
 from calibration.measurement import Served
-from selector.demand import Demand
+from selector.demand.demand import Demand
+from selector.demand.targets import Targets
 from selector.served.arms import Way, arms_of
 from selector.served.evidence import ServedRecord
 from selector.served.ranking import rank_served
-from selector.targets import Targets
 
 HALVES = (1, 2)
 CLASSES = {"equal precision": False, "lossy ones allowed": True}

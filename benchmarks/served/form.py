@@ -9,8 +9,8 @@ from benchmarks.served.recorded import Recorded
 from calibration.load.load import Load
 from calibration.load.sample import Point
 from calibration.measurement import Served
+from selector.demand.targets import Targets
 from selector.served.figures import Figures, between, figures_of
-from selector.targets import Targets
 
 FIGURES = {
     "output_tps": "tokens a second",

@@ -13,11 +13,11 @@ from calibration.load.use import Use, batch_of
 from calibration.measurement import Identity, Outcome, OutputVerdict, Served, Unserved
 from calibration.registry import all_backends, find
 from selector import context as contexts
-from selector.demand import Demand
-from selector.evidence import Environments, weigh
+from selector.demand.demand import Demand
+from selector.evidence.evidence import Environments, weigh
+from selector.evidence.ranking import rank
 from selector.host.spec import HostSpec
 from selector.publish.hosts.host_file import HostResults, read
-from selector.ranking import rank
 from selector.selection import choose
 from selector.served.evidence import ServedRecord, weigh_served
 

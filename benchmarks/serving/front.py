@@ -36,13 +36,13 @@ from calibration.streams import Ability, Delta, Finish, Request
 from calibration.supervision.launch_spec import LaunchSpec, Subject
 from calibration.supervision.workers import Workers
 from calibration.whole_file import write_whole
+from selector.demand.traffic import Traffic
 from selector.serve.api.app import Settings, app
 from selector.serve.api.listen import Server
 from selector.serve.observers.metrics import Metrics, Served
 from selector.serve.run import event_loop
 from selector.serve.token_streams.engine import Launch, WorkerEngine
 from selector.serve.token_streams.upstream import TokenUpstream
-from selector.traffic import Traffic
 
 TTFT_S: Final = 0.1
 TPOT_S: Final = 0.02

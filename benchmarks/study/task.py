@@ -11,10 +11,10 @@ from calibration.supervision.launch_spec import LaunchSpec
 from calibration.workload import Workload
 from selector.answer import Source
 from selector.context import DEFAULT
-from selector.demand import Demand
-from selector.evidence import evidence
+from selector.demand.demand import Demand
+from selector.evidence.evidence import evidence
+from selector.evidence.ranking import Record, rank
 from selector.planning.plan import Plan, plan
-from selector.ranking import Record, rank
 from selector.selection import choose
 
 SLOW = 4.0

@@ -13,13 +13,13 @@ from selector.choice.expectation import expect
 from selector.choice.larger_batch import larger_batch
 from selector.choice.pick import Pick
 from selector.context import Known, Question
-from selector.objective import Objective
+from selector.demand.objective import Objective
+from selector.demand.targets import LIKELY, SURE, percent
+from selector.evidence.provenance import Provenance
+from selector.evidence.ranking import Ranked
 from selector.predict.prediction import Predicted
-from selector.provenance import Provenance
-from selector.ranking import Ranked
 from selector.served.arms import Way
 from selector.served.ranking import ServedRanked
-from selector.targets import LIKELY, SURE, percent
 
 REAL = 0.5
 """From this probability on a candidate that was not measured is named as one that may be faster than the answer."""

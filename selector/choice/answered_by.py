@@ -6,7 +6,7 @@ from typing import Any
 from selector.answer import Source
 from selector.choice.pick import Pick
 from selector.context import Known, Question
-from selector.provenance import Provenance, key_of
+from selector.evidence.provenance import Provenance, key_of
 
 
 def answered_by(question: Question, known: Known, picked: Pick) -> tuple[Provenance, ...]:

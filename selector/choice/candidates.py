@@ -8,7 +8,7 @@ from calibration.measurement import Candidate, Unserved
 from calibration.registry import find
 from selector.choice.refusals import all_wrong, refusal
 from selector.context import Known, Question
-from selector.evidence import Evidence
+from selector.evidence.evidence import Evidence
 from selector.rules.judge import Reason, Verdict
 
 

@@ -4,9 +4,9 @@ from collections.abc import Collection, Sequence
 from dataclasses import replace
 
 from selector.context import Known, Question
-from selector.objective import Objective
+from selector.demand.objective import Objective
+from selector.demand.targets import LIKELY, Targets, chance_within, nearness
 from selector.predict.prediction import Predicted, Prediction
-from selector.targets import LIKELY, Targets, chance_within, nearness
 
 
 def expect(question: Question, known: Known, labels: Sequence[str]) -> Prediction | None:

@@ -4,9 +4,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from statistics import median
 
-from selector.demand import Demand
-from selector.objective import Objective
-from selector.ranking import Ranked
+from selector.demand.demand import Demand
+from selector.demand.objective import Objective
+from selector.evidence.ranking import Ranked
 
 
 def larger_batch(demand: Demand, model: str, ranking: Sequence[Ranked], answer: Ranked) -> Iterable[str]:

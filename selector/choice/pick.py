@@ -13,11 +13,11 @@ from calibration.workload import Workload
 from selector.answer import Source, Stale
 from selector.choice.candidates import Candidates
 from selector.choice.expectation import best_of, expect
-from selector.comparison import tied
 from selector.context import Known, Question
-from selector.evidence import Elsewhere, Evidence
+from selector.evidence.comparison import tied
+from selector.evidence.evidence import Elsewhere, Evidence
+from selector.evidence.ranking import Ranked, Record, e2e_s, rank
 from selector.predict.prediction import Prediction
-from selector.ranking import Ranked, Record, e2e_s, rank
 from selector.served.evidence import ServedRecord
 from selector.served.ranking import ServedRanked, rank_served, tied_served
 

@@ -5,11 +5,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from calibration.errors import IllegalBackend, NoLegalBackend
-from selector.demand import Demand
-from selector.evidence import Evidence
+from selector.demand.demand import Demand
+from selector.demand.objective import Objective
+from selector.evidence.evidence import Evidence
 from selector.host.spec import HostSpec
 from selector.model.spec import ModelSpec
-from selector.objective import Objective
 from selector.rules.judge import Verdict
 
 

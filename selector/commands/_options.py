@@ -8,8 +8,8 @@ import click
 
 from calibration.load.load import STANDARD as LOADS
 from calibration.workload import STANDARD
-from selector.demand import Demand, DemandOptions
-from selector.objective import Objective
+from selector.demand.demand import Demand, DemandOptions
+from selector.demand.objective import Objective
 
 T = TypeVar("T")
 

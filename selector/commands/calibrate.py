@@ -10,7 +10,7 @@ from calibration import errors
 from calibration.race.bounds import SURE
 from selector.commands._options import cache_option, demand_options, examples, json_option
 from selector.commands._terminal import across, note, open_cache, show, show_json, warn
-from selector.demand import Demand
+from selector.demand.demand import Demand
 
 if TYPE_CHECKING:
     from selector.planning.calibrate import Calibration

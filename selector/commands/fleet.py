@@ -13,7 +13,7 @@ import click
 from calibration import errors
 from selector.commands._options import cache_option, demand_options, examples, json_option
 from selector.commands._terminal import across, note, open_cache, show, show_json
-from selector.demand import Demand
+from selector.demand.demand import Demand
 
 if TYPE_CHECKING:
     from selector.fleet.cluster import Cluster

@@ -12,7 +12,7 @@ from selector.commands._options import (
     model_argument,
 )
 from selector.commands._terminal import across, note, open_cache, show, show_json, warn
-from selector.demand import Demand
+from selector.demand.demand import Demand
 from selector.map.axes import BATCHES, OUTPUTS, PROMPTS, Axes
 
 

@@ -15,14 +15,14 @@ from selector.commands._options import (
     model_argument,
 )
 from selector.commands._terminal import across, note, open_cache, show, show_json, warn
-from selector.demand import Demand
+from selector.demand.demand import Demand
 from selector.emit.targets import find_target, target_names
 
 if TYPE_CHECKING:
     from calibration.cache.cache import Cache
     from selector.answer import Selection
+    from selector.demand.traffic import Observed
     from selector.host.spec import HostSpec
-    from selector.traffic import Observed
 
 
 @click.command(
@@ -135,7 +135,7 @@ def _assumed(selection: "Selection", *, across: int | None) -> list[str]:
 
 def _came(model: str, demand: Demand, cache: str) -> "Observed":
     """What a server of this model has answered here."""
-    from selector.traffic import kept, traffic_file
+    from selector.demand.traffic import kept, traffic_file
 
     if demand.workloads:
         labels = ", ".join(workload.label for workload in demand.workloads)

@@ -16,15 +16,15 @@ import click
 from calibration.errors import CacheError
 from selector.commands._options import cache_option, demand_options, examples, json_option, model_argument
 from selector.commands._terminal import note, open_cache, warn
-from selector.demand import Demand
+from selector.demand.demand import Demand
 
 if TYPE_CHECKING:
     import socket
 
     from selector.answer import Selection
+    from selector.demand.traffic import Observed
     from selector.serve.api.listen import Address
     from selector.serve.prepare import Prepared
-    from selector.traffic import Observed
 
 
 @click.command(
@@ -250,6 +250,7 @@ def _run(
 ) -> int:
     """Serve until it is told to stop, and keep what came."""
     from calibration.supervision.device_lock import calibrated_by, serving_on
+    from selector.demand.traffic import keep, traffic_file
     from selector.screens import serve as screens
     from selector.serve.adapt.here import Options
     from selector.serve.adapt.pace import Pace
@@ -258,7 +259,6 @@ def _run(
     from selector.serve.assemble import assemble
     from selector.serve.keep.log_limit import kept_short
     from selector.serve.run import Service, run
-    from selector.traffic import keep, traffic_file
 
     model, label, title = prepared.selection.model, prepared.spec.label, prepared.backend.facts.title
     names = how.names or (_name(model),)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from calibration.load.load import Load
 from selector.answer import Selection
-from selector.demand import Demand
+from selector.demand.demand import Demand
 from selector.emit.origin import served_name
 
 KEY = "AUTOBACKEND_API_KEY"

@@ -14,7 +14,7 @@ from typing import Any
 
 import selector
 from calibration.environments.lifeline import Guarded
-from selector.demand import Demand
+from selector.demand.demand import Demand
 
 PROGRAM = Path(selector.__file__).resolve().parent.parent / "autobackend.py"
 """Run as a script, so that the command is of the very code that the agent is of."""

@@ -7,7 +7,7 @@ from typing import Any, Final, Protocol
 
 from calibration.cache.cache import Cache
 from calibration.errors import CacheError, DeviceBusy, UsageError
-from selector.demand import Demand
+from selector.demand.demand import Demand
 from selector.fleet.agent import Ended
 from selector.fleet.board import VERIFY, Board, Calibrate, SpotCheck, Standing, Task
 from selector.fleet.cluster import Broken, Call, Cluster, Lost

@@ -19,7 +19,7 @@ from calibration.supervision.supervisor import Reply, Worker
 from calibration.supervision.workers import worker_variables
 from calibration.worker.opening import Opening
 from calibration.workload import Workload
-from selector.demand import Demand
+from selector.demand.demand import Demand
 from selector.host.spec import HostSpec, Installation
 from selector.model.spec import ModelSpec
 from selector.rules.judge import Verdict, judge

@@ -4,7 +4,7 @@ from dataclasses import replace
 from typing import Protocol
 
 from calibration.measurement import Candidate
-from selector.demand import Demand
+from selector.demand.demand import Demand
 from selector.host.spec import HostSpec
 from selector.model.spec import ModelSpec
 

@@ -4,7 +4,7 @@ import logging
 
 from calibration.backend import Backend, Job
 from calibration.conversion.store import Artifact, ArtifactStore, converted_key
-from selector.identity import converter_of
+from selector.evidence.identity import converter_of
 from selector.loading.choice import Choice
 from selector.loading.weights import weights_identity
 from selector.model.spec import ModelSpec

@@ -13,7 +13,7 @@ from calibration.conversion.store import ArtifactStore
 from calibration.errors import ArtifactError, AutobackendError, ModelError
 from calibration.supervision.supervisor import Trouble
 from calibration.supervision.workers import start_worker
-from selector.demand import Demand
+from selector.demand.demand import Demand
 from selector.host.spec import HostSpec
 from selector.model.spec import ModelSpec
 

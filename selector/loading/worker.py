@@ -19,7 +19,7 @@ from calibration.supervision.launch_spec import LaunchSpec, Limits, Subject
 from calibration.supervision.serving import ServingWorker
 from calibration.supervision.supervisor import Trouble
 from calibration.supervision.workers import Workers
-from selector.identity import identity
+from selector.evidence.identity import identity
 from selector.loading.choice import Choice, calibrate_it
 from selector.loading.converted import converted, converter
 from selector.loading.weights import weights_identity, weights_made_elsewhere

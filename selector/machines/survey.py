@@ -8,7 +8,7 @@ from typing import Any
 
 from calibration.load.use import Use
 from selector.context import Context
-from selector.demand import Demand
+from selector.demand.demand import Demand
 from selector.explanation import Explanation, Group, explain, group
 from selector.host.spec import HostSpec
 from selector.machines.what_if import library

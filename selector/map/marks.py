@@ -3,9 +3,9 @@
 from collections.abc import Iterator
 
 from selector.answer import Source
+from selector.demand.targets import percent
 from selector.map.winners import Barred, Cell, WinnerMap, Won
 from selector.screens.text import age, money, plural, seconds
-from selector.targets import percent
 
 NOTHING = "-"
 AS_GOOD, FAR, MISSED = "/", "?", "!"

@@ -14,16 +14,16 @@ from selector import context as contexts
 from selector.answer import Source
 from selector.choice.candidates import find_candidates
 from selector.choice.pick import Pick, pick
-from selector.comparison import median_ratio
 from selector.context import Context, Known, Question
-from selector.demand import Demand, DemandOptions
+from selector.demand.demand import Demand, DemandOptions
+from selector.demand.objective import Objective
+from selector.demand.targets import LIKELY
+from selector.evidence.comparison import median_ratio
 from selector.host.spec import HostSpec
 from selector.map.axes import Axes
 from selector.map.legality import verdicts_of
-from selector.objective import Objective
 from selector.predict.prediction import Predicted
 from selector.rules.judge import Verdict, judge
-from selector.targets import LIKELY
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -21,7 +21,7 @@ from calibration.supervision.device_lock import device_lock
 from calibration.supervision.launch_spec import Limits
 from selector.answer import Selection, Source, trace_json
 from selector.choice.refusals import explain_command
-from selector.demand import Demand, DemandOptions
+from selector.demand.demand import Demand, DemandOptions
 from selector.host.spec import HostSpec
 from selector.planning.events import CalibrationEvent, LadderPlanned, Planned, PreparationsKnown
 from selector.planning.ladder import beliefs_for, deciding_workloads, depths_of, reaches_of

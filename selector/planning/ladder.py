@@ -13,7 +13,7 @@ from calibration.race.ladder.contest import FINALISTS
 from calibration.race.ladder.depth import Depth, conversions
 from calibration.race.ladder.position import Position
 from calibration.workload import Workload
-from selector.objective import Objective
+from selector.demand.objective import Objective
 from selector.planning.events import CalibrationEvent, Reach
 from selector.planning.plan import Plan
 from selector.planning.subject import memory_limit_bytes, reference_for, subject_at

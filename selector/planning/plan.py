@@ -10,9 +10,9 @@ from calibration.measurement import Candidate, Identity
 from calibration.registry import find, foreign_source
 from calibration.supervision.launch_spec import LaunchSpec
 from calibration.workload import DEFAULT, Workload, grid
-from selector.demand import Demand, DemandOptions
+from selector.demand.demand import Demand, DemandOptions
+from selector.evidence.identity import converter_of, environment_of, identity
 from selector.host.spec import HostSpec
-from selector.identity import converter_of, environment_of, identity
 from selector.model.spec import ModelSpec
 from selector.rules.judge import Verdict, judge
 

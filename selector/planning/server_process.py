@@ -18,7 +18,7 @@ import selector
 from calibration.environments.lifeline import Guarded
 from calibration.served.place import Hold, NeverReady
 from calibration.supervision.launch_spec import LaunchSpec, Limits
-from selector.demand import Demand
+from selector.demand.demand import Demand
 
 PROGRAM = Path(selector.__file__).resolve().parent.parent / "autobackend.py"
 """Run as a script, so that the server is of the very code that measures it."""

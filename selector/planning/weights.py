@@ -20,7 +20,7 @@ from calibration.errors import ArtifactError, ModelError
 from calibration.events import CheckpointBegan, MakingEvent, Reporter, WaitingForAnother, WritingContinues
 from calibration.rung import Rung
 from calibration.supervision.supervisor import Trouble, Worker
-from selector.demand import Demand
+from selector.demand.demand import Demand
 from selector.host.spec import HostSpec
 from selector.loading.weights import downloaded
 from selector.model.rungs import rungs_of, spec_at

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from calibration.backend import Backend, Facts, Variant
-from selector.demand import Demand
+from selector.demand.demand import Demand
 from selector.host.spec import Device, HostSpec, Installation
 from selector.model.spec import ModelSpec
 

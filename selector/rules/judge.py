@@ -8,7 +8,7 @@ from calibration.backend import Backend, Variant
 from calibration.conversion.estimate import Estimate
 from calibration.measurement import Candidate
 from calibration.registry import all_backends
-from selector.demand import Demand
+from selector.demand.demand import Demand
 from selector.host.kinds import titles
 from selector.host.spec import HostSpec, Installation
 from selector.model.spec import ModelSpec

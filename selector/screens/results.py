@@ -8,10 +8,11 @@ from calibration.race.tally import Sureness, Tally
 from calibration.rung import Rung
 from calibration.served.tally import ServedTally
 from selector.answer import Selection, Source
-from selector.comparison import ratio
-from selector.objective import Objective
+from selector.demand.objective import Objective
+from selector.demand.targets import percent
+from selector.evidence.comparison import ratio
+from selector.evidence.ranking import Ranked
 from selector.planning.calibrate import Calibration
-from selector.ranking import Ranked
 from selector.screens import served as served_screens
 from selector.screens.calibrate import first_line, probability
 from selector.screens.text import (
@@ -29,7 +30,6 @@ from selector.screens.text import (
     shown_cell,
     size,
 )
-from selector.targets import percent
 
 
 def table(calibration: Calibration) -> list[str]:

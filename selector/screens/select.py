@@ -7,14 +7,15 @@ from calibration.measurement import Candidate, OutputVerdict
 from calibration.probe import Probe
 from selector.answer import Selection, Source
 from selector.choice.refusals import reasons_of
-from selector.evidence import OnLayers
+from selector.demand.objective import Objective
+from selector.demand.price import Costs
+from selector.demand.targets import percent
+from selector.evidence.evidence import OnLayers
+from selector.evidence.provenance import Provenance
+from selector.evidence.ranking import Ranked
 from selector.explanation import Explanation, Group, titled
-from selector.objective import Objective
 from selector.predict.limits.roofline import Shares, needs_of, shares_of
 from selector.predict.prediction import Prediction
-from selector.price import Costs
-from selector.provenance import Provenance
-from selector.ranking import Ranked
 from selector.rules.judge import Verdict
 from selector.screens import served as served_screens
 from selector.screens.probe import limits
@@ -32,7 +33,6 @@ from selector.screens.text import (
     share,
     size,
 )
-from selector.targets import percent
 
 
 def why(

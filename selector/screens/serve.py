@@ -7,10 +7,10 @@ from typing import Any
 
 from calibration.load.use import title_of
 from selector.answer import Selection, Source
+from selector.demand.traffic import Observed
 from selector.planning.room import Room
 from selector.screens.select import where_from
 from selector.screens.text import age, columns, figure, parameters, plural, seconds, size
-from selector.traffic import Observed
 
 BATCHING = {
     "continuous": "a new one joins those that run",

@@ -8,11 +8,11 @@ from calibration.measurement import Agreement, OutputVerdict, Served
 from calibration.noise import half_width
 from calibration.served.tally import ServedTally
 from selector.answer import Selection
-from selector.objective import Objective
+from selector.demand.objective import Objective
+from selector.demand.targets import percent
 from selector.screens.text import columns, figure, listing, output, plural, seconds, size, within
 from selector.served.arms import Way
 from selector.served.ranking import ServedRanked, times_worse
-from selector.targets import percent
 
 HEAD = ("candidate", "tok/s", "TTFT p50", "p95", "TPOT p50", "p95", "E2E p50", "memory", "launches", "threads")
 

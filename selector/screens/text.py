@@ -10,8 +10,8 @@ from statistics import median
 from calibration.measurement import Agreement, Measurement, OutputVerdict
 from calibration.noise import half_width, prior_cv
 from calibration.workload import Workload
-from selector.objective import Objective
-from selector.ranking import Ranked
+from selector.demand.objective import Objective
+from selector.evidence.ranking import Ranked
 
 DEFAULT_WIDTH = 100
 

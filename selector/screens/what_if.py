@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 
-from selector.demand import Demand
+from selector.demand.demand import Demand
 from selector.host.spec import Device, HostSpec
 from selector.machines.survey import Obstacle, Survey, Surveyed, backends_of
 from selector.screens.text import columns, figure, plural, size

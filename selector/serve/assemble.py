@@ -8,6 +8,7 @@ from typing import Any
 
 from calibration.server import OwnServer, ServerPlace
 from calibration.streams import OneAfterAnother
+from selector.demand.traffic import Traffic
 from selector.model.gguf import has_chat_template
 from selector.serve.adapt.adapter import Adapter, Told
 from selector.serve.adapt.behind import Behind
@@ -25,7 +26,6 @@ from selector.serve.prepare import Prepared
 from selector.serve.token_streams.engine import Launch, WorkerEngine
 from selector.serve.token_streams.upstream import TokenUpstream
 from selector.serve.upstream import Upstream
-from selector.traffic import Traffic
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,6 +11,7 @@ from typing import Any
 
 import uvloop
 
+from selector.demand.traffic import Observed, Traffic
 from selector.serve.adapt.adapter import Adapter
 from selector.serve.adapt.relay import Kept, Relay
 from selector.serve.api.listen import Server
@@ -18,7 +19,6 @@ from selector.serve.keep.gate import Gate
 from selector.serve.keep.keeper import Keeper, Serving
 from selector.serve.keep.watch import Silence, Watch
 from selector.serve.upstream import Upstream
-from selector.traffic import Observed, Traffic
 
 STOPS = (signal.SIGINT, signal.SIGTERM)
 KEEP_EVERY_S = 60.0

@@ -8,9 +8,9 @@ from enum import StrEnum
 from calibration.load.load import Load
 from calibration.load.sample import Point
 from calibration.measurement import Served
+from selector.demand.targets import Targets
 from selector.served.evidence import ServedRecord
 from selector.served.figures import Figures, between, error_of, figures_of, middle
-from selector.targets import Targets
 
 
 class Way(StrEnum):

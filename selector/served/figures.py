@@ -7,7 +7,7 @@ from statistics import median
 from typing import Any
 
 from calibration.load.sample import Figure, Point, RequestTargets
-from selector.targets import Targets
+from selector.demand.targets import Targets
 
 _TIMES = ("ttft_p50_s", "ttft_p95_s", "tpot_p50_s", "tpot_p95_s", "e2e_s")
 

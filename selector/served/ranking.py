@@ -10,13 +10,13 @@ from calibration.load.load import Load
 from calibration.measurement import Agreement, Candidate
 from calibration.noise import interval, launch_cv, ratio_cv
 from calibration.race.bounds import BAND
-from selector.demand import Demand
-from selector.objective import Objective
-from selector.price import Costs
+from selector.demand.demand import Demand
+from selector.demand.objective import Objective
+from selector.demand.price import Costs
+from selector.demand.targets import LIKELY, chance, nearness
 from selector.served.arms import Arm, ServedLaunch, Way, arms_of
 from selector.served.evidence import ServedRecord
 from selector.served.figures import Figures, middle
-from selector.targets import LIKELY, chance, nearness
 
 _Z95 = 1.95996
 
@@ -93,7 +93,7 @@ def rank_served(
     """The candidates whose figures under the load are known: the choice first, the others by the objective.
 
     Measured figures come before interpolated ones, and these before extrapolated ones. Within the band of the best the
-    first in `records` is chosen, which is the static order, as with static batches (selector.ranking.rank).
+    first in `records` is chosen, which is the static order, as with static batches (selector.evidence.ranking.rank).
     """
     known = [(record, arms) for record in records if (arms := arms_of(record, load, demand.targets))]
     values = [[demand.objective.of(launch.figures) for launch in arm.launches] for _, arms in known for arm in arms]

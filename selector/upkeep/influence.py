@@ -5,10 +5,10 @@ from dataclasses import dataclass
 
 from calibration.race.bounds import BAND
 from calibration.workload import STANDARD, Workload
-from selector.comparison import ratio
-from selector.demand import Demand
-from selector.evidence import Evidence
-from selector.ranking import Ranked, Record, rank
+from selector.demand.demand import Demand
+from selector.evidence.comparison import ratio
+from selector.evidence.evidence import Evidence
+from selector.evidence.ranking import Ranked, Record, rank
 
 LOSSY_ALLOWED = ", lossy allowed"
 

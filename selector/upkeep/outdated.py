@@ -14,8 +14,8 @@ from calibration.registry import all_backends, find
 from calibration.rung import Rung
 from calibration.workload import Workload
 from selector import context as contexts
-from selector.demand import Demand
-from selector.evidence import Environments, Evidence, weigh
+from selector.demand.demand import Demand
+from selector.evidence.evidence import Environments, Evidence, weigh
 from selector.host.spec import HostSpec
 from selector.planning.plan import Plan, plan
 from selector.planning.weights import weights_of

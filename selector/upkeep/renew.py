@@ -12,7 +12,7 @@ from calibration.load.load import Load
 from calibration.supervision.deadline import Deadline
 from calibration.supervision.launch_spec import Limits
 from selector import context as contexts
-from selector.demand import Demand
+from selector.demand.demand import Demand
 from selector.host.spec import HostSpec
 from selector.planning.calibrate import Calibration, calibrate
 from selector.planning.events import CalibrationEvent

@@ -12,10 +12,10 @@ from calibration.measurement import Identity, Outcome, OutputVerdict, Served, Un
 from calibration.served.recall import recalled
 from calibration.served.standings import LEAST_ROUNDS
 from selector import context as contexts
-from selector.demand import Demand
-from selector.evidence import Environments
+from selector.demand.demand import Demand
+from selector.demand.objective import Objective
+from selector.evidence.evidence import Environments
 from selector.host.spec import HostSpec
-from selector.objective import Objective
 from selector.planning.plan import Plan
 from selector.served.evidence import ServedRecord, weigh_served
 from selector.served.ranking import ServedRanked, rank_served, tied_served

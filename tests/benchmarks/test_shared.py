@@ -7,8 +7,8 @@ import pytest
 from benchmarks.shared.answers import answers
 from benchmarks.shared.writers import LAUNCH, run_id, write_together
 from calibration.cache.cache import Cache
+from selector.evidence.identity import identity
 from selector.host.spec import HostSpec
-from selector.identity import identity
 from selector.model.spec import ModelSpec
 from tests.selector.launches import rounds
 

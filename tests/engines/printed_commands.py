@@ -16,7 +16,7 @@ from typing import Any
 
 from calibration.backend import Backend, Deployment
 from calibration.workload import Workload
-from selector.demand import Demand
+from selector.demand.demand import Demand
 from selector.host.spec import HostSpec
 from selector.model.spec import ModelSpec
 

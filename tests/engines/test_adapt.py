@@ -21,8 +21,8 @@ from calibration.conversion.store import ArtifactStore
 from calibration.events import Silent
 from calibration.registry import find
 from calibration.supervision.supervisor import Reply, Trouble, Worker
+from selector.evidence.identity import identity
 from selector.host.spec import HostSpec
-from selector.identity import identity
 from selector.model.spec import ModelSpec
 from selector.planning.room import room_for
 from selector.selection import choose

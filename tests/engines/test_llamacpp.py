@@ -21,7 +21,7 @@ from calibration.checkpoints.dequantise import dequantise
 from calibration.environments.packages import installed
 from calibration.registry import find
 from calibration.workload import DEFAULT
-from selector.demand import Demand
+from selector.demand.demand import Demand
 from selector.model.spec import ModelSpec
 from tests.engines import tiny_models
 from tests.engines.printed_commands import deployed

@@ -21,8 +21,8 @@ from calibration.measurement import Agreement, FailureKind, OutputVerdict
 from calibration.registry import find
 from calibration.server import OwnServer, ServerPlace
 from calibration.streams import Delta, Streams
+from selector.evidence.identity import identity
 from selector.host.spec import HostSpec
-from selector.identity import identity
 from selector.model.spec import ModelSpec
 from selector.serve.api.app import Settings, app
 from selector.serve.api.listen import Server, url_of

@@ -18,7 +18,7 @@ import pytest
 
 from calibration.cache.cache import Cache
 from calibration.registry import find
-from selector.demand import Demand
+from selector.demand.demand import Demand
 from selector.selection import choose
 from tests.engines import tiny_models
 from tests.engines.printed_commands import DEMAND, free_port, served

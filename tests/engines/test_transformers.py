@@ -12,7 +12,7 @@ from packaging.version import Version
 from calibration.backend import Engine
 from calibration.backends.transformers import TransformersBackend
 from calibration.environments.distributions import requirement_name
-from selector.demand import Demand
+from selector.demand.demand import Demand
 from selector.model.quant.format import QuantFormat
 from tests.engines import tiny_models
 from tests.engines.printed_commands import DEMAND, deployed, free_port, printed, served

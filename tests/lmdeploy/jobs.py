@@ -9,7 +9,7 @@ from typing import Any
 from calibration.backend import Backend, Deployment, Job, Variant
 from calibration.server import OwnServer
 from calibration.worker.opening import Opening
-from selector.demand import Demand
+from selector.demand.demand import Demand
 from tests.lmdeploy import tiny_checkpoints
 from tests.selector.conftest import A100, spec
 

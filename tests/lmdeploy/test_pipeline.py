@@ -15,10 +15,10 @@ from calibration.cache.cache import Cache
 from calibration.errors import BackendError, IllegalBackend, ModelError, NoLegalBackend, UsageError
 from calibration.measurement import Candidate
 from calibration.registry import all_backends
-from selector.demand import Demand
+from selector.demand.demand import Demand
 from selector.emit.targets import find_target
+from selector.evidence.identity import identity
 from selector.host.spec import HostSpec, Installation
-from selector.identity import identity
 from selector.model.spec import ModelSpec
 from selector.selection import choose
 from tests.lmdeploy import turbomind_stubs

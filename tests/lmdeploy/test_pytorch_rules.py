@@ -10,7 +10,7 @@ import pytest
 from calibration.backends.pytorch.adapter import FACTS, PyTorch
 from calibration.worker.prompts import prompts
 from calibration.workload import Workload
-from selector.demand import Demand
+from selector.demand.demand import Demand
 from selector.host.spec import HostSpec
 from selector.model.spec import ModelSpec
 from selector.rules.judge import judge

@@ -6,7 +6,7 @@ import pytest
 
 from calibration.backends.turbomind.adapter import FACTS, TurboMind
 from calibration.workload import Workload
-from selector.demand import Demand
+from selector.demand.demand import Demand
 from selector.host.spec import HostSpec
 from selector.model.spec import ModelSpec
 from selector.rules.judge import judge

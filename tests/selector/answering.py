@@ -11,9 +11,9 @@ from calibration.measurement import Outcome
 from calibration.registry import all_backends
 from selector.answer import Selection
 from selector.commands._options import demand_options
-from selector.demand import Demand
+from selector.demand.demand import Demand
+from selector.evidence.identity import environment_of, identity
 from selector.host.spec import Device, HostSpec
-from selector.identity import environment_of, identity
 from selector.rules.judge import judge
 from selector.selection import choose
 from tests.selector.launches import cpu_host, model_and_host

@@ -25,8 +25,8 @@ from calibration.measurement import (
 )
 from calibration.registry import all_backends
 from calibration.workload import Workload, grid
+from selector.evidence.identity import environment_of, identity
 from selector.host.spec import Device, HostSpec, Installation
-from selector.identity import environment_of, identity
 from selector.model.spec import ModelSpec
 from tests.calibration.points import point
 

@@ -12,8 +12,8 @@ from calibration.errors import NoLegalBackend, NotCalibrated
 from calibration.measurement import Agreement, FailureKind, Outcome, OutputVerdict
 from selector import SelectionWarning, select
 from selector.answer import Selection, Source
-from selector.evidence import evidence
-from selector.identity import identity
+from selector.evidence.evidence import evidence
+from selector.evidence.identity import identity
 from selector.model.spec import ModelSpec
 from selector.screens.select import why
 from selector.selection import choose

@@ -12,11 +12,11 @@ from calibration.measurement import FailureKind
 from calibration.workload import Workload
 from selector import SelectionWarning, select
 from selector.answer import Source
+from selector.demand.targets import percent
 from selector.predict.prediction import predict
 from selector.screens.results import verdict
 from selector.screens.select import why
 from selector.screens.text import between, seconds
-from selector.targets import percent
 from tests.selector.answering import (
     CT2,
     EAGER,

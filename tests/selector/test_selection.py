@@ -16,7 +16,7 @@ from calibration.workload import Workload
 from selector import SelectionWarning, explain, select
 from selector.answer import Source
 from selector.context import DEFAULT, Question
-from selector.demand import Demand
+from selector.demand.demand import Demand
 from selector.model.spec import ModelSpec
 from selector.rules.judge import judge
 from selector.screens.select import why

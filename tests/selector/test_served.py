@@ -10,7 +10,7 @@ from calibration.cache.cache import Cache
 from calibration.errors import IllegalBackend, NotCalibrated, TargetsMissed, UsageError
 from calibration.measurement import NOT_AS_SERVED, FailureKind
 from selector.answer import Selection
-from selector.objective import Objective
+from selector.demand.objective import Objective
 from selector.screens.select import why
 from selector.selection import choose
 from tests.selector.answering import CT2, EAGER, HOST, KEY, MODEL, SDPA, answer, with_versions

@@ -16,7 +16,7 @@ from calibration.cache.cache import Cache
 from calibration.measurement import Measurement
 from selector.answer import Selection
 from selector.context import Context
-from selector.demand import Demand, DemandOptions
+from selector.demand.demand import Demand, DemandOptions
 from selector.explanation import explain
 from selector.memo import Memo
 from selector.selection import choose

@@ -15,7 +15,7 @@ from calibration.load.trace import Trace
 from calibration.measurement import Served
 from selector import context
 from selector.cli import main
-from selector.demand import Demand
+from selector.demand.demand import Demand
 from selector.emit.serve_words import serve_words
 from selector.explanation import explain
 from selector.planning.plan import plan

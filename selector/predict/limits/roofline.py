@@ -30,7 +30,7 @@ from calibration.measurement import Candidate
 from calibration.probe import Probe
 from calibration.registry import all_backends
 from calibration.workload import Workload
-from selector.demand import Demand
+from selector.demand.demand import Demand
 from selector.host.spec import HostSpec
 from selector.model.spec import ModelSpec
 from selector.rules.combination import DTYPES, Combination

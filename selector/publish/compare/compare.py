@@ -9,12 +9,12 @@ from calibration.errors import UsageError
 from calibration.measurement import Failure, FailureKind, Identity, Outcome, OutputVerdict
 from calibration.race.bounds import BAND
 from calibration.workload import STANDARD, Workload
-from selector.comparison import ratio, tied
-from selector.demand import Demand
-from selector.evidence import Evidence, weigh
+from selector.demand.demand import Demand
+from selector.evidence.comparison import ratio, tied
+from selector.evidence.evidence import Evidence, weigh
+from selector.evidence.ranking import Ranked, rank
 from selector.publish.hosts.host_file import HostResults, KeptVerdict
 from selector.publish.matrix.matrix import outcomes_by_model
-from selector.ranking import Ranked, rank
 from selector.screens.text import seconds_within
 
 

@@ -13,9 +13,9 @@ from calibration.probe import Probe
 from calibration.registry import all_backends
 from calibration.rung import Rung
 from selector import context as contexts
+from selector.evidence.identity import identity
 from selector.explanation import explain
 from selector.host.spec import HostSpec
-from selector.identity import identity
 from selector.model.rungs import spec_at
 from selector.model.spec import ModelSpec
 from selector.predict.limits.roofline import Needs, needs_of

@@ -7,9 +7,9 @@ from enum import StrEnum
 from calibration.measurement import Measurement, Outcome
 from calibration.race.bounds import BAND
 from calibration.workload import Workload
-from selector.comparison import tied
-from selector.demand import Demand
-from selector.ranking import Ranked, Record, rank
+from selector.demand.demand import Demand
+from selector.evidence.comparison import tied
+from selector.evidence.ranking import Ranked, Record, rank
 from selector.screens.text import Observed, decode, prefill
 
 

@@ -6,7 +6,7 @@ from enum import StrEnum
 
 from calibration.measurement import Cell, Failure, Identity, Measurement, Outcome, Served, Unserved
 from calibration.workload import STANDARD, Workload
-from selector.evidence import weigh
+from selector.evidence.evidence import weigh
 from selector.predict.limits.roofline import Shares
 from selector.publish.hosts.host_file import HostResults, KeptVerdict
 from selector.publish.matrix.figures import Figure, View, figures_of

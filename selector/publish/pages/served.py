@@ -6,8 +6,8 @@ from math import isfinite
 
 from calibration.load.load import Load
 from calibration.measurement import Identity, Served
-from selector.demand import Demand
-from selector.objective import Objective
+from selector.demand.demand import Demand
+from selector.demand.objective import Objective
 from selector.publish.hosts.host_file import HostResults
 from selector.screens.served import checked
 from selector.screens.text import figure, seconds, size

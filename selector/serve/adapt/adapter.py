@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 from calibration.errors import AutobackendError
 from calibration.streams import Ability
+from selector.demand.traffic import Observed
 from selector.serve.adapt import words
 from selector.serve.adapt.behind import Behind
 from selector.serve.adapt.decide import Decision, Once, Ready, Switch, decide
@@ -17,7 +18,6 @@ from selector.serve.keep.keeper import Keeper
 from selector.serve.keep.watch import Watch
 from selector.serve.prepare import Prepared
 from selector.serve.upstream import Unavailable
-from selector.traffic import Observed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,11 +6,11 @@ from typing import Protocol
 
 from calibration.load.load import Load
 from selector.answer import Selection
+from selector.demand.traffic import Observed
 from selector.serve.adapt.behind import Behind
 from selector.serve.adapt.gain import Better, NoGain, Unsure, Weighed, gain_of
 from selector.serve.adapt.pace import Pace, State
 from selector.serve.prepare import Prepared
-from selector.traffic import Observed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

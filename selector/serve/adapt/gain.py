@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from calibration.measurement import OutputVerdict
 from calibration.race.bounds import BAND
 from selector.answer import Selection
-from selector.comparison import ratio
-from selector.ranking import Ranked
+from selector.demand.targets import SURE, percent
+from selector.evidence.comparison import ratio
+from selector.evidence.ranking import Ranked
 from selector.served.arms import Way
 from selector.served.ranking import ServedRanked, times_worse
-from selector.targets import SURE, percent
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

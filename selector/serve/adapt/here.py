@@ -13,7 +13,7 @@ from calibration.load.load import Load
 from calibration.streams import Ability
 from selector.answer import Selection
 from selector.context import DEFAULT
-from selector.demand import Demand
+from selector.demand.demand import Demand
 from selector.host.spec import HostSpec
 from selector.planning.room import SHARE, room_for
 from selector.selection import choose

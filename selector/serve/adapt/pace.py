@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from functools import reduce
 from operator import add
 
-from selector.traffic import Observed
+from selector.demand.traffic import Observed
 
 STAYS = 6
 """An engine that has just begun to answer stays for so many looks at least: with a look every five minutes half an

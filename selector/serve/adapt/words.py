@@ -1,5 +1,6 @@
 """What a server that adapts says: why it stays with an engine, what a switch needs, and what became of it."""
 
+from selector.demand.traffic import Observed
 from selector.screens.select import where_from
 from selector.screens.serve import batching
 from selector.screens.text import columns, figure, plural, seconds, size, within
@@ -8,7 +9,6 @@ from selector.serve.adapt.gain import Unsure
 from selector.serve.adapt.pace import Pace
 from selector.serve.keep.gate import HOLD_S
 from selector.serve.keep.keeper import LOG_LINES
-from selector.traffic import Observed
 
 
 def looks(pace: Pace) -> str:

@@ -13,9 +13,9 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 from calibration.streams import Finish
+from selector.demand.traffic import Traffic
 from selector.serve.observers.observer import Observation
 from selector.serve.upstream import Ask, Piece
-from selector.traffic import Traffic
 
 PREFIX = "autobackend_"
 TTFT_S = (0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10, 20, 40, 80, 160, 640)

@@ -7,8 +7,8 @@ import pytest
 from calibration.cache.cache import Cache
 from calibration.measurement import FailureKind
 from selector.context import DEFAULT
+from selector.evidence.identity import identity
 from selector.host.spec import HostSpec
-from selector.identity import identity
 from selector.model.spec import ModelSpec
 from tests.selector.commands.calling import EAGER, MODEL, SDPA
 from tests.selector.launches import failure, rounds

@@ -10,7 +10,7 @@ from click.testing import CliRunner, Result
 from calibration.cache.cache import Cache
 from selector.cli import main
 from selector.context import DEFAULT
-from selector.identity import identity
+from selector.evidence.identity import identity
 from selector.model.spec import ModelSpec
 from tests.selector.launches import rounds
 

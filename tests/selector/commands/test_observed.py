@@ -8,9 +8,9 @@ from click.testing import CliRunner, Result
 from calibration.cache.cache import Cache
 from selector.cli import main
 from selector.context import DEFAULT
-from selector.identity import identity
+from selector.demand.traffic import Observed, keep, traffic_file
+from selector.evidence.identity import identity
 from selector.model.spec import ModelSpec
-from selector.traffic import Observed, keep, traffic_file
 from tests.selector.launches import rounds
 
 MODEL = "shape:smollm2-135m"

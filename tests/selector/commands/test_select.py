@@ -6,8 +6,8 @@ from pathlib import Path
 
 from calibration.cache.cache import Cache
 from calibration.workload import Workload
+from selector.evidence.identity import identity
 from selector.host.spec import HostSpec
-from selector.identity import identity
 from selector.model.spec import ModelSpec
 from tests.selector.commands.calling import EAGER, MODEL, PROMISING, SDPA, run
 from tests.selector.launches import rounds

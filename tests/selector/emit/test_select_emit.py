@@ -11,8 +11,8 @@ from calibration.errors import IllegalBackend, UsageError
 from selector.among import choose_among
 from selector.cli import main
 from selector.context import DEFAULT
-from selector.demand import Demand
-from selector.identity import identity
+from selector.demand.demand import Demand
+from selector.evidence.identity import identity
 from selector.model.spec import ModelSpec
 from tests.selector.answering import ARM, ARM_KEY, CT2, HOST, KEY, MODEL, SDPA
 from tests.selector.launches import rounds

@@ -6,8 +6,8 @@ import pytest
 
 from calibration.cache.cache import Cache
 from calibration.workload import Workload
+from selector.evidence.identity import identity
 from selector.fleet.record import times_by_host
-from selector.identity import identity
 from tests.selector.answering import EAGER, HOST, KEY, SDPA, SPEC
 from tests.selector.launches import measurement, rounds
 

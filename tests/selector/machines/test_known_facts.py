@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from calibration.backend import Variant
-from selector.demand import Demand
+from selector.demand.demand import Demand
 from selector.explanation import explain
 from selector.machines.what_if import what_if
 from selector.predict.limits.roofline import needs_of

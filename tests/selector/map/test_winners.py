@@ -11,7 +11,7 @@ from calibration.measurement import FailureKind, Identity
 from calibration.workload import Workload
 from selector.answer import Source
 from selector.context import Context
-from selector.demand import Demand
+from selector.demand.demand import Demand
 from selector.host.spec import HostSpec
 from selector.map.axes import Axes
 from selector.map.legality import verdicts_of

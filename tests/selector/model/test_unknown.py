@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from calibration.errors import ModelError
-from selector.demand import Demand
+from selector.demand.demand import Demand
 from selector.explanation import Explanation
 from selector.model.spec import ModelSpec
 from selector.rules.judge import Verdict, judge

@@ -8,10 +8,10 @@ import pytest
 from calibration.cache.cache import Cache
 from calibration.conversion.store import ArtifactStore
 from calibration.measurement import Measurement
-from selector.demand import Demand
-from selector.identity import identity
+from selector.demand.demand import Demand
+from selector.demand.objective import Objective
+from selector.evidence.identity import identity
 from selector.model.spec import ModelSpec
-from selector.objective import Objective
 from selector.planning.calibrate import Calibration, calibrate
 from selector.planning.plan import plan
 from selector.screens.results import sentences, table

@@ -16,8 +16,8 @@ from calibration.registry import all_backends
 from calibration.rung import Rung
 from calibration.supervision.launch_spec import LaunchSpec
 from calibration.workload import Workload
+from selector.evidence.identity import converter_of
 from selector.host.spec import Device, HostSpec
-from selector.identity import converter_of
 from selector.model.shape_library import shape_folder
 from selector.model.spec import ModelSpec
 from selector.planning.calibrate import calibrate

@@ -10,7 +10,7 @@ import pytest
 from calibration.cache.cache import Cache
 from calibration.errors import IllegalBackend, UsageError
 from calibration.workload import Workload
-from selector.demand import Demand
+from selector.demand.demand import Demand
 from selector.host.spec import HostSpec
 from selector.planning.room import Room, room_for
 from selector.rules.judge import judge

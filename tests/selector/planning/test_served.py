@@ -15,8 +15,8 @@ from calibration.load.sample import End, NoPoint, RequestTargets
 from calibration.load.trace import Trace
 from calibration.measurement import FailureKind
 from calibration.served.place import Hold
-from selector.demand import Demand
-from selector.identity import identity
+from selector.demand.demand import Demand
+from selector.evidence.identity import identity
 from selector.model.spec import ModelSpec
 from selector.planning.calibrate import Calibration, calibrate
 from selector.planning.plan import plan

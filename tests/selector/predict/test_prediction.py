@@ -8,8 +8,8 @@ from calibration.cache.cache import Cache
 from calibration.race.ladder.beliefs import Observation
 from calibration.rung import Rung
 from calibration.workload import Workload, grid
+from selector.evidence.identity import identity
 from selector.host.spec import HostSpec
-from selector.identity import identity
 from selector.model.quant.format import QuantFormat
 from selector.model.spec import ModelSpec
 from selector.predict.beliefs import beliefs_of

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from calibration.measurement import FailureKind, Outcome
 from calibration.registry import all_backends
-from selector.identity import environment_of
+from selector.evidence.identity import environment_of
 from selector.publish.hosts.host_file import HostResults, KeptVerdict
 from selector.publish.matrix.matrix import Matrix, matrix
 from tests.selector.launches import DAY, LOSSY, failure, model_and_host, rounds

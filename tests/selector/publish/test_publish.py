@@ -10,8 +10,8 @@ from calibration.cache.cache import Cache
 from calibration.errors import CacheError
 from calibration.measurement import Failure
 from calibration.registry import all_backends
+from selector.evidence.identity import environment_of
 from selector.explanation import explain
-from selector.identity import environment_of
 from selector.publish.hosts.host_file import HostResults, KeptVerdict, read
 from selector.publish.publish import publish
 from tests.selector.launches import DAY, cpu_host, failure, rounds

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from selector.demand import Demand
+from selector.demand.demand import Demand
 from selector.host.spec import Device
 from selector.rules.judge import judge
 from tests.selector.conftest import GIB, FakeBackend, host, spec

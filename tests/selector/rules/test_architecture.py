@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from calibration.backend import FieldFact, PackageFact
-from selector.demand import Demand
+from selector.demand.demand import Demand
 from selector.host.spec import HostSpec, Known
 from selector.model.spec import ModelSpec
 from selector.rules.judge import judge

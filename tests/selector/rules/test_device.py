@@ -3,7 +3,7 @@
 import pytest
 
 from calibration.backend import Variant
-from selector.demand import Demand
+from selector.demand.demand import Demand
 from selector.rules.judge import judge
 from tests.selector.conftest import A100, FakeBackend, host
 from tests.selector.rules.judging import gpu, reasons, small

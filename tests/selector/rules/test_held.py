@@ -9,7 +9,7 @@ from calibration.backend import Variant
 from calibration.memory import ServingMemory, WeightBytes
 from calibration.streams import OneAfterAnother, Streams
 from calibration.workload import Workload
-from selector.demand import Demand
+from selector.demand.demand import Demand
 from selector.model.quant.format import QuantFormat
 from selector.model.shape.key_values import KeyValues
 from selector.rules.combination import Combination

@@ -9,7 +9,7 @@ import pytest
 
 from calibration.backend import QuantFact, Variant
 from calibration.environments.source_files import SourceFiles
-from selector.demand import Demand
+from selector.demand.demand import Demand
 from selector.host.spec import Installation, Known
 from selector.model.quant.format import QuantFormat
 from selector.rules.install import meets

@@ -8,7 +8,7 @@ from calibration import backend
 from calibration.backend import Model, Variant
 from calibration.measurement import Candidate
 from calibration.registry import find
-from selector.demand import Demand
+from selector.demand.demand import Demand
 from selector.rules.combination import Combination
 from selector.rules.judge import Reason, Verdict, judge
 from selector.rules.rule import rules_of

@@ -9,7 +9,7 @@ from calibration.backends.pytorch import PyTorch
 from calibration.backends.turbomind.adapter import TurboMind
 from calibration.environments.distributions import requirement_name
 from calibration.workload import Workload
-from selector.demand import Demand
+from selector.demand.demand import Demand
 from selector.host.spec import Device, HostSpec
 from selector.model.quant.format import QuantFormat
 from selector.rules.judge import judge

@@ -6,7 +6,7 @@ import pytest
 
 from calibration.backend import Variant
 from calibration.workload import Workload
-from selector.demand import Demand
+from selector.demand.demand import Demand
 from selector.host.spec import Device
 from selector.model.quant.format import QuantFormat
 from selector.rules.judge import judge

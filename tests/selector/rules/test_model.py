@@ -8,7 +8,7 @@ import pytest
 
 from calibration.config_json import UnreadableField
 from calibration.workload import Workload
-from selector.demand import Demand
+from selector.demand.demand import Demand
 from selector.host.spec import Known
 from selector.rules.judge import judge
 from tests.selector.conftest import FakeBackend, host, installation

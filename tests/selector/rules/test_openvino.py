@@ -8,7 +8,7 @@ import pytest
 
 from calibration.measurement import Candidate
 from calibration.registry import find
-from selector.demand import Demand
+from selector.demand.demand import Demand
 from selector.model.spec import ModelSpec
 from selector.rules.judge import Verdict, judge
 from tests.selector.conftest import host, installation

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from calibration.registry import find
-from selector.demand import Demand
+from selector.demand.demand import Demand
 from selector.rules.judge import judge
 from tests.selector.conftest import host, spec
 

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from calibration.backend import QuantFact, Variant
-from selector.demand import Demand
+from selector.demand.demand import Demand
 from selector.model.quant.format import QuantFormat
 from selector.rules.judge import judge
 from tests.selector.conftest import FakeBackend, host

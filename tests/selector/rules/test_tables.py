@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from selector.demand import Demand
+from selector.demand.demand import Demand
 from selector.rules.judge import judge
 from tests.selector.conftest import FakeBackend, host, installation
 from tests.selector.rules.judging import reasons, small

@@ -9,7 +9,7 @@ import pytest
 from calibration.backend import Variant
 from calibration.measurement import Candidate
 from calibration.workload import Workload
-from selector.demand import Demand
+from selector.demand.demand import Demand
 from selector.host.spec import Device
 from selector.rules.judge import Verdict, judge
 from tests.selector.conftest import A100, FakeBackend, host, installation

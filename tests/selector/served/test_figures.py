@@ -6,9 +6,9 @@ from math import inf
 import pytest
 
 from calibration.load.load import Load
-from selector.objective import Objective
+from selector.demand.objective import Objective
+from selector.demand.targets import Targets
 from selector.served.figures import Figures, between, error_of, figures_of, middle
-from selector.targets import Targets
 from tests.calibration.points import C4, point
 
 EASY = point(C4, tps=100.0, ttft_s=0.04)

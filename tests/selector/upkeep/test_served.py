@@ -10,7 +10,7 @@ from click.testing import CliRunner
 from calibration.cache.cache import Cache
 from selector import context
 from selector.cli import main
-from selector.demand import Demand
+from selector.demand.demand import Demand
 from selector.screens.check import gone, loads, loads_sentence
 from selector.screens.text import seconds
 from selector.upkeep.served import stale_served

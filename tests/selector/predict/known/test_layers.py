@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from calibration.cache.cache import Cache
-from selector.identity import identity
+from selector.evidence.identity import identity
 from selector.model.spec import ModelSpec
 from selector.predict.known.layers import host_named, host_of, timings
 from selector.predict.known.shipped import shipped

@@ -8,7 +8,7 @@ import pytest
 from calibration.measurement import FailureKind, OutputVerdict
 from calibration.registry import all_backends
 from calibration.workload import STANDARD, Workload, grid
-from selector.identity import environment_of
+from selector.evidence.identity import environment_of
 from selector.publish.hosts.host_file import KeptVerdict
 from selector.publish.matrix.figures import View
 from selector.publish.matrix.matrix import Matrix, Row, Square, State, matrix

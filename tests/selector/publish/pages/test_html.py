@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from calibration.registry import all_backends
-from selector.identity import environment_of
+from selector.evidence.identity import environment_of
 from selector.publish.hosts.host_file import read as read_host
 from selector.publish.matrix.matrix import matrix
 from selector.publish.pages.html import html

@@ -9,7 +9,8 @@ from calibration.measurement import Outcome, Served
 from calibration.streams import Ability
 from calibration.supervision.launch_spec import Subject
 from selector.answer import Selection
-from selector.demand import Demand
+from selector.demand.demand import Demand
+from selector.demand.traffic import Observed
 from selector.planning.plan import launch_spec_of
 from selector.planning.room import room_for
 from selector.serve.adapt.behind import Behind
@@ -17,7 +18,6 @@ from selector.serve.adapt.gain import Weighed
 from selector.serve.adapt.here import weigh
 from selector.serve.keep.watch import Silence
 from selector.serve.prepare import Prepared
-from selector.traffic import Observed
 from tests.selector.answering import HOST, KEY, MODEL, SPEC
 from tests.selector.launches import served
 from tests.selector.serve.keep.test_gate import Slow

@@ -7,6 +7,7 @@ import pytest
 from calibration.cache.cache import Cache
 from calibration.errors import CacheError
 from calibration.streams import Ability
+from selector.demand.traffic import Observed
 from selector.serve.adapt.adapter import Adapter, Told
 from selector.serve.adapt.decide import Decision, NoRoom, Once, Ready, Switch
 from selector.serve.adapt.gain import Better
@@ -15,7 +16,6 @@ from selector.serve.adapt.pace import Pace
 from selector.serve.adapt.relay import Kept, Relay
 from selector.serve.prepare import Prepared
 from selector.serve.upstream import Unavailable
-from selector.traffic import Observed
 from tests.selector.answering import CT2, SDPA
 from tests.selector.serve.adapt.making import behind, came, prepared, under_load, weighed
 from tests.selector.serve.clock import Clock

@@ -4,12 +4,12 @@ from typing import Any, cast
 
 import pytest
 
+from selector.demand.traffic import Observed, Traffic
 from selector.serve.adapt.adapter import Adapter
 from selector.serve.adapt.pace import Pace
 from selector.serve.adapt.relay import Kept, Relay
 from selector.serve.keep.watch import Silence
 from selector.serve.run import Service, _adapt
-from selector.traffic import Observed, Traffic
 from tests.selector.serve.keep.test_gate import Slow, texts
 from tests.selector.serve.keep.test_keeper import Scripted, kept, played, until
 

@@ -5,11 +5,11 @@ from typing import Any
 import pytest
 
 from calibration.streams import Finish
+from selector.demand.traffic import Traffic
 from selector.serve.observers.metrics import Metrics, Served
 from selector.serve.observers.observer import Observer
 from selector.serve.observers.request_log import RequestLog, Several
 from selector.serve.upstream import Ask, Piece
-from selector.traffic import Traffic
 from tests.selector.serve.clock import Clock
 
 ASK = Ask(prompt=(1, 2, 3))

@@ -11,7 +11,7 @@ from calibration.backend import Deployment
 from calibration.registry import find
 from calibration.server import OwnServer, ServerPlace
 from calibration.streams import TokenScores
-from selector.demand import Demand
+from selector.demand.demand import Demand
 from selector.host.spec import Device
 from selector.serve.own_server.dialect import Part, call
 from selector.serve.upstream import Ask, Refused

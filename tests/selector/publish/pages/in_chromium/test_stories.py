@@ -6,7 +6,7 @@ from pathlib import Path
 from calibration.measurement import Agreement, OutputVerdict
 from calibration.registry import all_backends
 from calibration.workload import grid
-from selector.identity import environment_of
+from selector.evidence.identity import environment_of
 from selector.predict.limits.roofline import Needs
 from selector.publish.hosts.host_file import HostResults
 from selector.publish.matrix.figures import View

@@ -8,12 +8,12 @@ from calibration.cache.cache import Cache
 from calibration.measurement import Measurement
 from calibration.noise import interval, launch_cv, ratio_cv
 from calibration.workload import Workload, grid
-from selector.comparison import Ratio, ratio, tied
 from selector.context import DEFAULT
-from selector.demand import Demand
-from selector.evidence import evidence
-from selector.objective import Objective
-from selector.ranking import Ranked, e2e_s, rank
+from selector.demand.demand import Demand
+from selector.demand.objective import Objective
+from selector.evidence.comparison import Ratio, ratio, tied
+from selector.evidence.evidence import evidence
+from selector.evidence.ranking import Ranked, e2e_s, rank
 from tests.selector.answering import CT2, EAGER, HOST, KEY, SDPA
 from tests.selector.launches import LOSSY, measurement, rounds
 

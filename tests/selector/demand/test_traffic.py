@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from calibration.errors import CacheError
-from selector.traffic import Observed, Traffic, keep, kept, traffic_file
+from selector.demand.traffic import Observed, Traffic, keep, kept, traffic_file
 from tests.selector.serve.clock import Clock
 
 

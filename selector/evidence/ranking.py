@@ -11,9 +11,9 @@ from calibration.measurement import Agreement, Candidate, Measurement
 from calibration.noise import interval, launch_cv, ratio_cv
 from calibration.race.bounds import BAND
 from calibration.workload import Workload
-from selector.demand import Demand
-from selector.price import Costs
-from selector.targets import LIKELY, chance, nearness
+from selector.demand.demand import Demand
+from selector.demand.price import Costs
+from selector.demand.targets import LIKELY, chance, nearness
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,8 +6,8 @@ from typing import NamedTuple
 
 from calibration.noise import interval
 from calibration.race.bounds import BAND
-from selector.objective import Objective
-from selector.ranking import Ranked
+from selector.demand.objective import Objective
+from selector.evidence.ranking import Ranked
 
 
 class Ratio(NamedTuple):

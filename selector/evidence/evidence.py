@@ -26,7 +26,7 @@ from calibration.measurement import (
 )
 from calibration.rung import Rung
 from calibration.workload import Workload
-from selector.ranking import Record, Timed
+from selector.evidence.ranking import Record, Timed
 
 Environments = Mapping[str, Mapping[str, str]]
 """Backend name: its environment today."""

@@ -4,8 +4,8 @@ import pytest
 
 from calibration.cache.cache import Cache
 from calibration.errors import UsageError
-from selector.comparison import ratio
-from selector.objective import Objective
+from selector.demand.objective import Objective
+from selector.evidence.comparison import ratio
 from selector.screens.text import amount
 from selector.selection import choose
 from tests.selector.answering import CT2, HOST, KEY, MODEL, SDPA

@@ -13,8 +13,8 @@ from calibration.load.replay import Replay
 from calibration.load.use import Use, batch_of, largest_of, most_tokens_of, parse_use, title_of
 from calibration.registry import find
 from calibration.workload import DEFAULT, Workload
-from selector.objective import Objective
-from selector.targets import Targets
+from selector.demand.objective import Objective
+from selector.demand.targets import Targets
 
 T = TypeVar("T")
 

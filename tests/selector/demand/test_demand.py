@@ -13,9 +13,9 @@ from calibration.errors import NoLegalBackend, NotCalibrated, UsageError
 from calibration.measurement import FailureKind
 from calibration.workload import DEFAULT, Workload
 from selector import explain, select
-from selector.demand import Demand
+from selector.demand.demand import Demand
+from selector.demand.objective import Objective
 from selector.host.spec import HostSpec, Installation
-from selector.objective import Objective
 from selector.planning.calibrate import calibrate
 from selector.planning.plan import plan
 from selector.selection import choose

@@ -7,7 +7,7 @@ import pytest
 from calibration.cache.cache import Cache
 from calibration.measurement import Agreement, Identity, Measurement, OutputVerdict
 from selector.context import DEFAULT
-from selector.evidence import elsewhere, evidence
+from selector.evidence.evidence import elsewhere, evidence
 from tests.selector.answering import CT2, EAGER, HOST, KEY, SDPA, with_versions
 from tests.selector.launches import DAY, RIGHT, check, failure, measurement, other_size, rounds
 
