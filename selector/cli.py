@@ -13,7 +13,7 @@ from typing import Any
 import click
 
 from calibration import errors
-from selector import commands
+from selector.commands import ask, keep, run
 
 INTERRUPTED = 130
 """Exit code after Ctrl-C: 128 + SIGINT, as shells do."""
@@ -32,16 +32,17 @@ EPILOG = "\b\nExit codes:\n" + "\n".join(
 class Program(click.Group):
     """The command's outermost layer: every error becomes a sentence, a mend and an exit code.
 
-    Its commands are the files of selector/commands: NAME.py holds the command NAME. Files that begin with _ are shared.
+    Its commands are the files in the folders of selector/commands: NAME.py holds the command NAME.
     """
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return [file.name for file in iter_modules(commands.__path__) if not file.name.startswith("_")]
+        return sorted(_modules())
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name not in self.list_commands(ctx):
+        module = _modules().get(cmd_name)
+        if module is None:
             return None
-        command: click.Command = getattr(import_module(f"{commands.__name__}.{cmd_name}"), cmd_name)
+        command: click.Command = getattr(import_module(module), cmd_name)
         return command
 
     def main(
@@ -79,6 +80,15 @@ class Program(click.Group):
                 traceback.print_exc()
             _fail(f"{type(error).__name__}: {error}", "AUTOBACKEND_TRACEBACK=1 shows where it happened")
             sys.exit(1)
+
+
+def _modules() -> dict[str, str]:
+    """The name of each command, and of the module that holds it."""
+    return {
+        file.name: f"{folder.__name__}.{file.name}"
+        for folder in (ask, keep, run)
+        for file in iter_modules(folder.__path__)
+    }
 
 
 def _fail(message: str, mend: str) -> None:

@@ -1,1 +1,1 @@
-"""The commands of `autobackend`: NAME.py is the command NAME. Like cli.py they may import click and print."""
+"""The commands of `autobackend`: NAME.py in one of the folders is the command NAME. They may import click and print."""

@@ -10,7 +10,7 @@ from calibration.cache.cache import Cache
 from calibration.measurement import Outcome
 from calibration.registry import all_backends
 from selector.answer import Selection
-from selector.commands._options import demand_options
+from selector.commands.options import demand_options
 from selector.demand.demand import Demand
 from selector.evidence.identity import environment_of, identity
 from selector.host.spec import Device, HostSpec

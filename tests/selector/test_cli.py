@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from calibration import errors
-from selector import commands
+from selector.commands import ask
 from tests.selector.commands.calling import MODEL, run
 
 COMMANDS = [
@@ -44,7 +44,7 @@ def test_a_command_is_one_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     (tmp_path / "greet.py").write_text(
         'import click\n\n@click.command()\ndef greet():\n    """Greet."""\n    print("hi")\n'
     )
-    monkeypatch.setattr(commands, "__path__", [*commands.__path__, str(tmp_path)])
+    monkeypatch.setattr(ask, "__path__", [*ask.__path__, str(tmp_path)])
     assert re.search(r"^  greet +Greet\.$", run("--help").stdout, re.MULTILINE)
     assert run("greet").stdout == "hi\n"
 

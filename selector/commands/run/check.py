@@ -3,8 +3,8 @@
 import click
 
 from calibration import errors
-from selector.commands._options import cache_option, examples, json_option
-from selector.commands._terminal import across, note, open_cache, show, show_json, warn
+from selector.commands.options import cache_option, examples, json_option
+from selector.commands.terminal import across, note, open_cache, show, show_json, warn
 
 
 @click.command(

@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING
 import click
 
 from calibration.errors import UsageError
-from selector.commands._options import cache_option, examples, json_option
-from selector.commands._terminal import note, open_cache, show, show_json
+from selector.commands.options import cache_option, examples, json_option
+from selector.commands.terminal import note, open_cache, show, show_json
 
 if TYPE_CHECKING:
     from calibration.cache.cache import Cache

@@ -11,8 +11,8 @@ import click
 from calibration import errors
 from calibration.measurement import Check, Failure, Identity, Measurement, Outcome, Served, to_json
 from calibration.registry import all_backends
-from selector.commands._options import cache_option, examples, json_option, model_argument
-from selector.commands._terminal import note, open_cache, show, show_json, warn
+from selector.commands.options import cache_option, examples, json_option, model_argument
+from selector.commands.terminal import note, open_cache, show, show_json, warn
 from selector.screens.served import whole
 from selector.screens.text import age, columns, cv_of_one, decode, output, plural, prefill, rate, shown_cell, size
 

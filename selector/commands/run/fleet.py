@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from calibration import errors
-from selector.commands._options import cache_option, demand_options, examples, json_option
-from selector.commands._terminal import across, note, open_cache, show, show_json
+from selector.commands.options import cache_option, demand_options, examples, json_option
+from selector.commands.terminal import across, note, open_cache, show, show_json
 from selector.demand.demand import Demand
 
 if TYPE_CHECKING:

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Self
 import click
 
 from calibration import errors
-from selector.commands._options import examples, json_option
-from selector.commands._terminal import across, note, show, show_json
+from selector.commands.options import examples, json_option
+from selector.commands.terminal import across, note, show, show_json
 from selector.host.kinds import KINDS
 
 if TYPE_CHECKING:

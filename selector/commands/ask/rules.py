@@ -2,8 +2,8 @@
 
 import click
 
-from selector.commands._options import json_option
-from selector.commands._terminal import across, show, show_json
+from selector.commands.options import json_option
+from selector.commands.terminal import across, show, show_json
 
 
 @click.command()

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 import click
 
 from calibration.rung import Rung
-from selector.commands._options import examples, json_option
-from selector.commands._terminal import show, show_json
+from selector.commands.options import examples, json_option
+from selector.commands.terminal import show, show_json
 from selector.screens.text import age, columns, plural, seconds, size
 
 if TYPE_CHECKING:

@@ -3,8 +3,8 @@
 import click
 
 from calibration.errors import UsageError
-from selector.commands._options import demand_options, examples, host_option, json_option, model_argument
-from selector.commands._terminal import across, show, show_json
+from selector.commands.options import demand_options, examples, host_option, json_option, model_argument
+from selector.commands.terminal import across, show, show_json
 from selector.demand.demand import Demand
 
 

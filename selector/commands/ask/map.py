@@ -4,14 +4,14 @@ from pathlib import Path
 
 import click
 
-from selector.commands._options import (
+from selector.commands.options import (
     cache_option,
     demand_options_but_workload,
     examples,
     json_option,
     model_argument,
 )
-from selector.commands._terminal import across, note, open_cache, show, show_json, warn
+from selector.commands.terminal import across, note, open_cache, show, show_json, warn
 from selector.demand.demand import Demand
 from selector.map.axes import BATCHES, OUTPUTS, PROMPTS, Axes
 

@@ -5,8 +5,8 @@ from pathlib import Path
 import click
 
 from calibration import errors
-from selector.commands._options import cache_option, examples, json_option
-from selector.commands._terminal import across, note, open_cache, show, show_json
+from selector.commands.options import cache_option, examples, json_option
+from selector.commands.terminal import across, note, open_cache, show, show_json
 
 
 @click.command(

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import click
 
 from calibration.errors import UsageError
-from selector.commands._options import (
+from selector.commands.options import (
     cache_option,
     demand_options,
     examples,
@@ -14,7 +14,7 @@ from selector.commands._options import (
     json_option,
     model_argument,
 )
-from selector.commands._terminal import across, note, open_cache, show, show_json, warn
+from selector.commands.terminal import across, note, open_cache, show, show_json, warn
 from selector.demand.demand import Demand
 from selector.emit.targets import find_target, target_names
 

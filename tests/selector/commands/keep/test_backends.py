@@ -17,7 +17,7 @@ from calibration.environments.distributions import beside_folder
 from selector.context import DEFAULT
 from tests.toy_packages import SLOW_BUILD, ToyPackage, command, sdist, wheel
 
-ROOT = Path(__file__).resolve().parents[3]
+ROOT = Path(__file__).resolve().parents[4]
 PATIENCE_S = 300
 
 

@@ -8,8 +8,8 @@ import click
 
 from calibration import errors
 from calibration.race.bounds import SURE
-from selector.commands._options import cache_option, demand_options, examples, json_option
-from selector.commands._terminal import across, note, open_cache, show, show_json, warn
+from selector.commands.options import cache_option, demand_options, examples, json_option
+from selector.commands.terminal import across, note, open_cache, show, show_json, warn
 from selector.demand.demand import Demand
 
 if TYPE_CHECKING:

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from calibration.errors import CacheError
-from selector.commands._options import cache_option, demand_options, examples, json_option, model_argument
-from selector.commands._terminal import note, open_cache, warn
+from selector.commands.options import cache_option, demand_options, examples, json_option, model_argument
+from selector.commands.terminal import note, open_cache, warn
 from selector.demand.demand import Demand
 
 if TYPE_CHECKING:

@@ -1,0 +1,1 @@
+"""The commands that answer from what is known; they start no engine."""
