@@ -9,7 +9,9 @@ import torch
 
 from benchmarks.rule_truth.cases.architectures import NoSuchField, config_of
 from benchmarks.rule_truth.cases.cases import all_cases
+from benchmarks.rule_truth.cases.checkpoints import check_size
 from benchmarks.rule_truth.cases.quant_formats import FORMATS
+from benchmarks.rule_truth.cases.small import NO_CASE
 from benchmarks.rule_truth.cases.styles import newest, published
 from benchmarks.rule_truth.cases.variants import VARIANTS
 from benchmarks.rule_truth.rule_truth import main
@@ -29,6 +31,18 @@ def test_a_config_is_shrunk_by_its_own_fields() -> None:
     assert (gpt2["n_embd"], gpt2["n_layer"], gpt2["vocab_size"]) == (64, 4, 320)
     assert (llama["hidden_size"], llama["num_key_value_heads"], llama["head_dim"]) == (64, 2, 16)
     assert (deepseek["qk_rope_head_dim"], deepseek["num_key_value_heads"], deepseek["n_routed_experts"]) == (8, 4, 4)
+
+
+def test_every_kind_is_a_case_or_has_a_reason_why_it_is_none() -> None:
+    problems = {case.name: case.problem for case in all_cases() if case.problem and case.kind == "default"}
+    assert problems == NO_CASE
+
+
+@pytest.mark.parametrize("name", ["dots3_note", "fuyu", "gemma3", "llama4", "qwen3_5", "zamba2", "reformer", "blt"])
+def test_a_kind_of_several_parts_is_small_in_all_of_them(name: str, tmp_path: Path) -> None:
+    [case] = [case for case in all_cases() if case.name == name]
+    (tmp_path / "config.json").write_text(json.dumps(dict(case.content)))
+    check_size(tmp_path)
 
 
 def test_what_a_class_has_not_is_not_changed() -> None:
