@@ -1,5 +1,6 @@
 """What an engine holds of a model in memory, by what the model is made of: facts that stand beside the backends."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 
@@ -49,6 +50,8 @@ class ServingMemory:
     row_step: int = 256
     loading: WeightBytes | None = None
     """At the peak of loading, where that is more than what it holds afterwards."""
+    loading_by_maker: Mapping[str, WeightBytes] = field(default_factory=dict)
+    """The same on CPUs whose name has this word."""
     widened: float = 1.0
     """How many times as much it holds of weights that it widens (Facts.widened_without)."""
     vocabulary_bytes: int = 0
@@ -70,10 +73,21 @@ class ServingMemory:
     """Layers with a window keep all tokens, too."""
     context_step: int = 1
     """The room of a sequence is a multiple of so many tokens, and holds one more than is asked for."""
+    room_ahead: bool = False
+    """Room for the longest sequence that may come is made for the whole batch while it loads: in a calibration that may
+    be the check's."""
 
     score: float = 0.0
     """Copies, in float32, of a layer's attention scores: sequences x heads x tokens of the step x tokens so far."""
     activation: float = 0.0
     """Copies, in float32, of what a layer's MLP makes of the tokens of a step: sequences x tokens x its width."""
+    wide_activation: float = 0.0
+    """More such copies on a CPU that has none of `narrow_features`, where they are of numbers twice as wide."""
+    narrow_features: frozenset[str] = frozenset()
+    """CPU features with any of which the variant computes in 16 bits; empty: that makes no difference."""
     step_tokens: int = 0
     """Tokens that a step computes at most; 0: all prompts of a batch at once."""
+
+    margin: float = 0.0
+    """On top of all parts, a share of their sum: by so much less than 5 % below what launches held the sum is brought
+    for each of those that the parts were fitted to. It stands for what varies from CPU to CPU and from run to run."""

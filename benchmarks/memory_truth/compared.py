@@ -4,6 +4,7 @@ import json
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -20,6 +21,10 @@ from selector.host.device import Device
 from selector.host.spec import HostSpec
 from selector.model.spec import ModelSpec
 from selector.rules.judge import judge
+
+_OPENVINO_SCORES_LAST = datetime(2026, 11, 26, 4, 52, tzinfo=UTC).timestamp()
+_LLAMACPP_SCORES_FEWER = datetime(2026, 11, 24, 13, 16, tzinfo=UTC).timestamp()
+"""When the code of launches was changed, see `_checked_otherwise`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,10 +71,14 @@ def compared(lines: Iterable[Line], host: HostSpec) -> Iterator[Compared]:
         )
 
 
-def serving_bytes(spec: ModelSpec, host: HostSpec, candidate: str, workload: Workload) -> int:
-    """What the rules say of a candidate that serves a batch of this workload."""
+def serving_bytes(spec: ModelSpec, host: HostSpec, candidate: str, workload: Workload, *, checked: bool = False) -> int:
+    """What the rules say of a candidate that serves a batch of this workload.
+
+    Args:
+        checked: its output is checked before, as in a calibration.
+    """
     name, _, _ = candidate.partition(":")
-    verdicts = judge(spec, host, Demand.of(workload=workload), {name: all_backends()[name]})
+    verdicts = judge(spec, host, Demand.of(workload=workload), {name: all_backends()[name]}, checked=checked)
     return next(v.needed_bytes for v in verdicts if v.candidate.label == candidate)
 
 
@@ -95,8 +104,8 @@ def converting_bytes(spec: ModelSpec, candidate: str) -> int:
 def recorded(hosts: Path) -> Iterator[Compared]:
     """The launches in results/hosts/*.json whose cells are as large as any of that model there.
 
-    Others may have been given up within a larger cell. Of several launches of a candidate the median counts: the first
-    of them holds what the check of its output takes, too. Launches of a part of the layers are left out.
+    Others may have been given up within a larger cell. Of several launches of a candidate that which held most counts:
+    a calibration needs so much. Launches of a part of the layers are left out, and those of `_checked_otherwise`.
     """
     for file in sorted(hosts.glob("*.json")):
         content = json.loads(file.read_text(encoding="utf-8"))
@@ -104,7 +113,12 @@ def recorded(hosts: Path) -> Iterator[Compared]:
         peaks: dict[tuple[str, str], dict[Workload, list[int]]] = defaultdict(lambda: defaultdict(list))
         for record in content["records"]:
             outcome = from_json(record)
-            if isinstance(outcome, Measurement) and not outcome.identity.cut and not outcome.gpu_memory_bytes:
+            if (
+                isinstance(outcome, Measurement)
+                and not outcome.identity.cut
+                and not outcome.gpu_memory_bytes
+                and not _checked_otherwise(outcome)
+            ):
                 largest = max((cell.workload for cell in outcome.cells), key=_size)
                 peaks[outcome.model, outcome.candidate.label][largest].append(outcome.peak_memory_bytes)
         for (model, candidate), by_workload in sorted(peaks.items()):
@@ -116,8 +130,8 @@ def recorded(hosts: Path) -> Iterator[Compared]:
                 candidate=candidate,
                 model=f"{model} on {host.cpu_name}",
                 what=largest.label,
-                predicted_bytes=serving_bytes(spec, host, candidate, largest),
-                measured_bytes=int(median(by_workload[largest])),
+                predicted_bytes=serving_bytes(spec, host, candidate, largest, checked=True),
+                measured_bytes=max(by_workload[largest]),
             )
 
 
@@ -142,6 +156,20 @@ def _figures(ones: Sequence[Compared]) -> tuple[str, str, str]:
         f"{low.error:+.0%} ({low.model}, {low.what})" if low.error < 0 else "-",
         f"{high.error:+.0%} ({high.model}, {high.what})" if high.error > 0 else "-",
     )
+
+
+def _checked_otherwise(launch: Measurement) -> bool:
+    """Its output was checked in a way that held more than today's does: of that nothing is to be learnt.
+
+    Until 3f65769 OpenVINO's graph told the scores of all positions of the check's long prompt, and until 89d8f1b there
+    were two graphs; until ffa100c llama.cpp told the scores of all tokens, each a Python object.
+    """
+    if launch.round > 1:
+        return False
+    candidate = launch.candidate
+    if candidate.backend == "openvino" and candidate.variant.endswith("-sdpa"):
+        return launch.started_at < _OPENVINO_SCORES_LAST
+    return candidate.backend == "llamacpp" and launch.started_at < _LLAMACPP_SCORES_FEWER
 
 
 def _size(workload: Workload) -> int:

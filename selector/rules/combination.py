@@ -25,6 +25,8 @@ class Combination:
     device: Device
     served: bool = False
     """The workload's sequences are requests to a server, which come and go; else they are a batch in step."""
+    checked: bool = False
+    """Its output is checked in the same launch, as in a calibration."""
 
     @property
     def facts(self) -> Facts:

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass, replace
 
+from calibration.check.agreement import NEW_TOKENS, long_prompt
+from calibration.launch.session import LONG_SHARE
 from calibration.memory import ServingMemory, WeightBytes
 from calibration.workload import Workload
 from selector.model.shape.key_values import KeyValues
@@ -24,10 +26,21 @@ class Memory:
     """The interpreter with the engine, and what it holds of any model."""
     load_bytes: int = 0
     """In all, at the peak of loading; 0: no more than what it holds afterwards."""
+    margin_bytes: int = 0
+    """For what launches held beyond these parts (ServingMemory.margin)."""
 
     @property
     def needed_bytes(self) -> int:
+        return self.parts_bytes + self.margin_bytes
+
+    @property
+    def parts_bytes(self) -> int:
+        """The larger of what loading and serving hold."""
         return max(self.load_bytes, self.weights_bytes + self.key_value_bytes + self.step_bytes + self.overhead_bytes)
+
+    @property
+    def loading_takes_most(self) -> bool:
+        return self.load_bytes == self.parts_bytes
 
 
 def memory_of(case: Combination, workload: Workload | None = None) -> Memory:
@@ -48,16 +61,27 @@ def memory_of(case: Combination, workload: Workload | None = None) -> Memory:
             key_value_bytes=_plain_key_values(case, asked),
             overhead_bytes=case.facts.overhead_bytes,
         )
+    check = _check(case, asked)
+    batches = (asked, check) if check else (asked,)
+    longest = max(batch.context_tokens for batch in batches) + NEW_TOKENS if case.checked else asked.context_tokens
     devices = case.demand.tensor_parallel
     overhead = facts.start_bytes + facts.vocabulary_bytes * case.model.vocab_size
-    loading = _measured_weights(case, facts, facts.loading) if facts.loading else None
-    return Memory(
-        weights_bytes=int(weights / devices),
-        key_value_bytes=int(_key_values(case, facts, asked) / devices),
-        step_bytes=int(_step(case, facts, asked) / devices),
-        overhead_bytes=overhead,
-        load_bytes=int(loading / devices) + overhead if loading else 0,
-    )
+    at_load = next((each for word, each in facts.loading_by_maker.items() if word in case.device.name), facts.loading)
+    loading = _measured_weights(case, facts, at_load) if at_load else None
+
+    def while_it_computes(batch: Workload) -> Memory:
+        tokens = longest if facts.room_ahead else batch.context_tokens
+        sequences = _sequences(case, asked if facts.room_ahead else batch)
+        parts = Memory(
+            weights_bytes=int(weights / devices),
+            key_value_bytes=int(_key_values(case, facts, tokens, sequences) / devices),
+            step_bytes=int(_step(case, facts, batch) / devices),
+            overhead_bytes=overhead,
+            load_bytes=int(loading / devices) + overhead if loading else 0,
+        )
+        return replace(parts, margin_bytes=int(facts.margin * parts.parts_bytes))
+
+    return max(map(while_it_computes, batches), key=lambda memory: memory.needed_bytes)
 
 
 def uncounted(case: Combination) -> tuple[str, ...]:
@@ -122,16 +146,29 @@ def _computed_bytes(case: Combination) -> float:
     return _BYTES.get(case.dtype or "", 2.0)
 
 
-def _key_values(case: Combination, facts: ServingMemory, workload: Workload) -> float:
+def _check(case: Combination, workload: Workload) -> Workload | None:
+    """The longest prompt of a calibration's check, where that is longer than the workload's sequences."""
+    if not case.checked:
+        return None
+    model = case.model
+    # The cells around a workload have at most as many prompt tokens again.
+    affordable = int(2 * LONG_SHARE * workload.prompt_tokens * workload.batch)
+    tokens = long_prompt(affordable, workload.context_tokens, model.max_position, model.sliding_window)
+    if not tokens or tokens + NEW_TOKENS <= workload.context_tokens:
+        return None
+    return Workload(prompt_tokens=tokens, output_tokens=NEW_TOKENS, batch=1)
+
+
+def _key_values(case: Combination, facts: ServingMemory, tokens: int, sequences: int) -> float:
+    """Of so many sequences with that many tokens each."""
     step = facts.context_step
-    tokens = workload.context_tokens
     if step > 1:
         tokens = -(-(tokens + 1) // step) * step
     bits = facts.key_value_bits or (32 if case.dtype == "float32" else 16)
     if case.demand.kv_cache_bits != 16:
         bits = case.demand.kv_cache_bits
     numbers = sum(_numbers(case, facts, alike, tokens) for alike in case.model.kept)
-    return numbers * _sequences(case, workload) * bits / 8 * facts.key_value
+    return numbers * sequences * bits / 8 * facts.key_value
 
 
 def _numbers(case: Combination, facts: ServingMemory, alike: KeyValues, tokens: int) -> float:
@@ -161,7 +198,8 @@ def _step(case: Combination, facts: ServingMemory, workload: Workload) -> float:
     tokens = min(tokens, most) if most else tokens
     width = max(model.intermediate_size, model.experts_per_token * model.expert_intermediate_size)
     scores = model.heads * tokens * workload.context_tokens
-    return 4.0 * (facts.score * scores + facts.activation * width * tokens)
+    copies = facts.activation + (facts.wide_activation if case.host.lacks(facts.narrow_features or None) else 0.0)
+    return 4.0 * (facts.score * scores + copies * width * tokens)
 
 
 def _sequences(case: Combination, workload: Workload) -> int:

@@ -55,12 +55,14 @@ def judge(
     backends: Mapping[str, Backend] | None = None,
     *,
     served: bool = False,
+    checked: bool = True,
     with_most: bool = False,
 ) -> tuple[Verdict, ...]:
     """Judge every variant of every backend, in the static order; all rules run, all reasons are kept.
 
     Args:
         served: the sequences of the workload come and go as requests to a server; they are no batch in step.
+        checked: where they are no requests, the output is checked before, as in a calibration, and that needs memory.
         with_most: also say how much fits, which takes longer: the memory of some thirty sizes is counted.
     """
     known = all_backends() if backends is None else backends
@@ -68,7 +70,7 @@ def judge(
     for backend in sorted(known.values(), key=lambda b: (b.facts.order, b.name)):
         shared: list[Reason] | None = None
         for variant in backend.variants:
-            case = _case(model, host, demand, backend, variant, served=served)
+            case = _case(model, host, demand, backend, variant, served=served, checked=checked and not served)
             if shared is None:
                 shared = [reason for rule in _BACKEND_RULES for reason in rule.reasons(case)]
             # What does not exist on this device is left out, and its other shortcomings are of no interest.
@@ -97,7 +99,14 @@ def not_tried(architecture: str) -> str:
 
 
 def _case(
-    model: ModelSpec, host: HostSpec, demand: Demand, backend: Backend, variant: Variant, *, served: bool = False
+    model: ModelSpec,
+    host: HostSpec,
+    demand: Demand,
+    backend: Backend,
+    variant: Variant,
+    *,
+    served: bool = False,
+    checked: bool = False,
 ) -> Combination:
     return Combination(
         model=model,
@@ -108,6 +117,7 @@ def _case(
         demand=demand,
         device=host.device,
         served=served,
+        checked=checked,
     )
 
 

@@ -26,12 +26,13 @@ def memory_fit(case: Combination) -> Finding:
 
 
 def _parts(memory: Memory, label: str) -> str:
-    """Of weights, KV cache and all else; or, where loading takes most, of that."""
+    """Of weights, KV cache, all else, and the margin; or, where loading takes most, of that."""
     weights = f"{_gib(memory.weights_bytes)} of weights"
-    if memory.load_bytes and memory.load_bytes == memory.needed_bytes:
-        return f"while it loads {weights}"
-    rest = memory.needed_bytes - memory.weights_bytes - memory.key_value_bytes
-    return f"{weights}, {_gib(memory.key_value_bytes)} of KV cache for {label}, {_gib(rest)} of overhead"
+    margin = f", {_gib(memory.margin_bytes)} of margin" if memory.margin_bytes else ""
+    if memory.loading_takes_most:
+        return f"while it loads {weights}{margin}"
+    rest = memory.step_bytes + memory.overhead_bytes
+    return f"{weights}, {_gib(memory.key_value_bytes)} of KV cache for {label}, {_gib(rest)} of overhead{margin}"
 
 
 def _gib(size: int) -> str:

@@ -267,8 +267,10 @@ def _memory(verdict: Verdict) -> Iterator[str]:
     if memory is not None:
         rest = memory.step_bytes + memory.overhead_bytes
         parts = {"weights": memory.weights_bytes, "KV cache": memory.key_value_bytes, "rest": rest}
-        if memory.load_bytes == memory.needed_bytes:
+        if memory.loading_takes_most:
             parts = {"loading": memory.load_bytes, **parts}
+        if memory.margin_bytes:
+            parts = {**parts, "margin": memory.margin_bytes}
         yield ", ".join(f"{name} {count / 2**30:.1f}" for name, count in parts.items()) + " GiB"
     if verdict.most is not None:
         yield f"room for {verdict.most.context_tokens:,} tokens or b{verdict.most.batch}"

@@ -21,7 +21,9 @@ def _memory(**more: Any) -> ServingMemory:
         "expands_latent": False,
         "whole_windows": False,
         "context_step": 256,
+        "room_ahead": True,
         "step_tokens": 512,
+        "margin": 0.01,
     }
     return ServingMemory(**(common | more))
 

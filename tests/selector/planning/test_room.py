@@ -81,8 +81,9 @@ def test_no_context_is_longer_than_the_model(empty: Cache) -> None:
 
 def test_its_memory_is_what_the_rules_count(empty: Cache) -> None:
     one, four = room(empty, slots=1, context_tokens=4096), room(empty, slots=4, context_tokens=4096)
-    # Keys and values of 30 layers with 3 heads of 64 in 16 bits, with the copies that the cache makes while it grows.
-    assert four.needed_bytes - one.needed_bytes == pytest.approx(1.53 * 3 * 4096 * 2 * 30 * 3 * 64 * 2)
+    # Keys and values of 30 layers with 3 heads of 64 in 16 bits, a quarter more while the cache grows by copying, and
+    # 8 % of margin.
+    assert four.needed_bytes - one.needed_bytes == pytest.approx(1.25 * 1.08 * 3 * 4096 * 2 * 30 * 3 * 64 * 2)
     assert four.free_bytes == 20 * GIB
 
 

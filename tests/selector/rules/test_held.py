@@ -227,3 +227,48 @@ def test_the_longest_context_and_the_largest_batch_that_fit() -> None:
 
 def test_nothing_is_said_of_a_device_that_tells_no_size() -> None:
     assert most_of(case(None, device=replace(CPU, memory_bytes=0))) is None
+
+
+def test_the_margin_is_a_share_of_what_is_held_at_the_peak() -> None:
+    memory = memory_of(case(held(margin=0.1)))
+    assert memory.margin_bytes == memory.parts_bytes // 10
+    assert memory.needed_bytes == memory.parts_bytes + memory.margin_bytes
+    loading = memory_of(case(held(margin=0.1, loading=WeightBytes(layer=3.0, tied=3.0))))
+    assert loading.loading_takes_most
+    assert loading.needed_bytes == 6_000_000 + MIB + (6_000_000 + MIB) // 10
+    assert not memory.loading_takes_most
+
+
+def test_the_maker_of_a_cpu_may_set_what_loading_holds() -> None:
+    facts = held(loading_by_maker={"Intel": WeightBytes(layer=3.0, tied=3.0)})
+    assert memory_of(case(facts, device=replace(CPU, name="Intel Xeon Processor"))).load_bytes == 6_000_000 + MIB
+    assert memory_of(case(facts, device=replace(CPU, name="AMD EPYC"))).load_bytes == 0
+
+
+def test_activations_are_wider_on_a_cpu_that_does_not_compute_in_16_bits() -> None:
+    facts = held(activation=1.0, wide_activation=2.0, narrow_features=frozenset({"avx512_bf16"}))
+    one = 4 * 192 * 300
+    assert memory_of(case(facts)).step_bytes == 3 * one
+    narrow = case(facts)
+    narrow = replace(narrow, host=replace(narrow.host, cpu_features=frozenset({"avx512_bf16"})))
+    assert memory_of(narrow).step_bytes == one
+    assert memory_of(case(replace(facts, narrow_features=frozenset()))).step_bytes == one
+
+
+def test_the_long_prompt_of_the_check_needs_room_and_a_step_where_it_is_longer() -> None:
+    """Two sequences of 300 tokens afford a long prompt of as many as both have."""
+    short = Workload(prompt_tokens=296, output_tokens=4, batch=2)
+
+    def of(*, checked: bool, **facts: Any) -> Memory:
+        return memory_of(replace(case(held(**facts), workload=short), checked=checked))
+
+    assert of(checked=False, room_ahead=True).key_value_bytes == 2 * 300 * 320
+    # The check's prompt has 592 tokens, an answer of 8 follows, and a worker makes room for 8 more.
+    assert of(checked=True, room_ahead=True).key_value_bytes == 2 * 608 * 320
+    # Where room is made as it is needed, the check has one sequence, and the larger of both counts.
+    assert of(checked=True).key_value_bytes == 2 * 300 * 320
+    assert of(checked=True, score=1.0).step_bytes == 4 * 8 * 592 * 600
+    assert of(checked=True, score=1.0).key_value_bytes == 600 * 320
+    long = Workload(prompt_tokens=1200, output_tokens=4, batch=2)
+    checked = replace(case(held(score=1.0), workload=long), checked=True)
+    assert memory_of(checked) == memory_of(replace(checked, checked=False))

@@ -28,13 +28,13 @@ def test_before_a_switch_it_says_what_came_what_is_gained_and_what_memory_it_tak
         f"better  {SDPA} is 3.00 ± 0.25 times faster than {CT2} for {LOAD}, measured here as served "
     )
     assert lines[1].endswith(" (6 launches, 2 candidates)")
-    assert lines[2] == f"memory  about 0.8 GiB of the 20.0 GiB that are free beside {CT2}, which answers meanwhile"
+    assert lines[2] == f"memory  about 0.9 GiB of the 20.0 GiB that are free beside {CT2}, which answers meanwhile"
 
 
 def test_without_memory_for_both_it_says_that_requests_will_wait(switch: Switch) -> None:
     after = replace(switch, ready=replace(switch.ready, beside=False))
     assert words.begins(after, came(1), CT2)[2] == (
-        f"memory  about 0.8 GiB of the 20.0 GiB that are free without {CT2}, which ends first when its requests have"
+        f"memory  about 0.9 GiB of the 20.0 GiB that are free without {CT2}, which ends first when its requests have"
         " ended; new ones wait, each 30 s at most"
     )
 
