@@ -9,6 +9,7 @@ import pytest
 from calibration.backend import Engine
 from calibration.registry import find
 from tests.engines import tiny_models
+from tests.engines.log_probabilities import LogProbabilities
 
 
 @pytest.fixture(scope="session")
@@ -39,3 +40,9 @@ def reference(tiny: Callable[..., Path]) -> Callable[..., Engine]:
         return tiny_models.load(find("transformers"), "eager-fp32", tiny(name, style))
 
     return loaded
+
+
+@pytest.fixture(scope="session")
+def normalised(reference: Callable[..., Engine]) -> Callable[..., Engine]:
+    """The same, with normalised logits: what llama-server gives."""
+    return lambda name, style="published": LogProbabilities(reference(name, style))

@@ -30,6 +30,8 @@ ARM = replace(
 """A host of a family that nothing is shipped of: all that is known of it, its own launches tell."""
 ARM_KEY = identity(SPEC, ARM)
 CT2, SDPA, EAGER = "ctranslate2:float32", "transformers:sdpa", "transformers:eager"
+FIRST = "transformers:sdpa-fp32"
+"""The first variant of transformers in the static order of HOST, which has no bf16."""
 
 
 def with_versions(**versions: str) -> dict[str, str]:
