@@ -12,6 +12,19 @@ from calibration.memory import ServingMemory
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ClassFlag:
+    """An attribute that a model's class in transformers, and those of its parts, must set to true."""
+
+    name: str
+    """`_supports_sdpa`"""
+    needed: str
+    """What a class is that sets it: `a model written for scaled_dot_product_attention`."""
+    without: frozenset[str]
+    """Classes that do not: these are believed where transformers is not there to be read."""
+    source: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Variant:
     """One configuration of a backend worth timing by itself."""
 
@@ -42,6 +55,8 @@ class Variant:
     """On a CPU: features the variant needs, `avx512_bf16`; one of a group written `avx512_bf16|amx_bf16` is enough."""
     packages: tuple[str, ...] = ()
     """Requirement strings that this variant alone needs besides, `torchao>=0.15`."""
+    class_flag: ClassFlag | None = None
+    """What the model's class must say of itself; read in the transformers that is installed."""
     batching: str = ""
     """Facts.batching of this variant, where it batches otherwise."""
     as_is: bool = False
@@ -191,6 +206,9 @@ class Facts:
     """The engine asks transformers what config.json is: model_type decides, whatever architecture is named. Its table
     then quotes the classes of configs (`LlamaConfig`); everything else here has the causal model that transformers
     builds of it (`LlamaForCausalLM`)."""
+    builds_causal_models: bool = False
+    """The engine is transformers' AutoModelForCausalLM: the table is the one of causal models itself, and of a model
+    that sees its language model is built."""
     architectures_from_auto_map: bool = False
     """The engine asks auto_map before architectures."""
     removed_architectures: Mapping[str, str] = field(default_factory=dict)

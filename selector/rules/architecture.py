@@ -1,4 +1,4 @@
-"""Rules about what an engine needs for some of its architectures: packages, and fields of config.json."""
+"""Rules about what an engine needs for some architectures: packages, fields of config.json, and what classes say."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -7,9 +7,10 @@ from calibration.config_json import ConfigJson, UnreadableField
 from calibration.environments.distributions import normalise, requirement_name
 from calibration.facts import FieldFact
 from selector.host.spec import Installation, Known
+from selector.rules.classes import without_flag
 from selector.rules.combination import Combination
 from selector.rules.install import install_command, lacking, meets, what_is
-from selector.rules.rule import Finding, backend_rule
+from selector.rules.rule import Finding, backend_rule, variant_rule
 
 
 @backend_rule
@@ -44,6 +45,19 @@ def config_fields(case: Combination) -> Finding:
             text = f"needs {written} in config.json, which its own code reads; {are} not there"
             return (text, fact.mend) if fact.mend else text
     return None
+
+
+@variant_rule
+def class_flag(case: Combination) -> Finding:
+    """The model's class in transformers, and those of its parts, say that they have what the variant needs."""
+    flag = case.variant.class_flag
+    if flag is None or case.model.remote_code:
+        return None
+    try:
+        name = without_flag(case, flag.name)
+    except LookupError:
+        name = case.model.architecture if case.model.architecture in flag.without else None
+    return f"needs {flag.needed}; found {name}" if name else None
 
 
 def _concerns(fact: FieldFact, case: Combination) -> bool:

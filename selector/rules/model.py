@@ -3,9 +3,11 @@
 from calibration.config_json import UnreadableField
 from selector.host.spec import Known
 from selector.rules.combination import Combination, any_of
-from selector.rules.releases import another_release
+from selector.rules.releases import Releases, another_release
 from selector.rules.rule import Finding, backend_rule, variant_rule
-from selector.rules.tables import Table, causal_model, config_class, own_table, quotes
+from selector.rules.tables import Table, causal_model, config_class, own_table, quotes, seeing_model
+
+_CAUSAL_SUFFIXES = ("ForCausalLM", "LMHeadModel")
 
 
 @backend_rule
@@ -24,10 +26,12 @@ def architecture(case: Combination) -> Finding:
         if beside:
             return _found_wrong(case)
     elif table is not None:
-        # Code of the model's repository brings its own classes; whether it may run is for `remote_code`.
-        if _stands_in(table, case) or (facts.remote_code and model.remote_code):
+        if _stands_in(table, case) or _brings_its_own(case):
             return _found_wrong(case)
-    elif facts.architectures is None or any(name in facts.architectures for name in names):
+    elif facts.architectures is None:
+        if not facts.builds_causal_models or _may_be_causal(case):
+            return _found_wrong(case)
+    elif any(name in facts.architectures for name in names):
         return _found_wrong(case)
     written = " or ".join(names) or model.architecture or "no architecture"
     if facts.by_model_type and model.architecture not in names:
@@ -148,8 +152,30 @@ def _stands_in(table: Table, case: Combination) -> bool:
     """Whether the engine's own table has the model's architecture."""
     if not case.facts.by_model_type:
         return any(quotes(table, name) for name in _names(case))
+    causal = causal_model(case)
+    if causal is None:
+        return False
+    if case.facts.builds_causal_models:
+        # Of a model that sees, its language model is built. An encoder's own class has no such weights.
+        named = case.model.architecture
+        return named.endswith(_CAUSAL_SUFFIXES) or named in {causal, seeing_model(case)}
     name = config_class(case)
-    return name is not None and causal_model(case) is not None and quotes(table, name)
+    return name is not None and quotes(table, name)
+
+
+def _brings_its_own(case: Combination) -> bool:
+    """Whether code of the model's repository has the class that is built; whether it may run is for `remote_code`."""
+    facts, model = case.facts, case.model
+    named = model.auto_architecture is not None or not facts.builds_causal_models
+    return facts.remote_code and model.remote_code and named
+
+
+def _may_be_causal(case: Combination) -> bool:
+    """Whether AutoModelForCausalLM of some release builds such a model, where none is there to be read."""
+    named, file = case.model.architecture, case.facts.releases
+    known = Releases.of(file).architectures if file else {}
+    inner = named.replace("ForConditionalGeneration", "ForCausalLM") if case.model.vision else named
+    return _brings_its_own(case) or named.endswith(_CAUSAL_SUFFIXES) or named in known or inner in known
 
 
 def _found_wrong(case: Combination) -> Finding:

@@ -12,9 +12,10 @@ Table = tuple[Path, int]
 
 _CONFIG_CLASSES = ("models/auto/configuration_auto.py", "models/auto/auto_mappings.py")
 """Where transformers has them: earlier releases in the first file, 5.17 and 5.23 in the second."""
-_CONFIG_MAPPING = "CONFIG_MAPPING_NAMES"
+_CONFIG_MAPPING, _MODULES = "CONFIG_MAPPING_NAMES", "SPECIAL_MODEL_TYPE_TO_MODULE_NAME"
 _CAUSAL_MODELS = ("models/auto/modeling_auto.py", "MODEL_FOR_CAUSAL_LM_MAPPING_NAMES")
 """The file, and the name of the mapping in it."""
+_BASE_MODELS, _SEEING_MODELS = "MODEL_MAPPING_NAMES", "MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES"
 _PAIR = re.compile(r"""\(\s*["']([\w.-]+)["'],\s*["'](\w+)["'],?\s*\)""")
 """A line of these mappings: `("llama", "LlamaForCausalLM"),`."""
 
@@ -50,7 +51,40 @@ def causal_model(case: Combination) -> str | None:
     return None if table is None else _pairs(table, mapping).get(case.model.model_type)
 
 
+def seeing_model(case: Combination) -> str | None:
+    """The model that transformers, installed beside the engine, builds of such a model_type to see as well."""
+    table = _installed(case, "transformers", _CAUSAL_MODELS[0])
+    return None if table is None else _pairs(table, _SEEING_MODELS).get(case.model.model_type)
+
+
+def base_model(case: Combination, model_type: str) -> str | None:
+    """The class that transformers, installed beside the engine, builds of a part of a model by its type."""
+    table = _installed(case, "transformers", _CAUSAL_MODELS[0])
+    return None if table is None else _pairs(table, _BASE_MODELS).get(model_type)
+
+
+def modeling_files(case: Combination, model_type: str, name: str) -> list[Table]:
+    """The files of transformers that may define a class which is built of a model type."""
+    file, mapping = _CAUSAL_MODELS
+    table = _installed(case, "transformers", file)
+    alike = [] if table is None else [kind for kind, model in _pairs(table, mapping).items() if model == name]
+    files = list[Table]()
+    for site in case.installation.site_packages:
+        for kind in dict.fromkeys([model_type, *alike]):  # `gpt-sw3` is built of gpt2's class
+            folder = site / "transformers/models" / _module_of(case, kind)
+            files += [(path, path.stat().st_mtime_ns) for path in sorted(folder.glob("modeling_*.py"))]
+    return files
+
+
+def _module_of(case: Combination, model_type: str) -> str:
+    """The module of transformers that has the classes of a model type."""
+    tables = [table for file in _CONFIG_CLASSES if (table := _installed(case, "transformers", file))]
+    names = [_pairs(table, _MODULES).get(model_type, "") for table in tables]
+    return next((name for name in names if name), model_type.replace("-", "_"))
+
+
 def _installed(case: Combination, distribution: str, inside: str) -> Table | None:
+    """A file of a distribution that lies beside the engine."""
     for site in case.installation.site_packages:
         file = site / distribution.replace("-", "_") / inside
         try:

@@ -29,7 +29,7 @@ from tests.engines import planting, tiny_models
 pytestmark = [pytest.mark.engine, pytest.mark.filterwarnings("ignore")]
 
 LENGTHS = (24, 24, 96, 130)
-KINDS = ("llama", "llama-tied", "mistral-window", "gemma3", "gpt2", "qwen3-moe", "deepseek-v3", "mamba")
+KINDS = ("llama", "llama-tied", "mistral-window", "gemma3", "gpt2", "qwen3-moe", "deepseek-v3", "mamba", "llama4")
 
 
 def loaded(folder: Path, precision: str, *, by_layer: bool) -> Engine:

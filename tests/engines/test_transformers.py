@@ -13,7 +13,10 @@ from calibration.backend import Engine
 from calibration.backends.transformers import TransformersBackend
 from calibration.environments.distributions import requirement_name
 from selector.demand.demand import Demand
+from selector.host.spec import HostSpec
 from selector.model.quant.format import QuantFormat
+from selector.model.spec import ModelSpec
+from selector.rules.judge import judge
 from tests.engines import tiny_models
 from tests.engines.printed_commands import DEMAND, deployed, free_port, printed, served
 from tests.engines.tiny_models import NEW_TOKENS, asked_prompts, rows, unlike
@@ -126,22 +129,44 @@ def test_what_fits() -> None:
     assert reasons("eager-fp32", "LlamaForCausalLM", quant="gptq") == [
         "needs unquantised weights to compute them in fp32; found gptq"
     ]
-    assert reasons("sdpa", "T5ForConditionalGeneration") == [
-        "needs a decoder that AutoModelForCausalLM loads; found T5ForConditionalGeneration"
-    ]
-    assert reasons("sdpa", "Gemma2ForCausalLM") == [
-        "needs a model written for scaled_dot_product_attention; found Gemma2ForCausalLM"
-    ]
-    assert reasons("eager", "Gemma2ForCausalLM") == []
 
 
-def test_what_is_listed_without_sdpa_refuses_it() -> None:
+def test_what_classes_say_of_sdpa_is_read_as_they_mean_it() -> None:
+    """Of every causal model: as text, as listed, and as the class has it."""
     import transformers
+    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
-    from calibration.backends.transformers.adapter import _WITHOUT_SDPA
+    here = HostSpec.detect()
+    variant = BACKEND.variant("sdpa")
+    assert variant.class_flag is not None
+    for model_type, name in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.items():
+        found = getattr(getattr(transformers, name), variant.class_flag.name)
+        model = spec(architecture=name, model_type=model_type)
+        [verdict] = [v for v in judge(model, here, Demand()) if v.candidate.label == "transformers:sdpa"]
+        assert (name, "class_flag" not in {reason.rule for reason in verdict.reasons}) == (name, found)
+        assert (name, name not in variant.class_flag.without) == (name, found)
 
-    here = {name: getattr(transformers, name, None) for name in _WITHOUT_SDPA}
-    assert [name for name, found in here.items() if found is not None and getattr(found, "_supports_sdpa", False)] == []
+
+@pytest.mark.parametrize("model_type", ["qwen3_5", "llama4"])
+def test_the_language_model_of_one_that_sees_is_the_same(model_type: str, tmp_path: Path) -> None:
+    """What the rules promise of a checkpoint with a vision part: AutoModelForCausalLM builds its text alone."""
+    import torch
+    from transformers import AutoModelForImageTextToText
+
+    from benchmarks.rule_truth.cases.architectures import config_of
+
+    torch.manual_seed(0)
+    whole: Any = AutoModelForImageTextToText.from_config(config_of(model_type), dtype=torch.float32).eval()
+    whole.save_pretrained(tmp_path)
+    model = ModelSpec.read(tmp_path)
+    assert model.vision and model.architecture == type(whole).__name__
+    [verdict] = [v for v in judge(model, HostSpec.detect(), Demand()) if v.candidate.label == "transformers:sdpa"]
+    assert "architecture" not in {reason.rule for reason in verdict.reasons}
+    asked = asked_prompts()[0]
+    with torch.inference_mode():
+        expected = whole(input_ids=torch.tensor([asked])).logits[0, -1]
+    engine = tiny_models.load(BACKEND, "sdpa", tmp_path)
+    assert (torch.from_numpy(rows(engine.score(asked, ())))[0] - expected).abs().max() < 1e-4
 
 
 def test_the_table_of_architectures_names_classes_in_quotes() -> None:

@@ -290,6 +290,16 @@ CONFIGS: Mapping[str, dict[str, Any]] = {
 
 CONFIGS = {
     **CONFIGS,
+    # Moves the tokens to the device of its embeddings before it looks them up.
+    "llama4": _config(
+        "Llama4ForCausalLM",
+        "llama4_text",
+        head_dim=16,
+        intermediate_size_mlp=128,
+        num_local_experts=4,
+        num_experts_per_tok=1,
+        attention_chunk_size=64,
+    ),
     **{
         f"{name}-wide": {**CONFIGS[name], "head_dim": 32} for name in ("gemma3", "llama", "mistral-window", "qwen3-moe")
     },

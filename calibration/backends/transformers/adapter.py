@@ -17,6 +17,7 @@ from calibration.backend import (
 from calibration.backends.transformers.by_layer import LayeredLoop
 from calibration.backends.transformers.continuous import ContinuousLoop, continuous
 from calibration.backends.transformers.decode_loop import DecodeLoop
+from calibration.backends.transformers.decoders import SDPA, WRONG, decoder_reasons
 from calibration.backends.transformers.memory import SERVING_MEMORY
 from calibration.backends.transformers.quantizers import QUANTS
 from calibration.backends.transformers.token_loop import TokenLoop
@@ -27,22 +28,6 @@ _DTYPES = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
 """Of a variant's precision; every other one is the checkpoint's. The correctness check asks for all three."""
 _FAST_BF16 = frozenset({"avx512_bf16", "amx_bf16"})
 _CPU = frozenset({"cpu"})
-
-_CAUSAL_SUFFIXES = ("ForCausalLM", "LMHeadModel")
-_NOT_DECODERS = frozenset({
-    # Listed for AutoModelForCausalLM, but encoders or models without a key-value cache (models/auto/modeling_auto.py).
-    "BertLMHeadModel", "OpenAIGPTLMHeadModel", "XLMWithLMHeadModel", "XLNetLMHeadModel",
-})  # fmt: skip
-
-_WITHOUT_SDPA = frozenset({
-    "BigBirdForCausalLM", "BloomForCausalLM", "CodeGenForCausalLM", "CpmAntForCausalLM", "DeepseekV4ForCausalLM",
-    "FalconMambaForCausalLM", "FlintForCausalLM", "GPTJForCausalLM", "GPTNeoForCausalLM", "GPTNeoXJapaneseForCausalLM",
-    "Gemma2ForCausalLM", "GptOssForCausalLM", "GraniteMoeSWAForCausalLM", "GraniteSWAForCausalLM", "HYV4ForCausalLM",
-    "Inkling2ForCausalLM", "Mamba2ForCausalLM", "MambaForCausalLM", "MiMoV2FlashForCausalLM", "MptForCausalLM",
-    "RemBertForCausalLM", "RoFormerForCausalLM", "RwkvForCausalLM", "VaultGemmaForCausalLM", "XGLMForCausalLM",
-    "xLSTMForCausalLM",
-})  # fmt: skip
-"""Classes of transformers 5.23.0 without _supports_sdpa: from_pretrained refuses to load them with it."""
 
 
 class TransformersBackend(Backend):
@@ -57,6 +42,10 @@ class TransformersBackend(Backend):
         install="pip install 'autobackend[transformers]'",
         devices=frozenset({"cpu", "cuda", "rocm"}),
         architectures_table=("transformers", "models/auto/modeling_auto.py"),
+        by_model_type=True,
+        builds_causal_models=True,
+        wrong_architectures=WRONG,
+        vision="native",
         releases=Path(__file__).with_name("releases.json"),
         quants=QUANTS,
         dtypes={"cpu": _FLOATS, "cuda": _FLOATS, "rocm": _FLOATS},
@@ -79,6 +68,7 @@ class TransformersBackend(Backend):
             precision="fp32",
             devices=_CPU,
             only_without=_FAST_BF16,
+            class_flag=SDPA,
             options={"attn_implementation": "sdpa", "dtype": "float32"},
         ),
         Variant(
@@ -88,12 +78,13 @@ class TransformersBackend(Backend):
             only_without=_FAST_BF16,
             options={"attn_implementation": "eager", "dtype": "float32"},
         ),
-        Variant(name="sdpa", options={"attn_implementation": "sdpa", "dtype": "auto"}),
+        Variant(name="sdpa", class_flag=SDPA, options={"attn_implementation": "sdpa", "dtype": "auto"}),
         Variant(name="eager", options={"attn_implementation": "eager", "dtype": "auto"}),
         Variant(
             name="compile",
             on_request="compiling takes minutes on a CPU",
             on_request_device="cpu",
+            class_flag=SDPA,
             options={"attn_implementation": "sdpa", "dtype": "auto"},
         ),
         # On one core with AVX-512 a product with 2048 x 8192 weights took torchao 0.18 24 to 40 ms for one token, where
@@ -105,18 +96,14 @@ class TransformersBackend(Backend):
             devices=_CPU,
             packages=("torchao>=0.15",),
             on_request="its int8 products are slower than the floats' on a CPU",
+            class_flag=SDPA,
             options={"attn_implementation": "sdpa", "dtype": "auto"},
         ),
     )
 
     def fits(self, model: Model, variant: Variant, device: Device | None = None) -> list[str]:
         """Also: an fp32 variant of an fp32 model is the variant in the model's dtype again."""
-        reasons = []
-        causal = model.architecture.endswith(_CAUSAL_SUFFIXES) and model.architecture not in _NOT_DECODERS
-        if not causal and not model.remote_code and not model.vision:
-            reasons.append(f"needs a decoder that AutoModelForCausalLM loads; found {model.architecture}")
-        if variant.options["attn_implementation"] == "sdpa" and model.architecture in _WITHOUT_SDPA:
-            reasons.append(f"needs a model written for scaled_dot_product_attention; found {model.architecture}")
+        reasons = decoder_reasons(model)
         if variant.precision == "fp32" and model.dtype == "float32":
             reasons.append(
                 f"needs a 16-bit model, since {variant.name.removesuffix('-fp32')} runs others in fp32; found float32"

@@ -46,9 +46,13 @@ class LayeredLoop(DecodeLoop):
         self._weights = _Weights(folder, dtype, attn_implementation, trust_remote_code)
         self._turns = Turns(self._weights.hold)
         self._threads = threads
+        embeddings = self._weights.model.get_input_embeddings()
+        self._first: Part | None = None
         for part in self._weights.parts:
             module = self._weights.model.get_submodule(part.name)
             module.register_forward_pre_hook(partial(self._need, part))
+            if module is embeddings:
+                self._first = part
         super().__init__(self._weights.model, "cpu", compiled=False, max_tokens=0)
 
     def score(self, prompt: Sequence[int], continuation: Sequence[int]) -> Rows:
@@ -58,6 +62,7 @@ class LayeredLoop(DecodeLoop):
         wanted = len(continuation) + 1
         with self._without_grad():
             last = dict.fromkeys(self._last_only, wanted)
+            self._begin()
             out = self._model(input_ids=torch.tensor([[*prompt, *continuation]]), use_cache=False, **last)
             return list(out.logits[0, -wanted:].float())
 
@@ -71,6 +76,15 @@ class LayeredLoop(DecodeLoop):
         self, prompts: Sequence[Sequence[int]], new_tokens: int
     ) -> Iterator[tuple[Sequence[int], Rows | None]]:
         yield from self._together(partial(self.score_greedy, prompt, new_tokens) for prompt in prompts)
+
+    def _forward(self, given: Any, cache: Any, past: int) -> tuple[Any, Any]:
+        self._begin()
+        return super()._forward(given, cache, past)
+
+    def _begin(self) -> None:
+        """Have the embeddings before the forward: Llama 4 and others move the tokens to where they find them first."""
+        if self._first is not None:
+            self._need(self._first)
 
     def _together(self, computations: Iterable[Callable[[], Any]]) -> list[Any]:
         return self._turns.take([partial(self._on_all_threads, computation) for computation in computations])

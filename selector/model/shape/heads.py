@@ -91,8 +91,10 @@ def _kv_by_layer(fields: Fields, count: int | None, kv: int | None, layers: Laye
     """One number for each layer; empty where the config has one for all."""
     if layers.overrides:
         by_layer = tuple(own.whole(*_KV_HEADS, least=0, most=MOST, default=kv or 0) for own in layers.overrides)
-        if count is not None and max(by_layer) > count and kv is not None:
-            raise fields.refuse("per_layer_config", f"at most the {count} attention heads", max(by_layer))
+        heads = [own.whole(*_HEADS, most=MOST, default=count or 0) for own in layers.overrides]
+        for own_kv, own_heads in zip(by_layer, heads, strict=True):
+            if count is not None and own_kv > own_heads and kv is not None:
+                raise fields.refuse("per_layer_config", f"at most the {own_heads} attention heads", own_kv)
         return by_layer
     if not layers.blocks:
         return fields.wholes(*_KV_HEADS, count=len(layers.mixers), most=MOST)

@@ -91,6 +91,14 @@ def test_layers_with_numbers_of_their_own(tmp_path: Path) -> None:
     assert alike.parameters - spec.parameters == narrower + 3 * 4096 * 14336 + without_attention + 4096 * 128 * 2 * 6
 
 
+def test_heads_as_many_as_each_layer_says(tmp_path: Path) -> None:
+    """As in dots3_note: its windowed layers have more heads than the others."""
+    own = {"0": {"num_attention_heads": 64, "num_key_value_heads": 64}}
+    spec = ModelSpec.read(folder(tmp_path, foreign(per_layer_config=own, sliding_window=None)))
+    assert (spec.heads, spec.kv_heads) == (32, 64)
+    assert spec.kv_bytes(100, 1) == (31 * 8 + 64) * 128 * 2 * 100 * 2
+
+
 def test_heads_as_wide_as_each_layer_says(tmp_path: Path) -> None:
     own = {"0": {"head_dim": 256}, "9": {"head_dim": 256}}
     spec = ModelSpec.read(folder(tmp_path, foreign(per_layer_config=own, sliding_window=None)))
