@@ -43,6 +43,8 @@ class ServingMemory:
 
     start_bytes: int
     """An interpreter with the engine, whatever the model."""
+    check_bytes: int = 0
+    """What the check of its output leaves behind: in a calibration alone."""
     held: WeightBytes = field(default_factory=WeightBytes)
     """While it serves."""
     held_uneven: WeightBytes | None = None

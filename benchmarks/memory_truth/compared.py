@@ -44,15 +44,17 @@ class Compared:
         return self.predicted_bytes / self.measured_bytes - 1
 
 
-def compared(lines: Iterable[Line], host: HostSpec) -> Iterator[Compared]:
-    """What was measured on this host, beside what its facts say today; failures and lines of other hosts are left out.
+def compared(lines: Iterable[Line], hosts: Mapping[str, HostSpec]) -> Iterator[Compared]:
+    """What was measured on these hosts, beside what the facts say today; failures and other lines are left out.
 
     Args:
         lines: of measure.
+        hosts: by their identifiers.
     """
     places: dict[str, str] = {name_of(model): model for model in MODELS}
     for line in lines:
-        if line["host"] != host.identifier or "error" in line:
+        host = hosts.get(line["host"])
+        if host is None or "error" in line:
             continue
         name: str = line["model"]
         spec = ModelSpec.read(places.get(name, name))
@@ -99,6 +101,12 @@ def converting_bytes(spec: ModelSpec, candidate: str) -> int:
         embeddings=spec.vocab_size * spec.hidden_size,
     )
     return expected.memory_by_facts_bytes
+
+
+def published(folder: Path) -> dict[str, HostSpec]:
+    """The hosts in results/hosts/*.json, as far as memory goes by them."""
+    contents = (json.loads(file.read_text(encoding="utf-8")) for file in folder.glob("*.json"))
+    return {host.identifier: host for host in (_host(content["host"]) for content in contents)}
 
 
 def recorded(hosts: Path) -> Iterator[Compared]:

@@ -3,6 +3,7 @@
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +45,7 @@ def measure(
     specs = sorted(planned.launch_specs, key=lambda spec: (spec.candidate.backend, spec.variant.prepared_as))
     with tempfile.TemporaryDirectory(prefix="autobackend-") as folder:
         log = Path(folder) / "log"
-        for spec, following in zip(specs, [*specs[1:], None], strict=True):
+        for spec, following in zip_longest(specs, specs[1:]):
             common = _common(planned, spec, model)
             lacking = [w for w in workloads if place({**common, "kind": "serving", "workload": w.label}) not in done]
             if not lacking:

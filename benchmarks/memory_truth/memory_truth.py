@@ -13,9 +13,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks.memory_truth.cases import MODELS, WORKLOADS
-from benchmarks.memory_truth.compared import Compared, compared, recorded, table
+from benchmarks.memory_truth.compared import Compared, compared, published, recorded, table
 from benchmarks.memory_truth.measure import Line, measure
 from calibration.errors import AutobackendError
+from calibration.workload import Workload
 from selector.host.spec import HostSpec
 
 HOSTS = Path("results/hosts")
@@ -25,6 +26,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="benchmarks.memory_truth", description=__doc__)
     parser.add_argument("models", nargs="*", default=MODELS, help="names as in cases.py, their ends, or folders")
     parser.add_argument("--backends", default="", help="backends or variants, separated by commas")
+    parser.add_argument("--workloads", default="", help="instead of those of cases.py, separated by commas")
     parser.add_argument("--out", type=Path, default=Path("build/memory_truth.jsonl"))
     parser.add_argument("--keep", action="store_true", help="keep the conversions")
     parser.add_argument("--recorded", action="store_true", help="compare with results/hosts instead")
@@ -38,12 +40,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         lines = _read(arguments.out)
         if not arguments.report:
             labels = tuple(label for label in arguments.backends.split(",") if label)
+            workloads = tuple(Workload.parse(label) for label in arguments.workloads.split(",") if label) or WORKLOADS
             for model in map(_place, arguments.models):
-                for line in measure(model, labels, WORKLOADS, lines, keep=arguments.keep):
+                for line in measure(model, labels, workloads, lines, keep=arguments.keep):
                     lines.append(line)
                     _append(arguments.out, line)
                     print(_told(line), flush=True)
-        _show(list(compared(lines, HostSpec.detect())), each=arguments.each)
+        here = HostSpec.detect()
+        _show(list(compared(lines, published(HOSTS) | {here.identifier: here})), each=arguments.each)
     except AutobackendError as error:
         print(error, file=sys.stderr)
         return error.exit_code

@@ -65,6 +65,7 @@ _ON_A_CPU = ServingMemory(
     expands_latent=False,
     activation=0.46,
     step_tokens=2048,
+    room_ahead=True,
     margin=0.01,
 )
 """Weights are packed anew for its kernels, and the KV cache that `load` asks for holds the largest batch twice. Fitted

@@ -65,7 +65,8 @@ def memory_of(case: Combination, workload: Workload | None = None) -> Memory:
     batches = (asked, check) if check else (asked,)
     longest = max(batch.context_tokens for batch in batches) + NEW_TOKENS if case.checked else asked.context_tokens
     devices = case.demand.tensor_parallel
-    overhead = facts.start_bytes + facts.vocabulary_bytes * case.model.vocab_size
+    left_behind = facts.check_bytes if case.checked else 0
+    overhead = facts.start_bytes + left_behind + facts.vocabulary_bytes * case.model.vocab_size
     at_load = next((each for word, each in facts.loading_by_maker.items() if word in case.device.name), facts.loading)
     loading = _measured_weights(case, facts, at_load) if at_load else None
 

@@ -76,7 +76,7 @@ def test_what_was_measured_here_stands_beside_what_the_facts_say() -> None:
     failed = {"kind": "serving", "host": machine.identifier, "model": "x", "candidate": "y", "error": "it did not load"}
     converting = {**line, "kind": "converting", "candidate": "openvino:int8-pa"}
     del converting["workload"]
-    [served, made] = compared([line, failed, {**line, "host": "another"}, converting], machine)
+    [served, made] = compared([line, failed, {**line, "host": "another"}, converting], {machine.identifier: machine})
     spec = ModelSpec.read("shape:smollm2-135m")
     expected = serving_bytes(spec, machine, "transformers:sdpa", Workload.parse("pp64:tg8:b1"))
     assert (served.what, served.predicted_bytes) == ("pp64:tg8:b1", expected)

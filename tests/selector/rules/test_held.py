@@ -272,3 +272,9 @@ def test_the_long_prompt_of_the_check_needs_room_and_a_step_where_it_is_longer()
     long = Workload(prompt_tokens=1200, output_tokens=4, batch=2)
     checked = replace(case(held(score=1.0), workload=long), checked=True)
     assert memory_of(checked) == memory_of(replace(checked, checked=False))
+
+
+def test_what_the_check_leaves_behind_counts_in_a_calibration_alone() -> None:
+    facts = case(held(check_bytes=7))
+    assert memory_of(replace(facts, checked=True)).overhead_bytes == MIB + 7
+    assert memory_of(facts).overhead_bytes == MIB
