@@ -5,36 +5,12 @@ was killed.
 """
 
 import os
-import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
-import selector
-from calibration.environments.lifeline import Guarded
 from selector.demand.demand import Demand
-
-PROGRAM = Path(selector.__file__).resolve().parent.parent / "autobackend.py"
-"""Run as a script, so that the command is of the very code that the agent is of."""
-KEPT_LINES = 40
-"""Of what a command prints, so many are kept for an error."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Ended:
-    """How a command ended."""
-
-    code: int
-    lines: tuple[str, ...]
-    """The last ones that it printed."""
-
-    @property
-    def reason(self) -> str:
-        """The first line of the error that it printed, else its last line."""
-        errors = [line.removeprefix("error: ") for line in self.lines if line.startswith("error: ")]
-        return (errors or list(self.lines) or [f"it ended with the code {self.code} and printed nothing"])[-1]
+from selector.fleet.command import Commands, Ended
 
 
 class Agent:
@@ -45,29 +21,39 @@ class Agent:
         variables: over the node's own environment variables.
         """
         os.environ.update(variables)
-        self._now = ""
+        self._commands = Commands()
 
     def describe(self) -> dict[str, Any]:
-        """The version of autobackend, and the HostSpec of this machine."""
+        """The version of autobackend, the HostSpec of this machine, and on how many devices it calibrates at once."""
+        from selector.fleet.seats import seats_of
         from selector.host.spec import HostSpec
 
-        return {"version": version("autobackend"), "host": HostSpec.detect()}
+        host = HostSpec.detect()
+        return {"version": version("autobackend"), "host": host, "at_once": max(1, len(seats_of(host)))}
 
     def run(self, words: Sequence[str]) -> Ended:
         """Run `autobackend WORDS...` and return how it ended."""
-        lines: list[str] = []
-        with Guarded([sys.executable, str(PROGRAM), *words], variables=os.environ) as command:
-            for line in command.lines():
-                if line.strip():
-                    self._now = line.strip()
-                    lines = [*lines[1 - KEPT_LINES :], line.rstrip()]
-            code = command.wait()
-        self._now = ""
-        return Ended(code=code, lines=tuple(lines))
+        return self._commands.run(words)
+
+    def calibrate(self, model: str, demand: Demand, words: Sequence[str]) -> Ended:
+        """Run `autobackend calibrate` for a model, its candidates spread over the devices of this machine.
+
+        Args:
+            words: options beside those of the demand.
+
+        Raises:
+            AutobackendError: as calibrate does.
+        """
+        from selector.fleet.seats import seats_of
+        from selector.fleet.spread import calibrate_spread
+        from selector.host.spec import HostSpec
+
+        host = HostSpec.detect()
+        return calibrate_spread(model, demand, words, host=host, seats=seats_of(host), commands=self._commands)
 
     def now(self) -> str:
         """The last line that the command printed; empty while none runs."""
-        return self._now
+        return self._commands.now
 
     def best(self, model: str, demand: Demand, cache: str) -> tuple[str, ...]:
         """The pick of this machine and who comes next, by what was measured here; empty where nothing was.

@@ -8,9 +8,9 @@ from typing import Any, Final, Protocol
 from calibration.cache.cache import Cache
 from calibration.errors import CacheError, DeviceBusy, UsageError
 from selector.demand.demand import Demand
-from selector.fleet.agent import Ended
 from selector.fleet.board import VERIFY, Board, Calibrate, SpotCheck, Standing, Task
 from selector.fleet.cluster import Broken, Call, Cluster, Lost
+from selector.fleet.command import Ended
 from selector.fleet.groups import Kin
 from selector.fleet.record import times_by_host
 from selector.fleet.survey import Survey
@@ -196,22 +196,17 @@ class _Drive:
         return known, prefer
 
     def _start(self, task: Task) -> None:
-        words = ["calibrate", task.model, *self._options(task), *self._words]
-        self._running[self._agents[task.host].call("run", words)] = task, time.monotonic()
-
-    def _options(self, task: Task) -> list[str]:
+        agent = self._agents[task.host]
         match task:
-            case Calibrate():
-                return self._demand.options()
-            case SpotCheck(labels=labels):
+            case Calibrate(model=model):
+                call = agent.call("calibrate", model, self._demand, self._words)
+            case SpotCheck(model=model, labels=labels):
                 forced = replace(self._demand, backends=labels)
-                return [
-                    *forced.options(),
-                    *(["--full"] if self._launched_whole(task) else []),
-                    "--rounds",
-                    "1",
-                    "--no-probe",
-                ]
+                depth = ["--full"] if self._launched_whole(task) else []
+                call = agent.call(
+                    "run", ["calibrate", model, *forced.options(), *self._words, *depth, "--rounds", "1", "--no-probe"]
+                )
+        self._running[call] = task, time.monotonic()
 
     def _launched_whole(self, task: SpotCheck) -> bool:
         """Whether the two best were launched on the whole model; of a large one, layers are compared with layers."""

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from selector.fleet.agent import Ended
 from selector.fleet.cluster import Broken, Cluster, Lost
+from selector.fleet.command import Ended
 from selector.fleet.groups import lacking
 from selector.fleet.survey import Survey
 

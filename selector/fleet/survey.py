@@ -21,6 +21,8 @@ class Member:
     node: ClusterNode
     agent: Handle
     host: HostSpec
+    at_once: int
+    """On how many of its devices the candidates of a model run at once."""
 
     @property
     def kin(self) -> Kin:
@@ -32,6 +34,7 @@ class Member:
             "node": self.node.name,
             "node_id": self.node.node_id,
             "host": self.host.identifier,
+            "at_once": self.at_once,
             "lacks": list(lacking(self.host, all_backends())),
         }
 
@@ -92,7 +95,7 @@ def survey(cluster: Cluster, variables: Mapping[str, str], version: str) -> Surv
             elif twin:
                 unusable[agent.node.name] = f"it is the same machine as {twin} ({host.identifier})"
             else:
-                members.append(Member(node=agent.node, agent=agent, host=host))
+                members.append(Member(node=agent.node, agent=agent, host=host, at_once=described["at_once"]))
         if agent.node.name in unusable:
             agent.kill()
     if not members:

@@ -134,16 +134,16 @@ def _archspec() -> dict[str, Any]:
 
 def _cores(root: Path) -> tuple[int, ...]:
     status = re.search(r"^Cpus_allowed_list:\s*(\S+)", _read(root / "proc/self/status"), re.MULTILINE)
-    allowed = _numbers(status[1]) if status else tuple(range(os.cpu_count() or 1))
+    allowed = numbers_of(status[1]) if status else tuple(range(os.cpu_count() or 1))
     # A quota of 1.5 cores throttles two threads, so the part of a core is not counted.
     quotas = [int(q) for folder in _cgroups(root, "cpu") if (q := _quota(folder)) is not None]
     return allowed[: max(1, min([len(allowed), *quotas]))]
 
 
-def _numbers(ranges: str) -> tuple[int, ...]:
+def numbers_of(ranges: str) -> tuple[int, ...]:
     """The numbers of a list of ranges, as Linux writes it.
 
-    >>> _numbers('0-3,8')
+    >>> numbers_of('0-3,8')
     (0, 1, 2, 3, 8)
     """
     ends = [part.split("-") for part in ranges.split(",") if part]

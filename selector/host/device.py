@@ -22,6 +22,10 @@ class Device:
     power_limit_w: float | None = None
     mig: str | None = None
     """Profile of a MIG slice, `3g.40gb`."""
+    uuid: str | None = None
+    """By which a process can be given this device alone. It and the address are in no file: they are of one machine."""
+    address: str | None = None
+    """On the PCI bus, as /sys/bus/pci/devices names it: 0000:17:00.0."""
 
     def to_json(self) -> dict[str, Any]:
         """As `autobackend host --json` prints it."""

@@ -81,6 +81,11 @@ def _nvidia_device(nvml: Any, handle: Any, driver: str) -> Device:
     with contextlib.suppress(nvml.NVMLError):
         major, minor = nvml.nvmlDeviceGetCudaComputeCapability(handle)
         capability = (int(major), int(minor))
+    uuid = address = None
+    with contextlib.suppress(nvml.NVMLError):
+        uuid = str(nvml.nvmlDeviceGetUUID(handle))
+    with contextlib.suppress(nvml.NVMLError):
+        address = _address(str(nvml.nvmlDeviceGetPciInfo(handle).busId))
     slice_of = re.search(r"\bMIG (\S+)", name)
     return Device(
         kind="cuda",
@@ -91,7 +96,19 @@ def _nvidia_device(nvml: Any, handle: Any, driver: str) -> Device:
         driver=str(driver),
         power_limit_w=power,
         mig=slice_of[1] if slice_of else None,
+        uuid=uuid,
+        address=address,
     )
+
+
+def _address(bus_id: str) -> str:
+    """As Linux writes it; NVML's domain has eight digits.
+
+    >>> _address('00000000:C7:00.0')
+    '0000:c7:00.0'
+    """
+    domain, _, rest = bus_id.lower().partition(":")
+    return f"{int(domain, 16):04x}:{rest}"
 
 
 NVIDIA = Kind(

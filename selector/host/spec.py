@@ -23,6 +23,9 @@ __all__ = ["HOST_FILE", "Device", "HostSpec", "Installation", "Known", "cpu_devi
 HOST_FILE = "AUTOBACKEND_HOST_FILE"
 """Variable that names a file which says who this machine is, as `autobackend host --json` wrote it: in a container,
 whose machine-id is a new one each time, that of the machine it runs on."""
+TOLD_CORES = "AUTOBACKEND_CORES"
+"""Variable with the number of cores that engines are told of, where what runs is bound to some of them: several devices
+of a machine are calibrated on at once, and each launch shall be as one that has the machine for itself."""
 
 
 class Known(StrEnum):
@@ -150,7 +153,7 @@ class HostSpec:
             cpu_name=cpu.name,
             cpu_model=cpu.model,
             cpu_features=cpu.features,
-            cores=cpu.cores,
+            cores=int(told) if (told := environ.get(TOLD_CORES, "")).isdigit() else cpu.cores,
             memory_bytes=cpu.memory_bytes,
             devices=devices,
             installations={name: installations[python] for name, python in pythons.items()},
@@ -176,19 +179,24 @@ def cpu_device(cpu: Cpu) -> Device:
 
 
 def _as_named(found: HostSpec, path: Path) -> HostSpec:
-    """The machine with the identifier and the devices of the file; cores, free memory and packages are as found."""
+    """The machine with the identifier and the devices of the file; cores, free memory and packages are as found.
+
+    Of a machine with several devices that are alike, as many as are found here.
+    """
     from selector.host.host_file import read_written
 
     written = read_written(path)
     kinds, found_kinds = ([device.kind for device in devices] for devices in (written.devices, found.devices))
-    if kinds != found_kinds:
+    # A process may be given a part of the machine's devices, as a pod is; which part does not matter if all are alike.
+    is_part = len({(device.kind, device.name, device.mig) for device in written.devices}) == 1
+    if found_kinds != (kinds[: len(found_kinds)] if is_part else kinds):
         raise UsageError(
             f"{path} ({HOST_FILE}) is of a machine with {', '.join(kinds)}; here are {', '.join(found_kinds)}",
             f"unset {HOST_FILE}, or name a file that `autobackend host --json` wrote on this machine",
         )
     devices = tuple(
-        replace(named, free_bytes=min(named.memory_bytes, here.free_bytes))
-        for named, here in zip(written.found_devices, found.devices, strict=True)
+        replace(named, free_bytes=min(named.memory_bytes, here.free_bytes), uuid=here.uuid, address=here.address)
+        for named, here in zip(written.found_devices, found.devices, strict=False)
     )
     return replace(found, identifier=written.identifier, devices=devices)
 

@@ -117,6 +117,7 @@ def calibrate(
     store: ArtifactStore | None = None,
     reporter: Reporter[CalibrationEvent] | None = None,
     limits: Limits | None = None,
+    calibration_id: str = "",
     **options: Unpack[DemandOptions],
 ) -> Calibration:
     """Time the candidates for `model` on this host until the answer is sure, check their outputs, and keep the samples.
@@ -137,6 +138,7 @@ def calibrate(
         again: measure anew what is already in the cache.
         probe: probe the machine first where the cache has no probe of it, as the command does; it counts to the budget.
         cache: an open cache, a path or a SQLAlchemy URL.
+        calibration_id: of a calibration on a ladder whose other candidates are raced elsewhere meanwhile.
 
     Raises:
         ModelError, UsageError, CacheError, ArtifactError: with the value and the mend.
@@ -203,6 +205,7 @@ def calibrate(
                     bounds=bounds,
                     again=again,
                     limits=limits,
+                    calibration_id=calibration_id,
                     foretell=lambda position, ascent: reporter.report(
                         LadderPlanned(reaches=reaches_of(position, ascent, depths, artifacts))
                     ),

@@ -22,7 +22,13 @@ def hosts_screen(surveyed: Survey, backends: Sequence[str], across: int | None =
     lines: list[str] = []
     for kin, names in surveyed.groups.items():
         rows = [
-            (f"  {name}", surveyed.member(name).host.identifier, _missing(surveyed, name, backends)) for name in names
+            (
+                f"  {name}",
+                surveyed.member(name).host.identifier,
+                _missing(surveyed, name, backends),
+                _at_once(surveyed, name),
+            )
+            for name in names
         ]
         lines += [f"{plural(len(names), 'host')}: {kin.title}", *columns(rows, across=across), ""]
     lines += [f"no part: {name}, {why}" for name, why in surveyed.unusable.items()]
@@ -128,6 +134,11 @@ class FleetProgress:
 def _missing(surveyed: Survey, name: str, backends: Sequence[str]) -> str:
     missing = lacking(surveyed.member(name).host, backends)
     return f"lacks {listing(missing)}" if missing else "has all backends"
+
+
+def _at_once(surveyed: Survey, name: str) -> str:
+    devices = surveyed.member(name).at_once
+    return f"calibrates on {devices} devices at once" if devices > 1 else ""
 
 
 def _kind(doing: Doing) -> str:

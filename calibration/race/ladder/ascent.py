@@ -27,6 +27,7 @@ class Ascent:
         candidates: in the static order.
         known: what earlier runs have left, for each rung.
         noise: how launches differ, before any was seen.
+        calibration_id: that new launches belong to, where none is known; else one of its own.
     """
 
     def __init__(
@@ -41,6 +42,7 @@ class Ascent:
         rounds: int,
         sure: float,
         budgeted: bool,
+        calibration_id: str = "",
     ) -> None:
         self.specs = {spec.label: spec for spec in candidates}
         self.depths = {depth.rung: depth for depth in depths}
@@ -53,7 +55,7 @@ class Ascent:
         """Label: why it is launched no more, of those that were launched; filled as the race goes on."""
         self.expense = Expense({d.rung: 2 * d.original.parameters for d in depths})
         self._calibration_ids = {r: k.launches[-1].calibration_id for r, k in known.items() if k.launches}
-        self._new_id = next(iter(self._calibration_ids.values()), uuid.uuid4().hex)
+        self._new_id = next(iter(self._calibration_ids.values()), calibration_id or uuid.uuid4().hex)
         self._beliefs = beliefs
         self._workloads = tuple(workloads)
         self._noise = noise

@@ -51,6 +51,7 @@ def climb(
     again: bool = False,
     limits: Limits | None = None,
     clock: Callable[[], float] = time.monotonic,
+    calibration_id: str = "",
     foretell: Callable[[Position, Ascent], None] = lambda _position, _ascent: None,
 ) -> Tally:
     """Launch who is expected to tell most per second, until the pick is sure; each launch is kept before the next.
@@ -66,6 +67,7 @@ def climb(
         beliefs: of these candidates, rungs and cells; where there are none, nothing is known beforehand.
         noise: how launches differ, before any was seen.
         bounds: a launch that the budget ends keeps the cells that it has timed.
+        calibration_id: of what is new here, where others race other candidates of the same calibration; else its own.
         foretell: is shown where the race stands before its first launch.
 
     Raises:
@@ -84,6 +86,7 @@ def climb(
         rounds=bounds.rounds,
         sure=bounds.sure,
         budgeted=bounds.budget_s is not None,
+        calibration_id=calibration_id,
     )
     deadline = Deadline(None if bounds.budget_s is None else began + bounds.budget_s, clock)
     with tempfile.TemporaryDirectory(prefix="autobackend-", ignore_cleanup_errors=True) as folder:

@@ -62,6 +62,7 @@ if TYPE_CHECKING:
 @click.option(
     "--no-probe", is_flag=True, help="Do not measure first, once on a host, how fast it reads memory and multiplies."
 )
+@click.option("--calibration", "calibration_id", metavar="ID", default="", hidden=True)  # of its part on one device
 @click.option("--again", is_flag=True, help="Measure anew what is in the cache.")
 @click.option(
     "--stale",

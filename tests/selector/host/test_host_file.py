@@ -38,6 +38,20 @@ def test_a_file_of_a_machine_with_other_devices_is_refused(tmp_path: Path) -> No
         HostSpec.detect(environ=environ(file))
 
 
+def test_a_part_of_the_machine_s_devices_is_that_machine(tmp_path: Path) -> None:
+    found = HostSpec.detect()
+    if found.device.kind != "cpu":
+        pytest.skip("a machine with an accelerator")
+    file = tmp_path / "host.json"
+    alpha, beta = (replace(found.device, name=name) for name in ("Alpha", "Beta"))
+    file.write_text(json.dumps(written(replace(found, identifier="four", devices=(alpha,) * 4), None, packages=False)))
+    host = HostSpec.detect(environ=environ(file))
+    assert (host.identifier, [device.name for device in host.devices]) == ("four", ["Alpha"])
+    file.write_text(json.dumps(written(replace(found, devices=(alpha, beta)), None, packages=False)))
+    with pytest.raises(UsageError, match="is of a machine with cpu, cpu; here are cpu"):
+        HostSpec.detect(environ=environ(file))
+
+
 def test_a_file_that_is_not_there_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="cannot be read"):
         HostSpec.detect(environ=environ(tmp_path / "none.json"))

@@ -168,6 +168,7 @@ class Nvml:
         fields = {
             "nvmlDeviceGetName": "name",
             "nvmlDeviceGetUUID": "uuid",
+            "nvmlDeviceGetPciInfo": "pci",
             "nvmlDeviceGetMemoryInfo": "memory",
             "nvmlDeviceGetPowerManagementLimit": "power",
             "nvmlDeviceGetCudaComputeCapability": "capability",
@@ -212,6 +213,7 @@ class Nvml:
 H200 = {
     "name": "NVIDIA H200",
     "uuid": "GPU-11111111-1111",
+    "pci": SimpleNamespace(busId="00000000:C7:00.0"),
     "memory": SimpleNamespace(total=141 * GIB, free=140 * GIB),
     "power": 700000,
     "capability": (9, 0),
@@ -241,6 +243,8 @@ H200_DEVICE = Device(
     capability=(9, 0),
     driver="570.124.06",
     power_limit_w=700.0,
+    uuid="GPU-11111111-1111",
+    address="0000:c7:00.0",
 )
 SLICE_DEVICE = Device(
     kind="cuda",
@@ -250,9 +254,16 @@ SLICE_DEVICE = Device(
     capability=(8, 0),
     driver="570.124.06",
     mig="3g.20gb",
+    uuid="MIG-33333333-3333",
 )
 GB10_DEVICE = Device(
-    kind="cuda", name="NVIDIA GB10", memory_bytes=0, free_bytes=0, capability=(12, 1), driver="570.124.06"
+    kind="cuda",
+    name="NVIDIA GB10",
+    memory_bytes=0,
+    free_bytes=0,
+    capability=(12, 1),
+    driver="570.124.06",
+    uuid="GPU-44444444-4444",
 )
 
 

@@ -1,0 +1,72 @@
+"""Commands of autobackend that run on a node, in process groups that end with the process which started them."""
+
+import os
+import sys
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import selector
+from calibration.environments.lifeline import Guarded
+
+PROGRAM: Final = Path(selector.__file__).resolve().parent.parent / "autobackend.py"
+"""Run as a script, so that the command is of the very code that starts it."""
+KEPT_LINES: Final = 40
+"""Of what a command prints, so many are kept for an error."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ended:
+    """How a command ended."""
+
+    code: int
+    lines: tuple[str, ...]
+    """The last ones that it printed."""
+
+    @property
+    def reason(self) -> str:
+        """The first line of the error that it printed, else its last line."""
+        errors = [line.removeprefix("error: ") for line in self.lines if line.startswith("error: ")]
+        return (errors or list(self.lines) or [f"it ended with the code {self.code} and printed nothing"])[-1]
+
+
+class Commands:
+    """Runs commands, each in the thread that asks for it, and knows what those say of themselves that run."""
+
+    def __init__(self) -> None:
+        self._now: dict[str, str] = {}
+
+    @property
+    def now(self) -> str:
+        """The last line that each of them printed; empty while none runs."""
+        return "; ".join(line for line in list(self._now.values()) if line)
+
+    def run(
+        self,
+        words: Sequence[str],
+        *,
+        variables: Mapping[str, str] | None = None,
+        cpus: Collection[int] = (),
+        title: str = "",
+    ) -> Ended:
+        """Run `autobackend WORDS...` and return how it ended.
+
+        Args:
+            variables: over our own environment variables.
+            cpus: the cores that it is bound to, as the calling thread is from then on; none: it is not bound.
+            title: what its lines begin with in `now`; no two commands that run have the same.
+        """
+        if cpus:
+            os.sched_setaffinity(0, cpus)  # of this thread alone, and of what it starts
+        lines: list[str] = []
+        try:
+            with Guarded([sys.executable, str(PROGRAM), *words], variables={**os.environ, **(variables or {})}) as ours:
+                for line in ours.lines():
+                    if line.strip():
+                        self._now[title] = f"{title}{line.strip()}"
+                        lines = [*lines[1 - KEPT_LINES :], line.rstrip()]
+                code = ours.wait()
+        finally:
+            self._now.pop(title, None)
+        return Ended(code=code, lines=tuple(lines))
