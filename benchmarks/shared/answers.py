@@ -1,6 +1,7 @@
 """How fast `select` answers from a cache: nothing changed, another workload, after a commit, in a fresh process."""
 
 import os
+import secrets
 import subprocess
 import sys
 import time
@@ -43,7 +44,7 @@ def answers(model: str, where: str, *, again: int = 2000, others: int = 500, fre
     with Context() as context, Cache.open(where, fleet="") as cache, Cache.open(where, fleet="") as other:
         if (source := choose(model, cache=cache, context=context).source) != "measured":
             raise ValueError(f"{model} was not measured in {cache.location}: its answer is {source}")
-        numbers = count()
+        numbers, prefix = count(), secrets.token_hex(8)
 
         def ask_again() -> None:
             choose(model, cache=cache, context=context)
@@ -52,7 +53,7 @@ def answers(model: str, where: str, *, again: int = 2000, others: int = 500, fre
             choose(model, cache=cache, context=context, workload=next(workloads))
 
         def commit() -> None:
-            other.add(replace(LAUNCH, run_id=f"{os.getpid():016x}{next(numbers):016x}"))
+            other.add(replace(LAUNCH, run_id=f"{prefix}{next(numbers):016x}"))
 
         def ask_in_a_process() -> None:
             command = [sys.executable, "-m", "autobackend", "select", model]

@@ -95,30 +95,25 @@ def programs() -> Path:
 
 
 @contextmanager
-def running(settings: Sequence[str] = FAST, files: Mapping[str, bytes] | None = None) -> Iterator[Server]:
-    """A server with an empty cluster, until the block ends or this process dies.
+def running(
+    settings: Sequence[str] = FAST, files: Mapping[str, bytes] | None = None, keep: Path | None = None
+) -> Iterator[Server]:
+    """A server, until the block ends or this process dies; its cluster is empty where none was kept.
 
     Args:
         settings: `name=value` each, as in postgresql.conf.
         files: what lies in its folder, such as a key, by name.
+        keep: the folder where the cluster stays for the next time; without one it goes away with the server.
 
     Raises:
         Missing: see `programs`.
     """
-    folder = Path(tempfile.mkdtemp(prefix="autobackend-postgresql-"))
+    folder = Path(tempfile.mkdtemp(prefix="autobackend-postgresql-")) if keep is None else keep.resolve()
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     try:
         account = _account()
         bin_ = _readable(programs(), folder, account)
-        password, secret = secrets.token_hex(12), folder / "password"
-        secret.write_text(password)
-        _give(folder, account)
-        words = ["--username", USER, "--pwfile", str(secret), "--auth", "scram-sha-256", "--encoding", "UTF8"]
-        words += ["--locale", "C", "--no-sync", "--no-instructions", "--pgdata", str(folder / "cluster")]
-        done = subprocess.run(
-            [str(bin_ / "initdb"), *words], cwd=folder, capture_output=True, text=True, check=False, **account
-        )
-        if done.returncode:
-            raise RuntimeError(f"initdb: {done.stderr}")
+        password = _password_of_cluster(bin_, folder, account)
         _add(files or {}, folder / "cluster", account)
         process, server = _started(bin_, folder, password, settings, account)
         try:
@@ -128,7 +123,27 @@ def running(settings: Sequence[str] = FAST, files: Mapping[str, bytes] | None = 
             process.send_signal(signal.SIGINT)
             process.wait(START_S)
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        if keep is None:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _password_of_cluster(bin_: Path, folder: Path, account: Mapping[str, Any]) -> str:
+    """The superuser's, of the cluster in the folder; one is made where none was finished."""
+    kept = folder / "password"
+    if kept.exists():
+        return kept.read_text()
+    cluster, secret = folder / "cluster", folder / "password.unfinished"
+    shutil.rmtree(cluster, ignore_errors=True)
+    secret.write_text(secrets.token_hex(12))
+    _give(folder, account)
+    words = ["--username", USER, "--pwfile", str(secret), "--auth", "scram-sha-256", "--encoding", "UTF8"]
+    words += ["--locale", "C", "--no-sync", "--no-instructions", "--pgdata", str(cluster)]
+    done = subprocess.run(
+        [str(bin_ / "initdb"), *words], cwd=folder, capture_output=True, text=True, check=False, **account
+    )
+    if done.returncode:
+        raise RuntimeError(f"initdb: {done.stderr}")
+    return secret.rename(kept).read_text()
 
 
 def _started(
@@ -208,8 +223,13 @@ def _readable(bin_: Path, folder: Path, account: Mapping[str, Any]) -> Path:
     """The programs where the other user may read them: an environment in root's home is closed to all others."""
     if not account or all(parent.stat().st_mode & 0o005 == 0o005 for parent in (bin_, *bin_.parents)):
         return bin_
-    shutil.copytree(bin_.parent, folder / "programs", symlinks=True)
-    return folder / "programs" / bin_.name
+    package, copies = bin_.parents[1], folder / "programs"
+    # auditwheel puts the libraries of a wheel beside its package, where the programs look for them by a relative path.
+    libraries = package.with_name(f"{package.name}.libs")
+    for place in (bin_.parent, libraries):
+        if place.is_dir():
+            shutil.copytree(place, copies / place.relative_to(package.parent), symlinks=True, dirs_exist_ok=True)
+    return copies / bin_.relative_to(package.parent)
 
 
 def _end_with_parent() -> Callable[[], None]:

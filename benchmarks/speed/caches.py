@@ -27,11 +27,12 @@ SIZES = 10
 _BATCH = 5_000
 
 
-def stocked(plan: Plan, rows: int) -> Path:
+def stocked(plan: Plan, rows: int, folder: Path = FOLDER) -> Path:
     """A cache of `rows` launches, made once; ten models share each key, the planned model is one of them.
 
     Args:
         rows: LEAST, or a multiple of it.
+        folder: where it stays.
     """
     contents = json.dumps(
         [
@@ -42,13 +43,13 @@ def stocked(plan: Plan, rows: int) -> Path:
             rows,
         ]
     )
-    path = FOLDER / f"cache-{rows}-{hashlib.sha256(contents.encode()).hexdigest()[:8]}.db"
+    path = folder / f"cache-{rows}-{hashlib.sha256(contents.encode()).hexdigest()[:8]}.db"
     if not path.exists():
-        FOLDER.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(parents=True, exist_ok=True)
         unfinished = path.with_suffix(".unfinished")
         unfinished.unlink(missing_ok=True)
         if rows > LEAST:
-            shutil.copyfile(stocked(plan, LEAST), unfinished)
+            shutil.copyfile(stocked(plan, LEAST, folder), unfinished)
             _multiply(unfinished, rows // LEAST)
         else:
             with Cache.open(unfinished) as cache:
