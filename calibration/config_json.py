@@ -53,6 +53,11 @@ class ConfigJson:
         own = {name: value for name, value in self.fields.items() if value is not None}
         return ConfigJson(fields={**outer.fields, **own}, path=outer.path)
 
+    def language_model(self) -> "ConfigJson":
+        """This object with the fields of the language model inside it, `text_config` or `llm_config`, over its own."""
+        text_config = self.table("text_config")
+        return (text_config if text_config.fields else self.table("llm_config")).over(self)
+
     def flag(self, name: str) -> bool:
         """True or false; false where it is absent."""
         return bool(self._typed(name, False, "true or false", bool))

@@ -75,9 +75,7 @@ def _is_there(requirement: str, installation: Installation) -> bool:
 
 def _language_model(case: Combination) -> Mapping[str, Any]:
     """config.json; the fields of the language model inside go before its own. Empty beside a .gguf file."""
-    outer = ConfigJson.read(case.model.folder)
-    inner = next((inner for name in ("text_config", "llm_config") if (inner := outer.table(name)).fields), outer)
-    return inner.over(outer).fields
+    return ConfigJson.read(case.model.folder).language_model().fields
 
 
 def _values(config: Mapping[str, Any], field: str) -> Iterator[bool]:

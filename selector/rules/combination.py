@@ -34,7 +34,7 @@ class Combination:
 
     @property
     def architecture_names(self) -> tuple[str, ...]:
-        """The names by which the engine looks for the model's architecture; any of them is enough."""
+        """The names in config.json by which the engine looks for the model's architecture; any of them is enough."""
         model = self.model
         if not self.facts.architectures_from_auto_map:
             return (model.architecture,)

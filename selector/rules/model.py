@@ -132,12 +132,9 @@ def table_unread(case: Combination) -> bool:
 
 def _names(case: Combination) -> tuple[str, ...]:
     """The names by which the engine looks for the model's architecture; any of them is enough."""
-    model, facts = case.model, case.facts
-    if facts.by_model_type:
-        return (causal_model(case) or model.architecture,)
-    if not facts.architectures_from_auto_map:
-        return (model.architecture,)
-    return (model.auto_architecture,) if model.auto_architecture else model.architectures
+    if case.facts.by_model_type:
+        return (causal_model(case) or case.model.architecture,)
+    return case.architecture_names
 
 
 def _known_beside(case: Combination, names: tuple[str, ...]) -> bool | None:

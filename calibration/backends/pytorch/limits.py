@@ -100,11 +100,7 @@ class _Case:
 
 def limits(model: Model, capability: tuple[int, int] | None = None) -> list[str]:
     """`needs X; found Y`, once for each limit that a model is beyond."""
-    outer = ConfigJson.read(model.folder)
-    inner = outer.table("text_config")
-    if not inner.fields:
-        inner = outer.table("llm_config")
-    case = _Case(model=model, config=inner.over(outer), capability=capability)
+    case = _Case(model=model, config=ConfigJson.read(model.folder).language_model(), capability=capability)
     return [reason for limit in _LIMITS if (reason := limit(case))]
 
 

@@ -41,7 +41,7 @@ class Case:
             UnreadableField: it is not what its names promise.
         """
         outer = ConfigJson.read(model.folder)
-        return cls(model=model, config=_text_model(outer).over(outer), outer=outer, capability=capability)
+        return cls(model=model, config=outer.language_model(), outer=outer, capability=capability)
 
     @property
     def quant(self) -> ConfigJson:
@@ -52,9 +52,3 @@ class Case:
 def dotted(capability: tuple[int, int]) -> str:
     """A compute capability as NVIDIA writes it."""
     return f"{capability[0]}.{capability[1]}"
-
-
-def _text_model(outer: ConfigJson) -> ConfigJson:
-    """The configuration of the language model inside another; empty where there is none."""
-    text_config = outer.table("text_config")
-    return text_config if text_config.fields else outer.table("llm_config")
