@@ -7,6 +7,7 @@ from enum import StrEnum
 from pathlib import Path
 
 from benchmarks.rule_truth.cases.kept import Kept, restore
+from benchmarks.rule_truth.stand_ins import is_the_engines_own
 from benchmarks.rule_truth.trial import WORKLOAD
 from benchmarks.rule_truth.truth import Trial
 from calibration.errors import AutobackendError
@@ -27,7 +28,8 @@ class Pairing(StrEnum):
     FALSE_YES = "false yes"
     FALSE_NO = "false no"
     UNKNOWN = "unknown"
-    """It loaded, and no reference says whether its output is right; or it could not be read at the time."""
+    """It loaded, and no reference says whether its output is right; or it could not be read at the time; or the stand-ins
+    for a GPU, not the engine, made it end so."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,6 +42,8 @@ class Pair:
 
     @property
     def pairing(self) -> Pairing:
+        if not is_the_engines_own(self.trial):
+            return Pairing.UNKNOWN
         match self.trial.verdict:
             case "unchecked":
                 return Pairing.UNKNOWN

@@ -1,13 +1,14 @@
 """LMDeploy's two engines without a GPU: the interpreters of its tests, whose stand-ins take the kernels' place.
 
-The PyTorch engine then computes on the CPU. Of TurboMind its Python is real and its library is not: what it refuses is
-known, its output is not.
+The PyTorch engine then computes on the CPU, but for a few kernels that have no stand-in. TurboMind's library is the real
+one, on a CUDA runtime whose kernels do nothing: what it refuses is known, its output is not.
 """
 
 import dataclasses
 import shlex
 from pathlib import Path
 
+from benchmarks.rule_truth.truth import Trial
 from calibration.errors import UsageError
 from selector.host.device import Device
 from selector.host.spec import HostSpec, Installation
@@ -16,6 +17,20 @@ SITE = Path(__file__).resolve().parents[2] / "tests" / "lmdeploy" / "site"
 KERNELS = {"pytorch": "torch", "turbomind": "sm80"}
 """Backend: which stand-ins of tests/lmdeploy/site run it."""
 GPU = Device(kind="cuda", name="a GPU", memory_bytes=80 << 30, free_bytes=80 << 30, capability=(8, 0), driver="570.86")
+
+_NO_STAND_IN = ("is not supported by default backend", "no CPU attention for")
+"""Words of the PyTorch engine where a kernel has no stand-in: lmdeploy pytorch/backends/default/op_backend.py:93, and
+tests/lmdeploy/lmdeploy_cpu.py."""
+
+
+def is_the_engines_own(trial: Trial) -> bool:
+    """Whether what a trial showed would also happen on a GPU, and does not come from what stands in for one."""
+    match trial.candidate.partition(":")[0]:
+        case "turbomind":  # what it computes means nothing, and neither does how long it takes
+            return trial.verdict in {"refused", "crashed"}
+        case "pytorch":
+            return not any(words in trial.message for words in _NO_STAND_IN)
+    return True
 
 
 def gpu_host(here: HostSpec, lmdeploy: Path, folder: Path) -> HostSpec:

@@ -67,6 +67,29 @@ def test_the_truth_file_keeps_the_last_trial_of_each_pair_and_a_torn_line_is_non
     assert read_trials(tmp_path / "none.jsonl") == {}
 
 
+@pytest.mark.parametrize(
+    ("candidate", "verdict", "message", "pairing"),
+    [
+        ("turbomind:default", "wrong output", "token 0 differs", Pairing.UNKNOWN),
+        ("turbomind:default", "timed out", "no answer", Pairing.UNKNOWN),
+        ("turbomind:default", "crashed", "SIGABRT", Pairing.FALSE_YES),
+        ("turbomind:default", "refused", "AssertionError", Pairing.FALSE_YES),
+        ("pytorch:eager", "wrong output", "token 0 differs", Pairing.FALSE_YES),
+        (
+            "pytorch:eager",
+            "refused",
+            "RuntimeError: Build spec LinearBlockedF8BuildSpec is not supported by default backend.",
+            Pairing.UNKNOWN,
+        ),
+    ],
+)
+def test_what_stand_ins_for_a_gpu_do_themselves_proves_nothing(
+    candidate: str, verdict: str, message: str, pairing: Pairing
+) -> None:
+    tried = trial(candidate=candidate, verdict=verdict, message=message)
+    assert Pair(trial=tried, reasons=()).pairing is pairing
+
+
 def test_a_truth_file_of_another_form_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "truth.jsonl").write_text('{"model": "llama"}\n')
     with pytest.raises(UsageError, match=r"truth\.jsonl, line 1: .*'model'"):

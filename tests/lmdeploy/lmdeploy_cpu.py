@@ -165,12 +165,17 @@ def attend(
 
 
 def _torch_backend() -> type:
-    """LMDeploy's plain-torch operators (backends/default), plus the two that exist only as GPU kernels."""
+    """LMDeploy's plain-torch operators (backends/default), plus what exists, or is whole, only as a GPU kernel."""
+    from lmdeploy.pytorch.backends.apply_rotary_emb import ApplyRotaryEmbBuildSpec
     from lmdeploy.pytorch.backends.attention import AttentionMetadata, PagedAttentionBuildSpec
     from lmdeploy.pytorch.backends.default import DefaultOpsBackend
     from lmdeploy.pytorch.backends.moe import FusedMoEBuildSpec
 
-    made = ((PagedAttentionBuildSpec, _paged_attention()), (FusedMoEBuildSpec, _experts()))
+    made = (
+        (PagedAttentionBuildSpec, _paged_attention()),
+        (FusedMoEBuildSpec, _experts()),
+        (ApplyRotaryEmbBuildSpec, _rotation()),
+    )
 
     class CpuOpsBackend(DefaultOpsBackend):
         @classmethod
@@ -258,6 +263,37 @@ def _paged_attention() -> type:
             return out
 
     return PagedAttention
+
+
+def _rotation() -> type:
+    from lmdeploy.pytorch.backends.default.apply_rotary_emb import DefaultApplyRotaryEmbImpl
+
+    class Rotation(DefaultApplyRotaryEmbImpl):
+        """As the kernel, also of a head's first part alone, of which the plain-torch operator knows nothing."""
+
+        def __init__(self, spec: Any) -> None:
+            super().__init__()
+
+        def forward(
+            self,
+            query: Tensor,
+            key: Tensor,
+            cos: Tensor,
+            sin: Tensor,
+            inplace: bool = True,
+            complex_mode: bool = False,
+        ) -> tuple[Tensor, Tensor]:
+            width = cos.size(-1) * (2 if complex_mode else 1)
+            if width >= query.size(-1):
+                return super().forward(query, key, cos, sin, inplace, complex_mode)
+            # kernels/cuda/apply_rotary_pos_emb.py:135-151: of a new tensor the rest is left as it was allocated.
+            rotated = [x if inplace else torch.full_like(x, math.nan) for x in (query, key)]
+            parts = super().forward(query[..., :width], key[..., :width], cos, sin, False, complex_mode)
+            for whole, part in zip(rotated, parts, strict=True):
+                whole[..., :width] = part
+            return rotated[0], rotated[1]
+
+    return Rotation
 
 
 def _experts() -> type:
