@@ -28,8 +28,8 @@ class Pairing(StrEnum):
     FALSE_YES = "false yes"
     FALSE_NO = "false no"
     UNKNOWN = "unknown"
-    """It loaded, and no reference says whether its output is right; or it could not be read at the time; or the stand-ins
-    for a GPU, not the engine, made it end so."""
+    """It loaded, and no reference says whether its output is right; or it could not be read at the time; or what stands
+    in for a GPU, not the engine, made it end so."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,7 +1,7 @@
 """LMDeploy's two engines without a GPU: the interpreters of its tests, whose stand-ins take the kernels' place.
 
-The PyTorch engine then computes on the CPU, but for a few kernels that have no stand-in. TurboMind's library is the real
-one, on a CUDA runtime whose kernels do nothing: what it refuses is known, its output is not.
+The PyTorch engine then computes on the CPU, but for a few kernels that have no stand-in. TurboMind's library is the
+real one, on a CUDA runtime whose kernels do nothing: what it refuses is known, its output is not.
 """
 
 import dataclasses

@@ -16,6 +16,8 @@ HALF_GPTQ = (
     "needs gptq for all of in_proj_qkv, z, b and a or for none;"
     f" found {LAYER_0}.in_proj_qkv, {LAYER_0}.in_proj_z quantised alone"
 )
+ALL_FUSED = (*FUSED, "in_proj_a", "in_proj_b")
+FUSED_OUTPUTS = "needs outputs of linear attention's four inputs together divisible by {}; found {}"
 FORMATS = (("awq-g128", "float16"), ("gptq-g128", "float16"), ("fp8-blocks", BF16), ("compressed-g32", BF16))
 
 
@@ -110,6 +112,37 @@ QUANTISED_ROWS = (
             refused=HALF_GPTQ if quant == "gptq-g128" else "",
         )
         for quant, dtype in FORMATS
+    ),
+    # all four quantised: one matrix whose outputs the kernels must take
+    *(
+        Row(
+            name=f"qwen3.5 {quant} with all {values} linear heads quantised on {on} x {ways}",
+            kind="qwen3_5",
+            dtype=dtype,
+            quant=quant,
+            shape={**LINEAR, "linear_num_key_heads": values // 2, "linear_num_value_heads": values, "also": ALL_FUSED},
+            on=(on,),
+            ways=ways,
+            refused=refused,
+        )
+        for quant, dtype, values, on, ways, refused in (
+            ("gptq-g128", "float16", 8, SM80, 1, FUSED_OUTPUTS.format(32, 3088)),
+            ("gptq-g128", "float16", 16, SM75, 1, ""),
+            ("gptq-g128", "float16", 16, SM80, 2, FUSED_OUTPUTS.format("32 x 2 GPUs", 6176)),
+            ("gptq-g128", "float16", 32, SM80, 2, ""),
+            ("compressed-g32", BF16, 16, SM90, 1, FUSED_OUTPUTS.format(64, 6176)),
+            ("compressed-g32", BF16, 32, SM90, 1, ""),
+            ("fp8-blocks", BF16, 4, SM80, 1, FUSED_OUTPUTS.format(16, 1544)),
+            ("fp8-blocks", BF16, 4, SM90, 1, ""),
+            (
+                "fp8-blocks",
+                BF16,
+                8,
+                SM80,
+                2,
+                "needs in_proj_b and in_proj_a left plain among several GPUs; found them in fp8",
+            ),
+        )
     ),
     # models that are divided: what each GPU gets of attention's last matrix must be what its kernels take
     *(

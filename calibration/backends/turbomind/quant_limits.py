@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 
 from calibration.backends.turbomind.case import QWEN3_5, Case
-from calibration.backends.turbomind.tensors import quantised_modules
+from calibration.backends.turbomind.tensors import fused_inputs, quantised_modules
 from calibration.config_json import shown
 
 READ = ("awq", "gptq", "fp8", "mxfp4", "compressed-tensors")
@@ -11,9 +11,6 @@ READ = ("awq", "gptq", "fp8", "mxfp4", "compressed-tensors")
 
 MLA_FOLDED = ("q_proj", "q_b_proj", "kv_b_proj", "o_proj")
 """builders/mla.py fold_kv_b multiplies their weights with each other as they are."""
-
-GDN_FUSED = ("in_proj_qkv", "in_proj_z", "in_proj_b", "in_proj_a")
-"""builders/deltanet.py makes one matrix of them, and dequantises those that are quantised beside plain ones."""
 
 SHOWN_MODULES = 3
 
@@ -99,7 +96,7 @@ def _linear_attention(case: Case) -> str | None:
     if case.model.architecture not in QWEN3_5 or case.model.quant.method != "gptq":
         return None
     for layer in range(case.model.layers):
-        modules = [f"model.language_model.layers.{layer}.linear_attn.{name}" for name in GDN_FUSED]
+        modules = fused_inputs(layer)
         quantised = quantised_modules(case, modules)
         if 0 < len(quantised) < len(modules):
             return f"needs gptq for all of in_proj_qkv, z, b and a or for none; found {_some(quantised)} alone"

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from calibration.backends.turbomind.case import INT4, QWEN3_5, Case
+from calibration.backends.turbomind.tensors import fused_inputs, quantised_modules
 
 _BLOCK = 128
 """Rows and columns of an fp8 block."""
@@ -32,6 +33,7 @@ def _whole(case: Case) -> Iterator[str]:
             yield f"needs {what} divisible by {sizes.inputs}; found {size}"
         elif 0 < size < sizes.least_inputs:
             yield f"needs {what} of {sizes.least_inputs} or more; found {size}"
+    yield from _fused(case, 1)
 
 
 def _divided(case: Case, ways: int) -> Iterator[str]:
@@ -52,6 +54,7 @@ def _divided(case: Case, ways: int) -> Iterator[str]:
         for name, default in (("linear_num_key_heads", 16), ("linear_num_value_heads", 32)):
             if (heads := case.config.whole(name, default)) % ways:
                 yield f"needs {name} divisible by {ways}; found {heads}"
+    yield from _fused(case, ways)
 
 
 def _kernel_sizes(case: Case) -> _Sizes:
@@ -87,3 +90,28 @@ def _uneven_blocks(case: Case) -> Iterator[str]:
     # models/utils.py reorder_rotary_emb takes the scales of narrower heads in pairs.
     if model.head_dim == 64 and (model.heads % 4 or model.kv_heads % 4):
         yield f"needs heads divisible by 4 for fp8 blocks and head_dim 64; found {model.heads} and {model.kv_heads}"
+
+
+def _fused(case: Case, ways: int) -> Iterator[str]:
+    """Linear attention's four input matrices are one; where all are quantised, so is that one.
+
+    Found by loading: with other outputs there is no plan for 4 bits or fp8, and its C++ aborts (`Check failed:
+    exec_plan`), or builders/_base.py:313 raises.
+    """
+    method, on_hopper = case.model.quant.method, case.capability == (9, 0)
+    if case.model.architecture not in QWEN3_5 or method not in (*INT4, "fp8"):
+        return
+    names = [fused_inputs(layer) for layer in range(case.model.layers)]
+    if not any(len(quantised_modules(case, modules)) == len(modules) for modules in names):
+        return
+    if method == "fp8" and ways > 1:
+        # builders/deltanet.py:46 divides the scales, of which in_proj_b and in_proj_a have one row each.
+        yield "needs in_proj_b and in_proj_a left plain among several GPUs; found them in fp8"
+        return
+    keys, values = (case.config.whole(f"linear_num_{what}_heads", n) for what, n in (("key", 16), ("value", 32)))
+    key_dim, value_dim = (case.config.whole(f"linear_{what}_head_dim", 128) for what in ("key", "value"))
+    outputs = 2 * (keys * key_dim + values * value_dim + values)
+    divisor = (1 if on_hopper else 16) if method == "fp8" else 64 if on_hopper else 32
+    if outputs % (divisor * ways):
+        among = f" x {ways} GPUs" if ways > 1 else ""
+        yield f"needs outputs of linear attention's four inputs together divisible by {divisor}{among}; found {outputs}"

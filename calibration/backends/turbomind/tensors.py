@@ -16,6 +16,15 @@ _LARGEST_HEADER = 100_000_000
 """Bytes of a safetensors file's header (safetensors, MAX_HEADER_SIZE)."""
 
 
+_GDN_FUSED = ("in_proj_qkv", "in_proj_z", "in_proj_b", "in_proj_a")
+"""builders/deltanet.py makes one matrix of them, and dequantises those that are quantised beside plain ones."""
+
+
+def fused_inputs(layer: int) -> list[str]:
+    """The modules of a layer of linear attention that become one."""
+    return [f"model.language_model.layers.{layer}.linear_attn.{name}" for name in _GDN_FUSED]
+
+
 def quantised_modules(case: Case, modules: Sequence[str]) -> list[str]:
     """Those of the modules, `model.layers.0.self_attn.q_b_proj`, whose weights are quantised."""
     names = _tensor_names(case.model.folder)
