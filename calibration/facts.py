@@ -87,14 +87,18 @@ class PrepareMemory:
     and as much again."""
     per_embedding: float = 0.0
     """Bytes for each weight of the embeddings: the largest matrix, of which several copies are held at once."""
+    per_expert_parameter: float = 0.0
+    """Bytes more for each weight of routed experts, which are stacked to one tensor of a layer while they are read."""
 
-    def weights_bytes(self, parameters: int, embeddings: int) -> float:
+    def weights_bytes(self, parameters: int, embeddings: int, expert_parameters: int = 0) -> float:
         """Bytes beyond the start.
 
         Args:
             embeddings: of the parameters, those of the embedding matrix.
+            expert_parameters: of the parameters, those of routed experts.
         """
-        return self.per_parameter * parameters + self.per_embedding * embeddings
+        routed = self.per_expert_parameter * expert_parameters
+        return self.per_parameter * parameters + self.per_embedding * embeddings + routed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

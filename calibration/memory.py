@@ -83,6 +83,9 @@ class ServingMemory:
     """Copies, in float32, of a layer's attention scores: sequences x heads x tokens of the step x tokens so far."""
     activation: float = 0.0
     """Copies, in float32, of what a layer's MLP makes of the tokens of a step: sequences x tokens x its width."""
+    expert_activation: float = 0.0
+    """Copies, in float32, of the tokens of a step for each expert that they choose: sequences x tokens x chosen experts
+    x hidden_size."""
     wide_activation: float = 0.0
     """More such copies on a CPU that has none of `narrow_features`, where they are of numbers twice as wide."""
     narrow_features: frozenset[str] = frozenset()

@@ -99,6 +99,7 @@ def converting_bytes(spec: ModelSpec, candidate: str) -> int:
         known=(),
         memory=facts.prepare_memory_of(variant, dense_16_bits=dense_16_bits),
         embeddings=spec.vocab_size * spec.hidden_size,
+        expert_parameters=spec.expert_parameters,
     )
     return expected.memory_by_facts_bytes
 

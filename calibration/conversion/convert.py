@@ -27,6 +27,8 @@ class Original:
     dtype: str
     embeddings: int = 0
     """Of the parameters, those of the embedding matrix."""
+    expert_parameters: int = 0
+    """Of the parameters, those of routed experts."""
     cut: str = ""
     """Rung.cut"""
 
@@ -39,6 +41,7 @@ class Original:
             parameters=subject.parameters,
             dtype=subject.dtype,
             embeddings=subject.embeddings,
+            expert_parameters=subject.expert_parameters,
             cut=subject.identity.cut,
         )
 
@@ -75,6 +78,7 @@ def conversion(spec: LaunchSpec, original: Original, known: Sequence[Artifact]) 
             known=known,
             memory=spec.prepare_memory,
             embeddings=original.embeddings,
+            expert_parameters=original.expert_parameters,
         ),
     )
 

@@ -43,6 +43,8 @@ class Subject:
     """0 where it is not known."""
     embeddings: int = 0
     """Of the parameters, those of the embedding matrix."""
+    expert_parameters: int = 0
+    """Of the parameters, those of routed experts."""
     experts: int = 0
     """0: a dense model."""
     sliding_window: int | None = None

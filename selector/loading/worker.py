@@ -126,6 +126,7 @@ def _subject(choice: Choice, spec: ModelSpec, model_dir: Path) -> Subject:
         tensor_parallel=demand.tensor_parallel,
         parameters=spec.parameters,
         embeddings=spec.vocab_size * spec.hidden_size,
+        expert_parameters=spec.expert_parameters,
     )
 
 

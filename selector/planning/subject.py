@@ -65,6 +65,7 @@ def subject_at(
         sliding_window=spec.sliding_window,
         parameters=spec.parameters,
         embeddings=spec.vocab_size * spec.hidden_size,
+        expert_parameters=spec.expert_parameters,
     )
 
 

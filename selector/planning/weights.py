@@ -60,6 +60,7 @@ class Weights:
             parameters=spec.parameters,
             dtype=spec.dtype,
             embeddings=spec.vocab_size * spec.hidden_size,
+            expert_parameters=spec.expert_parameters,
             cut=self.rung.cut,
         )
 

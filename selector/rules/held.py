@@ -200,7 +200,8 @@ def _step(case: Combination, facts: ServingMemory, workload: Workload) -> float:
     width = max(model.intermediate_size, model.experts_per_token * model.expert_intermediate_size)
     scores = model.heads * tokens * workload.context_tokens
     copies = facts.activation + (facts.wide_activation if case.host.lacks(facts.narrow_features or None) else 0.0)
-    return 4.0 * (facts.score * scores + copies * width * tokens)
+    chosen = model.experts_per_token * model.hidden_size if model.expert_parameters else 0
+    return 4.0 * (facts.score * scores + (copies * width + facts.expert_activation * chosen) * tokens)
 
 
 def _sequences(case: Combination, workload: Workload) -> int:

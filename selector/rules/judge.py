@@ -176,6 +176,7 @@ def _too_large_to_convert(case: Combination) -> str:
         return ""
     dense_16_bits = model.dtype in {"bfloat16", "float16"} and not model.experts
     memory = case.facts.prepare_memory_of(variant, dense_16_bits=dense_16_bits)
-    needed = memory.start_bytes + memory.weights_bytes(model.parameters, model.vocab_size * model.hidden_size)
+    embeddings, routed = model.vocab_size * model.hidden_size, model.expert_parameters
+    needed = memory.start_bytes + memory.weights_bytes(model.parameters, embeddings, routed)
     expected = Estimate(seconds=0.0, bytes=0, scratch_bytes=0, memory_bytes=int(needed))
     return expected.too_large_for(case.device.free_bytes)

@@ -15,10 +15,12 @@ from tests.calibration.conversion.test_side_by_side import EACH, converted, meas
 from tests.calibration.engines.racing import entry, race
 
 MIB, GIB = 1 << 20, 1 << 30
-MEMORY = PrepareMemory(start_bytes=GIB, per_parameter=4.0, per_embedding=6.0)
+MEMORY = PrepareMemory(start_bytes=GIB, per_parameter=4.0, per_embedding=6.0, per_expert_parameter=2.0)
 
 
-def expected(variant: Variant, parameters: int, *known: Artifact, embeddings: int = 0) -> Estimate:
+def expected(
+    variant: Variant, parameters: int, *known: Artifact, embeddings: int = 0, expert_parameters: int = 0
+) -> Estimate:
     return estimate(
         *("ours", variant),
         parameters=parameters,
@@ -27,6 +29,7 @@ def expected(variant: Variant, parameters: int, *known: Artifact, embeddings: in
         known=known,
         memory=MEMORY,
         embeddings=embeddings,
+        expert_parameters=expert_parameters,
     )
 
 
@@ -48,6 +51,7 @@ FP32 = Variant(name="fp32", precision="fp32", prepares=True)
 
 def test_the_facts_say_it_by_parameters_and_embeddings() -> None:
     assert expected(FP32, 8 * GIB, embeddings=GIB).memory_bytes == GIB + 4 * 8 * GIB + 6 * GIB
+    assert expected(FP32, 8 * GIB, expert_parameters=5 * GIB).memory_bytes == GIB + 4 * 8 * GIB + 10 * GIB
     assert expected(FP32, 0).memory_bytes == 0
 
 

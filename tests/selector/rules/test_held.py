@@ -174,6 +174,10 @@ def test_a_step_computes_no_more_tokens_than_the_engine_lets_it() -> None:
 def test_the_wider_of_mlp_and_chosen_experts_counts() -> None:
     mixture = replace(MODEL, experts=16, experts_per_token=4, expert_intermediate_size=200)
     assert memory_of(case(held(activation=1.0), mixture)).step_bytes == 4 * 192 * 800
+    # Tokens of the step, for each of the experts that they choose.
+    routed = replace(mixture, expert_parameters=500_000)
+    assert memory_of(case(held(expert_activation=2.0), routed)).step_bytes == 4 * 192 * 4 * 100 * 2
+    assert memory_of(case(held(expert_activation=2.0), mixture)).step_bytes == 0
 
 
 class Pieces(OneAfterAnother):
