@@ -12,6 +12,7 @@ from calibration.workload import Workload
 from selector.demand.demand import Demand
 from selector.demand.objective import Objective
 from selector.evidence.evidence import OnLayers
+from selector.evidence.inherited import Inherited
 from selector.evidence.provenance import Provenance
 from selector.evidence.ranking import Ranked
 from selector.host.spec import HostSpec
@@ -89,6 +90,8 @@ class Selection:
     promising: Callable[[], str | None] = field(repr=False, compare=False)
     """The sentence on a candidate that was not measured and may be faster. It is worked out when it is called, since
     what was measured answers without a prediction."""
+    inherited: Callable[[], Inherited | None] = field(repr=False, compare=False)
+    """What the answer rests on where it is another host's; None of others. It is read when it is called."""
     measured_at: float | None
     """Unix time of the newest launch behind the ranking."""
     provenance: tuple[Provenance, ...]
@@ -179,6 +182,7 @@ class Selection:
             ],
             "stale": [stale.to_json() for stale in self.stale],
             "layers": [on_layers.to_json() for on_layers in self.layers],
+            "inherited": None if (inherited := self.inherited()) is None else inherited.to_json(),
             "caches": [part.to_json() for part in self.provenance],
             "prediction": None if self.prediction is None else prediction_json(self.prediction),
             **({} if self.host.what_if is None else {"what_if": self.host.what_if.to_json()}),

@@ -1,6 +1,7 @@
 """select(model) -> Selection: the fastest legal backend, by what was measured."""
 
 import warnings
+from functools import cache as once
 from pathlib import Path
 from typing import Unpack
 
@@ -115,6 +116,7 @@ def _answer(question: Question, context: Context, strict: bool) -> Selection:
         warnings=tuple(advice.warnings()),
         notes=tuple(advice.notes()),
         promising=advice.promising,
+        inherited=once(advice.inherited),
         measured_at=picked.measured_at,
         provenance=provenance,
         spec=question.spec,

@@ -171,6 +171,13 @@ class Cache:
             )
         )
 
+    def find_on(self, *, device: str, hosts: Sequence[str]) -> list[Outcome]:
+        """Launches of all models on these hosts with this device, the oldest first; none of those under load.
+
+        It looks at every launch of the cache. Malformed rows are left out. Raises as `find` does.
+        """
+        return self._of_both(lambda reader: reader.find_on(device=device, hosts=hosts))
+
     def all(self, *, older_than: float | None = None, **equal: Any) -> Iterator[Outcome]:
         """Every launch of this cache, the oldest first; malformed rows are left out.
 

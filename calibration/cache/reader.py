@@ -51,6 +51,13 @@ class Reader:
         where = f"{_KEY} AND fingerprint = :fingerprint AND cut = '' AND record IN ('served', 'unserved')"
         return self._launches(f"WHERE {where} {ORDER}", values)
 
+    def find_on(self, *, device: str, hosts: Sequence[str]) -> list[Outcome]:
+        """See Cache.find_on."""
+        named = {f"host_{number}": host for number, host in enumerate(hosts)}
+        where = f"device = :device AND host IN ({', '.join(f':{name}' for name in named)})"
+        served = "record NOT IN ('served', 'unserved')"
+        return self._launches(f"WHERE {where} AND {served} {ORDER}", {"device": device, **named})
+
     def newest(self, count: int) -> list[Outcome]:
         """The launches that came last, at most `count`, the last first."""
         return self._launches(f"ORDER BY {self.last} DESC LIMIT :count", {"count": count})

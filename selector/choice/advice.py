@@ -15,6 +15,7 @@ from selector.choice.pick import Pick
 from selector.context import Known, Question
 from selector.demand.objective import Objective
 from selector.demand.targets import LIKELY, SURE, percent
+from selector.evidence.inherited import Inherited, inherited
 from selector.evidence.provenance import Provenance
 from selector.evidence.ranking import Ranked
 from selector.predict.prediction import Predicted
@@ -238,6 +239,24 @@ class Advice:
         return (
             f"{row.candidate} was not measured; it is predicted to be {times:.2g} times faster"
             f" (P {min(row.p_best, 0.99):.2g}). Measure it: {self._calibrate}"
+        )
+
+    def inherited(self) -> Inherited | None:
+        """What the answer rests on where another host gave it for this very shape; None of other answers.
+
+        Raises:
+            CacheError: the cache cannot be read.
+        """
+        question, origin = self.question, self.pick.origin
+        here = question.identity
+        if origin is None or origin.identity.fingerprint != here.fingerprint or origin.identity.host == here.host:
+            return None
+        return inherited(
+            question.cache,
+            here,
+            origin.identity.host,
+            kind=question.host.device.kind,
+            workload=question.demand.workload,
         )
 
     def _value(self, row: Predicted) -> float:

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from selector.fleet.deviance import Likeness, likenesses
+from selector.evidence.likeness import Likeness, likenesses
 from selector.fleet.groups import Kin
 
 VERIFY: Final = 8

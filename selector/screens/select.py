@@ -47,6 +47,8 @@ def why(
     targets = f", {selection.demand.targets}" if selection.demand.targets else ""
     asked = f"{title_of(selection.use)}{objective}{targets}"
     lines = [f"{selection.candidate.label}, {where_from(selection, now)}, for {asked}"]
+    if inherited := selection.inherited():
+        lines.append(f"  {inherited.sentence}")
     if selection.extrapolated:
         where = "beyond the measured numbers of streams" if selection.served else "outside the measured cells"
         lines.append(f"  {where}: extrapolated")

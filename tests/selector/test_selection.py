@@ -141,6 +141,7 @@ def test_the_fastest_of_what_was_measured_here(cache: Cache) -> None:
         "failed": [],
         "stale": [],
         "layers": [],
+        "inherited": None,
         "caches": [
             {
                 "cache": "own",

@@ -85,7 +85,7 @@ def select(
             return
         selection = choose(model, demand, cache=opened, host=_machine(machine), strict=strict)
         probe = probe_of(selection.host.identifier, opened) if why else None
-        promising = selection.promising()
+        promising, inherited = selection.promising(), selection.inherited()
     if as_json:
         show_json(selection.to_json())
     elif as_command:
@@ -95,6 +95,8 @@ def select(
         show(why_screen(selection, across=across(), probe=probe))
     else:
         click.echo(selection.candidate.label)
+    if inherited and inherited.likeness.models and not why:
+        note(inherited.sentence)
     _say(selection, came, promising, assumed=not why)
 
 

@@ -25,7 +25,7 @@ def test_select_json_has_the_documented_keys(path: Path) -> None:
     assert list(told) == [
         "model", "architecture", "quant", "device", "candidate", "backend", "variant", "source", "workload", "trace",
         "objective", "targets", "price_per_hour", "tie", "extrapolated", "ranking", "served", "rejected", "failed",
-        "stale", "layers", "caches", "prediction",
+        "stale", "layers", "inherited", "caches", "prediction",
     ]  # fmt: skip
     assert [told[k] for k in ("candidate", "source", "workload", "objective", "extrapolated")] == [
         SDPA, "measured", "pp1024:tg64:b1", "ttft", True,

@@ -5,7 +5,7 @@ import random
 
 import pytest
 
-from selector.fleet.deviance import BAND, likenesses
+from selector.evidence.likeness import BAND, likenesses
 
 
 def times(own: float, cv: float, draw: random.Random, models: int = 8) -> dict[str, dict[str, float]]:

@@ -1,7 +1,8 @@
-"""Which hosts of a group are not like the others: by what the same candidates of the same models took on them."""
+"""Which hosts are not like others with such a device: by what the same candidates of the same models took on them."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 from typing import Final
@@ -63,6 +64,7 @@ class _Deviation:
     """Of one candidate of one model on one host: logarithm of its time over the median of the others'."""
 
     model: str
+    candidate: str
     log_ratio: float
     others: int
 
@@ -76,19 +78,31 @@ def _beside(
             column = logs[model, label]
             others = [value for other, value in column.items() if other != host]
             if others:
-                deviations.append(_Deviation(model=model, log_ratio=column[host] - median(others), others=len(others)))
+                log_ratio = column[host] - median(others)
+                deviations.append(_Deviation(model=model, candidate=label, log_ratio=log_ratio, others=len(others)))
     return deviations
 
 
 def _noise(beside: Mapping[str, Sequence[_Deviation]], kind: str) -> float:
-    """Between single launches, as the group's own scatter shows it: what is left when each host's own ratio is out."""
+    """Between single launches, as the group's own scatter shows it: what is left when each host's own ratio is out.
+
+    Where a candidate was launched of several models, its own ratio is: an engine that is slower there is no noise.
+    """
     scatter = []
-    for deviations in beside.values():
+    for deviations in (alike for of_host in beside.values() for alike in _by_candidate(of_host)):
         if len(deviations) > 1:
             own = median(one.log_ratio for one in deviations)
             # A difference to the median of n others varies by 1 + 1 / n of the variance of one launch, at least.
             scatter.append([math.exp((one.log_ratio - own) / math.sqrt(1.0 + 1.0 / one.others)) for one in deviations])
     return launch_cv(kind, scatter) if scatter else prior_cv(kind)
+
+
+def _by_candidate(deviations: Sequence[_Deviation]) -> Iterator[Sequence[_Deviation]]:
+    """Those of each candidate that has several; the others together."""
+    count = Counter(one.candidate for one in deviations)
+    for candidate in [candidate for candidate, times in count.items() if times > 1]:
+        yield [one for one in deviations if one.candidate == candidate]
+    yield [one for one in deviations if count[one.candidate] == 1]
 
 
 def _likeness(deviations: Sequence[_Deviation], cv: float) -> Likeness:
