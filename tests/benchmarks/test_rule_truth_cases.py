@@ -10,7 +10,7 @@ import torch
 from benchmarks.rule_truth.cases.architectures import NoSuchField, config_of
 from benchmarks.rule_truth.cases.cases import all_cases
 from benchmarks.rule_truth.cases.checkpoints import check_size
-from benchmarks.rule_truth.cases.quant_formats import FORMATS
+from benchmarks.rule_truth.cases.quant.table import FORMATS
 from benchmarks.rule_truth.cases.small import NO_CASE
 from benchmarks.rule_truth.cases.styles import newest, published
 from benchmarks.rule_truth.cases.variants import VARIANTS
@@ -80,14 +80,40 @@ def test_cases_begin_with_every_default_and_no_two_are_equal() -> None:
 
 @pytest.mark.parametrize("name", FORMATS)
 def test_a_quant_format_means_nearly_the_weights_that_were_rounded(name: str) -> None:
-    weight = torch.randn(256, 512, generator=torch.Generator().manual_seed(1))
+    shape = (2, 256, 512) if name == "mxfp4" else (256, 512)
+    weight = torch.randn(shape, generator=torch.Generator().manual_seed(1))
     parts, meant = FORMATS[name].quantise(weight, FORMATS[name].config)
     off = float((meant - weight).norm() / weight.norm())
-    # Of normal weights 4 bits in groups of 128 are a tenth off, float8 a fortieth, 8 bits a hundredth.
-    most = 0.13 if "4bit" in name else 0.04
+    # Of normal weights 4 bits in groups of 128 are a tenth off, float8 a fortieth, 8 bits a hundredth; rows are longer
+    # groups, and four numbers are few.
+    most = next((most for bits, most in {"2bit": 0.7, "rows": 0.16, "4": 0.14}.items() if bits in name), 0.04)
     assert 0.001 < off < most
     assert all(part.is_contiguous() or part.numel() for part in parts.values())
-    assert all(suffix.startswith(".") for suffix in parts)
+    assert all(suffix.startswith((".", "_")) for suffix in parts)
+
+
+def test_what_a_quant_format_leaves_out_stays_plain() -> None:
+    names = ["model.layers.0.self_attn.kv_b_proj.weight", "model.layers.0.mlp.experts.3.up_proj.weight"]
+    for method in ("gptq-4bit", "awq-4bit", "compressed-4bit"):
+        assert [FORMATS[method].codes(name) for name in names] == [True, True]
+        assert [FORMATS[f"{method}-experts"].codes(name) for name in names] == [False, True]
+    assert FORMATS["awq-4bit"].codes("model.layers.0.linear_attn.in_proj_qkvz.weight")
+    assert not FORMATS["awq-4bit-softmax"].codes("model.layers.0.linear_attn.in_proj_qkvz.weight")
+    assert not any(form.codes("lm_head.weight") for form in FORMATS.values())
+    assert FORMATS["mxfp4"].codes("model.layers.0.mlp.experts.down_proj")
+
+
+def test_four_bits_of_bitsandbytes_and_of_gpt_oss_lie_in_bytes_as_their_readers_take_them() -> None:
+    row = torch.tensor([[1.0, -1.0, 0.0, 1.0] * 16])
+    coded, meant = FORMATS["bnb-nf4"].quantise(row, FORMATS["bnb-nf4"].config)
+    assert coded[".weight"][:2, 0].tolist() == [0xF0, 0x7F]
+    assert torch.equal(meant, row)
+    experts = torch.tensor([6.0, -6.0, 0.0, 3.0] * 8).reshape(1, 32, 1)
+    coded, meant = FORMATS["mxfp4"].quantise(experts, {})
+    assert coded["_blocks"].shape == (1, 1, 1, 16)
+    assert coded["_blocks"][0, 0, 0, :2].tolist() == [0xF7, 0x50]
+    assert coded["_scales"].tolist() == [[[127]]]
+    assert torch.equal(meant, experts)
 
 
 def test_pairs_are_measured_kept_and_judged_without_loading_again(

@@ -36,6 +36,21 @@ _MIXTURES = ("qwen2_moe", "qwen3_moe", "olmoe", "glm4_moe", "deepseek_v3", "dots
 _WIDE = {"hidden_size": 256, "intermediate_size": 512, "moe_intermediate_size": 256, "head_dim": 64}
 """The least shape with groups of 128 weights, and blocks of 256 as in .gguf files."""
 _QUANTISED = ("llama", "qwen2", "qwen3", "mistral", "gemma2", "qwen3_moe", "mixtral")
+_LATENT: dict[str, Any] = {
+    **_WIDE,
+    "q_lora_rank": 128,
+    "kv_lora_rank": 128,
+    "qk_nope_head_dim": 64,
+    "qk_rope_head_dim": 64,
+    "v_head_dim": 64,
+    "shared_expert_intermediate_size": 256,
+}
+"""The same with a latent cache."""
+_LINEAR: dict[str, Any] = {**_WIDE, "linear_key_head_dim": 64, "linear_value_head_dim": 64,
+                           "shared_expert_intermediate_size": 256}  # fmt: skip
+_ALTERNATING = ["sliding_attention", "full_attention"] * 2
+_ON_GPUS = ("llama", "mistral", "qwen2", "qwen3", "phi3", "gemma2", "gemma3_text", "granite", "mixtral", "qwen2_moe",
+            "qwen3_moe", "gpt_oss", "glm", "starcoder2", "olmo2")  # fmt: skip
 _IN_FILES = ("llama", "qwen2", "qwen3", "gemma2", "phi3", "qwen3_moe", "gpt2")
 
 VARIANTS: tuple[Variant, ...] = (
@@ -105,4 +120,34 @@ VARIANTS: tuple[Variant, ...] = (
                    "compressed-int8-a8", "compressed-fp8-a8")),
     *(Variant(name=name, kind="gguf", model_types=_IN_FILES, changes=_WIDE, quant=name)
       for name in ("gguf-f16", "gguf-q8_0", "gguf-q4_k_m")),
+    *(Variant(name=name, kind="quant", model_types=("llama",), changes=_WIDE, dtype="float16", quant=name)
+      for name in ("bnb-nf4", "bnb-fp4", "bnb-int8", "hqq-4bit", "torchao-int8", "torchao-float8", "fp8-static",
+                   "fbgemm-fp8", "modelopt-fp8", "gptq-2bit", "gptq-4bit-rows", "gptq-4bit-beside",
+                   "awq-4bit-unstated", "awq-4bit-beside", "awq-4bit-rows", "compressed-4bit-in-group",
+                   "compressed-4bit-twice", "compressed-4bit-asym", "compressed-fp8-blocks", "compressed-nvfp4")),
+    Variant(name="mxfp4", kind="quant", model_types=("gpt_oss",), changes=_WIDE, dtype="bfloat16", quant="mxfp4"),
+    *(Variant(name=name, kind="quant", model_types=("deepseek_v2", "deepseek_v3", "glm4_moe_lite"), changes=_LATENT,
+              dtype="float16", quant=name)
+      for name in ("fp8-blocks", "awq-4bit", "awq-4bit-experts", "gptq-4bit", "gptq-4bit-experts", "compressed-4bit",
+                   "compressed-4bit-experts")),
+    *(Variant(name=name, kind="quant", model_types=("qwen3_next", "qwen3_5_text", "qwen3_5_moe_text"), changes=_LINEAR,
+              dtype="float16", quant=name)
+      for name in ("fp8-blocks", "awq-4bit", "awq-4bit-softmax", "gptq-4bit")),
+    _field("heads", "head_dim-64", _ON_GPUS, head_dim=64, hidden_size=256),
+    _field("heads", "head_dim-128", _ON_GPUS, head_dim=128, hidden_size=512),
+    _field("heads", "full-queries", ("deepseek_v2", "deepseek_v3", "glm4_moe_lite"), q_lora_rank=None),
+    _field("window", "alternating", ("gemma3_text", "gemma4_text", "cohere2", "olmo3", "exaone4", "gpt_oss",
+           "ministral"), layer_types=_ALTERNATING),
+    _field("window", "upper-layers", ("qwen2", "qwen3"), sliding_window=16, use_sliding_window=True,
+           max_window_layers=2, layer_types=["full_attention"] * 2 + ["sliding_attention"] * 2),
+    _rope("yarn-mscale", ("deepseek_v2", "deepseek_v3", "glm4_moe_lite"), rope_type="yarn", factor=8.0, mscale=0.707,
+          mscale_all_dim=0.707, **LONG),
+    _rope("yarn-betas", ("llama", "qwen3", "gpt_oss"), rope_type="yarn", factor=8.0, beta_fast=16.0, beta_slow=2.0,
+          attention_factor=1.3, **LONG),
+    _field("experts", "two-shared-experts", ("deepseek_v2", "deepseek_v3", "glm4_moe", "dots1", "ernie4_5_moe"),
+           n_shared_experts=2, moe_num_shared_experts=2),
+    _field("experts", "wide-shared-expert", ("qwen2_moe", "qwen3_next", "granitemoeshared"),
+           shared_expert_intermediate_size=128, shared_intermediate_size=128),
+    _field("experts", "five-experts", ("mixtral", "qwen2_moe", "qwen3_moe", "olmoe", "granitemoe", "gpt_oss"),
+           num_experts=5, num_local_experts=5),
 )  # fmt: skip

@@ -1,0 +1,1 @@
+"""How the weights of each quant format are coded, and what the codes mean."""
