@@ -12,7 +12,7 @@ from itertools import count, product
 from pathlib import Path
 from typing import Any
 
-CHECKPOINT_VERSION = "4"
+CHECKPOINT_VERSION = "5"
 """Part of an artifact's key. Raise it when the same config gives other weights or another tokenizer than before."""
 
 SEED = 0
@@ -85,6 +85,7 @@ def write_random_checkpoint(config_dir: Path, destination: Path, seed: int = 0) 
     model_class = _model_class(config, written.get("architectures") or [])
     torch.manual_seed(seed)
     model = model_class._from_config(config, dtype=config.dtype or torch.float32)  # noqa: SLF001  from_config of one class
+    _draw_zero_matrices(model, seed)
     _draw_biases(model, seed)
     _spread_scores(model, config.get_text_config().vocab_size)
     destination.mkdir(parents=True, exist_ok=True)
@@ -183,6 +184,19 @@ def _model_class(config: Any, architectures: list[str]) -> Any:
             f" found model_type {config.model_type!r}, architectures: {named}"
         )
     return mapping[type(config)]
+
+
+def _draw_zero_matrices(model: Any, seed: int) -> None:
+    """Draw matrices that initializers leave at 0: a router of zeros (Afmoe's) scores all experts alike, and which of
+    them are chosen is then the sorting's secret, which no two engines share.
+    """
+    import torch
+
+    draw = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.ndim > 1 and not parameter.any():
+                parameter.copy_(torch.randn(parameter.shape, generator=draw) * parameter.shape[-1] ** -0.5)
 
 
 def _draw_biases(model: Any, seed: int) -> None:

@@ -22,7 +22,7 @@ from calibration.backend import (
     StoppedEarly,
     Variant,
 )
-from calibration.backends.openvino.limits import TABLE, TRIED, WRONG, beyond
+from calibration.backends.openvino.limits import TABLE, TRIED, beyond
 from calibration.backends.openvino.memory import SERVING_MEMORY
 from calibration.backends.openvino.streams import PagedStreams, StatefulStreams
 from calibration.streams import Streams
@@ -60,7 +60,8 @@ class OpenVinoBackend(Backend):
         # Tracing 26 to 32 layers takes most of the start: models of 0.1 to 8 B took 14 to 94 s.
         prepare_time=PrepareTime(start_s=13.0, s_per_gib=6.0),
         # 2: rotations of neighbours are looked up; weights of 16 bits stay as they are. 3: masks are the model's own.
-        prepare_revision=3,
+        # 4: positions are the graph's input; inputs of convolutions and keys of indexers are state of the graph.
+        prepare_revision=4,
         # The model in float32, of which the graph holds the weights; those that are compressed besides. Of a float32
         # checkpoint the weights stay in its file, and it is less: gpt2 takes 0.7 of what this says.
         prepare_memory={
@@ -93,7 +94,6 @@ class OpenVinoBackend(Backend):
         batching="continuous",
         architectures_table=TABLE,
         tried=TRIED,
-        wrong_architectures=WRONG,
         quants=(
             QuantFact(
                 method="gguf",

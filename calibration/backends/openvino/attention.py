@@ -6,9 +6,8 @@ from contextlib import contextmanager
 from typing import Any
 
 _NAME = "openvino"
-_BEYOND_SDPA = ("softcap", "s_aux", "sinks")
-"""What scaled_dot_product_attention has not: scores capped by a tanh, and scores of each head to which attention goes
-that is lost (transformers 5.23.0 calls them s_aux or sinks)."""
+_SINKS = ("s_aux", "sinks")
+"""What transformers 5.23.0 calls the scores of each head to which attention goes that is lost."""
 
 
 @contextmanager
@@ -34,12 +33,20 @@ def traceable_attention(model: Any) -> Iterator[None]:
 
 
 def _attend(module: Any, query: Any, key: Any, value: Any, attention_mask: Any, **more: Any) -> tuple[Any, Any]:
-    """scaled_dot_product_attention, which alone becomes paged attention; what it cannot do is written out."""
-    from transformers.integrations.sdpa_attention import sdpa_attention_forward
+    """scaled_dot_product_attention, which alone becomes paged attention; what it cannot do is written out.
 
-    if all(more.get(name) is None for name in _BEYOND_SDPA):
+    With sinks that are weights it is written as GPT-OSS has it, which OpenVINO takes for scaled_dot_product_attention
+    (2026.4.1 SDPAFusion); other models say the same otherwise. Inkling 2 computes its sinks from the tokens.
+    """
+    from transformers.integrations.sdpa_attention import sdpa_attention_forward
+    from transformers.models.gpt_oss import modeling_gpt_oss
+
+    has_sinks = any(more.get(name) is not None for name in _SINKS)
+    if not has_sinks and more.get("softcap") is None:
         return sdpa_attention_forward(module, query, key, value, attention_mask, **more)
-    written_out: Any = vars(sys.modules[type(module).__module__])["eager_attention_forward"]
+    own = sys.modules[type(module).__module__]
+    learned = has_sinks and getattr(module, "sinks", None) is not None
+    written_out: Any = vars(modeling_gpt_oss if learned else own)["eager_attention_forward"]
     made: tuple[Any, Any] = written_out(module, query, key, value, attention_mask, **more)
     return made
 

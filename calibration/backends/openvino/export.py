@@ -1,16 +1,14 @@
 """A transformers model as a stateful OpenVINO graph, as openvino_genai.LLMPipeline wants it, without optimum-intel."""
 
-import inspect
-import itertools
-import sys
 import warnings
 from collections.abc import Callable, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 from calibration.backends.openvino.attention import traceable_attention
 from calibration.backends.openvino.experts import apply_experts
+from calibration.backends.openvino.positions import give_positions, look_rotations_up
+from calibration.backends.openvino.states import GROWS, State, filled, read, states_of
 
 _BATCH, _PAST, _NEW = 2, 4, 3
 """Sizes of the example that is traced; all different, and none is 1, so that the tracer keeps them apart."""
@@ -41,17 +39,17 @@ def export(model_dir: Path, *, trust_remote_code: bool, say: Callable[[str], Non
         trust_remote_code=trust_remote_code,
     ).eval()
     _compute_in_float32(model)
-    _look_rotations_up(model)
+    look_rotations_up(model)
     with traceable_attention(model):
-        sizes = _cache_sizes(model)
-        say(f"openvino: tracing {type(model).__name__}, {len(sizes)} layers with a cache")
+        states = states_of(model)
+        say(f"openvino: tracing {type(model).__name__}, {states[-1].layer + 1} layers with a cache")
         with warnings.catch_warnings():
             # Tracing is deprecated, and warns of every branch that depends on a tensor's size.
             warnings.simplefilter("ignore")
-            graph = openvino.convert_model(_step(model, len(sizes)), example_input=_example(sizes))
+            graph = openvino.convert_model(_step(model, states), example_input=_example(states))
     del model
-    _name(graph, sizes)
-    _make_stateful(graph, sizes)
+    _name(graph, states)
+    _make_stateful(graph, states)
     return graph
 
 
@@ -69,14 +67,12 @@ def save(graph: Any, model_dir: Path, destination: Path, *, halve: bool) -> None
             (destination / name).write_text((model_dir / name).read_text(encoding="utf-8"), encoding="utf-8")
 
 
-def _example(sizes: Sequence[dict[str, tuple[int, int]]]) -> tuple[Any, ...]:
-    """What is traced: ids, mask, positions, and the keys and values of every layer."""
+def _example(states: Sequence[State]) -> tuple[Any, ...]:
+    """What is traced: ids, mask, positions, and what every layer keeps."""
     import torch
 
     whole = _PAST + _NEW
-    past = [
-        torch.zeros(_BATCH, heads, _PAST, width) for layer in sizes for heads, width in (layer["key"], layer["value"])
-    ]
+    past = [torch.zeros(_BATCH, *(size if size != GROWS else _PAST for size in state.sizes)) for state in states]
     return (
         torch.ones(_BATCH, _NEW, dtype=torch.long),
         torch.ones(_BATCH, whole, dtype=torch.long),
@@ -104,114 +100,48 @@ def _compute_in_float32(model: Any) -> None:
     getattr(patch_model, "__make_16bit_traceable")(model)
 
 
-def _look_rotations_up(model: Any) -> None:
-    """Let a model that rotates neighbouring dimensions look up cosines and sines by position.
-
-    OpenVINO knows the rotation of two halves, and keeps its angles in float32 where the rest is computed in 16 bits. It
-    does not know that of neighbours: there position times frequency has 16 bits, and the angle of position 300 is off
-    by up to a radian (2026.4.1 on a CPU with avx512_bf16: Helium, Cohere 2 and DeepSeek V3 with random weights diverge
-    after 1,040 tokens by 50 to 400 times what bfloat16 makes of them). What is looked up has 16 bits at all positions.
-    """
+def _step(model: Any, states: Sequence[State]) -> Any:
+    """The model as a function of tensors alone: ids, mask, positions and its state in; logits and its state out."""
     import torch
 
-    positions = getattr(model.config.get_text_config(), "max_position_embeddings", None)
-    if "1::2" not in inspect.getsource(sys.modules[type(model).__module__]) or not positions:
-        return
-    for rotary in (module for module in model.modules() if hasattr(module, "rope_type")):
-        # A rotation that changes with the length of the text has no table; one of complex numbers is no pair.
-        if "longrope" in str(rotary.rope_type):
-            continue
-        tables = {kind: rotary(torch.zeros(1, 1), torch.arange(positions)[None], *kind) for kind in _kinds(rotary)}
-        if all(isinstance(pair, tuple) and len(pair) == 2 for pair in tables.values()):
-            rotary.forward = partial(_looked_up, tables)
+    positions_for = give_positions(model)
 
-
-def _kinds(rotary: Any) -> list[tuple[str, ...]]:
-    """The further arguments that it is called with: each kind of layer, where these rotate otherwise; else none."""
-    return [(kind,) for kind in rotary.rope_type] if isinstance(rotary.rope_type, dict) else [()]
-
-
-def _looked_up(tables: Any, _: Any, position_ids: Any, layer_type: str | None = None) -> tuple[Any, Any]:
-    """Cosines and sines [batch, tokens, width] of these positions."""
-    cosines, sines = tables[() if layer_type is None else (layer_type,)]
-    return cosines[0][position_ids], sines[0][position_ids]
-
-
-def _cache_sizes(model: Any) -> list[dict[str, tuple[int, int]]]:
-    """For each layer: heads and width of its keys and of its values.
-
-    Raises:
-        ValueError: a layer keeps something else than keys and values.
-    """
-    import torch
-
-    cache = model(torch.ones(1, 2, dtype=torch.long), use_cache=True).past_key_values
-    layers = getattr(cache, "layers", [])
-    # Layers that read what an earlier one keeps come last, and have nothing of their own (Gemma 3n).
-    own = [layer for layer in layers if getattr(layer, "keys", None) is not None]
-    if not own or layers[: len(own)] != own or any(hasattr(layer, "conv_states") for layer in layers):
-        raise ValueError(f"{type(model).__name__} keeps another state than keys and values")
-    return [
-        {part: (int(t.shape[1]), int(t.shape[3])) for part, t in (("key", layer.keys), ("value", layer.values))}
-        for layer in own
-    ]
-
-
-def _step(model: Any, layers: int) -> Any:
-    """The model as a function of tensors alone: ids, mask, positions and the cache in; logits and the cache out."""
-    import torch
-    from transformers import DynamicCache
-    from transformers.cache_utils import DynamicLayer
-
-    takes_positions = "position_ids" in inspect.signature(model.forward).parameters
-
-    class Deadline(torch.nn.Module):
+    class Step(torch.nn.Module):
         def __init__(self) -> None:
             super().__init__()
             self.model = model
 
         def forward(self, input_ids: Any, attention_mask: Any, position_ids: Any, *past: Any) -> tuple[Any, ...]:
-            cache: Any = DynamicCache()
-            make: Any = DynamicLayer
-            # Windows are in the masks: the pipeline keeps all keys.
-            cache.layers = [make() for _ in range(layers)]
-            for layer, keys, values in zip(cache.layers, past[::2], past[1::2], strict=True):
-                layer.lazy_initialization(keys, values)
-                layer.keys, layer.values, layer.is_initialized = keys, values, True
             made = self.model(
                 input_ids=input_ids,
                 attention_mask=attention_mask,
-                past_key_values=cache,
+                past_key_values=filled(states, past),
                 use_cache=True,
-                **({"position_ids": position_ids} if takes_positions else {}),
+                **positions_for(input_ids, position_ids),
             )
-            kept = [tensor for layer in made.past_key_values.layers for tensor in (layer.keys, layer.values)]
-            return (made.logits, *kept)
+            return (made.logits, *read(states, made))
 
-    return Deadline()
+    return Step()
 
 
-def _name(graph: Any, sizes: Sequence[dict[str, tuple[int, int]]]) -> None:
+def _name(graph: Any, states: Sequence[State]) -> None:
     """Give inputs and outputs the names that the pipeline looks for, and free their shapes."""
     import openvino
 
-    parts = [(number, part) for number in range(len(sizes)) for part in ("key", "value")]
-    names = ["input_ids", "attention_mask", "position_ids", *(f"past_key_values.{n}.{part}" for n, part in parts)]
+    names = ["input_ids", "attention_mask", "position_ids", *(state.past for state in states)]
     shapes: list[list[int]] = [[-1, -1]] * 3
-    for number, part in parts:
-        heads, width = sizes[number][part]
-        shapes.append([-1, heads, -1, width])
+    shapes += [[-1, *(size if size != GROWS else -1 for size in state.sizes)] for state in states]
     for port, name, shape in zip(graph.inputs, names, shapes, strict=True):
         port.get_tensor().set_names({name})
         port.get_node().set_friendly_name(name)
         port.get_node().set_partial_shape(openvino.PartialShape(shape))
-    for port, name in zip(graph.outputs, ["logits", *(f"present.{n}.{part}" for n, part in parts)], strict=True):
+    for port, name in zip(graph.outputs, ["logits", *(state.present for state in states)], strict=True):
         port.get_tensor().set_names({name})
     graph.validate_nodes_and_infer_types()
 
 
-def _make_stateful(graph: Any, sizes: Sequence[dict[str, tuple[int, int]]]) -> None:
-    """Turn the cache's inputs and outputs into state that begins empty and follows beam_idx."""
+def _make_stateful(graph: Any, states: Sequence[State]) -> None:
+    """Turn what is kept into state of the graph, which begins empty and follows beam_idx."""
     import numpy as np
     import openvino
     from openvino import opset13 as ops
@@ -228,15 +158,14 @@ def _make_stateful(graph: Any, sizes: Sequence[dict[str, tuple[int, int]]]) -> N
         for reader in readers:
             reader.replace_source_output(chosen.output(0))
     graph.validate_nodes_and_infer_types()
-    pairs = itertools.product(range(len(sizes)), ("key", "value"))
-    apply_make_stateful_transformation(graph, {f"past_key_values.{n}.{p}": f"present.{n}.{p}" for n, p in pairs})
+    apply_make_stateful_transformation(graph, {state.past: state.present for state in states})
     ids = next(port for port in graph.inputs if "input_ids" in port.get_names())
     batch = ops.gather(ops.shape_of(ids, output_type="i64"), ops.constant([0], dtype=np.int64), first_axis)
     for node in graph.get_ops():
         if node.get_type_name() == "ReadValue":
-            shape = node.get_output_partial_shape(0)
-            sizes_of = [ops.constant([n], dtype=np.int64) for n in (shape[1].get_length(), 0, shape[3].get_length())]
-            empty = ops.concat([batch, *sizes_of], 0)
+            kept = list(node.get_output_partial_shape(0))[1:]
+            sizes = [GROWS if size.is_dynamic else size.get_length() for size in kept]
+            empty = ops.concat([batch, *(ops.constant([size], dtype=np.int64) for size in sizes)], 0)
             node.set_arguments([ops.broadcast(ops.constant(0.0, dtype=np.float32), empty)])
     graph.validate_nodes_and_infer_types()
 

@@ -26,7 +26,7 @@ CONFIG: dict[str, Any] = {
     "max_position_embeddings": 512,
     "torch_dtype": "bfloat16",
 }
-STATES = "needs keys and values as its only state; found {} of 4 layers with another state"
+STATES = "needs keys, values and inputs of convolutions as its only state; found {} of 4 layers with another state"
 KEYS = "needs attention to all keys, or to those of a window; found {}"
 
 
@@ -52,6 +52,13 @@ def named(architecture: str, **more: Any) -> dict[str, Any]:
         (named("RobertaForCausalLM", is_decoder=True), None),
         ({"layer_types": ["linear_attention"] * 3 + ["full_attention"]}, STATES.format(3)),
         ({"layer_types": ["conv", "full_attention"] * 2}, STATES.format(2)),
+        (named("Lfm2ForCausalLM", layer_types=["conv", "full_attention"] * 2), None),
+        (named("BertGenerationDecoder", is_decoder=True), None),
+        (
+            {"compress_rates": {"heavily_compressed_attention": 128}},
+            "needs keys of tokens in its cache; found compress_rates",
+        ),
+        ({"compress_ratios": [4, 128]}, "needs keys of tokens in its cache; found compress_ratios"),
         (named("MambaForCausalLM", model_type="mamba"), STATES.format(4)),
         (
             named("JetMoeForCausalLM"),
@@ -76,6 +83,13 @@ def test_a_graph(fields: dict[str, Any], reason: str | None, tmp_path: Path) -> 
     [
         ({}, None),
         ({"sliding_window": 16}, None),
+        (named("FlintForCausalLM"), None),
+        (named("GraniteSWAForCausalLM"), None),
+        (named("Lfm2ForCausalLM", layer_types=["conv", "full_attention"] * 2), None),
+        (
+            named("InklingForCausalLM", layer_types=["hybrid_sliding"] * 4),
+            "needs keys and values as they were projected for paged attention; found InklingForCausalLM",
+        ),
         (named("GPTJForCausalLM"), "needs scaled_dot_product_attention for paged attention; found GPTJForCausalLM"),
         (
             {"attn_logit_softcapping": 30.0},
@@ -136,15 +150,6 @@ def test_what_the_installed_transformers_does_not_have_is_refused(tmp_path: Path
     assert [reason.text for reason in found.reasons] == [
         "needs an architecture that OpenVINO GenAI knows; found NewForCausalLM"
     ]
-
-
-def test_what_was_found_wrong_is_refused_with_what_is_wrong(tmp_path: Path) -> None:
-    spec = model(tmp_path, **named("AfmoeForCausalLM"), max_position_embeddings=8192)
-    found = verdict(spec, table=("AfmoeForCausalLM",), tmp_path=tmp_path)
-    wrong = OPENVINO.facts.wrong_architectures["AfmoeForCausalLM"]
-    assert "0.65 nats" in wrong
-    text = f"needs an architecture that OpenVINO GenAI runs right; AfmoeForCausalLM: {wrong}"
-    assert [reason.text for reason in found.reasons] == [text]
 
 
 def verdict(spec: ModelSpec, *, table: tuple[str, ...], tmp_path: Path) -> Verdict:
