@@ -20,8 +20,10 @@ EVERYWHERE = (
     "llama", "llama3", "llama-linear", "mistral", "qwen2", "qwen3", "gemma", "granite", "phi3", "gpt2", "olmo2",
     "falcon", "helium", *EXPERTS,
 )  # fmt: skip
+NUMBERED = ("blenderbot", "camembert", "flint", "lfm2")
+"""Positions that the model would count itself; sinks in a form of their own; convolutions beside attention."""
 WINDOWED = ("mistral-window", "qwen2-window", "gemma3", "cohere2", "exaone4-window", "gpt-oss")
-UNPAGED = ("gemma2", "gptj", "deepseek-v3", "phi3-longrope")
+UNPAGED = ("gemma2", "gptj", "deepseek-v3", "deepseek-v32", "phi3-longrope")
 """Whose attention paged attention does not know."""
 FP32 = 1e-3
 FP16 = 0.05
@@ -45,7 +47,7 @@ def in_float32(asked: Job) -> Job:
     return replace(asked, variant=replace(asked.variant, options=options))
 
 
-@pytest.mark.parametrize("name", [*EVERYWHERE, *WINDOWED, *UNPAGED, "llama-dynamic"])
+@pytest.mark.parametrize("name", [*EVERYWHERE, *NUMBERED, *WINDOWED, *UNPAGED, "llama-dynamic"])
 def test_stateful_graph_is_right(name: str, tiny: Callable[..., Path], reference: Callable[..., Engine]) -> None:
     length = 40 if name in {*WINDOWED, *UNPAGED} else tiny_models.PROMPT_TOKENS
     assert tiny_models.unlike(loaded("fp32-sdpa", tiny(name)), reference(name), length=length, within=FP32) == []
@@ -59,7 +61,7 @@ def test_the_head_scores_the_last_position_alone(name: str, tiny: Callable[..., 
     assert tuple(scores.shape)[:2] == (1, 1)
 
 
-@pytest.mark.parametrize("name", [*EVERYWHERE, *WINDOWED])
+@pytest.mark.parametrize("name", [*EVERYWHERE, *NUMBERED, *WINDOWED])
 def test_paged_attention_is_right(name: str, tiny: Callable[..., Path], reference: Callable[..., Engine]) -> None:
     """Beyond a window, too, which is shorter than the prompts."""
     asked = tiny_models.asked_prompts(40 if name in WINDOWED else tiny_models.PROMPT_TOKENS)

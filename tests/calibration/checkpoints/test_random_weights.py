@@ -115,6 +115,17 @@ def test_matrices_are_drawn_by_the_configs_initializer(tmp_path: Path) -> None:
     assert all(0.018 < t.float().std() < 0.022 for t in drawn.values() if t.ndim > 1)
 
 
+def test_a_router_that_its_initializer_leaves_at_zero_is_drawn(tmp_path: Path) -> None:
+    """Afmoe's: else all experts would score alike, and engines would choose different ones."""
+    mixture = {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 32, "num_dense_layers": 1}
+    drawn = tensors(
+        written(tmp_path, {**LLAMA, "architectures": ["AfmoeForCausalLM"], "model_type": "afmoe", **mixture})
+    )
+    routers = [tensor for name, tensor in drawn.items() if name.endswith("router.gate.weight")]
+    assert len(routers) == 2
+    assert all(0.1 < router.float().std() < 0.15 for router in routers)
+
+
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_wrong_position_or_cache_would_show(family: str, tmp_path: Path) -> None:
     import torch
