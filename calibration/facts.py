@@ -141,8 +141,13 @@ class FieldFact:
     fields: tuple[str, ...]
     """Names with dots, `rope_scaling.factor`; the language model inside a config goes before the config itself. One of
     the alternatives written `a|b` is enough."""
+    not_null: tuple[str, ...] = ()
+    """Names of config.json's own fields that may be absent, but must not be null."""
     requirement: str = ""
     """A requirement string, `transformers>=5`: only where that is installed, since earlier ones fill the fields in."""
+    without_class: bool = False
+    """Only of a model_type for which transformers, installed beside the engine, has no configuration class, and the
+    repository brings none: nothing then fills the fields in."""
     mend: str = ""
     """What to write into config.json so that the model computes what it did."""
     source: str = ""

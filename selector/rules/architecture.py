@@ -11,6 +11,7 @@ from selector.rules.classes import without_flag
 from selector.rules.combination import Combination
 from selector.rules.install import install_command, lacking, meets, what_is
 from selector.rules.rule import Finding, backend_rule, variant_rule
+from selector.rules.tables import lacks_config_class
 
 
 @backend_rule
@@ -44,6 +45,9 @@ def config_fields(case: Combination) -> Finding:
             are = "it is" if len(missing) == 1 else "they are"
             text = f"needs {written} in config.json, which its own code reads; {are} not there"
             return (text, fact.mend) if fact.mend else text
+        if null := next((field for field in fact.not_null if config.get(field, "") is None), None):
+            text = f"needs another value than null as {null} in config.json, which its own code reads"
+            return (text, fact.mend) if fact.mend else text
     return None
 
 
@@ -62,6 +66,8 @@ def class_flag(case: Combination) -> Finding:
 
 def _concerns(fact: FieldFact, case: Combination) -> bool:
     if fact.architectures.isdisjoint(case.architecture_names):
+        return False
+    if fact.without_class and (case.model.remote_code or lacks_config_class(case) is not True):
         return False
     return not fact.requirement or _is_there(fact.requirement, case.installation)
 

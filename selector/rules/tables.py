@@ -44,6 +44,13 @@ def config_class(case: Combination) -> str | None:
     return next((name for name in names if name.endswith("Config")), None)
 
 
+def lacks_config_class(case: Combination) -> bool | None:
+    """Whether transformers, installed beside the engine, has no class for the model_type; None where it is not here."""
+    if not any(_installed(case, "transformers", file) for file in _CONFIG_CLASSES):
+        return None
+    return config_class(case) is None
+
+
 def causal_model(case: Combination) -> str | None:
     """The causal language model that transformers, installed beside the engine, builds of such a model_type."""
     file, mapping = _CAUSAL_MODELS

@@ -24,7 +24,7 @@ from calibration.backend import (
     Variant,
 )
 from calibration.backends.pytorch.limits import DENSE, MIXTURES, limits
-from calibration.backends.pytorch.needs import ARCHITECTURE_PACKAGES, CONFIG_FIELDS, KIMI
+from calibration.backends.pytorch.needs import ARCHITECTURE_PACKAGES, CONFIG_FIELDS, KIMI, V4
 from calibration.server import OwnServer, ServerPlace
 
 REMOVED = "was removed from LMDeploy: use an older release of lmdeploy"
@@ -89,6 +89,14 @@ FACTS = Facts(
             source="lmdeploy 0.18.0 pytorch/nn/linear/__init__.py:24-28 (static, one scale a tensor)",
         ),
         QuantFact(
+            method="fp8",
+            bits=frozenset({4}),
+            group_sizes=frozenset({32}),
+            formats=frozenset({"mxfp4"}),
+            architectures=V4,
+            source="lmdeploy 0.18.0 pytorch/models/deepseek_v4.py:577, nn/moe/v4_fp4.py: its experts, and no others",
+        ),
+        QuantFact(
             method="compressed-tensors",
             bits=frozenset({4}),
             group_sizes=frozenset({32}),
@@ -115,8 +123,9 @@ FACTS = Facts(
     bf16_capability=(8, 0),
     rope_types=frozenset({"default", "linear", "dynamic", "yarn", "longrope", "su", "llama3", "mrope", "fope"}),
     # Every kernel sees window + 1 keys where the models were trained with window keys (kernels/cuda/
-    # flashattention.py:231, pagedattention.py:148; fa3.py:69 passes the window as it is).
-    windowed_architectures=frozenset(),
+    # flashattention.py:231, pagedattention.py:148; fa3.py:69 passes the window as it is); those of DeepSeek-V4 see
+    # window keys (kernels/cuda/v4_sparse_indices.py:33, 297).
+    windowed_architectures=V4,
     vision="native",
     kv_cache_bits=frozenset({4, 8, 16}),
     kv_heads_repeatable=True,
@@ -133,6 +142,13 @@ FACTS = Facts(
     ),
 )
 
+_HALVED: dict[str, Any] = {
+    "dtype": "float16",
+    "lossy": True,
+    "below_capability": FACTS.bf16_capability,
+    "devices": frozenset({"cuda", "rocm"}),
+}
+
 
 class PyTorch(Backend):
     """LMDeploy's PyTorch engine: its own model code on Triton kernels, or dlinfer's on other accelerators."""
@@ -142,11 +158,20 @@ class PyTorch(Backend):
     variants: ClassVar[tuple[Variant, ...]] = (
         Variant(name="graph", options={"eager_mode": False}),
         Variant(name="eager", options={"eager_mode": True}),
+        # dtype="auto" does the same without a word (pytorch/config.py:116).
+        Variant(name="graph-fp16", options={"eager_mode": False}, **_HALVED),
+        Variant(name="eager-fp16", options={"eager_mode": True}, **_HALVED),
     )
 
     def fits(self, model: Model, variant: Variant, device: Device | None = None) -> list[str]:
         """What the engine loads and then computes wrong, or stops at while loading (lmdeploy 0.18.0)."""
-        return limits(model, device.capability if device else None)
+        reasons = limits(model, device.capability if device else None)
+        if variant.dtype and model.dtype == variant.dtype:
+            exact = variant.name.removesuffix("-fp16")
+            reasons.append(
+                f"needs a checkpoint that is not {variant.dtype}, which the variant `{exact}` computes as it is"
+            )
+        return reasons
 
     def load(self, job: Job) -> Engine:
         """Build the engine, without the check of the environment that it spawns and that ends in exit(1)."""
@@ -159,7 +184,7 @@ class PyTorch(Backend):
 
         session_len = job.max_context_tokens + SESSION_MARGIN
         config = PytorchEngineConfig(
-            dtype="auto",
+            dtype=job.variant.dtype or "auto",
             tp=job.tensor_parallel,
             session_len=session_len,
             max_batch_size=job.max_batch,
@@ -169,7 +194,7 @@ class PyTorch(Backend):
             enable_metrics=False,
             **job.variant.options,
         )
-        if job.dtype == "float32":
+        if job.dtype == "float32" and not job.variant.dtype:
             config.dtype = "float32"  # refused by __post_init__, not by the engine; `auto` would take float16
         engine = LmdeployEngine.from_pretrained(
             str(job.model_dir), engine_config=config, trust_remote_code=job.trust_remote_code
@@ -203,7 +228,9 @@ class PyTorch(Backend):
         """lmdeploy.PytorchEngineConfig for `lmdeploy.pipeline(model, backend_config=...)`."""
         from lmdeploy import PytorchEngineConfig
 
-        return PytorchEngineConfig(dtype="auto", tp=deployment.demand.tensor_parallel, **variant.options)
+        return PytorchEngineConfig(
+            dtype=variant.dtype or "auto", tp=deployment.demand.tensor_parallel, **variant.options
+        )
 
     def command(self, variant: Variant, deployment: Deployment) -> str:
         """`--backend pytorch` is honoured; without CUDA graphs with `--eager-mode`."""
@@ -216,6 +243,7 @@ class PyTorch(Backend):
         words = ["serve", "api_server", deployment.place, "--backend", "pytorch", "--tp", str(demand.tensor_parallel)]
         words += ["--max-batch-size", str(slots)]
         words += ["--eager-mode"] if variant.options["eager_mode"] else []
+        words += ["--dtype", variant.dtype] if variant.dtype else []
         words += ["--trust-remote-code"] if demand.trust_remote_code else []
         return words
 

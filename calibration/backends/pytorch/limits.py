@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from calibration.backend import Model
-from calibration.backends.pytorch.needs import SPARSE_MLA
+from calibration.backends.pytorch.needs import MODEL_TYPES, SPARSE_MLA, V4
 from calibration.config_json import ConfigJson, shown
 
 MIXTURES = frozenset(
@@ -112,11 +112,28 @@ def _tied_gemma(case: _Case) -> str | None:
     return None
 
 
+def _model_type(case: _Case) -> str | None:
+    known = MODEL_TYPES.get(case.model.architecture)
+    written = case.config.text("model_type", "none")
+    if not known or not case.config.fields or written in known:
+        return None
+    return f"needs model_type {' or '.join(sorted(known))} for {case.model.architecture}; found {written}"
+
+
+def _expert_dtype(case: _Case) -> str | None:
+    if case.model.architecture not in V4 or not case.config.fields:
+        return None
+    # models/deepseek_v4.py:577 builds no other experts, and :60-75 reads the names that such checkpoints have.
+    written = case.config.text("expert_dtype", "none")
+    return None if written == "fp4" else f"needs experts in fp4 (expert_dtype); found {written}"
+
+
 def _sparse_attention(case: _Case) -> str | None:
     capability = case.capability
-    if case.model.architecture not in SPARSE_MLA or capability is None or capability >= (9, 0):
+    if case.model.architecture not in SPARSE_MLA | V4 or capability is None or capability >= (9, 0):
         return None
-    # configurations/utils.py:16-18 looks for flash_mla from there on, and deepseek_v32.py:41 asserts that it is found.
+    # configurations/utils.py:16-18 looks for flash_mla from there on, and deepseek_v32.py:41 asserts that it is found;
+    # backends/cuda/attention/v4.py calls it, whose kernels are for 9.0 and newer.
     return f"needs compute capability 9.0 or newer for sparse MLA; found {capability[0]}.{capability[1]}"
 
 
@@ -187,6 +204,8 @@ def _compressed_tensors(case: _Case) -> str | None:
 
 _LIMITS: tuple[Callable[[_Case], str | None], ...] = (
     _tied_gemma,
+    _model_type,
+    _expert_dtype,
     _sparse_attention,
     _declared,
     _awq_experts,

@@ -4,6 +4,8 @@ The fields were found by loading: its code reads them as they stand, and the con
 not have them, or no longer. Most published configs have them; those that transformers 5 wrote do not.
 """
 
+from collections.abc import Mapping
+
 from calibration.facts import FieldFact, PackageFact
 
 CUDA = frozenset({"cuda", "rocm"})
@@ -23,6 +25,13 @@ GATED_DELTA = frozenset(
         "Qwen3_5MoeForConditionalGeneration",
     }
 )
+
+V4 = frozenset({"DeepseekV4ForCausalLM"})
+
+_V4_ROPE = ("rope_scaling", "rope_parameters", "rope_parameters.compress")
+
+GENERIC = frozenset({"LlamaForCausalLM", "InternLM3ForCausalLM", "MistralForCausalLM"})
+"""pytorch/models/llama.py, mistral.py: what is built of a configuration that is of no class."""
 
 KIMI = frozenset({"KimiK25ForConditionalGeneration", "Kimi_K25ForConditionalGeneration"})
 
@@ -44,7 +53,7 @@ ARCHITECTURE_PACKAGES = (
         source="lmdeploy 0.18.0 pytorch/configurations/deepseek_v32.py:18-25, 41",
     ),
     PackageFact(
-        architectures=frozenset({"DeepseekV4ForCausalLM"}),
+        architectures=V4,
         packages=("flash_mla", "deep_gemm", "fast_hadamard_transform", "tile_kernels"),
         devices=CUDA,
         install=(
@@ -116,9 +125,23 @@ CONFIG_FIELDS = (
     ),
     FieldFact(
         architectures=frozenset({"Glm4vForConditionalGeneration"}),
-        fields=("text_config.eos_token_id",),
+        fields=("text_config.eos_token_id", "text_config.pad_token_id"),
         requirement="transformers>=5",
-        source="lmdeploy 0.18.0 pytorch/configurations/glm4_1v.py:17, default.py:38",
+        source="lmdeploy 0.18.0 pytorch/configurations/glm4_1v.py:17, default.py:38, models/glm4_1v.py:30",
+    ),
+    FieldFact(
+        architectures=V4,
+        fields=("|".join(f"{table}.original_max_position_embeddings" for table in _V4_ROPE),),
+        source="lmdeploy 0.18.0 pytorch/models/deepseek_v4.py:703",
+    ),
+    FieldFact(
+        architectures=GENERIC,
+        fields=("bos_token_id", "eos_token_id"),
+        not_null=("rope_scaling", "rope_parameters"),
+        requirement="transformers>=5",
+        without_class=True,
+        mend="leave out of its config.json what is null",
+        source="lmdeploy 0.18.0 pytorch/configurations/default.py:37-38, nn/rotary_embedding.py:226",
     ),
     FieldFact(
         architectures=frozenset({"Qwen3VLForConditionalGeneration"}),
@@ -139,3 +162,16 @@ CONFIG_FIELDS = (
         source="lmdeploy 0.18.0 pytorch/models/patch.py:180-186, llava.py:390, internvl3_hf.py:456",
     ),
 )
+
+MODEL_TYPES: Mapping[str, frozenset[str]] = {
+    "DeepseekV2ForCausalLM": frozenset({"deepseek_v2", "deepseek_v3"}),
+    "DeepseekV3ForCausalLM": frozenset({"deepseek_v2", "deepseek_v3", "kimi_k2"}),
+    "DeepseekV32ForCausalLM": frozenset({"deepseek_v32"}),
+    "DeepseekV4ForCausalLM": frozenset({"deepseek_v4"}),
+    "Glm4MoeLiteForCausalLM": frozenset({"glm4_moe_lite"}),
+    "GlmMoeDsaForCausalLM": frozenset({"glm_moe_dsa"}),
+    "HYV3ForCausalLM": frozenset({"hy_v3"}),
+    "Qwen3NextForCausalLM": frozenset({"qwen3_next"}),
+}
+"""The model_type by which it finds how large the caches of an architecture are: the conditions of the builders in
+pytorch/configurations/*.py (lmdeploy 0.18.0). Of another one it takes them for those of usual attention."""

@@ -1,5 +1,6 @@
 """LMDeploy's two engines on GPUs that this host has not: what loads and what only seems to."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -160,6 +161,8 @@ def test_bfloat16_by_compute_capability(
         "turbomind:fp16": [rule for rule in turbomind if rule != "dtype"],
         "pytorch:graph": pytorch,
         "pytorch:eager": pytorch,
+        "pytorch:graph-fp16": [rule for rule in pytorch if rule != "dtype"],
+        "pytorch:eager-fp16": [rule for rule in pytorch if rule != "dtype"],
     }
 
 
@@ -223,3 +226,92 @@ def test_a_host_without_a_gpu(site: Path) -> None:
             "needs an NVIDIA GPU, an AMD GPU, an Ascend NPU, a MetaX GPU or a Cambricon MLU; this host has none"
         ],
     }
+
+
+V4: dict[str, Any] = {
+    "model_type": "deepseek_v4",
+    "expert_dtype": "fp4",
+    "rope_scaling": {"type": "yarn", "factor": 16, "original_max_position_embeddings": 65536},
+}
+"""As DeepSeek-V4-Flash is published: experts in fp4, all else in blocks of fp8."""
+V4_ROPE = " or ".join(
+    f"{table}.original_max_position_embeddings"
+    for table in ("rope_scaling", "rope_parameters", "rope_parameters.compress")
+)
+V4_QUANT = changed(
+    FP8,
+    block_shape=(128, 128),
+    groups=(
+        changed(FP8, block_shape=(128, 128)),
+        QuantFormat(method="fp8", bits=4, group_size=32, format="mxfp4", strategy="group", kind="float"),
+    ),
+)
+
+
+@pytest.mark.parametrize(
+    ("config", "capability", "quant", "text"),
+    [
+        (V4, (9, 0), V4_QUANT, []),
+        (V4, (8, 9), V4_QUANT, ["needs compute capability 9.0 or newer for sparse MLA; found 8.9"]),
+        (
+            {**V4, "model_type": "deepseek_ref", "expert_dtype": None},
+            (9, 0),
+            changed(FP8, block_shape=(128, 128)),
+            [
+                "needs model_type deepseek_v4 for DeepseekV4ForCausalLM; found deepseek_ref",
+                "needs experts in fp4 (expert_dtype); found none",
+            ],
+        ),
+        (
+            {**V4, "rope_scaling": {"type": "yarn", "factor": 16}},
+            (9, 0),
+            V4_QUANT,
+            [f"needs {V4_ROPE} in config.json, which its own code reads; it is not there"],
+        ),
+    ],
+    ids=["published", "before Hopper", "another reference", "rope"],
+)
+def test_deepseek_v4_in_the_pytorch_engine(
+    site: Path, config: dict[str, Any], capability: tuple[int, int], quant: QuantFormat, text: list[str]
+) -> None:
+    (site / "config.json").write_text(
+        json.dumps(
+            {"architectures": ["DeepseekV4ForCausalLM"], **config, "quantization_config": {"quant_method": "fp8"}}
+        )
+    )
+    shape: dict[str, Any] = {"head_dim": 512, "sliding_window": 128, "experts": 256, "experts_per_token": 6}
+    found = explain(
+        gpu(site, capability),
+        site,
+        architecture="DeepseekV4ForCausalLM",
+        model_type=config["model_type"],
+        quant=quant,
+        **shape,
+    )["pytorch"]
+    # flash_mla and the like are not among the packages that pip would find.
+    assert [reason for reason in found if "not installed" not in reason] == text
+
+
+@pytest.mark.parametrize(
+    ("config", "text"),
+    [
+        ({"bos_token_id": 1, "eos_token_id": 2}, []),
+        ({"bos_token_id": 1, "eos_token_id": 2, "rope_scaling": {"type": "linear", "factor": 2.0}}, []),
+        (
+            {"bos_token_id": 1, "eos_token_id": 2, "rope_scaling": None},
+            ["needs another value than null as rope_scaling in config.json, which its own code reads"],
+        ),
+        ({"eos_token_id": 2}, ["needs bos_token_id in config.json, which its own code reads; it is not there"]),
+    ],
+    ids=["whole", "scaled", "null", "no bos"],
+)
+def test_a_model_type_without_a_class_of_transformers_in_the_pytorch_engine(
+    site: Path, config: dict[str, Any], text: list[str]
+) -> None:
+    for model_type, expected in (("iquestcoder", text), ("llama", [])):
+        table = site / "transformers/models/auto/configuration_auto.py"
+        table.parent.mkdir(parents=True, exist_ok=True)
+        table.write_text('\nCONFIG_MAPPING_NAMES = OrderedDict([\n        ("llama", "LlamaConfig"),\n]\n)\n')
+        (site / "config.json").write_text(json.dumps({"model_type": model_type, **config}))
+        found = explain(gpu(site, (9, 0)), site, architecture="LlamaForCausalLM", model_type=model_type)
+        assert found["pytorch"] == expected
