@@ -218,7 +218,7 @@ READERS = (
         backend="vllm",
         distribution="vllm",
         since="0.8.0",
-        file=_BACKENDS / "releases" / "vllm.json",
+        file=_BACKENDS / "vllm" / "releases.json",
         members=("vllm/model_executor/models/registry.py", "vllm/model_executor/layers/quantization/__init__.py"),
         read=read_vllm,
     ),

@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 
 from calibration.backend import Deployment, Engine
-from calibration.backends.vllm import VllmBackend
+from calibration.backends.vllm.adapter import VllmBackend
 from calibration.cache.cache import Cache
 from calibration.server import ServerPlace
 from calibration.streams import Finish

@@ -14,7 +14,7 @@ sys.modules["calibration"] = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(sys.modules["calibration"])
 
 from calibration.backend import Job  # noqa: E402
-from calibration.backends.vllm import VllmBackend  # noqa: E402
+from calibration.backends.vllm.adapter import VllmBackend  # noqa: E402
 
 folder = Path(sys.argv[1])
 config = json.loads((folder / "config.json").read_text())

@@ -1,12 +1,8 @@
-"""vLLM: paged attention and continuous batching; its engine is stepped in this process."""
+"""vLLM: paged attention and continuous batching."""
 
-import itertools
 import os
 import shlex
-import time
-from array import array
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,15 +12,14 @@ from calibration.backend import (
     Device,
     Engine,
     Facts,
-    Generation,
     Job,
     Model,
     Quant,
     QuantFact,
-    Rows,
     Variant,
 )
-from calibration.memory import ServingMemory, WeightBytes
+from calibration.backends.vllm.engine import Stepped, blocks, forcing
+from calibration.backends.vllm.memory import ON_A_CPU
 from calibration.server import OwnServer, ServerPlace
 
 _QUANTIZERS = "vllm 0.32.0 model_executor/layers/quantization/{}.py (get_min_capability)"
@@ -54,24 +49,6 @@ def _quant(method: str, file: str, least: tuple[int, int], **limits: Any) -> Qua
     return QuantFact(method=method, capabilities=least, source=_QUANTIZERS.format(file), **limits)
 
 
-_MOST_SCORED = 1 << 12
-"""Each score becomes a Python object: of a larger vocabulary those of the best tokens are enough."""
-
-
-_ON_A_CPU = ServingMemory(
-    start_bytes=758 << 20,
-    held=WeightBytes(layer=1.28, tied=2.9, apart=1.55, expert=0.97),
-    key_value=3.37,
-    expands_latent=False,
-    activation=0.46,
-    step_tokens=2048,
-    room_ahead=True,
-    margin=0.01,
-)
-"""Weights are packed anew for its kernels, and the KV cache that `load` asks for holds the largest batch twice. Fitted
-to 45 launches of five models from 0.1 to 1.3 B parameters."""
-
-
 class VllmBackend(Backend):
     """vllm.v1.engine.llm_engine.LLMEngine.
 
@@ -92,7 +69,7 @@ class VllmBackend(Backend):
         cpu_features=frozenset({"avx2"}),
         batching="continuous",
         architectures_table=("vllm", "model_executor/models/registry.py"),
-        releases=Path(__file__).parent / "releases" / "vllm.json",
+        releases=Path(__file__).with_name("releases.json"),
         removed_architectures={
             name: f"vllm {version} was the last that had it"
             for version, names in _REMOVED.items()
@@ -114,7 +91,7 @@ class VllmBackend(Backend):
         tensor_parallel=True,
         remote_code=True,
         overhead_bytes=2 << 30,
-        serving_memory={"eager": _ON_A_CPU},
+        serving_memory={"eager": ON_A_CPU},
         order=45,
         sources=(
             "vllm 0.32.0 model_executor/models/registry.py",
@@ -172,16 +149,16 @@ class VllmBackend(Backend):
             enable_prefix_caching=False,
             max_logprobs=-1,
             logprobs_mode="raw_logits",
-            logits_processors=[_forcing()] if alone else None,
+            logits_processors=[forcing()] if alone else None,
             # Said, or a CPU's takes most of its memory; how large it is, num_gpu_blocks_override decides.
             kv_cache_memory_bytes=1 << 26 if job.device == "cpu" else None,
             disable_log_stats=True,
             **job.variant.options,
         )
         config = wanted.create_engine_config(UsageContext.OPENAI_API_SERVER)
-        config.cache_config.num_gpu_blocks_override = _blocks(job, config)
+        config.cache_config.num_gpu_blocks_override = blocks(job, config)
         engine = LLMEngine.from_vllm_config(config, usage_context=UsageContext.OPENAI_API_SERVER)
-        return _Stepped(engine, job.vocab_size, forces=alone)
+        return Stepped(engine, job.vocab_size, forces=alone)
 
     def own_server(self, variant: Variant, deployment: Deployment, place: ServerPlace) -> OwnServer:
         """vLLM's own server, with the settings of `load`: what a checkpoint says of sampling is left out, too."""
@@ -255,116 +232,10 @@ class VllmBackend(Backend):
         return words
 
 
-class _Stepped(Engine):
-    """A loaded engine, one step a call.
-
-    Args:
-        engine: LLMEngine.
-        vocab_size: scores of padding beyond it are dropped.
-        forces: it was built with _forcing.
-    """
-
-    scores_its_steps = True
-
-    def __init__(self, engine: Any, vocab_size: int, *, forces: bool) -> None:
-        self._engine = engine
-        self._vocab_size = vocab_size
-        self._forces = forces
-        self._numbers = itertools.count()
-
-    def generate(self, prompts: Sequence[Sequence[int]], new_tokens: int) -> Generation:
-        """All prompts are asked for at once; the engine's scheduler decides which of them a step works on."""
-        began = time.perf_counter()
-        tokens: list[list[int]] = [[] for _ in prompts]
-        arrivals: list[list[float]] = [[] for _ in prompts]
-        for row, news, now in self._run(prompts, new_tokens):
-            tokens[row] += news.token_ids
-            arrivals[row] += [now - began] * len(news.token_ids)
-        return Generation(tokens=tuple(map(tuple, tokens)), arrivals=tuple(map(tuple, arrivals)))
-
-    def score(self, prompt: Sequence[int], continuation: Sequence[int]) -> Rows | None:
-        """Logits of decoding steps whose choice is forced; None over several GPUs."""
-        if not self._forces:
-            return None
-        forced = {"forced": [*continuation]}
-        most = min(self._vocab_size, _MOST_SCORED)
-        rows = []
-        for _, news, _ in self._run([prompt], len(continuation) + 1, logprobs=most, extra_args=forced):
-            for scores in news.logprobs:
-                row = array("f", [float("-inf")]) * self._vocab_size
-                for token, score in scores.items():
-                    if token < self._vocab_size:
-                        row[token] = score.logprob
-                rows.append(row)
-        return rows
-
-    def close(self) -> None:
-        self._engine.engine_core.shutdown()
-
-    def _run(self, prompts: Sequence[Sequence[int]], new_tokens: int, **more: Any) -> Iterator[tuple[int, Any, float]]:
-        """Step until all is done: (row of the prompt, what is new of its answer, the clock at the end of the step)."""
-        from vllm import SamplingParams
-        from vllm.inputs.engine import tokens_input
-        from vllm.sampling_params import RequestOutputKind
-
-        rows = {str(next(self._numbers)): row for row in range(len(prompts))}
-        for name, row in rows.items():
-            wanted = SamplingParams(
-                max_tokens=new_tokens,
-                temperature=0,
-                ignore_eos=True,
-                detokenize=False,
-                output_kind=RequestOutputKind.DELTA,
-                **more,
-            )
-            self._engine.add_request(name, tokens_input([*prompts[row]]), wanted)
-        while self._engine.has_unfinished_requests():
-            outputs = self._engine.step()
-            now = time.perf_counter()
-            for out in outputs:
-                yield rows[out.request_id], out.outputs[0], now
-
-
-def _forcing() -> Any:
-    """A class of logits processors that force the tokens in a request's extra_args once a step's scores are taken."""
-    from vllm.v1.sample.logits_processor import AdapterLogitsProcessor
-
-    class Forcing(AdapterLogitsProcessor):  # type: ignore[misc]
-        def is_argmax_invariant(self) -> bool:
-            return False
-
-        def new_req_logits_processor(self, params: Any) -> Any:
-            forced = (params.extra_args or {}).get("forced")
-            if not forced:
-                return None
-
-            def force(tokens_so_far: list[int], logits: Any) -> Any:
-                if len(tokens_so_far) < len(forced):
-                    logits.fill_(float("-inf"))
-                    logits[forced[len(tokens_so_far)]] = 0.0
-                return logits
-
-            return force
-
-    return Forcing
-
-
 def _kv_cache_bytes(model: Model, context_tokens: int, slots: int) -> int:
     """Room for all slots twice, at least 1 GiB."""
     bits = 32 if model.dtype == "float32" else 16
     return max(1 << 30, 2 * model.kv_bytes(context_tokens, slots, bits))
-
-
-def _blocks(job: Job, config: Any) -> int:
-    """Blocks of the KV cache for twice the largest batch, so that nothing waits or is computed again.
-
-    Layers of several kinds are cut into groups as large as the rarest kind, each with blocks of its own
-    (v1/core/kv_cache_utils.py, get_kv_cache_groups).
-    """
-    pages = -(-job.max_context_tokens // (config.cache_config.block_size or 16)) + 1
-    kinds = Counter(getattr(config.model_config.hf_text_config, "layer_types", None) or [""])
-    groups = sum(-(-count // min(kinds.values())) for count in kinds.values())
-    return max(16, 2 * job.max_batch * pages * groups)
 
 
 def _on_cpus(quant: Quant) -> bool:
