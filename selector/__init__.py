@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from selector.lmdeploy_pipeline import pipeline
     from selector.machines.what_if import what_if
     from selector.map.axes import Axes
-    from selector.map.winners import WinnerMap, winners
+    from selector.map.winner_map import WinnerMap
+    from selector.map.winners import winners
     from selector.model.spec import ModelSpec
     from selector.planning.calibrate import Calibration, calibrate
     from selector.selection import select
@@ -59,7 +60,7 @@ _HOMES = {
     "Objective": "selector.demand.objective",
     "Selection": "selector.answer",
     "SelectionWarning": "selector.answer",
-    "WinnerMap": "selector.map.winners",
+    "WinnerMap": "selector.map.winner_map",
     "Workload": "calibration.workload",
     "calibrate": "selector.planning.calibrate",
     "explain": "selector.explanation",

@@ -4,7 +4,8 @@ from collections.abc import Iterator
 
 from selector.answer import Source
 from selector.demand.targets import percent
-from selector.map.winners import Barred, Cell, WinnerMap, Won
+from selector.map.cells import Barred, Cell, Won
+from selector.map.winner_map import WinnerMap
 from selector.screens.text import age, money, plural, seconds
 
 NOTHING = "-"

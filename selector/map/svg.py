@@ -9,8 +9,9 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from calibration.errors import UsageError
 from calibration.whole_file import write_whole
+from selector.map.cells import Cell, Won
 from selector.map.marks import DIRECTIONS, candidates, mark, question, sentence, signs, story, title
-from selector.map.winners import Cell, WinnerMap, Won
+from selector.map.winner_map import WinnerMap
 
 _WIDE, _HIGH = 58, 26
 """Of a cell, pixels."""

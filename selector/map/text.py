@@ -3,7 +3,7 @@
 import textwrap
 
 from selector.map.marks import DIRECTIONS, candidates, mark, question, sentence, signs, title
-from selector.map.winners import WinnerMap
+from selector.map.winner_map import WinnerMap
 from selector.screens.text import DEFAULT_WIDTH, columns
 
 _GAP = 4

@@ -13,7 +13,8 @@ from calibration.errors import UsageError
 from selector.map.axes import Axes
 from selector.map.marks import mark, story
 from selector.map.svg import svg, write_svg
-from selector.map.winners import WinnerMap, winners
+from selector.map.winner_map import WinnerMap
+from selector.map.winners import winners
 from tests.selector.answering import HOST, MODEL, SPEC
 from tests.selector.map.mapped import two_regions
 from tests.selector.publish.chromium import CHROMIUM, DRIVER, Browser

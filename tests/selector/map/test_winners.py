@@ -14,8 +14,10 @@ from selector.context import Context
 from selector.demand.demand import Demand
 from selector.host.spec import HostSpec
 from selector.map.axes import Axes
+from selector.map.cells import Barred, Won
 from selector.map.legality import verdicts_of
-from selector.map.winners import Barred, WinnerMap, Won, winners
+from selector.map.winner_map import WinnerMap
+from selector.map.winners import winners
 from selector.rules.judge import judge
 from selector.selection import choose
 from tests.selector.answering import ARM, ARM_KEY, CT2, EAGER, HOST, KEY, MODEL, SDPA, SPEC
