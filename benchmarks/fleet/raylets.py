@@ -34,9 +34,17 @@ class Raylets:
         """Kill a node, at which all that Ray started on it ends."""
         node = self.nodes.pop(host)
         self.cluster.worker_nodes.discard(node)
-        for started in [one for several in node.all_processes.values() for one in several]:
-            started.process.kill()
-            started.process.wait()
+        _kill(node)
+
+    def kill_head(self) -> None:
+        """Kill the head; the nodes live, until Ray notices that it is gone."""
+        _kill(self.cluster.head_node)
+
+
+def _kill(node: Any) -> None:
+    for started in [one for several in node.all_processes.values() for one in several]:
+        started.process.kill()
+        started.process.wait()
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 import contextlib
 import logging
 import socket
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -13,6 +14,11 @@ from selector.fleet.agent import Agent
 
 ANSWERS_S: Final = 10.0
 """Within this an address answers, or nobody listens there."""
+HEAD_S: Final = 30.0
+"""A head that does not answer for so long is given up. Ray ends this process after 60 s without it, in words of its
+own (gcs_rpc_server_reconnect_timeout_s)."""
+HEAD_ANSWERS_S: Final = 2.0
+"""Within this a head that lives takes a connection."""
 AT_ONCE: Final = 3
 """Calls of an agent at once: a command, what it does now, and one question."""
 
@@ -56,17 +62,42 @@ class Handle:
     def kill(self) -> None:
         """End the agent and all that it runs."""
         with contextlib.suppress(self._ray.exceptions.RayError):
+            self._actor.end.remote()  # reaches it where the head is gone, too, by which Ray's own kill goes
             self._ray.kill(self._actor)
 
 
 class Cluster:
-    """A cluster that this process has joined."""
+    """A cluster that this process has joined.
 
-    def __init__(self, ray: Any) -> None:
-        self._ray = ray
+    Args:
+        head: where its head listens, HOST:PORT.
+    """
+
+    def __init__(self, ray: Any, head: str) -> None:
+        self._ray, self._head = ray, head
+
+    def require_head(self) -> None:
+        """Wait for the head where it does not answer.
+
+        Raises:
+            ClusterUnreachable: it does not for HEAD_S.
+        """
+        end = time.monotonic() + HEAD_S
+        while not _answers(self._head, HEAD_ANSWERS_S):
+            if time.monotonic() >= end:
+                raise ClusterUnreachable(
+                    f"the head of the Ray cluster at {self._head} does not answer any more",
+                    "start Ray there and on the nodes again; the same command goes on from what was measured",
+                )
+            time.sleep(1.0)
 
     def nodes(self) -> list[ClusterNode]:
-        """The nodes that are alive, in a fixed order; one that offers no core to tasks, as a head may, is none."""
+        """The nodes that are alive, in a fixed order; one that offers no core to tasks, as a head may, is none.
+
+        Raises:
+            ClusterUnreachable: the head does not answer any more.
+        """
+        self.require_head()
         alive = [node for node in self._ray.nodes() if node["Alive"] and node["Resources"].get("CPU", 0.0) > 0]
         names = [node["NodeManagerHostname"] for node in alive]
         nodes = [
@@ -147,7 +178,8 @@ def joined(address: str) -> Iterator[Cluster]:
             f"look there with ray status --address {address}; this is Ray {ray.__version__}",
         ) from error
     try:
-        yield Cluster(ray)
+        client = address.startswith("ray://")
+        yield Cluster(ray, urlsplit(address).netloc if client else ray.get_runtime_context().gcs_address)
     finally:
         ray.shutdown()
 
@@ -170,6 +202,16 @@ def _require_an_answer(address: str) -> None:
             f"nobody answers at {address}: {error.strerror or error}",
             "start a cluster there (ray start --head --port 6379), or name another address",
         ) from error
+
+
+def _answers(place: str, within_s: float) -> bool:
+    """Whether somebody takes a connection at HOST:PORT."""
+    host, _, port = place.rpartition(":")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=within_s).close()
+    except OSError:
+        return False
+    return True
 
 
 def _first_line(error: BaseException) -> str:

@@ -119,6 +119,7 @@ def calibrate_fleet(
         UsageError: the demand has loads.
         ModelError: a model cannot be read here.
         CacheError: the shared cache does not answer for PATIENCE_S.
+        ClusterUnreachable: the head of the cluster does not answer any more.
     """
     if demand.loads:
         raise UsageError(
@@ -164,6 +165,7 @@ class _Drive:
                     self._start(task)
                 if not self._running and not self._later:
                     break
+                self._cluster.require_head()
                 self._wait()
                 self._reporter.now(self._now())
         finally:

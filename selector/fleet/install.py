@@ -2,12 +2,15 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from selector.fleet.cluster import Broken, Cluster, Lost
 from selector.fleet.command import Ended
 from selector.fleet.groups import lacking
 from selector.fleet.survey import Survey
+
+LOOK_S: Final = 1.0
+"""How often is looked whether the head is there."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,7 +29,11 @@ class Installed:
 
 
 def install_fleet(names: Sequence[str], cluster: Cluster, surveyed: Survey) -> list[Installed]:
-    """Run `autobackend backends install` on all nodes at once, each for what it lacks."""
+    """Run `autobackend backends install` on all nodes at once, each for what it lacks.
+
+    Raises:
+        ClusterUnreachable: the head of the cluster does not answer any more.
+    """
     lacked = {member.node.name: lacking(member.host, names) for member in surveyed.members}
     calls = {
         member.node.name: member.agent.call("run", ["backends", "install", *lacked[member.node.name]])
@@ -36,6 +43,8 @@ def install_fleet(names: Sequence[str], cluster: Cluster, surveyed: Survey) -> l
     came = [Installed(node=name, lacked=()) for name, missing in lacked.items() if not missing]
     for name, call in calls.items():
         try:
+            while not cluster.ended([call], LOOK_S):
+                cluster.require_head()
             ended: Ended = cluster.result(call)
             error = "" if ended.code == 0 else ended.reason
         except (Lost, Broken) as lost:

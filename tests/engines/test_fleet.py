@@ -14,6 +14,7 @@ import pytest
 
 from benchmarks.fleet.raylets import at_work, left_running, raylets
 from calibration.cache.cache import Cache
+from calibration.errors import ClusterUnreachable
 from calibration.measurement import Measurement
 
 pytest.importorskip("ray", reason="Ray is not installed: pip install 'autobackend[fleet]'")
@@ -95,9 +96,25 @@ def test_a_dead_node_leaves_its_model_to_another(tiny: Callable[..., Path], tmp_
     assert not left_running(HOSTS)
 
 
+def test_a_head_that_dies_ends_the_command_with_a_sentence(tiny: Callable[..., Path], tmp_path: Path) -> None:
+    model, cache = tiny("llama"), tmp_path / "cache.db"
+    with raylets(tmp_path, KINDS) as running:
+        process = fleet(
+            "calibrate", model, "--backends", LABEL, "--workload", "pp16:tg8:b1", "--cache", cache, "--no-probe",
+            address=running.address,
+        )  # fmt: skip
+        _who_calibrates(HOSTS)
+        running.kill_head()
+        _, said = answered(process)
+        assert process.returncode == ClusterUnreachable.exit_code, said
+        assert f"error: the head of the Ray cluster at {running.address} does not answer any more" in said
+        assert "the same command goes on from what was measured" in said
+        assert not left_running(HOSTS)
+
+
 def _who_calibrates(hosts: Sequence[str]) -> str:
     """The first of these nodes on which a command of ours runs; waits for it."""
-    end = time.monotonic() + 120.0
+    end = time.monotonic() + 300.0
     while time.monotonic() < end:
         for host in hosts:
             if at_work(host):
