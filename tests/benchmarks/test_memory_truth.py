@@ -8,7 +8,7 @@ from statistics import median
 import pytest
 
 from benchmarks.memory_truth.cases import MODELS, WORKLOADS, name_of
-from benchmarks.memory_truth.compared import Compared, compared, recorded, serving_bytes, table
+from benchmarks.memory_truth.compared import Compared, compared, published, recorded, serving_bytes, table
 from calibration.workload import Workload
 from selector.model.spec import ModelSpec
 from tests.selector.conftest import host
@@ -27,6 +27,19 @@ def test_recorded_launches_hold_what_is_predicted_and_none_is_promised_too_littl
     assert min(one.error for one in launches) >= -0.05
     # The same engine held from 1043 to 1428 MiB of this model on CPUs of the same kinds.
     assert [one.candidate for one in launches if one.error > 0.25] == ["ctranslate2:int8"]
+
+
+def test_what_was_held_out_of_the_fit_is_not_promised_too_little() -> None:
+    file = ROOT / "results" / "memory" / "held_out.jsonl"
+    lines = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
+    serving = [one for one in compared(lines, published(ROOT / "results" / "hosts")) if one.what != "converting"]
+    assert len(serving) >= 19
+    assert median(abs(one.error) for one in serving) < 0.10
+    assert min(one.error for one in serving) >= -0.05
+    # The launches that the facts of experts were fitted to are all of one mixture in float32.
+    assert {(one.candidate, one.model) for one in serving if one.error > 0.25} == {
+        ("openvino:int4-sdpa", "mixture-300m")
+    }
 
 
 @pytest.mark.parametrize(
