@@ -52,6 +52,11 @@ class ServingMemory:
     row_step: int = 256
     loading: WeightBytes | None = None
     """At the peak of loading, where that is more than what it holds afterwards."""
+    stacked: float = 0.0
+    """More at the peak of loading, for each byte of routed experts that stand one by one in their file: they are
+    stacked to one tensor of a layer."""
+    stacked_in_file: frozenset[str] = frozenset()
+    """Model types whose files have them stacked."""
     loading_by_maker: Mapping[str, WeightBytes] = field(default_factory=dict)
     """The same on CPUs whose name has this word."""
     widened: float = 1.0

@@ -67,7 +67,7 @@ def memory_of(case: Combination, workload: Workload | None = None) -> Memory:
     devices = case.demand.tensor_parallel
     left_behind = facts.check_bytes if case.checked else 0
     overhead = facts.start_bytes + left_behind + facts.vocabulary_bytes * case.model.vocab_size
-    at_load = next((each for word, each in facts.loading_by_maker.items() if word in case.device.name), facts.loading)
+    at_load = _at_load(case, facts)
     loading = _measured_weights(case, facts, at_load) if at_load else None
 
     def while_it_computes(batch: Workload) -> Memory:
@@ -118,6 +118,16 @@ def _plain_key_values(case: Combination, workload: Workload) -> int:
 def _held(case: Combination, facts: ServingMemory) -> WeightBytes:
     uneven = case.model.hidden_size % facts.row_step != 0
     return facts.held_uneven if facts.held_uneven is not None and uneven else facts.held
+
+
+def _at_load(case: Combination, facts: ServingMemory) -> WeightBytes | None:
+    """At the peak of loading; None: no more than afterwards."""
+    known = next((each for word, each in facts.loading_by_maker.items() if word in case.device.name), facts.loading)
+    model = case.model
+    if not (facts.stacked and model.expert_parameters) or model.model_type in facts.stacked_in_file:
+        return known
+    each = known or _held(case, facts)
+    return replace(each, expert=facts.stacked + (each.layer if each.expert is None else each.expert))
 
 
 def _measured_weights(case: Combination, facts: ServingMemory, each: WeightBytes) -> float | None:

@@ -249,6 +249,16 @@ def test_the_maker_of_a_cpu_may_set_what_loading_holds() -> None:
     assert memory_of(case(facts, device=replace(CPU, name="AMD EPYC"))).load_bytes == 0
 
 
+def test_experts_that_stand_one_by_one_are_held_twice_while_they_are_stacked() -> None:
+    facts = held(stacked=1.0, stacked_in_file=frozenset({"granitemoe"}))
+    mixture = replace(MODEL, expert_parameters=500_000, model_type="mixtral")
+    assert memory_of(case(facts, mixture)).load_bytes == 3_000_000 + MIB
+    assert memory_of(case(facts, replace(mixture, model_type="granitemoe"))).load_bytes == 0
+    assert memory_of(case(facts)).load_bytes == 0
+    widened = replace(facts, loading=WeightBytes(layer=1.5, tied=1.5))
+    assert memory_of(case(widened, mixture)).load_bytes == 4_000_000 + MIB
+
+
 def test_activations_are_wider_on_a_cpu_that_does_not_compute_in_16_bits() -> None:
     facts = held(activation=1.0, wide_activation=2.0, narrow_features=frozenset({"avx512_bf16"}))
     one = 4 * 192 * 300
