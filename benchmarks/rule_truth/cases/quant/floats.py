@@ -147,4 +147,6 @@ def _low_first(codes: "Tensor") -> "Tensor":
     import torch
 
     pairs = codes.to(torch.uint8).unflatten(-1, (-1, 2))
-    return pairs[..., 0] | pairs[..., 1] << 4
+    low, high = pairs.unbind(dim=-1)
+    packed: Tensor = low | high << 4
+    return packed
