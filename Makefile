@@ -174,7 +174,7 @@ releases: install
 
 rule-truth: install
 	$(BIN)/python -m benchmarks.rule_truth measure --budget $(RULE_TRUTH_SECONDS)
-	$(BIN)/python -m benchmarks.rule_truth report --write
+	$(BIN)/python -m benchmarks.rule_truth report --write --before
 
 memory-truth: install
 	$(BIN)/python -m benchmarks.memory_truth

@@ -1,6 +1,7 @@
 """The report: a confusion matrix by engine, and every pair in which rules and truth disagree, with its cause."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from benchmarks.rule_truth.cases.kept import Kept
@@ -13,7 +14,22 @@ _COLUMNS = (Pairing.RIGHT_YES, Pairing.RIGHT_NO, Pairing.FALSE_YES, Pairing.FALS
 _TITLES = {Pairing.FALSE_YES: "Legal, but it fails or is wrong", Pairing.FALSE_NO: "Refused, but right"}
 
 
-def report_markdown(pairs: Sequence[Pair], cases: Mapping[str, Kept], known: Known, errors: Sequence[str]) -> str:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Before:
+    """What the rules of an earlier commit said of the same pairs."""
+
+    commit: str
+    engines: Mapping[str, Mapping[str, int]]
+    """As `count` gives them."""
+
+
+def report_markdown(
+    pairs: Sequence[Pair],
+    cases: Mapping[str, Kept],
+    known: Known,
+    errors: Sequence[str],
+    before: Before | None = None,
+) -> str:
     """Tables for people.
 
     Args:
@@ -28,6 +44,8 @@ def report_markdown(pairs: Sequence[Pair], cases: Mapping[str, Kept], known: Kno
         *matrix(count(pairs, known)),
         "",
     ]
+    if before:
+        lines += [f"The rules of commit {before.commit} said of the same pairs:", "", *matrix(before.engines), ""]
     for pairing, title in _TITLES.items():
         unexplained = [pair for pair in pairs if pair.pairing is pairing and not known.explains(pair)]
         lines += [f"## {title}", "", *_unexplained(unexplained, cases), ""]
@@ -71,10 +89,12 @@ def cause(pair: Pair) -> str:
     return f"{where}: {trial.message}"
 
 
-def report_json(pairs: Sequence[Pair], known: Known) -> dict[str, Any]:
+def report_json(pairs: Sequence[Pair], known: Known, before: Before | None = None) -> dict[str, Any]:
     """The same for programs."""
+    then = {"commit": before.commit, "engines": dict(sorted(before.engines.items()))} if before else None
     return {
         "engines": dict(sorted(count(pairs, known).items())),
+        "before": then,
         "disagreements": [
             {
                 "case": p.trial.case,

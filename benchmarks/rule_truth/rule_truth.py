@@ -11,19 +11,22 @@ import argparse
 import json
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from benchmarks.rule_truth.before.before import judged_before
 from benchmarks.rule_truth.candidates import named
-from benchmarks.rule_truth.cases.kept import read_cases
+from benchmarks.rule_truth.cases.kept import Kept, read_cases
 from benchmarks.rule_truth.judging import judged, quiet
 from benchmarks.rule_truth.known.known import Known
-from benchmarks.rule_truth.report import report_json, report_markdown
+from benchmarks.rule_truth.report import Before, count, report_json, report_markdown
 from benchmarks.rule_truth.stand_ins import KERNELS, gpu_host
-from benchmarks.rule_truth.truth import CASES, TRUTH, newest, read_trials
+from benchmarks.rule_truth.truth import CASES, TRUTH, Trial, newest, read_trials
 from calibration.errors import AutobackendError
 from selector.host.spec import HostSpec
 
+FIRST = "5c7d874"
+"""The last commit of the rules before any pair had been loaded to judge them."""
 LMDEPLOY_PYTHON = ".venv-lmdeploy/bin/python"
 
 
@@ -81,13 +84,26 @@ def report(arguments: argparse.Namespace) -> None:
         pairs = sorted(
             judged(chosen, cases, hosts.__getitem__, scratch), key=lambda p: (p.trial.candidate, p.trial.case)
         )
+        before = _before(arguments.before, chosen, cases, hosts, scratch)
     known, tried = Known.read(), {(trial.case, trial.candidate) for trial in trials if trial.config in cases}
     untried = [key for key in known.listed if key not in tried and named((key[1],), arguments.backend)]
-    text = report_markdown(pairs, cases, known, known.errors(pairs, untried))
+    text = report_markdown(pairs, cases, known, known.errors(pairs, untried), before)
     if arguments.write:
         (results / "rules.md").write_text(text, encoding="utf-8")
-        (results / "rules.json").write_text(json.dumps(report_json(pairs, known), indent=1) + "\n", encoding="utf-8")
+        (results / "rules.json").write_text(
+            json.dumps(report_json(pairs, known, before), indent=1) + "\n", encoding="utf-8"
+        )
     print(text, end="")
+
+
+def _before(
+    commit: str | None, trials: Sequence[Trial], cases: Mapping[str, Kept], hosts: Mapping[str, HostSpec], scratch: Path
+) -> Before | None:
+    """What the rules of an earlier commit said of the same pairs."""
+    if commit is None:
+        return None
+    gpu = next((hosts[backend] for backend in KERNELS if backend in hosts), None)
+    return Before(commit=commit, engines=count(judged_before(commit, trials, cases, gpu, scratch), Known()))
 
 
 def _wanted(name: str, kind: str, arguments: argparse.Namespace) -> bool:
@@ -118,5 +134,12 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--results", default="results/rules", metavar="FOLDER", help="where truth and report are kept")
     parser.add_argument("--build", default="build/rule_truth", metavar="FOLDER", help="checkpoints and references")
+    parser.add_argument(
+        "--before",
+        nargs="?",
+        const=FIRST,
+        metavar="COMMIT",
+        help="report: what the rules of this commit said, too; without a name of the one before truth was known",
+    )
     parser.add_argument("--write", action="store_true", help="report: write the pages, too")
     return parser.parse_args(argv)
