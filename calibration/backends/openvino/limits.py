@@ -40,6 +40,14 @@ _LOOPED_EXPERTS = frozenset({"DbrxForCausalLM", "JetMoeForCausalLM", "LongcatFla
 """Classes of transformers 5.23.0 whose experts `use_experts_implementation` does not know: a loop over those that the
 example chose, which the tracer freezes."""
 
+_CACHELESS = frozenset({
+    "OpenAIGPTLMHeadModel", "ReformerModelWithLMHead", "RwkvForCausalLM", "XLMWithLMHeadModel", "XLNetLMHeadModel",
+})  # fmt: skip
+"""Classes of transformers 5.23.0 whose forward takes no past_key_values."""
+
+_ONE_BY_ONE = frozenset({"ProphetNetForCausalLM"})
+"""Classes of transformers 5.23.0 that go on from a cache with one token alone: a trace is of several."""
+
 _REARRANGED = frozenset({"DiffLlamaForCausalLM"})
 """Classes of transformers 5.23.0 that join halves of the values between the cache and attention."""
 
@@ -84,6 +92,14 @@ def _states(model: Model, config: ConfigJson) -> str:
 def _compressed_keys(model: Model, config: ConfigJson) -> str:
     """transformers 5 writes the first, what was published before it the second."""
     return next((name for name in ("compress_rates", "compress_ratios") if config.fields.get(name)), "")
+
+
+def _cacheless(model: Model, config: ConfigJson) -> str:
+    return model.architecture if model.architecture in _CACHELESS else ""
+
+
+def _one_by_one(model: Model, config: ConfigJson) -> str:
+    return model.architecture if model.architecture in _ONE_BY_ONE else ""
 
 
 def _looped_experts(model: Model, config: ConfigJson) -> str:
@@ -154,6 +170,17 @@ LIMITS = (
         found=_states,
         source="transformers 5.23.0 cache_utils.py: layers of linear attention and state space models compute one token"
         " otherwise than several, which a trace freezes",
+    ),
+    Limit(
+        needs="a forward that takes past_key_values",
+        found=_cacheless,
+        source="transformers 5.23.0 models/openai/modeling_openai.py and others",
+    ),
+    Limit(
+        needs="a cache from which several tokens go on",
+        found=_one_by_one,
+        source="transformers 5.23.0 models/prophetnet/modeling_prophetnet.py: `use_cache` is only supported for"
+        " `decoder_input_ids` of length 1",
     ),
     Limit(
         needs="keys of tokens in its cache",

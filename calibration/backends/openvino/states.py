@@ -109,7 +109,8 @@ def _layer(parts: dict[str, Any]) -> Any:
     elif inputs:
         layer = type("Convolutions", (_Convolutions, cache_utils.LinearAttentionLayer), {})(len(inputs))
     else:
-        layer = (cache_utils.DynamicIndexedLayer if "index" in parts else cache_utils.DynamicLayer)()
+        make: Any = cache_utils.DynamicIndexedLayer if "index" in parts else cache_utils.DynamicLayer
+        layer = make()
     if "key" in parts:
         cache_utils.DynamicLayer.lazy_initialization(layer, parts["key"], parts["value"])
         layer.keys, layer.values, layer.is_initialized = parts["key"], parts["value"], True

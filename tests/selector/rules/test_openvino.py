@@ -64,6 +64,11 @@ def named(architecture: str, **more: Any) -> dict[str, Any]:
             named("JetMoeForCausalLM"),
             "needs experts that the registry of transformers chooses; found JetMoeForCausalLM",
         ),
+        (named("OpenAIGPTLMHeadModel"), "needs a forward that takes past_key_values; found OpenAIGPTLMHeadModel"),
+        (
+            named("ProphetNetForCausalLM"),
+            "needs a cache from which several tokens go on; found ProphetNetForCausalLM",
+        ),
         ({"alibi": True}, "needs positions by rotation or by embedding; found alibi"),
         ({"alibi": False}, None),
         ({"keep_window_size": 511}, KEYS.format("keep_window_size 511")),
@@ -150,6 +155,25 @@ def test_what_the_installed_transformers_does_not_have_is_refused(tmp_path: Path
     assert [reason.text for reason in found.reasons] == [
         "needs an architecture that OpenVINO GenAI knows; found NewForCausalLM"
     ]
+
+
+@pytest.mark.parametrize(
+    ("fields", "reasons"),
+    [
+        ({"weight_block_size": [128, 128]}, []),
+        ({}, ["needs fp8 with strategy block; found strategy tensor"]),
+    ],
+)
+def test_fp8_with_a_scale_for_each_block_is_dequantised(
+    fields: dict[str, Any], reasons: list[str], tmp_path: Path
+) -> None:
+    config = {"quant_method": "fp8", "activation_scheme": "dynamic", **fields}
+    found = verdict(
+        model(tmp_path, quantization_config=config, max_position_embeddings=8192),
+        table=("LlamaForCausalLM",),
+        tmp_path=tmp_path,
+    )
+    assert [reason.text for reason in found.reasons] == reasons
 
 
 def verdict(spec: ModelSpec, *, table: tuple[str, ...], tmp_path: Path) -> Verdict:
