@@ -19,8 +19,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
 
-from selector.fleet.board import VERIFY, Board, Calibrate, SpotCheck, Task
+from selector.fleet.board import VERIFY, Board
 from selector.fleet.groups import Kin
+from selector.fleet.tasks import Calibrate, SpotCheck, Task
 
 CALIBRATION_S: Final = 300.0
 """Of a small model, sure on a few layers (docs/benchmarks.md); large ones take up to three times that."""

@@ -2,18 +2,20 @@
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any, Final, Protocol
+from dataclasses import replace
+from typing import Final
 
 from calibration.cache.cache import Cache
 from calibration.errors import CacheError, DeviceBusy, UsageError
 from selector.demand.demand import Demand
-from selector.fleet.board import VERIFY, Board, Calibrate, SpotCheck, Standing, Task
+from selector.fleet.board import VERIFY, Board
 from selector.fleet.cluster import Broken, Call, Cluster, Lost
 from selector.fleet.command import Ended
 from selector.fleet.groups import Kin
+from selector.fleet.progress import Came, Doing, FleetReporter, FleetResult, Now
 from selector.fleet.record import times_by_host
 from selector.fleet.survey import Survey
+from selector.fleet.tasks import Calibrate, SpotCheck, Task
 from selector.model.spec import ModelSpec
 
 LOOK_S: Final = 1.0
@@ -26,74 +28,6 @@ AGENTS: Final = 3
 """So many agents are started on a node that lives; who ends them all takes part no more."""
 NO_ANSWER_S: Final = 60.0
 """Of a question to an agent."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Doing:
-    """What a node does."""
-
-    node: str
-    task: Task
-    now: str
-    """What its command says of itself."""
-    since_s: float
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Now:
-    """The fleet at a moment."""
-
-    doing: tuple[Doing, ...]
-    calibrations_left: int
-    checks_left: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Came:
-    """What came of a task, as it is told while the fleet works."""
-
-    task: Task
-    how: str
-    """`measured`, or why not."""
-    seconds: float
-
-
-class FleetReporter(Protocol):
-    """Is told what the fleet does."""
-
-    def now(self, now: Now, /) -> None:
-        """About every second."""
-
-    def came(self, came: Came, /) -> None:
-        """After each task."""
-
-    def said(self, sentence: str, /) -> None:
-        """What is good to know: a node died, a device is busy, the database does not answer."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FleetResult:
-    """What a calibration of a fleet came to."""
-
-    standings: tuple[Standing, ...]
-    given_up: Mapping[Kin, Mapping[str, str]]
-    unusable: Mapping[str, str]
-    seconds: float
-
-    @property
-    def complete(self) -> bool:
-        """Whether every host has an answer for every model: its own, or its group's."""
-        return not self.given_up and all(one.inherits or one.calibrated for one in self.standings if not one.gone)
-
-    def to_json(self) -> dict[str, Any]:
-        """As `autobackend fleet calibrate --json` prints it."""
-        return {
-            "complete": self.complete,
-            "seconds": self.seconds,
-            "hosts": [standing.to_json() for standing in self.standings],
-            "given_up": [{"group": kin.to_json(), "models": dict(models)} for kin, models in self.given_up.items()],
-            "unusable": dict(self.unusable),
-        }
 
 
 def calibrate_fleet(
@@ -121,12 +55,21 @@ def calibrate_fleet(
         CacheError: the shared cache does not answer for PATIENCE_S.
         ClusterUnreachable: the head of the cluster does not answer any more.
     """
+    refuse_loads(demand)
+    return _Drive(models, demand, cluster, surveyed, cache, reporter, variables, tuple(words), verify).run()
+
+
+def refuse_loads(demand: Demand) -> None:
+    """Raise UsageError where a load is asked for: no host inherits what another one did under load.
+
+    An answer for a load stands on launches of the host itself (selector.served), so a fleet would save nothing.
+    """
     if demand.loads:
         raise UsageError(
-            f"a fleet is calibrated for batches; found {', '.join(load.label for load in demand.loads)}",
-            "calibrate loads host by host: autobackend calibrate",
+            f"a fleet is calibrated for batches, since no host inherits what another did under load;"
+            f" found {', '.join(load.label for load in demand.loads)}",
+            "calibrate the batches of all hosts so, and loads on each host that serves: autobackend calibrate",
         )
-    return _Drive(models, demand, cluster, surveyed, cache, reporter, variables, tuple(words), verify).run()
 
 
 class _Drive:

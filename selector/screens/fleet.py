@@ -9,11 +9,11 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from selector.fleet.board import Calibrate, Standing
-from selector.fleet.drive import Came, Doing, FleetResult, Now
 from selector.fleet.groups import lacking
 from selector.fleet.install import Installed
+from selector.fleet.progress import Came, Doing, FleetResult, Now
 from selector.fleet.survey import Survey
+from selector.fleet.tasks import Calibrate, Standing
 from selector.screens.text import columns, listing, plural, seconds
 
 

@@ -113,9 +113,10 @@ def calibrate(
     """
     from rich.console import Console
 
-    from selector.fleet.drive import calibrate_fleet
+    from selector.fleet.drive import calibrate_fleet, refuse_loads
     from selector.screens.fleet import FleetProgress, result_screen
 
+    refuse_loads(demand)
     where = _shared(cache)
     variables = {"AUTOBACKEND_CACHE": where}
     with (

@@ -4,8 +4,9 @@ from collections.abc import Iterator, Mapping
 
 import pytest
 
-from selector.fleet.board import Board, Calibrate, SpotCheck, Standing, Task
+from selector.fleet.board import Board
 from selector.fleet.groups import Kin
+from selector.fleet.tasks import Calibrate, SpotCheck, Standing, Task
 
 H100 = Kin(
     kind="cuda", device="NVIDIA H100", devices=1, memory_gib=80, driver="570", power_limit_w=700, mig="",
