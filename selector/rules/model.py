@@ -178,7 +178,8 @@ def _may_be_causal(case: Combination) -> bool:
 def _found_wrong(case: Combination) -> Finding:
     """Why not, although the engine has the architecture."""
     facts = case.facts
-    for name in _names(case):
+    named = (case.model.architecture,) if facts.builds_causal_models else ()
+    for name in (*_names(case), *named):
         if name in facts.wrong_architectures:
             wrong = f"{name}: {facts.wrong_architectures[name]}"
             return f"needs an architecture that {facts.title} runs right; {wrong}"

@@ -57,7 +57,10 @@ def unlike_plain_forwards(variant: str, folder: Path) -> list[str]:
     return found
 
 
-@pytest.mark.parametrize("name", ["llama", "llama3", "mistral-window", "qwen2", "qwen3", "qwen3-moe", "gemma3", "gpt2"])
+@pytest.mark.parametrize(
+    "name",
+    ["llama", "llama3", "mistral-window", "qwen2", "qwen3", "qwen3-moe", "gemma3", "gpt2", "recurrent-gemma"],
+)
 def test_decoding_through_the_cache_is_a_plain_forward(name: str, tiny: Folder) -> None:
     assert unlike_plain_forwards("sdpa", tiny(name)) == []
 

@@ -335,6 +335,16 @@ CONFIGS: Mapping[str, dict[str, Any]] = {
 
 CONFIGS = {
     **CONFIGS,
+    # Returns no cache but the one that it was given.
+    "recurrent-gemma": _config(
+        "RecurrentGemmaForCausalLM",
+        "recurrent_gemma",
+        lru_width=64,
+        attention_window_size=16,
+        block_types=["recurrent", "recurrent", "attention"],
+        pad_token_id=0,
+        head_dim=16,
+    ),
     # Moves the tokens to the device of its embeddings before it looks them up.
     "llama4": _config(
         "Llama4ForCausalLM",

@@ -12,6 +12,7 @@ from calibration.backend import (
     Facts,
     Job,
     Model,
+    PackageFact,
     Variant,
 )
 from calibration.backends.transformers.by_layer import LayeredLoop
@@ -46,6 +47,13 @@ class TransformersBackend(Backend):
         builds_causal_models=True,
         wrong_architectures=WRONG,
         vision="native",
+        architecture_packages=(
+            PackageFact(
+                architectures=frozenset({"Gemma3nForConditionalGeneration"}),
+                packages=("timm", "pillow"),
+                source="transformers 5.23.0 models/timm_wrapper/modeling_timm_wrapper.py: its vision part is timm's",
+            ),
+        ),
         releases=Path(__file__).with_name("releases.json"),
         quants=QUANTS,
         dtypes={"cpu": _FLOATS, "cuda": _FLOATS, "rocm": _FLOATS},

@@ -97,7 +97,13 @@ class DecodeLoop(Engine):
             more["position_ids"] = torch.arange(past, past + given.shape[1], device=self._device)[None]
             call = self._step if past else self._model
         out = call(input_ids=given, use_cache=True, **{self._cache: cache}, **more)
-        return out.logits[:, -1], out[self._cache]
+        if self._cache not in out and cache is None:
+            # RecurrentGemma keeps what it is given, and does not return what it made itself (transformers 5.23.0).
+            from transformers import DynamicCache
+
+            cache = DynamicCache(config=self._model.config)
+            out = call(input_ids=given, use_cache=True, **{self._cache: cache}, **more)
+        return out.logits[:, -1], out.get(self._cache, cache)
 
     def _fresh_cache(self, batch: int) -> Any:
         """None lets the model make its own; compiled steps need one of fixed size at a fixed address."""

@@ -23,6 +23,12 @@ SDPA = ClassFlag(
 _CACHELESS = "its forward takes neither past_key_values nor cache_params (transformers 5.23.0)"
 
 WRONG = {
+    "BltForCausalLM": "a forward that keeps keys and values asks its config for num_hidden_layers, which it has not"
+    " (AttributeError, transformers 5.23.0 models/blt/modeling_blt.py)",
+    "CpmAntForCausalLM": "its position biases do not fit a text that goes on from a cache (RuntimeError, transformers"
+    " 5.23.0 models/cpmant/modeling_cpmant.py:129)",
+    "Emu3ForConditionalGeneration": "its language model is built alone, and finds none of its weights: they are named"
+    " text_model (transformers 5.23.0 conversion_mapping.py)",
     "Gemma4AssistantForCausalLM": _CACHELESS,
     "Gemma4UnifiedAssistantForCausalLM": _CACHELESS,
     "OpenAIGPTLMHeadModel": _CACHELESS,
@@ -31,7 +37,7 @@ WRONG = {
     "XLMWithLMHeadModel": _CACHELESS,
     "XLNetLMHeadModel": _CACHELESS,
 }
-"""AutoModelForCausalLM builds them, but a token costs as much as the whole text before it."""
+"""AutoModelForCausalLM builds them, but they do not go on from what is cached; or what it builds is not the model."""
 
 _ENCODERS = frozenset({
     "bert", "bert-generation", "big_bird", "camembert", "data2vec-text", "electra", "ernie", "megatron-bert",

@@ -183,6 +183,24 @@ def test_which_named_classes_are_built_as_causal_models(
     assert (not any(rule == "architecture" for rule, *_ in found)) is built
 
 
+def test_a_class_that_sees_is_refused_by_its_own_name(tmp_path: Path) -> None:
+    backend = FakeBackend(
+        architectures_table=FAST.facts.architectures_table,
+        by_model_type=True,
+        builds_causal_models=True,
+        wrong_architectures={"InnerForConditionalGeneration": "no weights"},
+    )
+    machine = installed(tmp_path)
+    assert reasons(backend, small(architecture="InnerForConditionalGeneration", model_type="inner"), machine) == [
+        (
+            "architecture",
+            "needs an architecture that Fake engine runs right; InnerForConditionalGeneration: no weights",
+            "",
+        )
+    ]
+    assert reasons(backend, small(architecture="InnerForCausalLM", model_type="inner"), machine) == []
+
+
 @pytest.mark.parametrize(
     ("model", "built"),
     [
