@@ -15,8 +15,10 @@ from calibration.backend import (
     Model,
     PrepareMemory,
     PrepareTime,
+    QuantFact,
     Variant,
 )
+from calibration.backends.ctranslate2.converter import convert
 from calibration.backends.ctranslate2.engine import GeneratorEngine
 from calibration.backends.ctranslate2.limits import TRIED, WRONG, limits
 from calibration.backends.ctranslate2.memory import SERVING_MEMORY
@@ -54,6 +56,7 @@ class CTranslate2Backend(Backend):
         # 4.7.2, 4.8.0 and 4.8.5 the engine's tests pass.
         requires=("ctranslate2>=4.7", "torch>=2.4", "transformers>=5"),
         prepare_time=PrepareTime(s_per_gib=15.0),
+        prepare_revision=2,
         # 16-bit weights stay in the checkpoint's file until each is written. gpt2's are float32 and transposed first:
         # it takes twice what this says.
         prepare_memory={
@@ -69,6 +72,16 @@ class CTranslate2Backend(Backend):
         wrong_architectures=WRONG,
         tried=TRIED,
         releases=Path(__file__).with_name("releases.json"),
+        # The converter's transformers turns fp8 into the checkpoint's dtype on a CPU, where it knows blocks alone.
+        quants=(
+            QuantFact(
+                method="fp8",
+                block_shapes=frozenset({(128, 128)}),
+                devices=frozenset({"cpu"}),
+                packages=("accelerate>=1.1",),
+                source="transformers 5.23.0 quantizers/quantizer_finegrained_fp8.py",
+            ),
+        ),
         # llama3 is converted, but the engine computes the unscaled rotation: logits are off by 0.24 at a deviation of 2
         # after 40 tokens, and equal to transformers' to 2e-5 once that leaves its scaling out. Only Phi3 has longrope.
         rope_types=frozenset({"default", "linear"}),
@@ -134,14 +147,9 @@ class CTranslate2Backend(Backend):
 
         What is not quantised keeps the checkpoint's dtype on disk.
         """
-        from ctranslate2.converters import TransformersConverter
-
         quantization = "int8" if job.variant.precision == "int8" else None
         say(f"ctranslate2: converting {job.model_dir} (quantization: {quantization or 'none'})")
-        converter = TransformersConverter(
-            str(job.model_dir), low_cpu_mem_usage=True, trust_remote_code=job.trust_remote_code
-        )
-        converter.convert(str(destination), quantization=quantization, force=True)
+        convert(job.model_dir, destination, quantization=quantization, trust_remote_code=job.trust_remote_code)
 
     def load(self, job: Job) -> GeneratorEngine:
         """Load the converted model.

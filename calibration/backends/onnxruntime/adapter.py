@@ -18,7 +18,7 @@ from calibration.backend import (
     Variant,
 )
 from calibration.backends.onnxruntime.engine import Graph, GraphEngine
-from calibration.backends.onnxruntime.limits import TRIED, WINDOWED, WRONG, limits
+from calibration.backends.onnxruntime.limits import QUANTS, TRIED, WINDOWED, WRONG, limits
 from calibration.backends.onnxruntime.memory import SERVING_MEMORY
 from calibration.backends.onnxruntime.ragged import RaggedGraph, can_be_ragged
 from calibration.backends.onnxruntime.streams import Together
@@ -59,6 +59,7 @@ class OnnxRuntimeBackend(Backend):
         # create_model compares config.architectures[0] with each name.
         architectures_table=("onnxruntime-genai", "models/builder.py"),
         wrong_architectures=WRONG,
+        quants=QUANTS,
         tried=TRIED,
         releases=Path(__file__).with_name("releases.json"),
         serving_memory=SERVING_MEMORY,
@@ -76,6 +77,9 @@ class OnnxRuntimeBackend(Backend):
 
     def fits(self, model: Model, variant: Variant, device: Device | None = None) -> list[str]:
         """Also: what the builder reads of a config, and what it leaves out."""
+        if model.quant.method != "none" and variant.precision != "int4":
+            # AttributeError: a quantised matrix has no weight (models/builders/base.py).
+            return [f"needs unquantised weights to build {variant.name}; found {model.quant.label}", *limits(model)]
         return limits(model)
 
     def prepare(self, job: Job, destination: Path, say: Callable[[str], None]) -> None:

@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from calibration.backend import Model
+from calibration.backend import Model, QuantFact
 from calibration.config_json import ConfigJson
 
 TRIED = frozenset({
@@ -24,6 +24,18 @@ WRONG = {
     "WhisperForConditionalGeneration": "it writes down speech, and continues no text",
 }
 """The builder has them, but what comes out is not the model, or nothing comes out."""
+
+QUANTS = (
+    # Of gptq_v2 the zero points are one less than it takes them for: scores are those of another model.
+    QuantFact(
+        method="gptq",
+        bits=frozenset({4, 8}),
+        versions=frozenset({"gptq"}),
+        source="onnxruntime-genai 0.18.0 models/loaders/gptq.py",
+    ),
+    QuantFact(method="awq", bits=frozenset({4}), source="onnxruntime-genai 0.18.0 models/loaders/awq.py"),
+)
+"""Checkpoints whose codes the builder takes over in the precision int4: of Llama, Qwen 2, Qwen 3 and Gemma 2 compared."""
 
 WINDOWED = frozenset({"Gemma2ForCausalLM", "GptOssForCausalLM", "Qwen2ForCausalLM", "Qwen3ForCausalLM"})
 """Architectures whose config tells by layer_types which layers have the window: the builder follows that. Mistral and

@@ -20,7 +20,7 @@ from calibration.backends.transformers.continuous import ContinuousLoop, continu
 from calibration.backends.transformers.decode_loop import DecodeLoop
 from calibration.backends.transformers.decoders import SDPA, WRONG, decoder_reasons
 from calibration.backends.transformers.memory import SERVING_MEMORY
-from calibration.backends.transformers.quantizers import QUANTS
+from calibration.backends.transformers.quantizers import QUANTS, gguf_reasons
 from calibration.backends.transformers.token_loop import TokenLoop
 from calibration.streams import Streams
 
@@ -111,7 +111,7 @@ class TransformersBackend(Backend):
 
     def fits(self, model: Model, variant: Variant, device: Device | None = None) -> list[str]:
         """Also: an fp32 variant of an fp32 model is the variant in the model's dtype again."""
-        reasons = decoder_reasons(model)
+        reasons = decoder_reasons(model) + gguf_reasons(model)
         if variant.precision == "fp32" and model.dtype == "float32":
             reasons.append(
                 f"needs a 16-bit model, since {variant.name.removesuffix('-fp32')} runs others in fp32; found float32"

@@ -2,11 +2,11 @@
 
 from typing import Any
 
-from calibration.backend import QuantFact
+from calibration.backend import Model, QuantFact
 
 _ACCELERATE = "accelerate>=1.1"
 _KERNELS = "kernels>=0.18.2,<0.19"
-_CUDA = frozenset({"cuda"})
+_CPU, _CUDA, _GPUS = frozenset({"cpu"}), frozenset({"cuda"}), frozenset({"cuda", "rocm"})
 
 GGUF_ARCHITECTURES = frozenset({
     "Gemma2ForCausalLM", "Gemma3ForCausalLM", "GPT2LMHeadModel", "GptOssForCausalLM", "LlamaForCausalLM",
@@ -14,6 +14,22 @@ GGUF_ARCHITECTURES = frozenset({
     "Qwen3ForCausalLM", "Qwen3MoeForCausalLM", "Starcoder2ForCausalLM",
 })  # fmt: skip
 """Of those that transformers 5.23.0 reads from .gguf files."""
+
+
+_GGUF_SIZES = {
+    "Qwen3ForCausalLM": ("head_dim", 128),
+    "Qwen3MoeForCausalLM": ("expert_intermediate_size", 768),
+}
+"""What transformers 5.23.0 does not read of a .gguf file, and takes as the class has it (integrations/ggml.py,
+GGUF_CONFIG_MAPPING: qwen3 without attention.key_length, qwen3_moe without expert_feed_forward_length)."""
+
+
+def gguf_reasons(model: Model) -> list[str]:
+    """What transformers leaves out of a .gguf file's metadata."""
+    name, taken = _GGUF_SIZES.get(model.architecture, ("", 0))
+    if model.quant.method != "gguf" or not name or name in model.unknown or getattr(model, name) == taken:
+        return []
+    return [f"needs {name} {taken}, which it takes for every .gguf file of its kind; found {getattr(model, name)}"]
 
 
 def _quant(method: str, *packages: str, quantizer: str = "", **limits: Any) -> QuantFact:
@@ -25,8 +41,10 @@ QUANTS = (
     _quant("gptq", "optimum>=1.24", "gptqmodel>=1.4.3"),
     _quant("awq", "gptqmodel", _ACCELERATE),
     _quant("bitsandbytes", "bitsandbytes>=0.46.1", _ACCELERATE, quantizer="bnb_4bit"),
-    # Below compute capability 8.9, and on a CPU, fp8 and mxfp4 are dequantised to bf16 while loading.
-    _quant("fp8", _ACCELERATE, quantizer="finegrained_fp8"),
+    # Below compute capability 8.9, and on a CPU, fp8 and mxfp4 are dequantised to bf16 while loading; of fp8 only what
+    # has a scale for each block. Others stay in fp8, and no CPU multiplies them.
+    _quant("fp8", _ACCELERATE, quantizer="finegrained_fp8", devices=_CPU, block_shapes=frozenset({(128, 128)})),
+    _quant("fp8", _ACCELERATE, quantizer="finegrained_fp8", devices=_GPUS),
     _quant("mxfp8", _ACCELERATE, quantizer="finegrained_fp8"),
     _quant("mxfp4", _ACCELERATE),
     _quant("fbgemm_fp8", "fbgemm-gpu", _ACCELERATE, capabilities=(9, 0), devices=_CUDA),

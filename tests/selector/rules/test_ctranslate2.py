@@ -105,3 +105,8 @@ def test_the_theta_of_windowed_layers(style: dict[str, Any], tmp_path: Path) -> 
         "needs rope_local_base_freq 10000, which the conversion takes; found 2345"
     ]
     assert found(tmp_path, "gemma3_text", {"query_pre_attn_scalar": 16}) == []
+
+
+def test_fp8_is_converted_where_it_has_blocks() -> None:
+    [fact] = BACKEND.facts.quants
+    assert (fact.method, fact.block_shapes, fact.devices) == ("fp8", frozenset({(128, 128)}), frozenset({"cpu"}))

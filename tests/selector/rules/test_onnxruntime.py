@@ -7,7 +7,9 @@ from typing import Any
 import pytest
 
 from calibration.backends.onnxruntime import OnnxRuntimeBackend
-from tests.selector.conftest import spec
+from selector.model.quant.format import QuantFormat
+from tests.selector.conftest import host, installation, spec
+from tests.selector.rules.judging import reasons as judged
 
 BACKEND = OnnxRuntimeBackend()
 YARN = {
@@ -162,3 +164,27 @@ def test_an_activation_that_is_not_built(tmp_path: Path) -> None:
     [text] = found(tmp_path, "LlamaForCausalLM", {"hidden_act": "quick_gelu"})
     assert text.startswith("needs an activation of gegelu, ") and text.endswith("; found quick_gelu")
     assert found(tmp_path, "Lfm2ForCausalLM", {"hidden_act": "quick_gelu"}) == []
+
+
+def test_quantised_checkpoints_are_built_in_4_bits_alone(tmp_path: Path) -> None:
+    model = spec(folder=tmp_path, quant=QuantFormat(method="gptq", bits=4, group_size=128, version="gptq"))
+    assert BACKEND.fits(model, BACKEND.variant("int4")) == []
+    for name in ("fp32", "int8"):
+        assert BACKEND.fits(model, BACKEND.variant(name)) == [
+            f"needs unquantised weights to build {name}; found {model.quant.label}"
+        ]
+
+
+@pytest.mark.parametrize(
+    ("quant", "reasons"),
+    [
+        ({"method": "gptq", "bits": 8, "version": "gptq"}, []),
+        ({"method": "gptq", "bits": 4, "version": "gptq_v2"}, ["needs gptq with version gptq; found version gptq_v2"]),
+        ({"method": "awq", "bits": 4, "version": "gemm"}, []),
+        ({"method": "awq", "bits": 8}, ["needs awq with 4 bits; found 8 bits"]),
+    ],
+)
+def test_the_codes_that_its_builder_takes_over(quant: dict[str, Any], reasons: list[str], tmp_path: Path) -> None:
+    machine = host(installations={"onnxruntime": installation()})
+    found = judged(BACKEND, spec(folder=tmp_path, quant=QuantFormat(**quant)), machine)  # type: ignore[arg-type]
+    assert [text for rule, text, _ in found if rule == "quant_format"] == reasons

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from calibration.backends.transformers import TransformersBackend
+from selector.model.quant.format import QuantFormat
 from tests.selector.conftest import spec
 
 BACKEND = TransformersBackend()
@@ -27,3 +28,29 @@ def test_an_encoder_runs_where_its_config_makes_it_a_decoder(
     (tmp_path / "config.json").write_text(json.dumps(config))
     model = spec(architecture="BertLMHeadModel", model_type=model_type, folder=tmp_path)
     assert BACKEND.fits(model, BACKEND.variant("eager")) == reasons
+
+
+@pytest.mark.parametrize(
+    ("architecture", "sizes", "reasons"),
+    [
+        ("Qwen3ForCausalLM", {"head_dim": 128}, []),
+        ("Qwen3ForCausalLM", {"head_dim": 64},
+         ["needs head_dim 128, which it takes for every .gguf file of its kind; found 64"]),
+        ("Qwen3MoeForCausalLM", {"head_dim": 64, "expert_intermediate_size": 768}, []),
+        ("Qwen3MoeForCausalLM", {"expert_intermediate_size": 1536},
+         ["needs expert_intermediate_size 768, which it takes for every .gguf file of its kind; found 1536"]),
+        ("LlamaForCausalLM", {"head_dim": 64}, []),
+    ],
+)  # fmt: skip
+def test_sizes_that_it_does_not_read_of_a_gguf_file(
+    architecture: str, sizes: dict[str, int], reasons: list[str]
+) -> None:
+    model = spec(architecture=architecture, quant=QuantFormat(method="gguf"), **sizes)
+    assert BACKEND.fits(model, BACKEND.variant("sdpa")) == reasons
+
+
+def test_fp8_without_blocks_runs_on_no_cpu() -> None:
+    shapes = {
+        kind: fact.block_shapes for fact in BACKEND.facts.quants if fact.method == "fp8" for kind in fact.devices or ()
+    }
+    assert shapes == {"cpu": frozenset({(128, 128)}), "cuda": None, "rocm": None}
