@@ -35,7 +35,7 @@ QUANTS = (
     ),
     QuantFact(method="awq", bits=frozenset({4}), source="onnxruntime-genai 0.18.0 models/loaders/awq.py"),
 )
-"""Checkpoints whose codes the builder takes over in the precision int4: of Llama, Qwen 2, Qwen 3 and Gemma 2 compared."""
+"""Checkpoints whose codes the builder takes over in int4: compared of Llama, Qwen 2, Qwen 3 and Gemma 2."""
 
 WINDOWED = frozenset({"Gemma2ForCausalLM", "GptOssForCausalLM", "Qwen2ForCausalLM", "Qwen3ForCausalLM"})
 """Architectures whose config tells by layer_types which layers have the window: the builder follows that. Mistral and
