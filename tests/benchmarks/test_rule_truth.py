@@ -142,6 +142,14 @@ def test_rules_and_truth_agree_or_one_of_four_things_is_wrong() -> None:
     }
 
 
+def test_what_an_engine_says_of_a_cases_tokenizer_tells_nothing_of_the_rules() -> None:
+    beyond = (
+        "ValueError: needs token ids below vocab_size (320); transformers reads the tokenizer of x as Qwen2Tokenizer"
+    )
+    refused = trial(candidate="llamacpp:f32", verdict="refused", stage="prepare", message=beyond)
+    assert Pair(trial=refused, reasons=()).pairing is Pairing.UNKNOWN
+
+
 def test_the_report_counts_by_engine_and_names_each_disagreement_with_its_cause() -> None:
     reasons = ("knows_architecture: needs a | b; found Odd",)
     pairs = [
