@@ -8,10 +8,11 @@ from click.testing import CliRunner
 
 from calibration.errors import ClusterUnreachable, UsageError
 from selector.cli import main
-from selector.fleet.board import Board, Calibrate
+from selector.fleet.board import Board
 from selector.fleet.cluster import joined
-from selector.fleet.drive import FleetResult
 from selector.fleet.install import Installed
+from selector.fleet.progress import FleetResult
+from selector.fleet.tasks import Calibrate
 from selector.screens.fleet import installed_screen, result_screen
 from tests.selector.fleet.test_board import H100, run
 
