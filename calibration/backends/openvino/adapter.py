@@ -23,7 +23,7 @@ from calibration.backend import (
     Variant,
 )
 from calibration.backends.openvino.limits import TABLE, TRIED, beyond
-from calibration.backends.openvino.memory import SERVING_MEMORY
+from calibration.backends.openvino.memory import COMPUTES_IN_16_BITS, SERVING_MEMORY
 from calibration.backends.openvino.streams import PagedStreams, StatefulStreams
 from calibration.streams import Streams
 
@@ -111,7 +111,7 @@ class OpenVinoBackend(Backend):
             ),
         ),
         # It unpacks them while it compiles the graph: 2.6 GiB at the peak for 0.5 B parameters in fp16.
-        widened_without={"fp16": frozenset({"amx_bf16", "avx512_bf16", "avx512_fp16", "bf16", "fp16"})},
+        widened_without={"fp16": COMPUTES_IN_16_BITS},
         overhead_bytes=1 << 30,
         serving_memory=SERVING_MEMORY,
         order=35,

@@ -41,9 +41,11 @@ _LOOPED_EXPERTS = frozenset({"DbrxForCausalLM", "JetMoeForCausalLM", "LongcatFla
 example chose, which the tracer freezes."""
 
 _CACHELESS = frozenset({
-    "OpenAIGPTLMHeadModel", "ReformerModelWithLMHead", "RwkvForCausalLM", "XLMWithLMHeadModel", "XLNetLMHeadModel",
+    "BltForCausalLM", "OpenAIGPTLMHeadModel", "ReformerModelWithLMHead", "RwkvForCausalLM", "XLMWithLMHeadModel",
+    "XLNetLMHeadModel",
 })  # fmt: skip
-"""Classes of transformers 5.23.0 whose forward takes no past_key_values."""
+"""Classes of transformers 5.23.0 whose forward takes no past_key_values, or fails to make one: Blt's,
+whose config has no num_hidden_layers."""
 
 _ONE_BY_ONE = frozenset({"ProphetNetForCausalLM"})
 """Classes of transformers 5.23.0 that go on from a cache with one token alone: a trace is of several."""
@@ -100,6 +102,12 @@ def _cacheless(model: Model, config: ConfigJson) -> str:
 
 def _one_by_one(model: Model, config: ConfigJson) -> str:
     return model.architecture if model.architecture in _ONE_BY_ONE else ""
+
+
+def _unmasked_window(model: Model, config: ConfigJson) -> str:
+    """Moshi's cache drops what lies before the window, and its masks do not: a prompt sees more than the next token."""
+    window = config.whole("sliding_window", 0) if model.architecture == "MoshiForCausalLM" else 0
+    return f"sliding_window {window}" if 0 < window < (model.max_position or window + 1) else ""
 
 
 def _looped_experts(model: Model, config: ConfigJson) -> str:
@@ -172,7 +180,7 @@ LIMITS = (
         " otherwise than several, which a trace freezes",
     ),
     Limit(
-        needs="a forward that takes past_key_values",
+        needs="a forward that makes and takes past_key_values",
         found=_cacheless,
         source="transformers 5.23.0 models/openai/modeling_openai.py and others",
     ),
@@ -181,6 +189,11 @@ LIMITS = (
         found=_one_by_one,
         source="transformers 5.23.0 models/prophetnet/modeling_prophetnet.py: `use_cache` is only supported for"
         " `decoder_input_ids` of length 1",
+    ),
+    Limit(
+        needs="masks of the window that its cache keeps",
+        found=_unmasked_window,
+        source="transformers 5.23.0 models/moshi/modeling_moshi.py: plain masks, and a cache of windows",
     ),
     Limit(
         needs="keys of tokens in its cache",

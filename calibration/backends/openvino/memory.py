@@ -9,7 +9,7 @@ from calibration.memory import ServingMemory, WeightBytes
 # gpt2 in float32 and granite-3.0-1b-a400m for the experts, and the first layers of three; on CPUs with AVX512_BF16,
 # without it, and with AVX2 alone.
 # The margins hold what a shape that was left out of the fit was off.
-_COMPUTES_IN_16_BITS = frozenset({"amx_bf16", "avx512_bf16", "avx512_fp16", "bf16", "fp16"})
+COMPUTES_IN_16_BITS = frozenset({"amx_bf16", "avx512_bf16", "avx512_fp16", "bf16", "fp16"})
 
 _SECOND_GRAPH = 80 << 20
 """Without paged attention a check compiles the graph a second time, after the pipeline went: first launches of int8 and
@@ -26,7 +26,7 @@ def _memory(**more: Any) -> ServingMemory:
 
 def _quantised(**more: Any) -> ServingMemory:
     """Weights are rounded; activations are bfloat16 where the CPU multiplies it, and float32 where it does not."""
-    return _memory(**{"activation": 0.48, "narrow_features": _COMPUTES_IN_16_BITS, **more})
+    return _memory(**{"activation": 0.48, "narrow_features": COMPUTES_IN_16_BITS, **more})
 
 
 SERVING_MEMORY = {

@@ -64,11 +64,19 @@ def named(architecture: str, **more: Any) -> dict[str, Any]:
             named("JetMoeForCausalLM"),
             "needs experts that the registry of transformers chooses; found JetMoeForCausalLM",
         ),
-        (named("OpenAIGPTLMHeadModel"), "needs a forward that takes past_key_values; found OpenAIGPTLMHeadModel"),
+        (
+            named("OpenAIGPTLMHeadModel"),
+            "needs a forward that makes and takes past_key_values; found OpenAIGPTLMHeadModel",
+        ),
         (
             named("ProphetNetForCausalLM"),
             "needs a cache from which several tokens go on; found ProphetNetForCausalLM",
         ),
+        (
+            named("MoshiForCausalLM", sliding_window=16),
+            "needs masks of the window that its cache keeps; found sliding_window 16",
+        ),
+        (named("MoshiForCausalLM", sliding_window=512), None),
         ({"alibi": True}, "needs positions by rotation or by embedding; found alibi"),
         ({"alibi": False}, None),
         ({"keep_window_size": 511}, KEYS.format("keep_window_size 511")),
