@@ -12,7 +12,7 @@ from pathlib import Path
 from click.testing import CliRunner
 
 import autobackend
-from benchmarks.rule_truth.report import matrix
+from benchmarks.rule_truth.report import before_sentence, matrix
 from calibration import errors
 from calibration.backend import Backend
 from calibration.cache import exchange
@@ -146,7 +146,10 @@ def targets_table() -> str:
 def truth_table() -> str:
     """What loading small models showed of the rules."""
     told = json.loads((ROOT / "results" / "rules" / "rules.json").read_text())
-    return "\n".join(matrix(told["engines"])) + "\n"
+    lines = matrix(told["engines"])
+    if before := told.get("before"):
+        lines += ["", before_sentence(before["commit"]), "", *matrix(before["engines"])]
+    return "\n".join(lines) + "\n"
 
 
 def streams_table() -> str:

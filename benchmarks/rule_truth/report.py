@@ -45,7 +45,7 @@ def report_markdown(
         "",
     ]
     if before:
-        lines += [f"The rules of commit {before.commit} said of the same pairs:", "", *matrix(before.engines), ""]
+        lines += [before_sentence(before.commit), "", *matrix(before.engines), ""]
     for pairing, title in _TITLES.items():
         unexplained = [pair for pair in pairs if pair.pairing is pairing and not known.explains(pair)]
         lines += [f"## {title}", "", *_unexplained(unexplained, cases), ""]
@@ -78,6 +78,11 @@ def matrix(engines: Mapping[str, Mapping[str, int]]) -> list[str]:
         share = f"{agree / checked:.0%}" if checked else ""
         lines.append(f"| {engine} | {pairs} | {share} | {' | '.join(str(row[c]) for c in _COLUMNS)} |")
     return lines
+
+
+def before_sentence(commit: str) -> str:
+    """What stands above the matrix of earlier rules."""
+    return f"The rules of commit {commit} said of the same pairs:"
 
 
 def cause(pair: Pair) -> str:
