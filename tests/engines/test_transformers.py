@@ -1,6 +1,7 @@
 """The transformers backend: its decode loop against plain forwards over the whole sequence, and its facts."""
 
 import re
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -117,6 +118,19 @@ def test_a_folder_without_weights_is_the_engines_own_error(tiny: Folder, tmp_pat
     (tmp_path / "config.json").write_bytes((tiny("llama") / "config.json").read_bytes())
     with pytest.raises(OSError, match=r"no file named model\.safetensors"):
         tiny_models.load(BACKEND, "sdpa", tmp_path)
+
+
+def test_a_checkpoint_that_lacks_weights_is_refused(tiny: Folder, tmp_path: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    shutil.copytree(tiny("llama"), tmp_path / "copy")
+    weights = load_file(tmp_path / "copy/model.safetensors")
+    del weights["model.norm.weight"], weights["lm_head.weight"]
+    save_file(weights, tmp_path / "copy/model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(
+        ValueError, match=r"^needs all weights of LlamaForCausalLM in the checkpoint; 2 are missing: lm_head\.weight$"
+    ):
+        tiny_models.load(BACKEND, "sdpa", tmp_path / "copy")
 
 
 def test_what_fits() -> None:

@@ -123,7 +123,11 @@ class TransformersBackend(Backend):
         return reasons
 
     def load(self, job: Job) -> DecodeLoop:
-        """Load with from_pretrained onto the device; of a reference that does not fit, a layer at a time."""
+        """Load with from_pretrained onto the device; of a reference that does not fit, a layer at a time.
+
+        Raises:
+            ValueError: the checkpoint lacks weights of what is built.
+        """
         import torch
         from transformers import AutoModelForCausalLM
 
@@ -139,15 +143,21 @@ class TransformersBackend(Backend):
                 threads=job.threads,
             )
         one_file = {"gguf_file": job.model_dir.name} if job.model_dir.suffix == ".gguf" else {}
-        model: Any = AutoModelForCausalLM.from_pretrained(
+        model: Any
+        model, told = AutoModelForCausalLM.from_pretrained(
             job.model_dir.parent if one_file else job.model_dir,
             **one_file,
             dtype=dtype,
             attn_implementation=job.variant.options["attn_implementation"],
             trust_remote_code=job.trust_remote_code,
+            output_loading_info=True,
             **_rounded(job.variant),
             **({} if device == "cpu" else {"device_map": device}),
         )
+        if missing := sorted(told["missing_keys"]):
+            # transformers draws them at random, and warns.
+            name = type(model).__name__
+            raise ValueError(f"needs all weights of {name} in the checkpoint; {len(missing)} are missing: {missing[0]}")
         return DecodeLoop(
             model.eval(), device, compiled=job.variant.name == "compile", max_tokens=job.max_context_tokens
         )
