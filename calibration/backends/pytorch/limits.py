@@ -75,6 +75,25 @@ DENSE = frozenset(
 )
 GEMMA = frozenset({"GemmaForCausalLM", "Gemma2ForCausalLM", "Gemma3ForCausalLM", "Gemma3ForConditionalGeneration"})
 
+NEVER_TIED = frozenset(
+    {
+        "DeepseekForCausalLM",
+        "Glm4MoeForCausalLM",
+        "Llama4ForConditionalGeneration",
+        "MistralForCausalLM",
+        "MixtralForCausalLM",
+        "PhiMoEForCausalLM",
+    }
+)
+"""They have an lm_head of their own, skip that of a tied checkpoint, and take over no embeddings, as the others do in
+update_weights (models/utils/model.py:134): models/mistral.py:387, mixtral.py:357. Found by loading of the Mistrals."""
+
+OWN_HEAD_DIM = frozenset({"InternLM2ForCausalLM", "MixtralForCausalLM", "PhiMoEForCausalLM"})
+"""models/internlm2.py:28, mixtral.py:28, phi3_moe.py:83 compute it from the hidden size."""
+
+PHI3_POSITIONS = 4096
+"""What Phi-3's configuration class has as original_max_position_embeddings where config.json says nothing."""
+
 READ = ("awq", "smooth_quant", "fp8", "compressed-tensors")
 """pytorch/config.py:855-880"""
 
@@ -110,6 +129,34 @@ def _tied_gemma(case: _Case) -> str | None:
         # models/gemma.py:596-620 drops lm_head and takes the embeddings: wrong tokens, no error.
         return "needs Gemma with tied embeddings; found an lm_head of its own, which it drops"
     return None
+
+
+def _tied(case: _Case) -> str | None:
+    model = case.model
+    if model.architecture in NEVER_TIED and model.tie_word_embeddings:
+        return "needs an lm_head of its own in the checkpoint; found tied embeddings, which it leaves out"
+    return None
+
+
+def _head_dim(case: _Case) -> str | None:
+    model = case.model
+    if model.architecture not in OWN_HEAD_DIM or model.unknown & {"heads", "head_dim"}:
+        return None
+    if model.head_dim * model.heads == model.hidden_size:
+        return None
+    return f"needs head_dim = hidden size / heads, which it computes; found {model.head_dim}"
+
+
+def _longrope_positions(case: _Case) -> str | None:
+    """nn/rotary_embedding.py:95-98 looks into the rotation first, transformers beside it (modeling_rope_utils.py)."""
+    name = "original_max_position_embeddings"
+    rotations = (case.config.table("rope_parameters"), case.config.table("rope_scaling"))
+    inside = next((number for rope in rotations if (number := rope.number(name, 0))), 0)
+    is_phi3 = case.config.text("model_type", "") == "phi3"
+    beside = case.config.number(name, PHI3_POSITIONS if is_phi3 else 0)
+    if case.model.rope_type not in ("longrope", "su") or not inside or not beside or inside == beside:
+        return None
+    return f"needs one {name}; found {beside} beside the rotation, and {inside} in it, which it takes"
 
 
 def _model_type(case: _Case) -> str | None:
@@ -204,6 +251,9 @@ def _compressed_tensors(case: _Case) -> str | None:
 
 _LIMITS: tuple[Callable[[_Case], str | None], ...] = (
     _tied_gemma,
+    _tied,
+    _head_dim,
+    _longrope_positions,
     _model_type,
     _expert_dtype,
     _sparse_attention,

@@ -144,6 +144,13 @@ CONFIG_FIELDS = (
         source="lmdeploy 0.18.0 pytorch/configurations/default.py:37-38, nn/rotary_embedding.py:226",
     ),
     FieldFact(
+        architectures=frozenset({"LlamaForCausalLM"}),
+        fields=("attention_bias",),
+        requirement="transformers>=5",
+        without_class=True,
+        source="lmdeploy 0.18.0 pytorch/models/llama.py:41",
+    ),
+    FieldFact(
         architectures=frozenset({"Qwen3VLForConditionalGeneration"}),
         fields=("text_config.bos_token_id", "text_config.eos_token_id"),
         requirement="transformers>=5",

@@ -228,6 +228,7 @@ def test_a_host_without_a_gpu(site: Path) -> None:
     }
 
 
+IDS: dict[str, Any] = {"bos_token_id": 1, "eos_token_id": 2, "attention_bias": False}
 V4: dict[str, Any] = {
     "model_type": "deepseek_v4",
     "expert_dtype": "fp4",
@@ -295,15 +296,22 @@ def test_deepseek_v4_in_the_pytorch_engine(
 @pytest.mark.parametrize(
     ("config", "text"),
     [
-        ({"bos_token_id": 1, "eos_token_id": 2}, []),
-        ({"bos_token_id": 1, "eos_token_id": 2, "rope_scaling": {"type": "linear", "factor": 2.0}}, []),
+        (IDS, []),
         (
-            {"bos_token_id": 1, "eos_token_id": 2, "rope_scaling": None},
+            {**IDS, "attention_bias": None},
+            ["needs attention_bias in config.json, which its own code reads; it is not there"],
+        ),
+        ({**IDS, "rope_scaling": {"type": "linear", "factor": 2.0}}, []),
+        (
+            {**IDS, "rope_scaling": None},
             ["needs another value than null as rope_scaling in config.json, which its own code reads"],
         ),
-        ({"eos_token_id": 2}, ["needs bos_token_id in config.json, which its own code reads; it is not there"]),
+        (
+            {**IDS, "bos_token_id": None},
+            ["needs bos_token_id in config.json, which its own code reads; it is not there"],
+        ),
     ],
-    ids=["whole", "scaled", "null", "no bos"],
+    ids=["whole", "no bias", "scaled", "null", "no bos"],
 )
 def test_a_model_type_without_a_class_of_transformers_in_the_pytorch_engine(
     site: Path, config: dict[str, Any], text: list[str]
@@ -315,3 +323,46 @@ def test_a_model_type_without_a_class_of_transformers_in_the_pytorch_engine(
         (site / "config.json").write_text(json.dumps({"model_type": model_type, **config}))
         found = explain(gpu(site, (9, 0)), site, architecture="LlamaForCausalLM", model_type=model_type)
         assert found["pytorch"] == expected
+
+
+POSITIONS = "original_max_position_embeddings"
+LONG: dict[str, Any] = {"type": "longrope", POSITIONS: 64}
+
+
+@pytest.mark.parametrize(
+    ("architecture", "config", "fields", "text"),
+    [
+        ("LlamaForCausalLM", {}, {"tie_word_embeddings": True}, []),
+        (
+            "MixtralForCausalLM",
+            {},
+            {"tie_word_embeddings": True},
+            ["needs an lm_head of its own in the checkpoint; found tied embeddings, which it leaves out"],
+        ),
+        ("MixtralForCausalLM", {}, {}, []),
+        (
+            "MixtralForCausalLM",
+            {},
+            {"head_dim": 64},
+            ["needs head_dim = hidden size / heads, which it computes; found 64"],
+        ),
+        (
+            "Phi3ForCausalLM",
+            {"original_max_position_embeddings": 64, "rope_scaling": LONG},
+            {"rope_type": "longrope"},
+            [],
+        ),
+        (
+            "Phi3ForCausalLM",
+            {"model_type": "phi3", "rope_scaling": LONG},
+            {"rope_type": "longrope"},
+            [f"needs one {POSITIONS}; found 4096 beside the rotation, and 64 in it, which it takes"],
+        ),
+    ],
+)
+def test_what_the_pytorch_engine_computes_wrong(
+    site: Path, architecture: str, config: dict[str, Any], fields: dict[str, Any], text: list[str]
+) -> None:
+    (site / "config.json").write_text(json.dumps(config))
+    shape: dict[str, Any] = {"heads": 32, "head_dim": 128, "tie_word_embeddings": False, **fields}
+    assert explain(gpu(site, (9, 0)), site, architecture=architecture, **shape)["pytorch"] == text
