@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from calibration.backend import Variant
+from calibration.memory import ServingMemory, WeightBytes
 from calibration.workload import Workload
 from selector.demand.demand import Demand
 from selector.host.spec import Device
@@ -200,3 +201,20 @@ def test_memory_of_weights_that_the_cpu_cannot_compute_with(features: set[str], 
 def test_memory_of_unknown_size_is_not_judged() -> None:
     npu = Device(kind="ascend", name="Ascend 910B", memory_bytes=0, free_bytes=0)
     assert reasons(FakeBackend(devices=frozenset({"ascend"})), spec(), host(devices=(npu,))) == []
+
+
+@pytest.mark.parametrize(
+    ("loading", "parts"),
+    [
+        (None, "1.0 of weights, 0.0 of KV cache for pp96:tg4:b1, 1.0 of overhead, 1.0 of margin"),
+        (WeightBytes(layer=4.0, tied=4.0, apart=4.0), "while it loads 1.0 of weights, 2.5 of margin"),
+    ],
+)
+def test_measured_parts_are_told_with_their_margin(loading: WeightBytes | None, parts: str) -> None:
+    facts = ServingMemory(start_bytes=GIB, margin=0.5, loading=loading)
+    backend = FakeBackend(Variant(name="plain"), serving_memory={"plain": facts})
+    model = small(kv_heads=0, parameters=GIB // 2, vocab_size=0)
+    needed = 7.5 if loading else 3.0
+    assert reasons(backend, model, with_free(GIB), workload=TASK) == [
+        ("memory_fit", f"needs {needed} GiB ({parts}); 1.0 GiB are free", "")
+    ]
