@@ -20,9 +20,15 @@ Reasons = Mapping[str, tuple[str, ...]]
 """Candidate label: why the rules refuse it; nothing: it is legal."""
 
 
-_OF_THE_CASE = ("needs token ids below vocab_size",)
-"""Words of an engine about the tokenizer that is written for a case: where a config names no end of a text,
-transformers 5 takes the model type's own class, which adds one beyond the vocabulary. Published checkpoints name it."""
+_OF_THE_CASE = (
+    "needs token ids below vocab_size",
+    "Vocabulary has size 321 but the model expected a vocabulary of size 320",
+    "[json.exception.type_error.302] type must be string, but is null",
+    "Cannot set a non-string value as the eos_token",
+)
+"""Words of llama.cpp's converter, CTranslate2 and LMDeploy about the tokenizer that is written for a case whose config
+names no end of a text, or one beyond its 320 tokens: there is none then, or transformers takes the model type's own
+class, which adds one. Published checkpoints name theirs."""
 
 
 class Pairing(StrEnum):
