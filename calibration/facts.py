@@ -114,6 +114,8 @@ class QuantFact:
     desc_act: bool | None = None
     versions: frozenset[str] | None = None
     block_shapes: frozenset[tuple[int, int]] | None = None
+    whole_blocks: bool = False
+    """Only where blocks divide the sizes of all weights, or are larger than they are."""
     formats: frozenset[str] | None = None
     """compressed-tensors' `format`."""
     strategies: frozenset[str] | None = None

@@ -6,6 +6,7 @@ from calibration.backend import QuantFact
 from calibration.environments.distributions import requirement_name
 from selector.host.kinds import title, titles
 from selector.model.quant.format import QuantFormat
+from selector.model.spec import ModelSpec
 from selector.rules.combination import Combination, any_of, dotted
 from selector.rules.install import install_command, lacking, what_is
 from selector.rules.releases import another_release
@@ -97,6 +98,9 @@ def _mismatches(fact: QuantFact, quant: QuantFormat, case: Combination) -> Itera
             f"blocks of {any_of(map(_shape, sorted(fact.block_shapes)))}",
             (f"blocks of {_shape(quant.block_shape)}" if quant.block_shape else "no blocks"),
         )
+    broken = _broken(quant.block_shape, case.model) if fact.whole_blocks and quant.block_shape else None
+    if broken and quant.block_shape:
+        yield f"sizes in whole blocks of {_shape(quant.block_shape)}", broken
     yield from _surroundings(fact, case)
 
 
@@ -111,6 +115,24 @@ def _surroundings(fact: QuantFact, case: Combination) -> Iterator[_Mismatch]:
         yield f"an architecture other than {architecture}", architecture
     if fact.capabilities is not None and capability is not None and capability < fact.capabilities:
         yield f"compute capability {dotted(fact.capabilities)} or newer", f"compute capability {dotted(capability)}"
+
+
+def _broken(block: tuple[int, int], model: ModelSpec) -> str | None:
+    """The first of a model's sizes that ends within a block, with its name; what is not told is 0, and ends nowhere."""
+    sizes = {
+        "hidden_size": model.hidden_size,
+        "intermediate_size": model.intermediate_size,
+        "moe_intermediate_size": model.expert_intermediate_size,
+    }
+    if model.kv_lora_rank:
+        sizes |= {"kv_lora_rank": model.kv_lora_rank, "kv_lora_rank + qk_rope_head_dim": model.head_dim}
+    else:
+        sizes |= {
+            "heads x head_dim": model.heads * model.head_dim,
+            "KV heads x head_dim": model.kv_heads * model.head_dim,
+        }
+    ends = {name: size for name, size in sizes.items() if any(size > side and size % side for side in block)}
+    return next((f"{name} {size}" for name, size in ends.items()), None)
 
 
 def _group(size: int | None) -> str:

@@ -77,6 +77,7 @@ class CTranslate2Backend(Backend):
             QuantFact(
                 method="fp8",
                 block_shapes=frozenset({(128, 128)}),
+                whole_blocks=True,
                 devices=frozenset({"cpu"}),
                 packages=("accelerate>=1.1",),
                 source="transformers 5.23.0 quantizers/quantizer_finegrained_fp8.py",

@@ -106,6 +106,7 @@ class OpenVinoBackend(Backend):
                 method="fp8",
                 bits=frozenset({8}),
                 strategies=frozenset({"block"}),
+                whole_blocks=True,
                 dequantised=True,
                 source="transformers 5.23.0 quantizers/quantizer_finegrained_fp8.py: dequantised without a GPU",
             ),

@@ -6,6 +6,7 @@ from calibration.backend import Model, QuantFact
 
 _ACCELERATE = "accelerate>=1.1"
 _KERNELS = "kernels>=0.18.2,<0.19"
+_BLOCKS = frozenset({(128, 128)})
 _CPU, _CUDA, _GPUS = frozenset({"cpu"}), frozenset({"cuda"}), frozenset({"cuda", "rocm"})
 
 GGUF_ARCHITECTURES = frozenset({
@@ -42,8 +43,9 @@ QUANTS = (
     _quant("awq", "gptqmodel", _ACCELERATE),
     _quant("bitsandbytes", "bitsandbytes>=0.46.1", _ACCELERATE, quantizer="bnb_4bit"),
     # Below compute capability 8.9, and on a CPU, fp8 and mxfp4 are dequantised to bf16 while loading; of fp8 only what
-    # has a scale for each block. Others stay in fp8, and no CPU multiplies them.
-    _quant("fp8", _ACCELERATE, quantizer="finegrained_fp8", devices=_CPU, block_shapes=frozenset({(128, 128)})),
+    # has a scale for each block. Others stay in fp8, and no CPU multiplies them. Sizes are divided by the number of
+    # scales: 192 rows with two become blocks of 96, 576 with five an error (integrations/finegrained_fp8.py:1153).
+    _quant("fp8", _ACCELERATE, quantizer="finegrained_fp8", devices=_CPU, block_shapes=_BLOCKS, whole_blocks=True),
     _quant("fp8", _ACCELERATE, quantizer="finegrained_fp8", devices=_GPUS),
     _quant("mxfp8", _ACCELERATE, quantizer="finegrained_fp8"),
     _quant("mxfp4", _ACCELERATE),

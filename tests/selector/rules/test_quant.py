@@ -237,3 +237,24 @@ def test_a_format_that_is_dequantised_is_for_the_variants_that_convert(
     verdicts = judge(small(quant=quant), host(), Demand(), {"fake": backend})
     found = {v.candidate.variant: [(r.rule, r.text) for r in v.reasons] for v in verdicts}
     assert found[variant] == ([("as_is", reason)] if reason else [])
+
+
+@pytest.mark.parametrize(
+    ("sizes", "found"),
+    [
+        ({}, ""),
+        ({"heads": 1, "kv_heads": 1, "head_dim": 64}, ""),  # one block holds all of it
+        # DeepSeek-V3: what makes its latent keys has 576 rows, which are 4 blocks of 128 and a half.
+        ({"kv_lora_rank": 512, "head_dim": 576}, "kv_lora_rank + qk_rope_head_dim 576"),
+        ({"hidden_size": 2880, "head_dim": 64}, "hidden_size 2880"),
+        ({"intermediate_size": 200}, "intermediate_size 200"),
+    ],
+)
+def test_sizes_in_whole_blocks(sizes: dict[str, int], found: str) -> None:
+    fact = QuantFact(method="fp8", whole_blocks=True)
+    quant = QuantFormat(method="fp8", bits=8, block_shape=(128, 128))
+    told = [
+        ("quant_format", f"needs fp8 with sizes in whole blocks of 128x128; found {found}", ""),
+    ]
+    assert reasons(FakeBackend(quants=(fact,)), small(quant=quant, **sizes)) == (told if found else [])
+    assert reasons(FakeBackend(quants=(fact,)), small(quant=replace(quant, block_shape=None), **sizes)) == []
