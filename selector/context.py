@@ -196,9 +196,10 @@ class Context:
         # The token before the rows: what is written meanwhile makes the answer out of date, never the other way round.
         # A trace is known by what is in it; what is said of it names its file.
         files = tuple(replay.file for replay in question.demand.replays)
-        key = question.cache.token(), question.demand, files, question.to_serve, strict
+        token = question.cache.token()
+        key = token, question.demand, files, question.to_serve, strict
         return self._answers.answer(
-            key, (question.cache, question.host, question.spec), lambda: _settled(question, make)
+            key, (question.cache, question.host, question.spec), lambda: _settled(question.cache, token, make)
         )
 
     def known(self, question: Question) -> Known:
@@ -268,19 +269,23 @@ DEFAULT = Context()
 """What calls share that name no other."""
 
 
-def _settled(question: Question, make: Callable[[], Selection]) -> Selection:
+def _settled(cache: Cache, token: Hashable, make: Callable[[], Selection]) -> Selection:
     """An answer all parts of which were read from the same cache: a prediction reads more of it than the evidence.
 
-    A database that is neither SQLite's file nor PostgreSQL has a new token every time, which tells nothing.
+    Args:
+        token: the cache's, before anything was read. Each costs an exchange with a database's server.
     """
-    if question.cache.token() != question.cache.token():
-        return make()
     for _ in range(_ATTEMPTS):
-        before = question.cache.token()
-        made = make()
-        if question.cache.token() == before:
+        made, before = make(), token
+        token = cache.token()
+        if token == before or _always_changes(cache):
             break
     return made
+
+
+def _always_changes(cache: Cache) -> bool:
+    """A database that is neither SQLite's file nor PostgreSQL has a new token every time, which tells nothing."""
+    return cache.token() != cache.token()
 
 
 def _predict(question: Question, labels: Sequence[str], workload: Workload) -> Prediction | None:

@@ -1,7 +1,7 @@
 """What select() remembers from one call to the next, and for how long."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
 from pathlib import Path
 
 import pytest
@@ -11,9 +11,17 @@ from selector.answer import Source
 from selector.context import DEFAULT
 from selector.selection import choose
 from tests.selector.answering import CT2, EAGER, HOST, KEY, MODEL, SDPA, SPEC
-from tests.selector.launches import (
-    rounds,
-)
+from tests.selector.launches import rounds
+
+
+class Counting(Cache):
+    """A cache that counts how often it is asked whether it has changed: with PostgreSQL an exchange each."""
+
+    asked = 0
+
+    def token(self) -> Hashable:
+        self.asked += 1
+        return super().token()
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
@@ -43,6 +51,18 @@ def test_a_launch_of_another_process_changes_the_answer(cache: Cache, place: str
     with Cache.open(place) as other:
         other.add(*rounds(EAGER, KEY, HOST, (1.0,)))
     assert choose(MODEL, cache=cache, host=HOST).candidate.label == EAGER
+
+
+def test_the_cache_is_asked_three_times_for_another_workload_and_once_for_the_same(place: str) -> None:
+    with Counting.open(place) as cache:
+        assert isinstance(cache, Counting)
+        cache.add(*rounds(SDPA, KEY, HOST, (1.0,)))
+        counts = []
+        for workload in ("pp512:tg128:b1", "pp256:tg64:b1", "pp256:tg64:b1"):
+            before = cache.asked
+            choose(MODEL, cache=cache, host=HOST, workload=workload)
+            counts.append(cache.asked - before)
+    assert counts == [3, 3, 1]
 
 
 def test_a_changed_model_is_read_anew(tmp_path: Path, cache: Cache) -> None:
