@@ -36,32 +36,83 @@ def main() -> None:
 def named_for_the_converter(config: dict[str, Any]) -> dict[str, Any]:
     """A config with the fields that the converter asks for, from those that mean the same.
 
-    transformers 5.23.0 models/{gpt2,cohere2,gpt_neox,falcon,bamba}/configuration_*.py; llama.cpp conversion/gpt2.py,
-    command_r.py, gptneox.py, falcon.py, granite.py.
+    transformers 5.23.0 models/*/configuration_*.py; llama.cpp conversion/*.py, each in the class of that name.
     """
     named = dict(config)
     rope = config.get("rope_parameters") or {}
+    kinds = config.get("layer_types") or []
     match (config.get("architectures") or [None])[0]:
         case "GPT2LMHeadModel":
             named.setdefault("n_ctx", config.get("n_positions"))
+        case "BloomForCausalLM":
+            named.setdefault("seq_length", _NO_LAST_POSITION)
         case "Cohere2ForCausalLM":
             named.setdefault("rotary_pct", 1.0)  # whole heads are rotated
         case "GPTNeoXForCausalLM":
             named.setdefault("rotary_pct", rope.get("partial_rotary_factor", 0.25))
+        case "GlmForCausalLM":
+            named.setdefault("seq_length", config.get("max_position_embeddings"))
+            named.setdefault("layernorm_epsilon", config.get("rms_norm_eps", 1e-5))
+            named.setdefault("rope_ratio", rope.get("rope_theta", config.get("rope_theta", 1e4)) / 1e4)
         case "FalconForCausalLM" if config.get("multi_query") and not config.get("new_decoder_architecture"):
             named["num_kv_heads"] = 1  # what is written there counts in other models alone
-        case "DeepseekV3ForCausalLM" | "ExaoneMoeForCausalLM":
+        case "DeepseekV3ForCausalLM" | "DeepseekV32ForCausalLM" | "ExaoneMoeForCausalLM":
             named.setdefault("scoring_func", "sigmoid")  # what transformers computes
         case "Glm4MoeLiteForCausalLM":
             named.setdefault("scoring_func", "sigmoid")
-            kinds = config.get("mlp_layer_types") or []
-            named.setdefault("first_k_dense_replace", sum(kind == "dense" for kind in kinds))
+            dense = (config.get("mlp_layer_types") or []).count("dense")
+            named.setdefault("first_k_dense_replace", dense)
         case "FalconH1ForCausalLM":
-            named.setdefault("head_dim", config["hidden_size"] // config["num_attention_heads"])
-        case "BambaForCausalLM" if not config.get("attn_layer_indices"):
-            kinds = config.get("layer_types") or []
-            named["attn_layer_indices"] = [i for i, kind in enumerate(kinds) if kind in {"attention", "full_attention"}]
+            named.setdefault("head_dim", _head_dim(config))
+        case "BambaForCausalLM":
+            # Its layers are found by their numbers; layer_types would have to call them "attention".
+            named.pop("layer_types", None)
+            if not config.get("attn_layer_indices"):
+                named["attn_layer_indices"] = [i for i, kind in enumerate(kinds) if kind in _ATTENDING]
+            named.setdefault("attn_rotary_emb", int(_head_dim(config) * rope.get("partial_rotary_factor", 0.5)))
+        case "GraniteMoeHybridForCausalLM" if kinds:
+            named["layer_types"] = ["attention" if kind in _ATTENDING else "mamba" for kind in kinds]
+        case "HunYuanMoEV1ForCausalLM":
+            # transformers knows one shared expert, as wide as each other one.
+            named.setdefault("moe_intermediate_size", [config["intermediate_size"]])
+            named.setdefault("num_shared_expert", [1])
+            topk = config.get("moe_topk", 1)
+            named["moe_topk"] = topk if isinstance(topk, list) else [topk]
+        case "MiniMaxM2ForCausalLM":
+            named.setdefault("scoring_func", "sigmoid")
+            named.setdefault("rotary_dim", int(_head_dim(config) * rope.get("partial_rotary_factor", 1.0)))
+        case "MellumForCausalLM" | "LagunaForCausalLM" if kinds and "sliding_attention" not in kinds:
+            named["sliding_window"] = None  # no layer has it; llama.cpp gives it to some, or stops
+        case "MiMoV2FlashForCausalLM":
+            named |= _mimo_fields(config)
     return named
+
+
+_NO_LAST_POSITION = 1 << 20
+"""Context of a model without position embeddings, as the converter itself says it of Mamba. Else it takes the width."""
+_ATTENDING = frozenset({"attention", "full_attention"})
+
+
+def _head_dim(config: dict[str, Any]) -> int:
+    return int(config.get("head_dim") or config["hidden_size"] // config["num_attention_heads"])
+
+
+def _mimo_fields(config: dict[str, Any]) -> dict[str, Any]:
+    """The fields of published configs, by which layers with a window are told from others."""
+    rope = config.get("rope_parameters") or {}
+    full, sliding = rope.get("full_attention"), rope.get("sliding_attention")
+    named = {
+        "swa_head_dim": config["head_dim"],
+        "swa_num_attention_heads": config["num_attention_heads"],
+        "swa_v_head_dim": config["v_head_dim"],
+        "swa_num_key_value_heads": 2 * config["num_key_value_heads"],  # what transformers computes
+        "topk_method": "noaux_tc",
+        "layernorm_epsilon": config.get("rms_norm_eps", 1e-5),
+        "hybrid_layer_pattern": [int(kind == "sliding_attention") for kind in config.get("layer_types") or []],
+    }
+    if full and sliding:
+        named |= {"rope_parameters": dict(full), "swa_rope_theta": sliding["rope_theta"]}
+    return {name: value for name, value in named.items() if name == "rope_parameters" or config.get(name) is None}
 
 
 def pre_tokenizer(folder: Path) -> str:
@@ -122,12 +173,34 @@ def _know_more_tokenizers(base: Any) -> None:
 
 
 def _name_more_fields(base: Any) -> None:
-    load = base.ModelBase.load_hparams
+    load, begin = base.ModelBase.load_hparams, base.ModelBase.__init__
 
     def named(*arguments: Any, **more: Any) -> Any:
         return named_for_the_converter(load(*arguments, **more))
 
+    def with_names(self: Any, *arguments: Any, hparams: Any = None, **more: Any) -> None:
+        # Classes of Mamba's family read config.json themselves.
+        begin(self, *arguments, hparams=None if hparams is None else named_for_the_converter(hparams), **more)
+        if rotated := self.hparams.get("attn_rotary_emb"):
+            _permute_what_is_rotated(rotated)
+
     base.ModelBase.load_hparams = staticmethod(named)
+    base.ModelBase.__init__ = with_names
+
+
+def _permute_what_is_rotated(rotated: int) -> None:
+    """Of each head the first `rotated` rows: llama.cpp's conversion/llama.py takes whole heads, also of Bamba."""
+    import torch
+
+    def permuted(weights: Any, n_head: int, n_head_kv: int | None) -> Any:
+        heads = n_head_kv or n_head
+        rows = weights.reshape(heads, weights.shape[0] // heads, *weights.shape[1:])
+        first = rows[:, :rotated].reshape(heads, 2, rotated // 2, *weights.shape[1:]).swapaxes(1, 2)
+        first = first.reshape(heads, rotated, *weights.shape[1:])
+        return torch.cat((first, rows[:, rotated:]), dim=1).reshape(weights.shape)
+
+    llama: Any = importlib.import_module("conversion.llama")
+    llama.LlamaModel.permute = staticmethod(permuted)
 
 
 def _choose_more_classes(converter: Any) -> None:
@@ -148,8 +221,8 @@ def _choose_more_classes(converter: Any) -> None:
                 return
             try:
                 own_set_vocab(self)
-            except (AssertionError, FileNotFoundError, KeyError, TypeError, ValueError):
-                # No tokenizer.model, or none of the special tokens that the family has.
+            except (AssertionError, AttributeError, FileNotFoundError, KeyError, TypeError, ValueError):
+                # No tokenizer.model, none of the special tokens that the family has, or not its own tokenizer class.
                 if (self.dir_model / "tokenizer.model").exists():
                     raise
                 self._set_vocab_gpt2()

@@ -55,16 +55,33 @@ FOUR_TIMES_AS_WIDE: Final = {
 """The field of the feed-forward width, for which four times the hidden size is written."""
 
 HEADS_MAKE_HIDDEN: Final = frozenset({
-    "Cohere2ForCausalLM", "CohereForCausalLM", "DbrxForCausalLM", "GraniteForCausalLM", "GraniteMoeForCausalLM",
-    "GraniteMoeSharedForCausalLM", "JambaForCausalLM", "Lfm2ForCausalLM", "Lfm2MoeForCausalLM", "NemotronForCausalLM",
+    "Cohere2ForCausalLM", "CohereForCausalLM", "DbrxForCausalLM", "Exaone4ForCausalLM", "GlmForCausalLM",
+    "GraniteForCausalLM", "GraniteMoeForCausalLM", "GraniteMoeSharedForCausalLM", "JambaForCausalLM", "Lfm2ForCausalLM", "Lfm2MoeForCausalLM", "NemotronForCausalLM",
     "Olmo2ForCausalLM", "Olmo3ForCausalLM", "OlmoForCausalLM", "OlmoeForCausalLM", "Phi3ForCausalLM", "PhiForCausalLM",
     "PhiMoEForCausalLM", "Qwen2ForCausalLM", "Qwen2MoeForCausalLM", "StableLmForCausalLM", "Starcoder2ForCausalLM",
 })  # fmt: skip
 """Queries are loaded as matrices of the hidden size: heads of another width do not fit."""
 
+AS_MANY_KEY_HEADS: Final = frozenset({"Dots1ForCausalLM", "PhiForCausalLM"})
+"""Keys and values are loaded as matrices of all heads (src/models/dots1.cpp:33)."""
+
+INDEXED: Final = frozenset({"DeepseekV32ForCausalLM", "GlmMoeDsaForCausalLM"})
+"""An indexer chooses which tokens are attended to. Its heads are multiplied with a matrix of 64 rows, or of such a power
+of two as divides them (src/llama-kv-cache.cpp:328)."""
+
+RECURRENT: Final = {
+    **dict.fromkeys(("Lfm2ForCausalLM", "Lfm2MoeForCausalLM"), "conv"),
+    **dict.fromkeys(
+        ("Qwen3NextForCausalLM", "Qwen3_5ForCausalLM", "Qwen3_5MoeForCausalLM", "KimiLinearForCausalLM"),
+        "linear_attention",
+    ),
+}
+"""Of hybrids: the kind of layer with a state. Without any the memory of states has no buffer, and ggml aborts
+(ggml-backend.cpp:345, GGML_ASSERT(buffer))."""
+
 ROPE_THETA: Final = frozenset({
-    "FalconForCausalLM", "GPTNeoXForCausalLM", "Gemma2ForCausalLM", "GemmaForCausalLM", "GlmForCausalLM",
-    "PhiForCausalLM", "StableLmForCausalLM",
+    "FalconForCausalLM", "GPTNeoXForCausalLM", "Gemma2ForCausalLM", "GemmaForCausalLM", "PhiForCausalLM",
+    "StableLmForCausalLM",
 })  # fmt: skip
 """rope_theta is left out: llama.cpp takes 10000."""
 
@@ -118,6 +135,7 @@ FLAGS: Final[Mapping[str, Mapping[str, tuple[bool, bool]]]] = {
 """Of a flag: what is taken for given, and what a config means that lacks it."""
 
 NUMBERS: Final[Mapping[str, Mapping[str, tuple[float, float]]]] = {
+    "Gemma3nForCausalLM": {"altup_num_inputs": (4, 4)},
     "MambaForCausalLM": {"expand": (2, 2)},
     "OlmoeForCausalLM": {"rms_norm_eps": (1e-5, 1e-5)},
 }  # fmt: skip
@@ -143,6 +161,6 @@ WINDOWED: Final = frozenset({
     *WINDOW_PERIOD, "cohere2", "cohere2moe", "granite_swa", "olmo2",
     # Of these the file tells which layers have the window.
     "Cohere2MoeForCausalLM", "Exaone4ForCausalLM", "ExaoneMoeForCausalLM", "Gemma3nForCausalLM", "Gemma4ForCausalLM",
-    "GraniteMoeSWAForCausalLM", "GraniteSWAForCausalLM", "MellumForCausalLM", "MiMoV2FlashForCausalLM",
+    "GraniteMoeSWAForCausalLM", "GraniteSWAForCausalLM", "LagunaForCausalLM", "MellumForCausalLM", "MiMoV2FlashForCausalLM",
     "Olmo3ForCausalLM",
 })  # fmt: skip

@@ -34,6 +34,10 @@ def limits(model: Model, file_type: str) -> list[str]:
         *_flags(name, config),
         *_numbers(name, config),
         *_experts(name, config),
+        *_shared_experts(name, config),
+        *_indexer(name, config),
+        *_recurrent_layers(name, config),
+        *_chunks(name, model, config),
         *_attention_scale(name, model, config),
         *_window_layers(name, model, config),
         *_rotated_layers(name, model, config),
@@ -76,7 +80,7 @@ def _widths(name: str, model: Model, config: ConfigJson) -> Iterator[str]:
         yield (
             f"needs heads that make up hidden_size ({model.hidden_size}) for {name}; found {heads} of {model.head_dim}"
         )
-    if name == "PhiForCausalLM" and model.kv_heads != heads:
+    if name in given.AS_MANY_KEY_HEADS and model.kv_heads != heads:
         yield f"needs as many key heads as heads ({heads}) for {name}; found {model.kv_heads}"
 
 
@@ -137,6 +141,39 @@ def _experts(name: str, config: ConfigJson) -> Iterator[str]:
             yield "needs experts in every layer to convert; found dense layers among them"
 
 
+def _shared_experts(name: str, config: ConfigJson) -> Iterator[str]:
+    """conversion/ernie.py:96 writes intermediate_size // num_key_value_heads as the width of all shared experts."""
+    if name != "Ernie4_5_MoeForCausalLM" or not (shared := config.whole("moe_num_shared_experts", 0)):
+        return
+    width = shared * config.whole("moe_intermediate_size", 1536)
+    written = config.whole("intermediate_size", 12288) // max(1, config.whole("num_key_value_heads", 4))
+    if width != written:
+        yield (
+            f"needs shared experts as wide as intermediate_size / num_key_value_heads ({written}), which the converter"
+            f" writes for {name}; found {width}"
+        )
+
+
+def _indexer(name: str, config: ConfigJson) -> Iterator[str]:
+    width = config.whole("index_head_dim", 128)
+    if name in given.INDEXED and width % 64:
+        yield f"needs an index_head_dim that 64 divides for {name}; found {width}"
+
+
+def _recurrent_layers(name: str, config: ConfigJson) -> Iterator[str]:
+    kinds = config.rows("layer_types")
+    if name in given.RECURRENT and kinds and given.RECURRENT[name] not in kinds:
+        yield f"needs a layer of kind {given.RECURRENT[name]}, or llama.cpp aborts; found none"
+
+
+def _chunks(name: str, model: Model, config: ConfigJson) -> Iterator[str]:
+    """src/models/llama4.cpp:14 takes chunks of 8192 tokens."""
+    chunk = config.whole("attention_chunk_size", 8192)
+    chunked = "chunked_attention" in (config.rows("layer_types") or ["chunked_attention"])
+    if name == "Llama4ForCausalLM" and chunked and min(chunk, model.max_position) != min(8192, model.max_position):
+        yield f"needs attention_chunk_size 8192, which llama.cpp takes for {name}; found {chunk}"
+
+
 def _attention_scale(name: str, model: Model, config: ConfigJson) -> Iterator[str]:
     # Of the 27B models alone, llama.cpp knows that they scale by hidden_size / heads.
     largest = {"Gemma2ForCausalLM": 46, "Gemma3ForCausalLM": 62}.get(name)
@@ -149,7 +186,11 @@ def _attention_scale(name: str, model: Model, config: ConfigJson) -> Iterator[st
 
 
 def _window_layers(name: str, model: Model, config: ConfigJson) -> Iterator[str]:
-    period = given.WINDOW_PERIOD.get(name)
+    period, kinds = given.WINDOW_PERIOD.get(name), config.rows("layer_types")
+    if name == "LagunaForCausalLM" and "sliding_attention" in kinds:
+        expected = ["sliding_attention" if i % 4 else "full_attention" for i in range(model.layers)]
+        if kinds != expected:  # src/models/laguna.cpp:41
+            yield "needs full attention in the first of each four layers alone; found other layers"
     if name == "Exaone4ForCausalLM" and bool(model.sliding_window) is not (model.layers == 64):
         # Of that size alone it honours the window and leaves the layers without one unrotated.
         window = "a" if model.sliding_window else "no"
@@ -157,7 +198,6 @@ def _window_layers(name: str, model: Model, config: ConfigJson) -> Iterator[str]
         yield f"{needed}; found {window} window with {model.layers} layers"
     if period is None or not model.sliding_window:
         return
-    kinds = config.rows("layer_types")
     expected = ["sliding_attention" if (i + 1) % period else "full_attention" for i in range(model.layers)]
     written = config.whole(
         "global_attn_every_n_layers" if name == "AfmoeForCausalLM" else "sliding_window_pattern", period

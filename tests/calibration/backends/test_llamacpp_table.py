@@ -100,11 +100,47 @@ def test_where_no_converter_lies_nothing_is_known(tmp_path: Path) -> None:
             {},
         ),
         ({"architectures": ["FalconForCausalLM"], "multi_query": False, "num_kv_heads": 4}, {}),
-        ({"architectures": ["BambaForCausalLM"], "layer_types": ["mamba", "attention"]}, {"attn_layer_indices": [1]}),
-        ({"architectures": ["BambaForCausalLM"], "attn_layer_indices": [3]}, {}),
+        (
+            {"architectures": ["BambaForCausalLM"], "attn_layer_indices": [3], "head_dim": 16},
+            {"attn_rotary_emb": 8},
+        ),
+        (
+            {"architectures": ["GraniteMoeHybridForCausalLM"], "layer_types": ["linear_attention", "full_attention"]},
+            {"layer_types": ["mamba", "attention"]},
+        ),
+        ({"architectures": ["BloomForCausalLM"]}, {"seq_length": 1 << 20}),
+        ({"architectures": ["BloomForCausalLM"], "seq_length": 2048}, {}),
+        (
+            {"architectures": ["GlmForCausalLM"], "max_position_embeddings": 512, "rms_norm_eps": 1e-7,
+             "rope_theta": 5e4},
+            {"seq_length": 512, "layernorm_epsilon": 1e-7, "rope_ratio": 5.0},
+        ),
+        (
+            {"architectures": ["HunYuanMoEV1ForCausalLM"], "intermediate_size": 128, "moe_topk": 2},
+            {"moe_intermediate_size": [128], "num_shared_expert": [1], "moe_topk": [2]},
+        ),
+        (
+            {"architectures": ["MiniMaxM2ForCausalLM"], "head_dim": 128,
+             "rope_parameters": {"partial_rotary_factor": 0.5}},
+            {"scoring_func": "sigmoid", "rotary_dim": 64},
+        ),
+        (
+            {"architectures": ["MellumForCausalLM"], "layer_types": ["full_attention"], "sliding_window": 16},
+            {"sliding_window": None},
+        ),
+        ({"architectures": ["MellumForCausalLM"], "layer_types": ["sliding_attention"], "sliding_window": 16}, {}),
+        ({"architectures": ["FalconH1ForCausalLM"], "hidden_size": 64, "num_attention_heads": 4}, {"head_dim": 16}),
         ({"architectures": ["LlamaForCausalLM"], "n_positions": 512}, {}),
         ({"architectures": None}, {}),
     ],
 )  # fmt: skip
 def test_fields_are_named_as_the_converter_asks_for_them(config: dict[str, object], named: dict[str, object]) -> None:
     assert named_for_the_converter(config) == config | named
+
+
+def test_layers_of_bamba_are_found_by_their_numbers() -> None:
+    named = named_for_the_converter(
+        {"architectures": ["BambaForCausalLM"], "layer_types": ["mamba", "full_attention"], "head_dim": 16}
+    )
+    assert named["attn_layer_indices"] == [1]
+    assert "layer_types" not in named
