@@ -181,26 +181,9 @@ def _name_more_fields(base: Any) -> None:
     def with_names(self: Any, *arguments: Any, hparams: Any = None, **more: Any) -> None:
         # Classes of Mamba's family read config.json themselves.
         begin(self, *arguments, hparams=None if hparams is None else named_for_the_converter(hparams), **more)
-        if rotated := self.hparams.get("attn_rotary_emb"):
-            _permute_what_is_rotated(rotated)
 
     base.ModelBase.load_hparams = staticmethod(named)
     base.ModelBase.__init__ = with_names
-
-
-def _permute_what_is_rotated(rotated: int) -> None:
-    """Of each head the first `rotated` rows: llama.cpp's conversion/llama.py takes whole heads, also of Bamba."""
-    import torch
-
-    def permuted(weights: Any, n_head: int, n_head_kv: int | None) -> Any:
-        heads = n_head_kv or n_head
-        rows = weights.reshape(heads, weights.shape[0] // heads, *weights.shape[1:])
-        first = rows[:, :rotated].reshape(heads, 2, rotated // 2, *weights.shape[1:]).swapaxes(1, 2)
-        first = first.reshape(heads, rotated, *weights.shape[1:])
-        return torch.cat((first, rows[:, rotated:]), dim=1).reshape(weights.shape)
-
-    llama: Any = importlib.import_module("conversion.llama")
-    llama.LlamaModel.permute = staticmethod(permuted)
 
 
 def _choose_more_classes(converter: Any) -> None:
