@@ -1,10 +1,14 @@
 """A program: llama.cpp's own converter in a process of its own, where the `gguf` that it brings is the only one."""
 
+import contextlib
 import importlib
 import json
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+
+_Config = dict[str, Any]
 
 _TOKENIZERS = ("tokenizer.json", "tokenizer.model", "tekken.json", "vocab.json", "vocab.txt", "tokenizer_config.json")
 """Files of which a checkpoint that has a tokenizer has one."""
@@ -33,59 +37,15 @@ def main() -> None:
     converter.main()
 
 
-def named_for_the_converter(config: dict[str, Any]) -> dict[str, Any]:
+def named_for_the_converter(config: _Config) -> _Config:
     """A config with the fields that the converter asks for, from those that mean the same.
 
     transformers 5.23.0 models/*/configuration_*.py; llama.cpp conversion/*.py, each in the class of that name.
     """
-    named = dict(config)
-    rope = config.get("rope_parameters") or {}
-    kinds = config.get("layer_types") or []
-    match (config.get("architectures") or [None])[0]:
-        case "GPT2LMHeadModel":
-            named.setdefault("n_ctx", config.get("n_positions"))
-        case "BloomForCausalLM":
-            named.setdefault("seq_length", _NO_LAST_POSITION)
-        case "Cohere2ForCausalLM":
-            named.setdefault("rotary_pct", 1.0)  # whole heads are rotated
-        case "GPTNeoXForCausalLM":
-            named.setdefault("rotary_pct", rope.get("partial_rotary_factor", 0.25))
-        case "GlmForCausalLM":
-            named.setdefault("seq_length", config.get("max_position_embeddings"))
-            named.setdefault("layernorm_epsilon", config.get("rms_norm_eps", 1e-5))
-            named.setdefault("rope_ratio", rope.get("rope_theta", config.get("rope_theta", 1e4)) / 1e4)
-        case "FalconForCausalLM" if config.get("multi_query") and not config.get("new_decoder_architecture"):
-            named["num_kv_heads"] = 1  # what is written there counts in other models alone
-        case "DeepseekV3ForCausalLM" | "DeepseekV32ForCausalLM" | "ExaoneMoeForCausalLM":
-            named.setdefault("scoring_func", "sigmoid")  # what transformers computes
-        case "Glm4MoeLiteForCausalLM":
-            named.setdefault("scoring_func", "sigmoid")
-            dense = (config.get("mlp_layer_types") or []).count("dense")
-            named.setdefault("first_k_dense_replace", dense)
-        case "FalconH1ForCausalLM":
-            named.setdefault("head_dim", _head_dim(config))
-        case "BambaForCausalLM":
-            # Its layers are found by their numbers; layer_types would have to call them "attention".
-            named.pop("layer_types", None)
-            if not config.get("attn_layer_indices"):
-                named["attn_layer_indices"] = [i for i, kind in enumerate(kinds) if kind in _ATTENDING]
-            named.setdefault("attn_rotary_emb", int(_head_dim(config) * rope.get("partial_rotary_factor", 0.5)))
-        case "GraniteMoeHybridForCausalLM" if kinds:
-            named["layer_types"] = ["attention" if kind in _ATTENDING else "mamba" for kind in kinds]
-        case "HunYuanMoEV1ForCausalLM":
-            # transformers knows one shared expert, as wide as each other one.
-            named.setdefault("moe_intermediate_size", [config["intermediate_size"]])
-            named.setdefault("num_shared_expert", [1])
-            topk = config.get("moe_topk", 1)
-            named["moe_topk"] = topk if isinstance(topk, list) else [topk]
-        case "MiniMaxM2ForCausalLM":
-            named.setdefault("scoring_func", "sigmoid")
-            named.setdefault("rotary_dim", int(_head_dim(config) * rope.get("partial_rotary_factor", 1.0)))
-        case "MellumForCausalLM" | "LagunaForCausalLM" if kinds and "sliding_attention" not in kinds:
-            named["sliding_window"] = None  # no layer has it; llama.cpp gives it to some, or stops
-        case "MiMoV2FlashForCausalLM":
-            named |= _mimo_fields(config)
-    return named
+    architecture = (config.get("architectures") or [None])[0]
+    asked = _ASKED[architecture](config) if architecture in _ASKED else {}
+    lacking = {name: value for name, value in asked.items() if config.get(name) in (None, [])}
+    return config | lacking | _meant_otherwise(architecture, config)
 
 
 _NO_LAST_POSITION = 1 << 20
@@ -93,26 +53,78 @@ _NO_LAST_POSITION = 1 << 20
 _ATTENDING = frozenset({"attention", "full_attention"})
 
 
-def _head_dim(config: dict[str, Any]) -> int:
-    return int(config.get("head_dim") or config["hidden_size"] // config["num_attention_heads"])
+def _rope(config: _Config) -> _Config:
+    return config.get("rope_parameters") or config.get("rope_scaling") or {}
 
 
-def _mimo_fields(config: dict[str, Any]) -> dict[str, Any]:
-    """The fields of published configs, by which layers with a window are told from others."""
-    rope = config.get("rope_parameters") or {}
-    full, sliding = rope.get("full_attention"), rope.get("sliding_attention")
-    named = {
+def _kinds(config: _Config) -> list[str]:
+    return config.get("layer_types") or []
+
+
+def _rotated(config: _Config) -> int:
+    head_dim = config.get("head_dim") or config["hidden_size"] // config["num_attention_heads"]
+    return int(head_dim * _rope(config).get("partial_rotary_factor", 1.0))
+
+
+_ASKED: dict[str, Callable[[_Config], _Config]] = {
+    "GPT2LMHeadModel": lambda config: {"n_ctx": config.get("n_positions")},
+    "BloomForCausalLM": lambda _: {"seq_length": _NO_LAST_POSITION},
+    "Cohere2ForCausalLM": lambda _: {"rotary_pct": 1.0},  # whole heads are rotated
+    "GPTNeoXForCausalLM": lambda config: {"rotary_pct": _rope(config).get("partial_rotary_factor", 0.25)},
+    "GlmForCausalLM": lambda config: {
+        "seq_length": config.get("max_position_embeddings"),
+        "layernorm_epsilon": config.get("rms_norm_eps", 1e-5),
+        "rope_ratio": _rope(config).get("rope_theta", config.get("rope_theta", 1e4)) / 1e4,
+    },
+    # What transformers computes.
+    **dict.fromkeys(
+        ("DeepseekV3ForCausalLM", "DeepseekV32ForCausalLM", "ExaoneMoeForCausalLM"),
+        lambda _: {"scoring_func": "sigmoid"},
+    ),
+    "Glm4MoeLiteForCausalLM": lambda config: {
+        "scoring_func": "sigmoid",
+        "first_k_dense_replace": (config.get("mlp_layer_types") or []).count("dense"),
+    },
+    "FalconH1ForCausalLM": lambda config: {"head_dim": config["hidden_size"] // config["num_attention_heads"]},
+    "BambaForCausalLM": lambda config: {
+        "attn_layer_indices": [i for i, kind in enumerate(_kinds(config)) if kind in _ATTENDING]
+    },
+    # transformers knows one shared expert, as wide as each other one.
+    "HunYuanMoEV1ForCausalLM": lambda config: {
+        "moe_intermediate_size": [config["intermediate_size"]],
+        "num_shared_expert": [1],
+    },
+    "MiniMaxM2ForCausalLM": lambda config: {"scoring_func": "sigmoid", "rotary_dim": _rotated(config)},
+    "SolarOpenForCausalLM": lambda _: {"partial_rotary_factor": 1.0},  # the family of its class rotates a half
+    # By these published configs tell layers with a window from others.
+    "MiMoV2FlashForCausalLM": lambda config: {
         "swa_head_dim": config["head_dim"],
         "swa_num_attention_heads": config["num_attention_heads"],
         "swa_v_head_dim": config["v_head_dim"],
         "swa_num_key_value_heads": 2 * config["num_key_value_heads"],  # what transformers computes
         "topk_method": "noaux_tc",
         "layernorm_epsilon": config.get("rms_norm_eps", 1e-5),
-        "hybrid_layer_pattern": [int(kind == "sliding_attention") for kind in config.get("layer_types") or []],
-    }
-    if full and sliding:
-        named |= {"rope_parameters": dict(full), "swa_rope_theta": sliding["rope_theta"]}
-    return {name: value for name, value in named.items() if name == "rope_parameters" or config.get(name) is None}
+        "hybrid_layer_pattern": [int(kind == "sliding_attention") for kind in _kinds(config)],
+        "swa_rope_theta": _rope(config).get("sliding_attention", {}).get("rope_theta"),
+    },
+}
+"""Architecture: fields that the converter asks for where a config lacks them."""
+
+
+def _meant_otherwise(architecture: str | None, config: _Config) -> _Config:
+    """Fields that the converter reads otherwise than transformers, as it should read them."""
+    match architecture:
+        case "FalconForCausalLM" if config.get("multi_query") and not config.get("new_decoder_architecture"):
+            return {"num_kv_heads": 1}  # what is written there counts in other models alone
+        case "GraniteMoeHybridForCausalLM" if _kinds(config):
+            return {"layer_types": ["attention" if kind in _ATTENDING else "mamba" for kind in _kinds(config)]}
+        case "HunYuanMoEV1ForCausalLM" if isinstance(config.get("moe_topk"), int):
+            return {"moe_topk": [config["moe_topk"]]}
+        case "MellumForCausalLM" | "LagunaForCausalLM" if set(_kinds(config)) == {"full_attention"}:
+            return {"sliding_window": None}  # no layer has it; llama.cpp gives it to some, or stops
+        case "MiMoV2FlashForCausalLM" if "full_attention" in _rope(config):
+            return {"rope_parameters": dict(_rope(config)["full_attention"])}
+    return {}
 
 
 def pre_tokenizer(folder: Path) -> str:
@@ -166,10 +178,32 @@ def _know_more_tokenizers(base: Any) -> None:
         try:
             return own_vocabulary(self)
         except AssertionError as error:
+            # transformers takes the class that model_type names, which adds its family's own tokens.
+            if (self.dir_model / "tokenizer.json").exists():
+                with contextlib.suppress(AssertionError), _tokenizer_as_it_is():
+                    return own_vocabulary(self)
             raise ValueError(_too_many_tokens(self.dir_model, self.hparams["vocab_size"])) from error
 
     base.TextModel.get_vocab_base_pre = pre
     base.TextModel.get_vocab_base = vocabulary
+
+
+@contextlib.contextmanager
+def _tokenizer_as_it_is() -> Iterator[None]:
+    """Lets the converter read the tokens of tokenizer.json and tokenizer_config.json alone."""
+    import transformers
+
+    usual: Any = transformers.AutoTokenizer.from_pretrained
+    plain: Any = transformers.PreTrainedTokenizerFast.from_pretrained
+
+    def read(folder: Any, **_: Any) -> Any:
+        return plain(folder)
+
+    transformers.AutoTokenizer.from_pretrained = staticmethod(read)  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        transformers.AutoTokenizer.from_pretrained = usual
 
 
 def _name_more_fields(base: Any) -> None:

@@ -56,18 +56,19 @@ FOUR_TIMES_AS_WIDE: Final = {
 
 HEADS_MAKE_HIDDEN: Final = frozenset({
     "Cohere2ForCausalLM", "CohereForCausalLM", "DbrxForCausalLM", "Exaone4ForCausalLM", "GlmForCausalLM",
-    "GraniteForCausalLM", "GraniteMoeForCausalLM", "GraniteMoeSharedForCausalLM", "JambaForCausalLM", "Lfm2ForCausalLM", "Lfm2MoeForCausalLM", "NemotronForCausalLM",
-    "Olmo2ForCausalLM", "Olmo3ForCausalLM", "OlmoForCausalLM", "OlmoeForCausalLM", "Phi3ForCausalLM", "PhiForCausalLM",
-    "PhiMoEForCausalLM", "Qwen2ForCausalLM", "Qwen2MoeForCausalLM", "StableLmForCausalLM", "Starcoder2ForCausalLM",
+    "GraniteForCausalLM", "GraniteMoeForCausalLM", "GraniteMoeSharedForCausalLM", "JambaForCausalLM", "Lfm2ForCausalLM",
+    "Lfm2MoeForCausalLM", "NemotronForCausalLM", "Olmo2ForCausalLM", "Olmo3ForCausalLM", "OlmoForCausalLM",
+    "OlmoeForCausalLM", "Phi3ForCausalLM", "PhiForCausalLM", "PhiMoEForCausalLM", "Qwen2ForCausalLM",
+    "Qwen2MoeForCausalLM", "StableLmForCausalLM", "Starcoder2ForCausalLM",
 })  # fmt: skip
 """Queries are loaded as matrices of the hidden size: heads of another width do not fit."""
 
-AS_MANY_KEY_HEADS: Final = frozenset({"Dots1ForCausalLM", "PhiForCausalLM"})
-"""Keys and values are loaded as matrices of all heads (src/models/dots1.cpp:33)."""
+AS_MANY_KEY_HEADS: Final = frozenset({"Dots1ForCausalLM", "OlmoeForCausalLM", "PhiForCausalLM"})
+"""Keys are loaded as matrices of all heads (src/models/dots1.cpp:34), or their norm as one of them (olmoe.cpp:29)."""
 
 INDEXED: Final = frozenset({"DeepseekV32ForCausalLM", "GlmMoeDsaForCausalLM"})
-"""An indexer chooses which tokens are attended to. Its heads are multiplied with a matrix of 64 rows, or of such a power
-of two as divides them (src/llama-kv-cache.cpp:328)."""
+"""An indexer chooses which tokens are attended to. Its heads are multiplied with a matrix of at least 64 rows
+(src/llama-kv-cache.cpp:341)."""
 
 RECURRENT: Final = {
     **dict.fromkeys(("Lfm2ForCausalLM", "Lfm2MoeForCausalLM"), "conv"),
@@ -128,6 +129,7 @@ FLAGS: Final[Mapping[str, Mapping[str, tuple[bool, bool]]]] = {
     "GPTNeoXForCausalLM": {"attention_bias": (True, True)},
     "MambaForCausalLM": {"use_bias": (False, False), "use_conv_bias": (True, True)},
     "PhiForCausalLM": {"qk_layernorm": (False, False)},
+    "PhiMoEForCausalLM": {"attention_bias": (True, False), "lm_head_bias": (True, False)},
     "SeedOssForCausalLM": {"attention_out_bias": (False, False), "mlp_bias": (False, False)},
     "StableLmForCausalLM": {"qk_layernorm": (False, False)},
     "Starcoder2ForCausalLM": {"use_bias": (True, True)},
@@ -161,6 +163,6 @@ WINDOWED: Final = frozenset({
     *WINDOW_PERIOD, "cohere2", "cohere2moe", "granite_swa", "olmo2",
     # Of these the file tells which layers have the window.
     "Cohere2MoeForCausalLM", "Exaone4ForCausalLM", "ExaoneMoeForCausalLM", "Gemma3nForCausalLM", "Gemma4ForCausalLM",
-    "GraniteMoeSWAForCausalLM", "GraniteSWAForCausalLM", "LagunaForCausalLM", "MellumForCausalLM", "MiMoV2FlashForCausalLM",
-    "Olmo3ForCausalLM",
+    "GraniteMoeSWAForCausalLM", "GraniteSWAForCausalLM", "LagunaForCausalLM", "MellumForCausalLM",
+    "MiMoV2FlashForCausalLM", "Olmo3ForCausalLM",
 })  # fmt: skip

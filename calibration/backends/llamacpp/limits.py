@@ -36,6 +36,7 @@ def limits(model: Model, file_type: str) -> list[str]:
         *_experts(name, config),
         *_shared_experts(name, config),
         *_indexer(name, config),
+        *_sections(name, model, config),
         *_recurrent_layers(name, config),
         *_chunks(name, model, config),
         *_attention_scale(name, model, config),
@@ -158,6 +159,16 @@ def _indexer(name: str, config: ConfigJson) -> Iterator[str]:
     width = config.whole("index_head_dim", 128)
     if name in given.INDEXED and width % 64:
         yield f"needs an index_head_dim that 64 divides for {name}; found {width}"
+
+
+def _sections(name: str, model: Model, config: ConfigJson) -> Iterator[str]:
+    """conversion/qwen.py:642 writes [11, 11, 10] where rope_parameters have none; ggml-cpu/ops.cpp:6231 aborts."""
+    if name not in {"Qwen3_5ForCausalLM", "Qwen3_5MoeForCausalLM"}:
+        return
+    rows = config.table("rope_parameters").rows("mrope_section") or [11, 11, 10]
+    total = sum(row for row in rows if isinstance(row, int))
+    if total > model.head_dim > 0:
+        yield f"needs a head_dim of at least {total}, the sum of mrope_section, for {name}; found {model.head_dim}"
 
 
 def _recurrent_layers(name: str, config: ConfigJson) -> Iterator[str]:

@@ -100,10 +100,8 @@ def test_where_no_converter_lies_nothing_is_known(tmp_path: Path) -> None:
             {},
         ),
         ({"architectures": ["FalconForCausalLM"], "multi_query": False, "num_kv_heads": 4}, {}),
-        (
-            {"architectures": ["BambaForCausalLM"], "attn_layer_indices": [3], "head_dim": 16},
-            {"attn_rotary_emb": 8},
-        ),
+        ({"architectures": ["BambaForCausalLM"], "layer_types": ["mamba", "attention"]}, {"attn_layer_indices": [1]}),
+        ({"architectures": ["BambaForCausalLM"], "attn_layer_indices": [3]}, {}),
         (
             {"architectures": ["GraniteMoeHybridForCausalLM"], "layer_types": ["linear_attention", "full_attention"]},
             {"layer_types": ["mamba", "attention"]},
@@ -136,11 +134,3 @@ def test_where_no_converter_lies_nothing_is_known(tmp_path: Path) -> None:
 )  # fmt: skip
 def test_fields_are_named_as_the_converter_asks_for_them(config: dict[str, object], named: dict[str, object]) -> None:
     assert named_for_the_converter(config) == config | named
-
-
-def test_layers_of_bamba_are_found_by_their_numbers() -> None:
-    named = named_for_the_converter(
-        {"architectures": ["BambaForCausalLM"], "layer_types": ["mamba", "full_attention"], "head_dim": 16}
-    )
-    assert named["attn_layer_indices"] == [1]
-    assert "layer_types" not in named
