@@ -116,6 +116,23 @@ class ConfigJson:
         return UnreadableField(f"needs {needed} as {self.path}{_printable(name)} in config.json; found {shown(found)}")
 
 
+def unnamed_ends(folder: Path) -> str | None:
+    """`needs X; found Y` where LMDeploy cannot make a tokenizer: several ids end an answer, no token is named."""
+    try:
+        tokenizer, generation = (
+            json.loads((folder / name).read_text(encoding="utf-8"))
+            for name in ("tokenizer_config.json", "generation_config.json")
+        )
+    except (OSError, ValueError, RecursionError):
+        return None
+    if not isinstance(tokenizer, dict) or not isinstance(generation, dict) or tokenizer.get("eos_token"):
+        return None
+    ends = generation.get("eos_token_id")
+    if not isinstance(ends, list):
+        return None
+    return f"needs an eos_token in tokenizer_config.json; found several ids {shown(ends)}"
+
+
 def shown(value: object) -> str:
     """A value of a JSON file on one line, however long or deep it is."""
     text = _BRIEF.repr(value)

@@ -2,10 +2,11 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from math import isclose, log, sqrt
 
 from calibration.backend import Model
 from calibration.backends.pytorch.needs import MODEL_TYPES, SPARSE_MLA, V4
-from calibration.config_json import ConfigJson, shown
+from calibration.config_json import ConfigJson, shown, unnamed_ends
 
 MIXTURES = frozenset(
     {
@@ -91,6 +92,7 @@ update_weights (models/utils/model.py:134): models/mistral.py:387, mixtral.py:35
 OWN_HEAD_DIM = frozenset({"InternLM2ForCausalLM", "MixtralForCausalLM", "PhiMoEForCausalLM"})
 """models/internlm2.py:28, mixtral.py:28, phi3_moe.py:83 compute it from the hidden size."""
 
+POSITIONS = "original_max_position_embeddings"
 PHI3_POSITIONS = 4096
 """What Phi-3's configuration class has as original_max_position_embeddings where config.json says nothing."""
 
@@ -147,16 +149,29 @@ def _head_dim(case: _Case) -> str | None:
     return f"needs head_dim = hidden size / heads, which it computes; found {model.head_dim}"
 
 
-def _longrope_positions(case: _Case) -> str | None:
-    """nn/rotary_embedding.py:95-98 looks into the rotation first, transformers beside it (modeling_rope_utils.py)."""
-    name = "original_max_position_embeddings"
-    rotations = (case.config.table("rope_parameters"), case.config.table("rope_scaling"))
-    inside = next((number for rope in rotations if (number := rope.number(name, 0))), 0)
-    is_phi3 = case.config.text("model_type", "") == "phi3"
-    beside = case.config.number(name, PHI3_POSITIONS if is_phi3 else 0)
-    if case.model.rope_type not in ("longrope", "su") or not inside or not beside or inside == beside:
+def _longrope_scale(case: _Case) -> str | None:
+    """It scales attention by how far the positions were extended, and by nothing else.
+
+    backends/default/rotary_embedding.py:285; transformers heeds `attention_factor` and `factor`.
+    """
+    model, config = case.model, case.config
+    if model.rope_type not in ("longrope", "su") or not model.max_position:
         return None
-    return f"needs one {name}; found {beside} beside the rotation, and {inside} in it, which it takes"
+    rope = next((table for name in ("rope_parameters", "rope_scaling") if (table := config.table(name)).fields), config)
+    beside = PHI3_POSITIONS if config.text("model_type", "") == "phi3" else 0
+    original = config.number(POSITIONS, beside) or rope.number(POSITIONS, 0)
+    if original <= 1:
+        return None
+    extended = model.max_position / original
+    factor = rope.number("factor", 0) or extended
+    scale = rope.number("attention_factor", 0) or _longrope(factor, original)
+    if isclose(scale, used := _longrope(extended, original), rel_tol=1e-3):
+        return None
+    return f"needs attention scaled by {used:.4g}, as for positions extended {extended:g} times; found {scale:.4g}"
+
+
+def _longrope(factor: float, original: float) -> float:
+    return sqrt(1 + log(factor) / log(original)) if factor > 1 else 1.0
 
 
 def _model_type(case: _Case) -> str | None:
@@ -182,6 +197,22 @@ def _sparse_attention(case: _Case) -> str | None:
     # configurations/utils.py:16-18 looks for flash_mla from there on, and deepseek_v32.py:41 asserts that it is found;
     # backends/cuda/attention/v4.py calls it, whose kernels are for 9.0 and newer.
     return f"needs compute capability 9.0 or newer for sparse MLA; found {capability[0]}.{capability[1]}"
+
+
+def _experts_everywhere(case: _Case) -> str | None:
+    """models/qwen3_moe.py hands every layer `all_routed_experts`, which its dense layers do not take: TypeError."""
+    if case.model.architecture != "Qwen3MoeForCausalLM":
+        return None
+    if (step := case.config.whole("decoder_sparse_step", 1)) != 1:
+        return f"needs experts in every layer (decoder_sparse_step 1); found {step}"
+    if dense_layers := case.config.rows("mlp_only_layers"):
+        return f"needs experts in every layer; found dense layers {shown(dense_layers)}"
+    return None
+
+
+def _end_token(case: _Case) -> str | None:
+    """lmdeploy/tokenizer.py:52-58: a tokenizer without eos_token gets the ids of generation_config.json as one."""
+    return unnamed_ends(case.model.folder)
 
 
 def _declared(case: _Case) -> str | None:
@@ -253,10 +284,12 @@ _LIMITS: tuple[Callable[[_Case], str | None], ...] = (
     _tied_gemma,
     _tied,
     _head_dim,
-    _longrope_positions,
+    _longrope_scale,
     _model_type,
     _expert_dtype,
     _sparse_attention,
+    _experts_everywhere,
+    _end_token,
     _declared,
     _awq_experts,
     _awq_layout,

@@ -7,7 +7,7 @@ from calibration.backend import Model
 from calibration.backends.turbomind.case import INT4, QWEN3_5, Capability, Case, dotted
 from calibration.backends.turbomind.quant_limits import quant_limit
 from calibration.backends.turbomind.shards import misshapen
-from calibration.config_json import ConfigJson, shown
+from calibration.config_json import ConfigJson, shown, unnamed_ends
 
 INTERNVL = frozenset({"InternVLChatModel", "InternVLForConditionalGeneration", "InternS1ForConditionalGeneration"})
 ARCHITECTURES = (
@@ -183,6 +183,7 @@ def _vision(case: Case) -> str | None:
 
 
 _LIMITS: tuple[Callable[[Case], str | None], ...] = (
+    lambda case: unnamed_ends(case.model.folder),  # lmdeploy/tokenizer.py:52-58
     _activation,
     _logn_attention,
     _yarn_factor,

@@ -346,17 +346,20 @@ LONG: dict[str, Any] = {"type": "longrope", POSITIONS: 64}
             {"head_dim": 64},
             ["needs head_dim = hidden size / heads, which it computes; found 64"],
         ),
+        ("Qwen3MoeForCausalLM", {"mlp_only_layers": []}, {}, []),
+        ("Qwen3MoeForCausalLM", {"mlp_only_layers": [0]}, {}, ["needs experts in every layer; found dense layers [0]"]),
         (
-            "Phi3ForCausalLM",
-            {"original_max_position_embeddings": 64, "rope_scaling": LONG},
-            {"rope_type": "longrope"},
-            [],
+            "Qwen3MoeForCausalLM",
+            {"decoder_sparse_step": 2},
+            {},
+            ["needs experts in every layer (decoder_sparse_step 1); found 2"],
         ),
+        ("Phi3ForCausalLM", {"rope_scaling": LONG}, {"rope_type": "longrope", "max_position": 1024}, []),
         (
             "Phi3ForCausalLM",
-            {"model_type": "phi3", "rope_scaling": LONG},
-            {"rope_type": "longrope"},
-            [f"needs one {POSITIONS}; found 4096 beside the rotation, and 64 in it, which it takes"],
+            {"model_type": "phi3", "rope_scaling": {**LONG, "factor": 8.0}},
+            {"rope_type": "longrope", "max_position": 1024},
+            ["needs attention scaled by 1, as for positions extended 0.25 times; found 1.118"],
         ),
     ],
 )
@@ -366,3 +369,19 @@ def test_what_the_pytorch_engine_computes_wrong(
     (site / "config.json").write_text(json.dumps(config))
     shape: dict[str, Any] = {"heads": 32, "head_dim": 128, "tie_word_embeddings": False, **fields}
     assert explain(gpu(site, (9, 0)), site, architecture=architecture, **shape)["pytorch"] == text
+
+
+@pytest.mark.parametrize(
+    ("tokenizer", "ends", "text"),
+    [
+        ({}, [5, 6], ["needs an eos_token in tokenizer_config.json; found several ids [5, 6]"]),
+        ({"eos_token": "</s>"}, [5, 6], []),
+        ({}, 5, []),
+    ],
+)
+def test_ids_that_end_an_answer_need_a_token_among_them(
+    site: Path, tokenizer: dict[str, Any], ends: Any, text: list[str]
+) -> None:
+    (site / "tokenizer_config.json").write_text(json.dumps(tokenizer))
+    (site / "generation_config.json").write_text(json.dumps({"eos_token_id": ends}))
+    assert explain(gpu(site, (9, 0)), site) == {"turbomind": text, "pytorch": text}
