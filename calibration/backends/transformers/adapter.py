@@ -143,8 +143,8 @@ class TransformersBackend(Backend):
                 threads=job.threads,
             )
         one_file = {"gguf_file": job.model_dir.name} if job.model_dir.suffix == ".gguf" else {}
-        model: Any
-        model, told = AutoModelForCausalLM.from_pretrained(
+        load: Any = AutoModelForCausalLM.from_pretrained  # its type knows no output_loading_info
+        model, told = load(
             job.model_dir.parent if one_file else job.model_dir,
             **one_file,
             dtype=dtype,
