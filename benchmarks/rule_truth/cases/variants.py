@@ -125,7 +125,7 @@ VARIANTS: tuple[Variant, ...] = (
                    "fbgemm-fp8", "modelopt-fp8", "gptq-2bit", "gptq-4bit-rows", "gptq-4bit-beside",
                    "awq-4bit-unstated", "awq-4bit-beside", "awq-4bit-rows", "compressed-4bit-in-group",
                    "compressed-4bit-twice", "compressed-4bit-asym", "compressed-fp8-blocks", "compressed-nvfp4")),
-    Variant(name="mxfp4", kind="quant", model_types=("gpt_oss",), changes=_WIDE, dtype="bfloat16", quant="mxfp4"),
+    Variant(name="mxfp4", kind="quant", model_types=("gpt_oss",), changes=_WIDE, quant="mxfp4"),
     *(Variant(name=name, kind="quant", model_types=("deepseek_v2", "deepseek_v3", "glm4_moe_lite"), changes=_LATENT,
               dtype="float16", quant=name)
       for name in ("fp8-blocks", "awq-4bit", "awq-4bit-experts", "gptq-4bit", "gptq-4bit-experts", "compressed-4bit",
