@@ -56,7 +56,9 @@ class OpenVinoBackend(Backend):
         url="https://github.com/openvinotoolkit/openvino.genai",
         package="openvino-genai",
         requires=("openvino-genai>=2026.1", "openvino>=2026.1", "numpy>=1.26"),
-        prepare_requires=("nncf>=3", "torch>=2.4", "transformers>=5"),
+        # 5.4 is the first that tells a mask how many queries there are (masking_utils.py, sdpa_mask): 5.0 and 5.3 tell
+        # positions instead, which attention.py does not take.
+        prepare_requires=("nncf>=3", "torch>=2.4", "transformers>=5.4"),
         # Tracing 26 to 32 layers takes most of the start: models of 0.1 to 8 B took 14 to 94 s.
         prepare_time=PrepareTime(start_s=13.0, s_per_gib=6.0),
         # 2: rotations of neighbours are looked up; weights of 16 bits stay as they are. 3: masks are the model's own.
