@@ -4,6 +4,7 @@ As a script, `python lifeline.py FD COMMAND...` is the guard process between the
 """
 
 import contextlib
+import ctypes
 import os
 import signal
 import subprocess
@@ -15,6 +16,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+PR_SET_PDEATHSIG = 1
+"""linux/prctl.h: the signal that a process gets when the thread that started it ends."""
 GONE_S = 5.0
 """How long a killed group may take to go."""
 
@@ -92,9 +95,16 @@ def _guard(lifeline: int, command: Sequence[str]) -> int:
         os.read(lifeline, 1)  # returns when the other end is closed; only the starting process holds that
         os.killpg(0, signal.SIGKILL)
 
+    prctl = getattr(ctypes.CDLL(None), "prctl", None)  # of Linux
+
+    def die_with_the_guard() -> None:
+        # Ray kills the children of a worker that ends, one by one: the guard, and then nobody ends its group.
+        if prctl is not None:
+            prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
     threading.Thread(target=watch, daemon=True).start()
     try:
-        code = subprocess.call(command)
+        code = subprocess.call(command, preexec_fn=die_with_the_guard)  # a system call, no lock
     except OSError as error:
         sys.stdout.write(f"{command[0]}: {error.strerror}\n")
         return 127
