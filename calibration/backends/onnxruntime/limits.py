@@ -124,6 +124,21 @@ def _long_rotation(case: _Case) -> str | None:
     )
 
 
+def _long_scale(case: _Case) -> str | None:
+    """Phi3's builder multiplies cosines and sines by what the two lengths give, and reads no factor."""
+    model, rotation = case.model, case.rotation
+    original = case.config.whole("original_max_position_embeddings", 4096)
+    if model.rope_type != "longrope" or model.max_position <= 0 or original <= 1:
+        return None
+    ratio = model.max_position / original
+    factor = rotation.number("factor", None) or ratio
+    taken, usual = (math.sqrt(1 + math.log(each) / math.log(original)) if each > 1 else 1.0 for each in (ratio, factor))
+    right = rotation.number("attention_factor", None) or usual
+    if math.isclose(taken, right, rel_tol=1e-4):
+        return None
+    return f"needs an attention factor of {taken:.4g}, which it takes for this longrope; found {right:.4g}"
+
+
 def _yarn(case: _Case) -> str | None:
     """The builder computes YaRN's range of dimensions without rounding it, and reads no attention_factor."""
     rotation, model = case.rotation, case.model
@@ -240,6 +255,7 @@ def _unread(case: _Case) -> str | None:
 _LIMITS: tuple[Callable[[_Case], str | None], ...] = (
     _rotation,
     _long_rotation,
+    _long_scale,
     _yarn,
     _rotated_part,
     _rotated_numbers,

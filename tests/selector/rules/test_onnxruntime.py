@@ -188,3 +188,18 @@ def test_the_codes_that_its_builder_takes_over(quant: dict[str, Any], reasons: l
     machine = host(installations={"onnxruntime": installation()})
     found = judged(BACKEND, spec(folder=tmp_path, quant=QuantFormat(**quant)), machine)  # type: ignore[arg-type]
     assert [text for rule, text, _ in found if rule == "quant_format"] == reasons
+
+
+@pytest.mark.parametrize(
+    ("rotation", "reasons"),
+    [
+        ({}, []),  # 131072 / 4096, as Phi-3.5 is published
+        ({"factor": 32.0}, []),
+        ({"factor": 8.0}, ["needs an attention factor of 1.19, which it takes for this longrope; found 1.118"]),
+        ({"attention_factor": 1.0}, ["needs an attention factor of 1.19, which it takes for this longrope; found 1"]),
+    ],
+)
+def test_the_scale_of_longrope(rotation: dict[str, Any], reasons: list[str], tmp_path: Path) -> None:
+    config = {"original_max_position_embeddings": 4096, "rope_scaling": {"rope_type": "longrope", **rotation}}
+    sizes = {"rope_type": "longrope", "max_position": 131072, "head_dim": 96}
+    assert found(tmp_path, "Phi3ForCausalLM", config, **sizes) == reasons
