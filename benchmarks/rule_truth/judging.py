@@ -24,9 +24,8 @@ _OF_THE_CASE = (
     "needs token ids below vocab_size",
     "Vocabulary has size 321 but the model expected a vocabulary of size 320",
     "[json.exception.type_error.302] type must be string, but is null",
-    "Cannot set a non-string value as the eos_token",
 )
-"""Words of llama.cpp's converter, CTranslate2 and LMDeploy about the tokenizer that is written for a case whose config
+"""Words of llama.cpp's converter and of CTranslate2 about the tokenizer that is written for a case whose config
 names no end of a text, or one beyond its 320 tokens: there is none then, or transformers takes the model type's own
 class, which adds one. Published checkpoints name theirs."""
 
