@@ -193,17 +193,18 @@ def _tokenizer_as_it_is() -> Iterator[None]:
     """Lets the converter read the tokens of tokenizer.json and tokenizer_config.json alone."""
     import transformers
 
-    usual: Any = transformers.AutoTokenizer.from_pretrained
+    automatic: Any = transformers.AutoTokenizer
+    usual = automatic.from_pretrained
     plain: Any = transformers.PreTrainedTokenizerFast.from_pretrained
 
     def read(folder: Any, **_: Any) -> Any:
         return plain(folder)
 
-    transformers.AutoTokenizer.from_pretrained = staticmethod(read)  # type: ignore[method-assign]
+    automatic.from_pretrained = staticmethod(read)
     try:
         yield
     finally:
-        transformers.AutoTokenizer.from_pretrained = usual
+        automatic.from_pretrained = usual
 
 
 def _name_more_fields(base: Any) -> None:
