@@ -85,7 +85,8 @@ class CTranslate2Backend(Backend):
         ),
         # llama3 is converted, but the engine computes the unscaled rotation: logits are off by 0.24 at a deviation of 2
         # after 40 tokens, and equal to transformers' to 2e-5 once that leaves its scaling out. Only Phi3 has longrope.
-        rope_types=frozenset({"default", "linear"}),
+        # Loaders that read no scaling compute `dynamic` rightly: up to the model's positions it is the default.
+        rope_types=frozenset({"default", "dynamic", "linear"}),
         # Gemma3 and Mistral decode beyond their window rightly, but not after a prompt that is longer than it.
         windowed_architectures=frozenset(),
         bf16_capability=(8, 0),

@@ -151,7 +151,9 @@ def _theta(case: _Case) -> list[str]:
 
 
 def _rotation(case: _Case) -> list[str]:
-    if case.loader in _ROTATION_SCALED or case.model.rope_type in {"default", "none"}:
+    if case.loader in _ROTATION_SCALED and case.model.rope_type == "dynamic":
+        return ["needs rope type default or linear, which the converter has; found dynamic"]
+    if case.loader in _ROTATION_SCALED or case.model.rope_type in {"default", "dynamic", "none"}:
         return []
     # What the engine has in no loader is for the rule of rope types.
     if case.model.rope_type != "linear":

@@ -85,6 +85,11 @@ def test_head_dim_and_rotation(tmp_path: Path) -> None:
     ]
     assert found(tmp_path, "falcon", {}, rope_theta=None, rope_type="none") == []
     assert found(tmp_path, "llama", {}, rope_theta=2345.0, rope_type="linear") == []
+    # Up to the model's positions it is the default, which loaders take that read no scaling.
+    assert found(tmp_path, "gemma", {}, rope_type="dynamic") == []
+    assert found(tmp_path, "llama", {}, rope_type="dynamic") == [
+        "needs rope type default or linear, which the converter has; found dynamic"
+    ]
     # What the engine computes in no loader is for the rule of rope types.
     assert found(tmp_path, "gemma", {}, rope_type="yarn") == []
     assert found(tmp_path, "gemma", {}, rope_type="linear", architecture="GemmaForCausalLM") == [
