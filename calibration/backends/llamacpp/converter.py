@@ -74,7 +74,7 @@ _ASKED: dict[str, Callable[[_Config], _Config]] = {
     "GlmForCausalLM": lambda config: {
         "seq_length": config.get("max_position_embeddings"),
         "layernorm_epsilon": config.get("rms_norm_eps", 1e-5),
-        "rope_ratio": _rope(config).get("rope_theta", config.get("rope_theta", 1e4)) / 1e4,
+        "rope_ratio": float(_rope(config).get("rope_theta") or config.get("rope_theta") or 1e4) / 1e4,
     },
     # What transformers computes.
     **dict.fromkeys(
