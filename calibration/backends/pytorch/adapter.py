@@ -68,6 +68,10 @@ FACTS = Facts(
         "InternLM2VEForCausalLM": REMOVED,
         "MllamaForConditionalGeneration": REMOVED,
     },
+    wrong_architectures={
+        # models/glm4_moe.py:223-257. Found by loading, by groups and by weights that do not sum to one.
+        "Glm4MoeForCausalLM": "it routes by softmax, the model by sigmoid, groups and a correction bias",
+    },
     quants=(
         QuantFact(
             method="awq",

@@ -325,6 +325,10 @@ def test_a_model_type_without_a_class_of_transformers_in_the_pytorch_engine(
         assert found["pytorch"] == expected
 
 
+WRONG_GLM = (
+    f"needs an architecture that {PyTorch.facts.title} runs right; Glm4MoeForCausalLM:"
+    f" {PyTorch.facts.wrong_architectures['Glm4MoeForCausalLM']}"
+)
 POSITIONS = "original_max_position_embeddings"
 LONG: dict[str, Any] = {"type": "longrope", POSITIONS: 64}
 
@@ -345,6 +349,12 @@ LONG: dict[str, Any] = {"type": "longrope", POSITIONS: 64}
             {},
             {"head_dim": 64},
             ["needs head_dim = hidden size / heads, which it computes; found 64"],
+        ),
+        (
+            "Glm4MoeForCausalLM",
+            {},
+            {},
+            [WRONG_GLM],
         ),
         ("Qwen3MoeForCausalLM", {"mlp_only_layers": []}, {}, []),
         ("Qwen3MoeForCausalLM", {"mlp_only_layers": [0]}, {}, ["needs experts in every layer; found dense layers [0]"]),
