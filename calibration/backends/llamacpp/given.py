@@ -98,8 +98,8 @@ ROPE_TYPES: Final = {
         "PhiForCausalLM", "StableLmForCausalLM",
     ), _PLAIN),
     **dict.fromkeys((
-        "AfmoeForCausalLM", "ApertusForCausalLM", "ArceeForCausalLM", "Exaone4ForCausalLM", "GraniteForCausalLM",
-        "GraniteMoeForCausalLM", "GraniteMoeSharedForCausalLM", "GraniteSWAForCausalLM", "LlamaForCausalLM",
+        "AfmoeForCausalLM", "ApertusForCausalLM", "ArceeForCausalLM", "Exaone4ForCausalLM", "GraniteSWAForCausalLM",
+        "LlamaForCausalLM",
         "MistralForCausalLM", "MixtralForCausalLM", "SmolLM3ForCausalLM",
     ), _BY_BASE | {"llama3"}),
     **dict.fromkeys((
@@ -107,6 +107,8 @@ ROPE_TYPES: Final = {
         "OlmoForCausalLM", "OlmoeForCausalLM", "Qwen2ForCausalLM", "Qwen2MoeForCausalLM", "Qwen3ForCausalLM",
         "Qwen3MoeForCausalLM", "SeedOssForCausalLM", "Starcoder2ForCausalLM",
     ), _BY_BASE),
+    # gguf-py/gguf/constants.py has no ROPE_FREQS among their tensors: the converter ends on "llama3".
+    **dict.fromkeys(("GraniteForCausalLM", "GraniteMoeForCausalLM", "GraniteMoeSharedForCausalLM"), _BY_BASE),
     "NemotronForCausalLM": _PLAIN | {"linear"},
     "Phi3ForCausalLM": _PLAIN | {"longrope"},
 }  # fmt: skip

@@ -53,6 +53,9 @@ def found(folder: Path, architecture: str, config: dict[str, object], **model: o
          "needs a layer of kind conv, or llama.cpp aborts; found none"),
         ("Llama4ForCausalLM", {"attention_chunk_size": 16}, {},
          "needs attention_chunk_size 8192, which llama.cpp takes for Llama4ForCausalLM; found 16"),
+        ("GraniteForCausalLM", {}, {"rope_type": "llama3"},
+         ("needs rope type default or dynamic or linear or yarn, which the converter writes for GraniteForCausalLM;"
+          " found llama3")),
         ("Qwen3_5ForCausalLM", {"layer_types": ["linear_attention"]}, {"head_dim": 16},
          "needs a head_dim of at least 32, the sum of mrope_section, for Qwen3_5ForCausalLM; found 16"),
         ("PhimoeForCausalLM", {"attention_bias": True}, {"head_dim": 128},
