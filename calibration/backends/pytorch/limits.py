@@ -89,6 +89,8 @@ NEVER_TIED = frozenset(
 """They have an lm_head of their own, skip that of a tied checkpoint, and take over no embeddings, as the others do in
 update_weights (models/utils/model.py:134): models/mistral.py:387, mixtral.py:357. Found by loading of the Mistrals."""
 
+ALWAYS_SILU = frozenset({"LlamaForCausalLM", "MistralForCausalLM", "Phi3ForCausalLM", "Qwen2ForCausalLM"})
+
 OWN_HEAD_DIM = frozenset({"InternLM2ForCausalLM", "MixtralForCausalLM", "PhiMoEForCausalLM"})
 """models/internlm2.py:28, mixtral.py:28, phi3_moe.py:83 compute it from the hidden size."""
 
@@ -210,6 +212,14 @@ def _experts_everywhere(case: _Case) -> str | None:
     return None
 
 
+def _activation(case: _Case) -> str | None:
+    """Found by loading: these compute SiLU whatever the configuration says (models/llama.py, phi3.py, qwen2.py)."""
+    activation = case.config.text("hidden_act", "silu")
+    if case.model.architecture not in ALWAYS_SILU or activation in ("silu", "swish"):
+        return None
+    return f"needs hidden_act silu; found {activation}"
+
+
 def _end_token(case: _Case) -> str | None:
     """lmdeploy/tokenizer.py:52-58: a tokenizer without eos_token gets the ids of generation_config.json as one."""
     return unnamed_ends(case.model.folder)
@@ -289,6 +299,7 @@ _LIMITS: tuple[Callable[[_Case], str | None], ...] = (
     _expert_dtype,
     _sparse_attention,
     _experts_everywhere,
+    _activation,
     _end_token,
     _declared,
     _awq_experts,
