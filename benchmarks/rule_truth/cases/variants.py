@@ -33,7 +33,13 @@ def _field(kind: str, name: str, model_types: tuple[str, ...], **changes: Any) -
 
 
 _MIXTURES = ("qwen2_moe", "qwen3_moe", "olmoe", "glm4_moe", "deepseek_v3", "dots1")
-_WIDE = {"hidden_size": 256, "intermediate_size": 512, "moe_intermediate_size": 256, "head_dim": 64}
+_WIDE = {
+    "hidden_size": 256,
+    "intermediate_size": 512,
+    "moe_intermediate_size": 256,
+    "head_dim": 64,
+    "query_pre_attn_scalar": 64,
+}
 """The least shape with groups of 128 weights, and blocks of 256 as in .gguf files."""
 _QUANTISED = ("llama", "qwen2", "qwen3", "mistral", "gemma2", "qwen3_moe", "mixtral")
 _LATENT: dict[str, Any] = {

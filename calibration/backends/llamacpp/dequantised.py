@@ -38,5 +38,12 @@ DEQUANTISED = (
         dequantised=True,
         source=_SOURCE,
     ),
+    QuantFact(
+        method="modelopt",
+        bits=frozenset({8}),
+        formats=frozenset({"fp8"}),
+        dequantised=True,
+        source=_SOURCE,
+    ),
 )
 """AWQ, bitsandbytes and others end the converter: "Quant method is not yet supported"."""

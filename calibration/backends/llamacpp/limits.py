@@ -19,6 +19,9 @@ FORMATS = frozenset({
 # context are on one side of the original positions: llama.cpp chooses the factors by the latter.
 ROPE_TYPES = frozenset({"default", "dynamic", "linear", "llama3", "longrope", "yarn"})
 
+_LAYER_KINDS = ("full_attention", "sliding_attention")
+"""Kinds of layer that may have rotations of their own in rope_parameters."""
+
 
 def limits(model: Model, file_type: str) -> list[str]:
     """`needs X; found Y`, once for each limit that a conversion of `model` to a file of this type is beyond."""
@@ -31,6 +34,9 @@ def limits(model: Model, file_type: str) -> list[str]:
         *_widths(name, model, config),
         *_vocabulary(name, config),
         *_rope(name, model, config),
+        *_rotated_width(model, config),
+        *_caps(name, config),
+        *_declared(config),
         *_flags(name, config),
         *_numbers(name, config),
         *_experts(name, config),
@@ -38,6 +44,7 @@ def limits(model: Model, file_type: str) -> list[str]:
         *_indexer(name, config),
         *_sections(name, model, config),
         *_recurrent_layers(name, config),
+        *_dense_layers(name, config),
         *_chunks(name, model, config),
         *_attention_scale(name, model, config),
         *_window_layers(name, model, config),
@@ -102,11 +109,61 @@ def _rope(name: str, model: Model, config: ConfigJson) -> Iterator[str]:
         yield f"needs rope type {' or '.join(sorted(kinds))}, which the converter writes for {name}; found {kind}"
     elif kind == "yarn":
         yield from _yarn(config)
+    elif kind == "longrope":
+        yield from _long_scale(model, config)
+
+
+def _long_scale(model: Model, config: ConfigJson) -> Iterator[str]:
+    """conversion/phi.py:188 takes the ratio of the two lengths for the factor, whatever the config says."""
+    scaling = _scaling(config)
+    original = scaling.whole("original_max_position_embeddings", config.whole("original_max_position_embeddings", 0))
+    if original <= 1 or model.max_position <= 0:
+        return
+    ratio = model.max_position / original
+    factor = scaling.number("factor", None) or ratio
+    written, usual = (
+        math.sqrt(1 + math.log(each) / math.log(original)) if each > 1 else 1.0 for each in (ratio, factor)
+    )
+    attention = scaling.number("attention_factor", None) or usual
+    if not math.isclose(attention, written, rel_tol=1e-4):
+        yield f"needs an attention factor of {written:.4g}, which the converter writes; found {attention:.4g}"
+
+
+def _rotated_width(model: Model, config: ConfigJson) -> Iterator[str]:
+    """ggml-cpu/ops.cpp:6355 aborts where an odd number of a head's values is rotated."""
+    rotations = config.table("rope_parameters")
+    said = (config, rotations, *(rotations.table(kind) for kind in _LAYER_KINDS))
+    parts = {fields.number("partial_rotary_factor", None) for fields in said} - {None}
+    for width in sorted({int(model.head_dim * part) for part in parts if part is not None}):
+        if width % 2:
+            yield f"needs an even number of rotated values in a head; found {width} of {model.head_dim}"
+
+
+def _caps(name: str, config: ConfigJson) -> Iterator[str]:
+    """conversion/gemma.py:98 writes both caps of Gemma 2, and :153 ends where Gemma 3 has one of attention."""
+    if name == "Gemma2ForCausalLM":
+        for field in ("attn_logit_softcapping", "final_logit_softcapping"):
+            if field in config.fields and config.fields[field] is None:
+                yield f"needs {field}, which the converter writes for {name}; found null"
+    if name == "Gemma3ForCausalLM" and config.fields.get("attn_logit_softcapping") is not None:
+        found = config.fields["attn_logit_softcapping"]
+        yield f"needs no attn_logit_softcapping for {name}; found {found}"
+
+
+def _declared(config: ConfigJson) -> Iterator[str]:
+    """conversion/base.py:518 reads `format` beside the groups alone."""
+    declared = config.table("quantization_config")
+    if declared.text("quant_method", None) == "compressed-tensors" and declared.text("format", None) is None:
+        yield "needs format in quantization_config itself, where the converter reads it; found none there"
+
+
+def _scaling(config: ConfigJson) -> ConfigJson:
+    return config.table("rope_parameters" if "rope_parameters" in config.fields else "rope_scaling")
 
 
 def _yarn(config: ConfigJson) -> Iterator[str]:
     """llama.cpp scales attention by what it computes from the factor, whatever the config says."""
-    scaling = config.table("rope_parameters" if "rope_parameters" in config.fields else "rope_scaling")
+    scaling = _scaling(config)
     factor = scaling.number("factor", 1.0)
     usual = 0.1 * math.log(factor) + 1 if factor > 1 else 1.0
     attention = scaling.number("attention_factor", None)
@@ -175,6 +232,13 @@ def _recurrent_layers(name: str, config: ConfigJson) -> Iterator[str]:
     kinds = config.rows("layer_types")
     if name in given.RECURRENT and kinds and given.RECURRENT[name] not in kinds:
         yield f"needs a layer of kind {given.RECURRENT[name]}, or llama.cpp aborts; found none"
+
+
+def _dense_layers(name: str, config: ConfigJson) -> Iterator[str]:
+    """conversion/nemotron.py:209 knows layers of experts alone by name; of others it finds the dense ones nowhere."""
+    named = "hybrid_override_pattern" not in config.fields
+    if name == "NemotronHForCausalLM" and named and "mlp" in config.rows("layers_block_type"):
+        yield f"needs no dense layer for {name}; found mlp in layers_block_type"
 
 
 def _chunks(name: str, model: Model, config: ConfigJson) -> Iterator[str]:
