@@ -69,7 +69,7 @@ FACTS = Facts(
         "MllamaForConditionalGeneration": REMOVED,
     },
     wrong_architectures={
-        # models/glm4_moe.py:223-257. Found by loading, by groups and by weights that do not sum to one.
+        # Read in models/glm4_moe.py:223-265; loading agrees, most clearly where weights do not sum to one.
         "Glm4MoeForCausalLM": "it routes by softmax, the model by sigmoid, groups and a correction bias",
     },
     quants=(

@@ -90,6 +90,7 @@ NEVER_TIED = frozenset(
 update_weights (models/utils/model.py:134): models/mistral.py:387, mixtral.py:357. Found by loading of the Mistrals."""
 
 ALWAYS_SILU = frozenset({"LlamaForCausalLM", "MistralForCausalLM", "Phi3ForCausalLM", "Qwen2ForCausalLM"})
+"""They compute SiluAndMul whatever hidden_act says: models/llama.py:131, mistral.py:131, phi3.py:126, qwen2.py:123."""
 
 OWN_HEAD_DIM = frozenset({"InternLM2ForCausalLM", "MixtralForCausalLM", "PhiMoEForCausalLM"})
 """models/internlm2.py:28, mixtral.py:28, phi3_moe.py:83 compute it from the hidden size."""
