@@ -55,10 +55,17 @@ class Run:
     """Hosts and candidates that were launched more often than in the undisturbed run."""
     left: tuple[str, ...]
     """Nodes on which something still ran at the end."""
+    ended: bool = True
+    """The command came to its end, both times."""
 
     @property
     def well(self) -> bool:
-        return not self.lost and not self.left and (self.same if self.killed == "driver" else not self.twice)
+        return (
+            self.ended
+            and not self.lost
+            and not self.left
+            and (self.same if self.killed == "driver" else not self.twice)
+        )
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -85,6 +92,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         with raylets(folder, KINDS) as nodes:
             began = time.monotonic()
             undisturbed = _undisturbed(words, folder / "undisturbed.db", nodes)
+            if undisturbed is None:
+                print(f"the run without a kill took longer than {LIMIT_S:.0f} s", file=sys.stderr)
+                return 1
             lasted_s = time.monotonic() - began
             print(f"undisturbed: {lasted_s:.0f} s, {sum(undisturbed.values())} launches", flush=True)
             for number in range(arguments.runs):
@@ -103,9 +113,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 1 if bad else 0
 
 
-def _undisturbed(words: Sequence[str], cache: Path, nodes: Raylets) -> Launches:
-    _driver(words, cache, nodes).wait(LIMIT_S)
-    return _launches(cache)
+def _undisturbed(words: Sequence[str], cache: Path, nodes: Raylets) -> Launches | None:
+    """None where it did not end."""
+    return _launches(cache) if _ends(_driver(words, cache, nodes)) else None
 
 
 def _killed(
@@ -119,12 +129,12 @@ def _killed(
             driver.kill()
         else:
             nodes.kill(killed)
-    driver.wait(LIMIT_S)
+    ended = _ends(driver)
     left = _left()
     if killed not in nodes.nodes and killed != "driver":
         nodes.start(killed)
         nodes.cluster.wait_for_nodes()
-    _driver(words, cache, nodes).wait(LIMIT_S)
+    ended = _ends(_driver(words, cache, nodes)) and ended
     launches = _launches(cache)
     return Run(
         killed=killed,
@@ -135,7 +145,19 @@ def _killed(
             f"{host} {label}" for (host, label), count in sorted(launches.items()) if count > max(undisturbed.values())
         ),
         left=(*left, *_left()),
+        ended=ended,
     )
+
+
+def _ends(driver: "subprocess.Popen[bytes]") -> bool:
+    """Whether it ends within LIMIT_S; otherwise it is killed."""
+    try:
+        driver.wait(LIMIT_S)
+    except subprocess.TimeoutExpired:
+        driver.kill()
+        driver.wait()
+        return False
+    return True
 
 
 def _driver(words: Sequence[str], cache: Path, nodes: Raylets) -> "subprocess.Popen[bytes]":
@@ -170,6 +192,7 @@ def _line(number: int, run: Run) -> str:
     more = f", lost {run.lost}" if run.lost else ""
     more += f", twice {run.twice}" if run.twice else ""
     more += f", left {run.left}" if run.left else ""
+    more += "" if run.ended else f", not ended within {LIMIT_S:.0f} s"
     same = ", the same" if run.same else ""
     return f"{number + 1}: {run.killed} killed after {run.after_s:.1f} s: {verdict}{same}{more}"
 
