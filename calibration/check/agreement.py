@@ -31,6 +31,9 @@ PROMPT_TOKENS = (24, 24, 96)
 """Length of each short prompt; a long one may follow them."""
 LONG_TOKENS = 1040
 """Length of the long prompt, where the calibration itself is long enough to afford it."""
+LONG_SHARE = 0.5
+"""Tokens of the check's long prompt, as a share of the prompt tokens of all cells: the long prompt is computed twice in
+one launch, the cells three times and more in each."""
 BEYOND_WINDOW = 16
 """A long prompt ends so many tokens beyond a sliding window: there one key too many or too few weighs most."""
 GROUPS: tuple[tuple[int, ...], ...] = ((0,), (1,), (1, 0), (2,))

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from calibration.check.agreement import GROUPS, NEW_TOKENS, fixed_prompts, long_prompt
+from calibration.check.agreement import GROUPS, LONG_SHARE, NEW_TOKENS, fixed_prompts, long_prompt
 from calibration.conversion.convert import Converter, Original
 from calibration.conversion.store import ArtifactStore
 from calibration.events import LaunchEvent, Reporter
@@ -12,10 +12,6 @@ from calibration.supervision.deadline import Deadline
 from calibration.supervision.launch_spec import Limits, Subject
 from calibration.supervision.workers import Workers
 from calibration.workload import Workload
-
-LONG_SHARE = 0.5
-"""Tokens of the check's long prompt, as a share of the prompt tokens of all cells: the long prompt is computed twice in
-one launch, the cells three times and more in each."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

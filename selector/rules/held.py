@@ -2,8 +2,7 @@
 
 from dataclasses import dataclass, replace
 
-from calibration.check.agreement import NEW_TOKENS, long_prompt
-from calibration.launch.session import LONG_SHARE
+from calibration.check.agreement import LONG_SHARE, NEW_TOKENS, long_prompt
 from calibration.memory import ServingMemory, WeightBytes
 from calibration.workload import Workload
 from selector.model.shape.key_values import KeyValues

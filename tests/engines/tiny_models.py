@@ -76,7 +76,7 @@ CONFIGS: Mapping[str, dict[str, Any]] = {
         init_std=0.1,
         pad_token_id=0,
     ),
-    "camembert": _config("CamembertForCausalLM", "camembert", is_decoder=True, pad_token_id=3),
+    "camembert": _config("CamembertForCausalLM", "camembert", is_decoder=True, pad_token_id=1),
     "flint": _config(
         "FlintForCausalLM",
         "flint",

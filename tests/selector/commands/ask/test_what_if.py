@@ -94,11 +94,12 @@ def test_all_hosts() -> None:
         "15.4 GiB",
         "-",
         "-",
-        "model: ctranslate2; compute capability: pytorch, vllm; memory: turbomind, transformers (57.7 GiB)",
+        "model: ctranslate2; compute capability: vllm; memory: turbomind, pytorch, transformers (57.7 GiB)",
     ]
     assert by_host["host:graviton3"][2:] == [
-        "transformers:sdpa",
-        "model: onnxruntime, ctranslate2; instructions: llamacpp, vllm; on request: openvino",
+        "openvino:fp16-pa",
+        "transformers",
+        "model: onnxruntime, ctranslate2; instructions: llamacpp, vllm",
     ]
     able = sum(row[1] != "-" for row in by_host.values())
     assert 0 < able < len(machine_names())
