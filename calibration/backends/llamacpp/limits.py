@@ -220,7 +220,7 @@ def _indexer(name: str, config: ConfigJson) -> Iterator[str]:
 
 def _sections(name: str, model: Model, config: ConfigJson) -> Iterator[str]:
     """conversion/qwen.py:642 writes [11, 11, 10] where rope_parameters have none; ggml-cpu/ops.cpp:6231 aborts."""
-    if name not in {"Qwen3_5ForCausalLM", "Qwen3_5MoeForCausalLM"}:
+    if name not in {"Qwen3_5ForCausalLM", "Qwen3_5MoeForCausalLM", "Qwen4ExpForCausalLM"}:
         return
     rows = config.table("rope_parameters").rows("mrope_section") or [11, 11, 10]
     total = sum(row for row in rows if isinstance(row, int))

@@ -58,6 +58,8 @@ def found(folder: Path, architecture: str, config: dict[str, object], **model: o
           " found llama3")),
         ("Qwen3_5ForCausalLM", {"layer_types": ["linear_attention"]}, {"head_dim": 16},
          "needs a head_dim of at least 32, the sum of mrope_section, for Qwen3_5ForCausalLM; found 16"),
+        ("Qwen4ExpForCausalLM", {"layer_types": ["linear_attention"]}, {"head_dim": 16},
+         "needs a head_dim of at least 32, the sum of mrope_section, for Qwen4ExpForCausalLM; found 16"),
         ("PhimoeForCausalLM", {"attention_bias": True}, {"head_dim": 128},
          "needs lm_head_bias True, which llama.cpp takes for PhiMoEForCausalLM; found False"),
         ("LagunaForCausalLM", {"layer_types": ["sliding_attention", "full_attention"]}, {"layers": 2},
