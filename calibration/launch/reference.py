@@ -61,6 +61,16 @@ def reference_of(spec: LaunchSpec, *, instead: LaunchSpec | None = None, dequant
     return make
 
 
+def no_reference(message: str) -> MakeReference:
+    """What reports ReferenceFailed at once: transformers computes this model otherwise than it is."""
+
+    def make(session: Session) -> Answers | None:
+        session.reporter.report(ReferenceFailed(message=message))
+        return None
+
+    return make
+
+
 def _attempts(
     session: Session, spec: LaunchSpec, instead: LaunchSpec | None, *, dequantised: bool
 ) -> Iterator["_Attempt"]:

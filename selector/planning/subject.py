@@ -7,7 +7,7 @@ from calibration.checkpoints.dequantise import knows
 from calibration.conversion.store import ArtifactStore
 from calibration.events import Reporter
 from calibration.launch.checker import MakeReference
-from calibration.launch.reference import reference_of
+from calibration.launch.reference import no_reference, reference_of
 from calibration.measurement import Candidate
 from calibration.registry import all_backends
 from calibration.rung import Rung
@@ -76,9 +76,15 @@ def memory_limit_bytes(host: HostSpec) -> int:
 
 
 def reference_for(planned: Plan) -> MakeReference:
-    """transformers in float32 on the CPU, where it can read the weights so; else in the model's dtype on the device."""
+    """transformers in float32 on the CPU, where it can read the weights so; else in the model's dtype on the device.
+
+    There is none of a .gguf file whose metadata transformers does not read whole.
+    """
     spec, host = planned.spec, planned.host
-    plain: Variant = all_backends()["transformers"].variant("eager")
+    transformers = all_backends()["transformers"]
+    plain: Variant = transformers.variant("eager")
+    if spec.quant.method == "gguf" and (reasons := transformers.fits(spec, plain)):
+        return no_reference(f"transformers {'; '.join(reasons)}")
     launched = launch_spec_of(Candidate(backend="transformers", variant=plain.name), host)
 
     def reference(precision: str, dtype: str, device: str) -> LaunchSpec:

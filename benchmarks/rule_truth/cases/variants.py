@@ -57,7 +57,7 @@ _LINEAR: dict[str, Any] = {**_WIDE, "linear_key_head_dim": 64, "linear_value_hea
 _ALTERNATING = ["sliding_attention", "full_attention"] * 2
 _ON_GPUS = ("llama", "mistral", "qwen2", "qwen3", "phi3", "gemma2", "gemma3_text", "granite", "mixtral", "qwen2_moe",
             "qwen3_moe", "gpt_oss", "glm", "starcoder2", "olmo2")  # fmt: skip
-_IN_FILES = ("llama", "qwen2", "qwen3", "gemma2", "phi3", "qwen3_moe", "gpt2")
+_IN_FILES = ("llama", "qwen2", "qwen3", "phi3", "qwen3_moe", "gpt2")
 
 VARIANTS: tuple[Variant, ...] = (
     _field("tied", "tied", TIED, tie_word_embeddings=True),
@@ -125,6 +125,10 @@ VARIANTS: tuple[Variant, ...] = (
                    "gptq-8bit", "awq-4bit-GEMM", "awq-4bit-g64", "fp8-tensor", "compressed-4bit-g32",
                    "compressed-int8-a8", "compressed-fp8-a8")),
     *(Variant(name=name, kind="gguf", model_types=_IN_FILES, changes=_WIDE, quant=name)
+      for name in ("gguf-f16", "gguf-q8_0", "gguf-q4_k_m")),
+    # Of other widths transformers scales attention otherwise than the model.
+    *(Variant(name=name, kind="gguf", model_types=("gemma2",), quant=name,
+              changes={**_WIDE, "head_dim": 256, "query_pre_attn_scalar": 256})
       for name in ("gguf-f16", "gguf-q8_0", "gguf-q4_k_m")),
     *(Variant(name=name, kind="quant", model_types=("llama",), changes=_WIDE, dtype="float16", quant=name)
       for name in ("bnb-nf4", "bnb-fp4", "bnb-int8", "hqq-4bit", "torchao-int8", "torchao-float8", "fp8-static",

@@ -24,9 +24,16 @@ _GGUF_SIZES = {
 """What transformers 5.23.0 does not read of a .gguf file, and takes as the class has it (integrations/ggml.py,
 GGUF_CONFIG_MAPPING: qwen3 without attention.key_length, qwen3_moe without expert_feed_forward_length)."""
 
+_GGUF_SCALES = {"Gemma2ForCausalLM": 256, "Gemma3ForCausalLM": 256}
+"""Scores are divided by the root of query_pre_attn_scalar, which no .gguf file has. transformers 5.23.0 takes this: it
+is right where heads are as wide; those of the 27B models have 128."""
+
 
 def gguf_reasons(model: Model) -> list[str]:
     """What transformers leaves out of a .gguf file's metadata."""
+    scale = _GGUF_SCALES.get(model.architecture)
+    if model.quant.method == "gguf" and scale is not None and model.head_dim != scale:
+        return [f"needs heads of {scale}, by which it scales attention in every .gguf file; found {model.head_dim}"]
     name, taken = _GGUF_SIZES.get(model.architecture, ("", 0))
     if model.quant.method != "gguf" or not name or name in model.unknown or getattr(model, name) == taken:
         return []

@@ -40,6 +40,9 @@ def test_an_encoder_runs_where_its_config_makes_it_a_decoder(
         ("Qwen3MoeForCausalLM", {"expert_intermediate_size": 1536},
          ["needs expert_intermediate_size 768, which it takes for every .gguf file of its kind; found 1536"]),
         ("LlamaForCausalLM", {"head_dim": 64}, []),
+        ("Gemma2ForCausalLM", {"head_dim": 256}, []),
+        ("Gemma2ForCausalLM", {"head_dim": 128},
+         ["needs heads of 256, by which it scales attention in every .gguf file; found 128"]),
     ],
 )  # fmt: skip
 def test_sizes_that_it_does_not_read_of_a_gguf_file(
