@@ -163,7 +163,12 @@ def _chunks(model: Model, config: ConfigJson) -> str:
 
 
 def _long_rope(model: Model, config: ConfigJson) -> str:
-    return model.rope_type if model.rope_type == "longrope" else ""
+    if model.rope_type != "longrope":
+        return ""
+    said = (config, config.table("rope_parameters"), config.table("rope_scaling"))
+    original = max(fields.whole("original_max_position_embeddings", 0) for fields in said)
+    # A model that was not extended never comes to the long factors.
+    return "" if 0 < (model.max_position or 0) <= original else model.rope_type
 
 
 LIMITS = (

@@ -125,6 +125,10 @@ def test_a_graph(fields: dict[str, Any], reason: str | None, tmp_path: Path) -> 
             {"rope_scaling": {"type": "longrope", "short_factor": [1.0], "long_factor": [2.0]}},
             "needs frequencies that do not depend on the text's length for paged attention; found longrope",
         ),
+        (
+            {"rope_scaling": {"type": "longrope", "short_factor": [1.0], "original_max_position_embeddings": 1 << 20}},
+            None,
+        ),
     ],
 )
 def test_paged_attention(fields: dict[str, Any], reason: str | None, tmp_path: Path) -> None:
