@@ -100,6 +100,10 @@ def _cacheless(model: Model, config: ConfigJson) -> str:
     return model.architecture if model.architecture in _CACHELESS else ""
 
 
+def _counted(model: Model, config: ConfigJson) -> str:
+    return model.architecture if model.architecture == "RoFormerForCausalLM" else ""
+
+
 def _one_by_one(model: Model, config: ConfigJson) -> str:
     return model.architecture if model.architecture in _ONE_BY_ONE else ""
 
@@ -188,6 +192,11 @@ LIMITS = (
         needs="a forward that makes and takes past_key_values",
         found=_cacheless,
         source="transformers 5.23.0 models/openai/modeling_openai.py and others",
+    ),
+    Limit(
+        needs="rotations by positions that a graph can be given",
+        found=_counted,
+        source="transformers 5.23.0 models/roformer/modeling_roformer.py:424: they are counted from the cache's length",
     ),
     Limit(
         needs="a cache from which several tokens go on",

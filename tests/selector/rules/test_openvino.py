@@ -69,6 +69,10 @@ def named(architecture: str, **more: Any) -> dict[str, Any]:
             "needs a forward that makes and takes past_key_values; found OpenAIGPTLMHeadModel",
         ),
         (
+            named("RoFormerForCausalLM", is_decoder=True),
+            "needs rotations by positions that a graph can be given; found RoFormerForCausalLM",
+        ),
+        (
             named("ProphetNetForCausalLM"),
             "needs a cache from which several tokens go on; found ProphetNetForCausalLM",
         ),
