@@ -32,7 +32,7 @@ def test_the_stale_one_is_measured_beside_the_pick_and_then_nothing_is_stale(
     model, store = tiny("llama"), ArtifactStore(tmp_path / "artifacts")
     with Cache.open(tmp_path / "first.db") as cache:
         first = calibrate(
-            model, workload="pp8:tg4", backends=[SDPA, EAGER], rounds=1, cache=cache, store=store
+            model, workload="pp8:tg4", backends=[SDPA, EAGER], rounds=1, full=True, cache=cache, store=store
         ).tally.outcomes
     with Cache.open(tmp_path / "cache.db") as cache:
         # As if another transformers had run the one, as fast as the other, and a model that is gone.
