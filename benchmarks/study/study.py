@@ -35,7 +35,7 @@ from calibration.supervision.device_lock import device_lock
 from calibration.supervision.launch_spec import Limits, Skipped
 from calibration.whole_file import write_whole
 from calibration.workload import Workload
-from selector.model.shape_library import shape_names
+from selector.model.files.shape_library import shape_names
 from selector.planning.subject import subject_of
 
 WORKLOADS = "pp300:tg90:b1,pp900:tg20:b4,pp64:tg200:b2"

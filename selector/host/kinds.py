@@ -1,11 +1,11 @@
 """The kinds of devices: one entry each, in the order in which they are looked for and listed."""
 
-from selector.host.amd import AMD
-from selector.host.ascend import ASCEND
-from selector.host.cambricon import CAMBRICON
+from selector.host.accelerators.amd import AMD
+from selector.host.accelerators.ascend import ASCEND
+from selector.host.accelerators.cambricon import CAMBRICON
+from selector.host.accelerators.metax import METAX
+from selector.host.accelerators.nvidia import NVIDIA
 from selector.host.device import Device, Kind, Machine
-from selector.host.metax import METAX
-from selector.host.nvidia import NVIDIA
 
 _CPU = Kind(name="cpu", title="a CPU", find=None)
 

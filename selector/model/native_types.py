@@ -1,6 +1,6 @@
 """Native types: those that transformers runs with its own code, and those that tie their embeddings.
 
-Written by `python -m tests.selector.model.transformers_classes`, from transformers 5.23.
+Written by `python -m tests.selector.model.transformers.classes`, from transformers 5.23.
 """
 
 from typing import Final

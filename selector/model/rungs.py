@@ -11,8 +11,8 @@ from calibration.rung import Rung
 from selector.model import config as configs
 from selector.model.config import Config
 from selector.model.fields import Fields
+from selector.model.files.sources import read_config
 from selector.model.parts import language_parts
-from selector.model.sources import read_config
 from selector.model.spec import ModelSpec, state_layers, window_layers
 
 SHALLOW: Final = 1 / 10

@@ -7,11 +7,11 @@ from typing import Any
 
 from selector.model import config as configs
 from selector.model.config_hash import config_hash
+from selector.model.files.shape_library import shape_names
+from selector.model.files.sources import Source, find_source
 from selector.model.quant.format import QuantFormat
 from selector.model.shape.key_values import KeyValues
 from selector.model.shape.shape import Shape
-from selector.model.shape_library import shape_names
-from selector.model.sources import Source, find_source
 
 __all__ = ["ModelSpec", "shape_names"]
 

@@ -23,8 +23,8 @@ from calibration.supervision.supervisor import Trouble, Worker
 from selector.demand.demand import Demand
 from selector.host.spec import HostSpec
 from selector.loading.weights import downloaded
+from selector.model.files.sources import read_config
 from selector.model.rungs import rungs_of, spec_at
-from selector.model.sources import read_config
 from selector.model.spec import ModelSpec
 
 CHECKPOINT_LIMIT_S = 3600.0

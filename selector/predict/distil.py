@@ -9,7 +9,7 @@ from typing import Any
 from calibration.errors import CacheError, ModelError
 from calibration.measurement import Measurement, from_json
 from calibration.whole_file import write_whole
-from selector.model.shape_library import PREFIX
+from selector.model.files.shape_library import PREFIX
 from selector.model.spec import ModelSpec
 from selector.predict.known.shipped import FORMAT, SHIPPED, VERSION, timings_of
 from selector.predict.known.timing import CellTimes, cell_times

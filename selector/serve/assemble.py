@@ -9,7 +9,7 @@ from typing import Any
 from calibration.server import OwnServer, ServerPlace
 from calibration.streams import OneAfterAnother
 from selector.demand.traffic import Traffic
-from selector.model.gguf import has_chat_template
+from selector.model.files.gguf import has_chat_template
 from selector.serve.adapt.adapter import Adapter, Told
 from selector.serve.adapt.behind import Behind
 from selector.serve.adapt.here import Options

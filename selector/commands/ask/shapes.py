@@ -10,7 +10,7 @@ from selector.commands.terminal import show, show_json
 @json_option
 def shapes(as_json: bool) -> None:
     """List the public model shapes that come with autobackend, for shape:NAME."""
-    from selector.model.shape_library import shape_names
+    from selector.model.files.shape_library import shape_names
     from selector.model.spec import ModelSpec
     from selector.screens.host import shapes_screen
 

@@ -43,6 +43,6 @@ def with_defaults(where: str, parts: list[Json], model_type: str) -> Fields:
 
 @cache
 def _class_defaults() -> dict[str, dict[str, int]]:
-    """By model type; written by `python -m tests.selector.model.transformers_classes`."""
+    """By model type; written by `python -m tests.selector.model.transformers.classes`."""
     defaults: dict[str, dict[str, int]] = json.loads((Path(__file__).parent / "class_defaults.json").read_bytes())
     return defaults

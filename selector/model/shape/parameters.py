@@ -1,6 +1,6 @@
 """Parameters: how many numbers a model has, estimated from its shape.
 
-Within 1 % of what transformers allocates for nine classes in ten; tests/selector/model/transformers_truths.py has those
+Within 1 % of what transformers allocates for nine classes in ten; tests/selector/model/transformers/truths.py has those
 that are more than 5 % off.
 """
 

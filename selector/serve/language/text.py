@@ -10,7 +10,7 @@ from typing import Any, Final
 from tokenizers import Tokenizer
 
 from calibration.errors import ModelError
-from selector.model.weights import read_object
+from selector.model.files.weights import read_object
 from selector.serve.language.detokeniser import Detokeniser
 from selector.serve.language.template import ChatTemplate, read_template
 from selector.serve.language.vocabulary import Vocabulary

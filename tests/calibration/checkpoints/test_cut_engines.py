@@ -14,8 +14,8 @@ from calibration.checkpoints.dequantise import dequantise
 from calibration.checkpoints.random_weights import _model_class, write_random_checkpoint
 from calibration.registry import find
 from calibration.rung import Rung
+from selector.model.files.sources import read_config
 from selector.model.rungs import rungs_of
-from selector.model.sources import read_config
 from selector.model.spec import ModelSpec, shape_names
 from tests.engines import tiny_models
 from tests.engines.tiny_models import CONFIGS

@@ -17,7 +17,7 @@ from selector.emit.targets import find_target
 from selector.host.spec import HostSpec
 from selector.loading.converted import converter
 from selector.loading.weights import weights_identity
-from selector.model.shape_library import shape_folder
+from selector.model.files.shape_library import shape_folder
 from selector.selection import choose
 from tests.selector.answering import HOST
 from tests.selector.conftest import A100

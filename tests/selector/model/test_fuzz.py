@@ -16,9 +16,9 @@ from calibration.errors import ModelError
 from calibration.registry import all_backends
 from selector.host.spec import Device
 from selector.model import config as configs
+from selector.model.files.weights import parse_object
 from selector.model.rungs import MOST_LAYERS, shallow_rungs
 from selector.model.spec import ModelSpec
-from selector.model.weights import parse_object
 from tests.selector.conftest import A100, CPU
 from tests.selector.model.model_folders import GOLDEN
 

@@ -10,14 +10,14 @@ import pytest
 from calibration.checkpoints.cut_config import cut_config
 from calibration.rung import Rung
 from selector.model import config as configs
+from selector.model.files.sources import read_config
 from selector.model.rungs import kinds_of, rungs_of, spec_at
-from selector.model.sources import read_config
 from selector.model.spec import ModelSpec, shape_names
 
 ROOT = Path(__file__).parents[3]
 FOLDERS = sorted(
     folder.parent
-    for models in (ROOT / "tests" / "data" / "models", ROOT / "selector" / "model" / "library")
+    for models in (ROOT / "tests" / "data" / "models", ROOT / "selector" / "model" / "files" / "library")
     for folder in models.glob("*/config.json")
 )
 

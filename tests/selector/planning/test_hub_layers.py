@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save
 
-from tests.selector.model.test_hub import COMMIT, Hub
+from tests.selector.model.files.test_hub import COMMIT, Hub
 
 CONFIG = {
     "architectures": ["LlamaForCausalLM"],

@@ -18,7 +18,7 @@ from calibration.supervision.launch_spec import LaunchSpec
 from calibration.workload import Workload
 from selector.evidence.identity import converter_of
 from selector.host.spec import Device, HostSpec
-from selector.model.shape_library import shape_folder
+from selector.model.files.shape_library import shape_folder
 from selector.model.spec import ModelSpec
 from selector.planning.calibrate import calibrate
 from selector.planning.plan import launch_spec_of, plan

@@ -22,7 +22,7 @@ from tests.selector.launches import DAY, LOSSY, check, failure, measurement, rou
 from tests.selector.twins import TWINS, write
 
 FAST, SLOW = EAGER, CT2
-DATA = Path(__file__).parents[1] / "data"
+DATA = Path(__file__).parents[2] / "data"
 OLD = with_versions(torch="2.12.0")
 
 

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any, Final
 
 from calibration.errors import ModelError
-from selector.model.gguf import read_gguf, split_sizes
-from selector.model.hub import is_hub_id, read_hub
+from selector.model.files.gguf import read_gguf, split_sizes
+from selector.model.files.hub import is_hub_id, read_hub
+from selector.model.files.shape_library import PREFIX, shape_folder
+from selector.model.files.weights import BESIDE, Weights, find_weights, read_object
 from selector.model.parts import declares_quant
-from selector.model.shape_library import PREFIX, shape_folder
-from selector.model.weights import BESIDE, Weights, find_weights, read_object
 
 _MEND: Final = "give a folder with config.json, a hub id (owner/name), a .gguf file, or shape:NAME"
 

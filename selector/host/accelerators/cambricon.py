@@ -2,8 +2,8 @@
 
 import re
 
+from selector.host.accelerators.signs import nodes, read
 from selector.host.device import Device, Kind, Machine
-from selector.host.signs import nodes, read
 
 
 def cambricon_mlus(machine: Machine) -> tuple[Device, ...]:

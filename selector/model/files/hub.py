@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Final
 
 from calibration.errors import ModelError
-from selector.model.weights import BESIDE, INDEXES, is_weights
+from selector.model.files.weights import BESIDE, INDEXES, is_weights
 
 TIMEOUT_S: Final = 10.0
 

@@ -2,8 +2,8 @@
 
 import re
 
+from selector.host.accelerators.signs import nodes, pci_devices, read, visible
 from selector.host.device import Device, Kind, Machine
-from selector.host.signs import nodes, pci_devices, read, visible
 
 
 def ascend_npus(machine: Machine) -> tuple[Device, ...]:

@@ -1,6 +1,6 @@
 """Writes the configs of every language model that transformers knows, and prints what its classes make of each.
 
-python -m tests.selector.model.transformers_configs FOLDER
+python -m tests.selector.model.transformers.configs FOLDER
 """
 
 import dataclasses

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from calibration.errors import ModelError
-from selector.model.gguf import has_chat_template
+from selector.model.files.gguf import has_chat_template
 from selector.model.quant.format import QuantFormat
 from selector.model.spec import ModelSpec, shape_names
 from tests.selector.model.model_folders import folder

@@ -1,6 +1,6 @@
 """Writes what we know by heart of transformers' classes, from the transformers that is installed.
 
-python -m tests.selector.model.transformers_classes [FOLDER]
+python -m tests.selector.model.transformers.classes [FOLDER]
 """
 
 import ast
@@ -18,11 +18,11 @@ from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
 from calibration.config_json import INNER
 
-MODEL = Path(__file__).parents[3] / "selector" / "model"
+MODEL = Path(__file__).parents[4] / "selector" / "model"
 
 NATIVE_TYPES = '''"""Native types: those that transformers runs with its own code, and those that tie their embeddings.
 
-Written by `python -m tests.selector.model.transformers_classes`, from transformers {version}.
+Written by `python -m tests.selector.model.transformers.classes`, from transformers {version}.
 """
 
 from typing import Final

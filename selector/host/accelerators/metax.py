@@ -1,7 +1,7 @@
 """MetaX' GPUs, told by their driver's node in /dev."""
 
+from selector.host.accelerators.signs import pci_devices
 from selector.host.device import Device, Kind, Machine
-from selector.host.signs import pci_devices
 
 
 def metax_gpus(machine: Machine) -> tuple[Device, ...]:

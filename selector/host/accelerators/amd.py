@@ -2,8 +2,8 @@
 
 import re
 
+from selector.host.accelerators.signs import number, read, visible
 from selector.host.device import Device, Kind, Machine
-from selector.host.signs import number, read, visible
 
 
 def amd_gpus(machine: Machine) -> tuple[Device, ...]:

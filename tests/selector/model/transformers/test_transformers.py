@@ -11,18 +11,18 @@ import pytest
 
 from calibration.errors import ModelError
 from selector.model.spec import ModelSpec
-from tests.selector.model.transformers_truths import NO_CONFIG, NUMBERS, PARAMETERS, ROTATED
+from tests.selector.model.transformers.truths import NO_CONFIG, NUMBERS, PARAMETERS, ROTATED
 
 pytestmark = pytest.mark.engine
 
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[4]
 
 
 def run(module: str, folder: Path) -> None:
     """Transformers is imported in a process of its own: it warns, and patches what it finds."""
     environment = os.environ | {"PYTHONWARNINGS": "ignore", "HF_HUB_OFFLINE": "1"}
     done = subprocess.run(
-        [sys.executable, "-m", f"tests.selector.model.{module}", str(folder)],
+        [sys.executable, "-m", f"tests.selector.model.transformers.{module}", str(folder)],
         cwd=ROOT,
         env=environment,
         capture_output=True,
@@ -35,7 +35,7 @@ def run(module: str, folder: Path) -> None:
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("transformers")
-    run("transformers_configs", folder)
+    run("configs", folder)
     return folder
 
 
@@ -120,6 +120,6 @@ def test_both_styles_of_transformers_5_are_read_alike(
 
 def test_what_we_know_by_heart_is_what_transformers_says(tmp_path: Path) -> None:
     (tmp_path / "shape").mkdir()
-    run("transformers_classes", tmp_path)
+    run("classes", tmp_path)
     for name in ("native_types.py", "shape/class_defaults.json"):
         assert (ROOT / "selector" / "model" / name).read_text() == (tmp_path / name).read_text(), name
