@@ -1,7 +1,6 @@
 """OpenVINO GenAI: a graph traced from a transformers model, run by Intel's CPU plugin with either of its schedulers."""
 
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,18 +11,19 @@ from calibration.backend import (
     Device,
     Engine,
     Facts,
-    Generation,
     Job,
     Model,
     PrepareMemory,
     PrepareTime,
     QuantFact,
-    Rows,
-    StoppedEarly,
     Variant,
 )
-from calibration.backends.openvino.limits import TABLE, TRIED, beyond
+from calibration.backends.openvino.architectures import TABLE, TRIED
+from calibration.backends.openvino.engine import CurrentPipeline, PipelineEngine
+from calibration.backends.openvino.graph_limits import GRAPH_LIMITS
+from calibration.backends.openvino.limit import beyond
 from calibration.backends.openvino.memory import COMPUTES_IN_16_BITS, SERVING_MEMORY
+from calibration.backends.openvino.paged_limits import PAGED_LIMITS
 from calibration.backends.openvino.streams import PagedStreams, StatefulStreams
 from calibration.streams import Streams
 
@@ -137,13 +137,14 @@ class OpenVinoBackend(Backend):
     )
 
     def fits(self, model: Model, variant: Variant, device: Device | None = None) -> list[str]:
-        """Also what a graph or paged attention gets wrong (limits.py), and what the reader of .gguf files does."""
+        """Also what a graph or paged attention gets wrong, and what the reader of .gguf files does."""
         reasons = []
         if variant.precision in {"fp16", "fp32"} and (variant.precision == "fp32") != (model.dtype == "float32"):
             kind = "float32" if variant.precision == "fp32" else "16-bit"
             reasons.append(f"needs a {kind} model, whose weights it holds as they are; found {model.dtype}")
         if not variant.as_is:
-            return [*reasons, *beyond(model, paged=variant.options["ATTENTION_BACKEND"] == "PA")]
+            limits = (*GRAPH_LIMITS, *PAGED_LIMITS) if variant.options["ATTENTION_BACKEND"] == "PA" else GRAPH_LIMITS
+            return [*reasons, *beyond(model, limits)]
         window = model.sliding_window
         if window is not None and not window >= model.max_position > 0:
             reasons.append(f"needs plain causal masks for its GGUF reader; found a sliding window of {window}")
@@ -172,7 +173,8 @@ class OpenVinoBackend(Backend):
             more["scheduler_config"] = _scheduler(job.max_context_tokens * job.max_batch)
         graph = place / _GRAPH if job.variant.options["ATTENTION_BACKEND"] == "SDPA" and place.is_dir() else None
         plain = {name: value for name, value in properties.items() if name != "ATTENTION_BACKEND"}
-        return _Pipeline(partial(openvino_genai.LLMPipeline, str(place), "CPU", **properties, **more), graph, plain)
+        make = partial(openvino_genai.LLMPipeline, str(place), "CPU", **properties, **more)
+        return PipelineEngine(make, graph, plain)
 
     def streams(self, job: Job) -> Streams:
         """Continuous batching with paged attention; without it one request after another.
@@ -191,8 +193,8 @@ class OpenVinoBackend(Backend):
 
     def streams_of(self, engine: Engine, job: Job) -> Streams:
         """One request after another: LLMPipeline holds one batch, whatever its scheduler."""
-        assert isinstance(engine, _Pipeline)
-        return StatefulStreams(_Current(engine), job)
+        assert isinstance(engine, PipelineEngine)
+        return StatefulStreams(CurrentPipeline(engine), job)
 
     def streams_type(self, variant: Variant) -> type[Streams]:
         return PagedStreams if variant.options["ATTENTION_BACKEND"] == "PA" else StatefulStreams
@@ -200,113 +202,6 @@ class OpenVinoBackend(Backend):
     def engine_config(self, variant: Variant, deployment: Deployment) -> dict[str, Any]:
         """Properties for LLMPipeline."""
         return dict(variant.options)
-
-
-class _Pipeline(Engine):
-    """A loaded pipeline.
-
-    Args:
-        make: gives an openvino_genai.LLMPipeline.
-        graph: the file of the graph, where what the pipeline runs can be asked for its scores: with paged attention the
-            pipeline rewrites the graph, and a .gguf file has none.
-        properties: what the graph is compiled with.
-    """
-
-    def __init__(self, make: Callable[[], Any], graph: Path | None, properties: Mapping[str, Any]) -> None:
-        self._make = make
-        self._pipeline: Any = make()
-        self._graph = graph
-        self._properties = properties
-        self._request: Any = None
-
-    @property
-    def pipeline(self) -> Any:
-        """What generates; it is made anew where scores were asked for since."""
-        if self._pipeline is None:
-            self._request = None
-            self._pipeline = self._make()
-        return self._pipeline
-
-    def generate(self, prompts: Sequence[Sequence[int]], new_tokens: int) -> Generation:
-        import numpy as np
-        import openvino
-        import openvino_genai
-
-        wanted = openvino_genai.GenerationConfig()
-        wanted.max_new_tokens = new_tokens
-        wanted.ignore_eos = True
-        # Of a model that names no token that ends an answer the pipeline would take -1, and refuse it.
-        wanted.eos_token_id = 0
-        wanted.stop_token_ids = {0}
-        wanted.do_sample = False
-        wanted.apply_chat_template = False
-        began = time.perf_counter()
-        given = np.array(prompts, dtype=np.int64)
-        asked = openvino_genai.TokenizedInputs(openvino.Tensor(given), openvino.Tensor(np.ones_like(given)))
-        made = self.pipeline.generate(asked, wanted)
-        tokens = tuple(tuple(int(token) for token in row) for row in made.tokens)
-        steps = _arrivals(made.perf_metrics, new_tokens, began)
-        return Generation(tokens=tokens, arrivals=(steps,) * len(prompts))
-
-    def score(self, prompt: Sequence[int], continuation: Sequence[int]) -> Rows | None:
-        """Through the graph that the pipeline compiles, step by step; with paged attention there is no such graph.
-
-        The pipeline goes meanwhile: beside it the graph would double the memory that the candidate is said to need.
-        """
-        import numpy as np
-        import openvino
-
-        if self._graph is None:
-            return None
-        if self._request is None:
-            self._pipeline = None
-            core = openvino.Core()
-            graph = core.read_model(self._graph)
-            _score_last_only(graph)
-            self._request = core.compile_model(graph, "CPU", self._properties).create_infer_request()
-        self._request.reset_state()
-        rows: list[Any] = []
-        past = 0
-        for given in ([*prompt], *([token] for token in continuation)):
-            whole = past + len(given)
-            made = self._request.infer(
-                {
-                    "input_ids": np.array([given], dtype=np.int64),
-                    "attention_mask": np.ones((1, whole), dtype=np.int64),
-                    "position_ids": np.arange(past, whole, dtype=np.int64)[None],
-                    "beam_idx": np.zeros(1, dtype=np.int32),
-                }
-            )
-            rows.append(np.array(made["logits"][0, -1], dtype=np.float32))
-            past = whole
-        return rows
-
-
-class _Current:
-    """Answers by the pipeline that an engine has now."""
-
-    def __init__(self, engine: _Pipeline) -> None:
-        self._engine = engine
-
-    def generate(self, *asked: Any) -> Any:
-        return self._engine.pipeline.generate(*asked)
-
-
-_AFTER_HEAD = frozenset({"Add", "Convert", "Divide", "Multiply", "Tanh", "Transpose"})
-"""What may stand between the head's product and the scores: a bias, a softcap."""
-
-
-def _score_last_only(graph: Any) -> None:
-    """Let the head see the last position alone, as the pipeline does: a long prompt's scores would fill gigabytes."""
-    import openvino
-
-    node = graph.output("logits").get_node().input_value(0).get_node()
-    while node.get_type_name() in _AFTER_HEAD:
-        node = node.input_value(0).get_node()
-    if node.get_type_name() == "MatMul":
-        last = openvino.opset13.slice(node.input_value(0), [-1], [1 << 62], [1], [1])
-        node.input(0).replace_source_output(last.output(0))
-        graph.validate_nodes_and_infer_types()
 
 
 def _place(job: Job) -> Path:
@@ -330,17 +225,3 @@ def _scheduler(tokens: int) -> Any:
     wanted.enable_prefix_caching = False
     wanted.max_num_batched_tokens = max(256, tokens)
     return wanted
-
-
-def _arrivals(metrics: Any, new_tokens: int, began: float) -> tuple[float, ...]:
-    """Seconds since the call at which each step's tokens were there, by the pipeline's own record.
-
-    It notes milliseconds of the steady clock, which on Linux is the one that time.perf_counter reads.
-
-    Raises:
-        StoppedEarly: it made another number of steps.
-    """
-    times = [float(t) for t in metrics.raw_metrics.m_new_token_times]
-    if len(times) != new_tokens:
-        raise StoppedEarly(f"asked for {new_tokens} tokens; the pipeline made {len(times)} steps")
-    return tuple(t / 1e3 - began for t in times)

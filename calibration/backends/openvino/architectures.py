@@ -1,0 +1,33 @@
+"""Which architectures are candidates, by the table of the installed transformers, and which of them were tried."""
+
+TABLE = ("transformers", "models/auto/modeling_auto.py")
+"""The tracer's own table of architectures."""
+
+TRIED = frozenset({
+    "AXK1ForCausalLM", "AXK2ForCausalLM", "AfmoeForCausalLM", "ApertusForCausalLM", "ArceeForCausalLM",
+    "AriaTextForCausalLM", "BartForCausalLM", "BeamForCausalLM", "BertGenerationDecoder", "BertLMHeadModel",
+    "BigBirdForCausalLM", "BigBirdPegasusForCausalLM", "BioGptForCausalLM", "BitNetForCausalLM",
+    "BlenderbotForCausalLM", "BlenderbotSmallForCausalLM", "BloomForCausalLM", "CTRLLMHeadModel",
+    "CamembertForCausalLM", "CodeGenForCausalLM", "Cohere2ForCausalLM", "Cohere2MoeForCausalLM", "CohereForCausalLM",
+    "CwmForCausalLM", "Data2VecTextForCausalLM", "DeepseekV2ForCausalLM", "DeepseekV3ForCausalLM",
+    "DiffLlamaForCausalLM", "DogeForCausalLM", "Dots1ForCausalLM", "ElectraForCausalLM", "Ernie4_5ForCausalLM",
+    "Ernie4_5_MoeForCausalLM", "ErnieForCausalLM", "Exaone4ForCausalLM", "ExaoneMoeForCausalLM", "FalconForCausalLM",
+    "FlexOlmoForCausalLM", "FlintForCausalLM", "GPT2LMHeadModel", "GPTBigCodeForCausalLM", "GPTJForCausalLM",
+    "GPTNeoForCausalLM", "GPTNeoXForCausalLM", "GPTNeoXJapaneseForCausalLM", "Gemma2ForCausalLM", "Gemma3ForCausalLM",
+    "Gemma3nForCausalLM", "Gemma4ForCausalLM", "Gemma4UnifiedForCausalLM", "GemmaForCausalLM", "Glm4ForCausalLM",
+    "Glm4MoeForCausalLM", "Glm4MoeLiteForCausalLM", "GlmForCausalLM", "GptOssForCausalLM", "GraniteForCausalLM",
+    "GraniteMoeForCausalLM", "GraniteMoeSWAForCausalLM", "GraniteMoeSharedForCausalLM", "GraniteSWAForCausalLM",
+    "HYV3ForCausalLM", "HYV4ForCausalLM", "HeliumForCausalLM", "HrmTextForCausalLM", "HunYuanDenseV1ForCausalLM",
+    "HunYuanMoEV1ForCausalLM", "HyperCLOVAXForCausalLM", "InklingForCausalLM", "Jais2ForCausalLM",
+    "Kolibri1ForCausalLM", "LagunaForCausalLM", "Lfm2ForCausalLM", "Lfm2MoeForCausalLM", "Lfm3ForCausalLM",
+    "Llama4ForCausalLM", "LlamaForCausalLM", "MBartForCausalLM", "MarianForCausalLM", "MegatronBertForCausalLM",
+    "MellumForCausalLM", "MiMoV2FlashForCausalLM", "MiniCPM3ForCausalLM", "MiniMaxM2ForCausalLM",
+    "MiniMaxM3VLForCausalLM", "Ministral3ForCausalLM", "MinistralForCausalLM", "MistralForCausalLM",
+    "MixtralForCausalLM", "ModernBertDecoderForCausalLM", "MptForCausalLM", "NanoChatForCausalLM",
+    "NemotronForCausalLM", "OPTForCausalLM", "Olmo2ForCausalLM", "Olmo3ForCausalLM", "OlmoForCausalLM",
+    "OlmoeForCausalLM", "PegasusForCausalLM", "PersimmonForCausalLM", "Phi3ForCausalLM", "Phi4MultimodalForCausalLM",
+    "PhiForCausalLM", "PhimoeForCausalLM", "Qwen2ForCausalLM", "Qwen2MoeForCausalLM", "Qwen3ForCausalLM",
+    "Qwen3MoeForCausalLM", "SeedOssForCausalLM", "SmolLM3ForCausalLM", "SolarOpenForCausalLM", "StableLmForCausalLM",
+    "Starcoder2ForCausalLM", "VaultGemmaForCausalLM", "XGLMForCausalLM", "YoutuForCausalLM",
+})  # fmt: skip
+"""A small random model of each agreed with transformers 5.23.0, by openvino-genai 2026.4.1."""
