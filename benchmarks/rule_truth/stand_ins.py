@@ -13,14 +13,14 @@ from calibration.errors import UsageError
 from selector.host.device import Device
 from selector.host.spec import HostSpec, Installation
 
-SITE = Path(__file__).resolve().parents[2] / "tests" / "lmdeploy" / "site"
+SITE = Path(__file__).resolve().parents[2] / "tests" / "lmdeploy" / "stand_ins" / "site"
 KERNELS = {"pytorch": "torch", "turbomind": "sm80"}
-"""Backend: which stand-ins of tests/lmdeploy/site run it."""
+"""Backend: which stand-ins of tests/lmdeploy/stand_ins/site run it."""
 GPU = Device(kind="cuda", name="a GPU", memory_bytes=80 << 30, free_bytes=80 << 30, capability=(8, 0), driver="570.86")
 
 _NO_STAND_IN = ("is not supported by default backend", "no CPU attention for")
 """Words of the PyTorch engine where a kernel has no stand-in: lmdeploy pytorch/backends/default/op_backend.py:93, and
-tests/lmdeploy/lmdeploy_cpu.py."""
+tests/lmdeploy/stand_ins/lmdeploy_cpu.py."""
 
 
 def is_the_engines_own(trial: Trial) -> bool:

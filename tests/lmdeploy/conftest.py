@@ -15,7 +15,7 @@ import pytest
 from selector.host.spec import Device, HostSpec, Installation
 from tests.lmdeploy import tiny_checkpoints
 
-HERE = Path(__file__).resolve().parent
+SITE = Path(__file__).resolve().parent / "stand_ins" / "site"
 
 Checkpoints = Callable[..., Path]
 Pythons = Callable[..., Path]
@@ -53,7 +53,7 @@ def lmdeploy_python(tmp_path: Path) -> Pythons:
         python.write_text(
             "#!/bin/sh\n"
             f"export AUTOBACKEND_TEST_STANDINS={word}\n"
-            f"export PYTHONPATH={shlex.quote(str(HERE / 'site'))}\n"
+            f"export PYTHONPATH={shlex.quote(str(SITE))}\n"
             # One try of each of TurboMind's kernels: its tuner's times mean nothing here.
             "export TM_GEMM_TUNE=max_splits=1,max_waves=1,min_iter=1,max_iter=1,top_k=1\n"
             f'exec {shlex.quote(sys.executable)} -W ignore "$@"\n'

@@ -13,8 +13,8 @@ from calibration.registry import all_backends
 from selector.host.spec import HostSpec, Installation
 from selector.planning.calibrate import Calibration, calibrate
 from selector.selection import select
-from tests.lmdeploy import turbomind_stubs
 from tests.lmdeploy.conftest import Checkpoints, Pythons
+from tests.lmdeploy.stand_ins import turbomind_stubs
 
 pytestmark = [pytest.mark.lmdeploy, pytest.mark.filterwarnings("ignore")]
 

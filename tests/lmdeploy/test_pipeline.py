@@ -21,9 +21,9 @@ from selector.evidence.identity import identity
 from selector.host.spec import HostSpec, Installation
 from selector.model.spec import ModelSpec
 from selector.selection import choose
-from tests.lmdeploy import turbomind_stubs
 from tests.lmdeploy.conftest import Checkpoints, Pythons
 from tests.lmdeploy.jobs import lmdeploy_arguments
+from tests.lmdeploy.stand_ins import turbomind_stubs
 from tests.selector.launches import measurement
 
 pytestmark = [pytest.mark.lmdeploy, pytest.mark.filterwarnings("ignore")]
@@ -36,7 +36,7 @@ Host = Callable[..., HostSpec]
 
 @pytest.fixture(scope="module")
 def standins() -> None:
-    from tests.lmdeploy import lmdeploy_cpu
+    from tests.lmdeploy.stand_ins import lmdeploy_cpu
 
     lmdeploy_cpu.install("torch")
 

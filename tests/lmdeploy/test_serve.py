@@ -11,13 +11,14 @@ import pytest
 from safetensors.torch import load_file, save_file
 
 from tests.engines.served import Served, serving
-from tests.lmdeploy import tiny_checkpoints, turbomind_stubs
+from tests.lmdeploy import tiny_checkpoints
 from tests.lmdeploy.conftest import Checkpoints, Pythons
+from tests.lmdeploy.stand_ins import turbomind_stubs
 
 pytestmark = [pytest.mark.lmdeploy, pytest.mark.filterwarnings("ignore")]
 
 WIDE = {"hidden_size": 256, "intermediate_size": 512, "head_dim": 64}
-PROGRAM = (Path(__file__).with_name("on_a_gpu.py"),)
+PROGRAM = (Path(__file__).with_name("stand_ins") / "on_a_gpu.py",)
 PROMPT, TEXT = [5, 6, 7], "once upon a time"
 NEW_TOKENS = 8
 

@@ -62,7 +62,7 @@ def build(folder: Path) -> None:
 def test_rules_and_engine_agree_on_fields(
     changes: dict[str, Any], raised: str, tmp_path: Path, gpu_host: Callable[..., HostSpec]
 ) -> None:
-    from tests.lmdeploy import lmdeploy_cpu
+    from tests.lmdeploy.stand_ins import lmdeploy_cpu
 
     lmdeploy_cpu.install("torch")
     config = {name: value for name, value in {**WHOLE, **changes}.items() if value is not ...}

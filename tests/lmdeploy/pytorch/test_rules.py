@@ -44,7 +44,7 @@ Reasons = Callable[..., list[str]]
 
 @pytest.fixture(scope="module")
 def standins() -> None:
-    from tests.lmdeploy import lmdeploy_cpu
+    from tests.lmdeploy.stand_ins import lmdeploy_cpu
 
     lmdeploy_cpu.install("torch")
 

@@ -32,7 +32,7 @@ Load = Callable[..., Engine]
 
 @pytest.fixture(scope="module")
 def standins() -> None:
-    from tests.lmdeploy import lmdeploy_cpu
+    from tests.lmdeploy.stand_ins import lmdeploy_cpu
 
     lmdeploy_cpu.install("torch")
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, ClassVar, TextIO
 
 CASE_SECONDS = 60
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,7 +63,7 @@ def run(cases: Iterable[Case]) -> dict[str, Outcome]:
         )
         log.seek(0)
         if done.returncode:
-            raise RuntimeError(f"turbomind_cases ended with {done.returncode}: {log.read()[-2000:]}")
+            raise RuntimeError(f"cases.py ended with {done.returncode}: {log.read()[-2000:]}")
     found = [json.loads(line) for line in done.stdout.splitlines()]
     return {
         record["name"]: Outcome(
@@ -81,7 +81,7 @@ def main() -> None:
     sys.path.insert(0, str(ROOT))
     # One try of one variant of each kernel: the tuner's times mean nothing here.
     os.environ["TM_GEMM_TUNE"] = "max_splits=1,max_waves=1,min_iter=1,max_iter=1,top_k=1"
-    from tests.lmdeploy import turbomind_stubs
+    from tests.lmdeploy.stand_ins import turbomind_stubs
 
     turbomind_stubs.install()
     import torch
@@ -138,7 +138,7 @@ def _drive(case: Case) -> dict[str, Any]:
     """Load by our adapter, generate for two prompts at once, close."""
     from calibration.backend import Job
     from calibration.backends.turbomind.adapter import TurboMind
-    from tests.lmdeploy import turbomind_stubs
+    from tests.lmdeploy.stand_ins import turbomind_stubs
 
     turbomind_stubs.set_device((case.capability[0], case.capability[1]))
     checkpoint = _watched_checkpoint()

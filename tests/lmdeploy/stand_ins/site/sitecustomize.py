@@ -22,12 +22,12 @@ class _Standins(importlib.abc.MetaPathFinder, importlib.abc.Loader):
         if name != "lmdeploy":
             return None
         sys.meta_path.remove(self)
-        sys.path.insert(0, str(Path(__file__).resolve().parents[3]))
+        sys.path.insert(0, str(Path(__file__).resolve().parents[4]))
         wanted = os.environ["AUTOBACKEND_TEST_STANDINS"]
         if wanted.startswith("sm"):
-            importlib.import_module("tests.lmdeploy.turbomind_stubs").install(divmod(int(wanted[2:]), 10))
+            importlib.import_module("tests.lmdeploy.stand_ins.turbomind_stubs").install(divmod(int(wanted[2:]), 10))
         else:
-            importlib.import_module("tests.lmdeploy.lmdeploy_cpu").install(wanted)
+            importlib.import_module("tests.lmdeploy.stand_ins.lmdeploy_cpu").install(wanted)
         spec = importlib.machinery.ModuleSpec(name, self, is_package=True)
         spec.submodule_search_locations = list(sys.modules[name].__path__)
         return spec

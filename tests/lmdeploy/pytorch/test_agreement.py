@@ -21,7 +21,7 @@ VOCAB = 320
 
 @pytest.fixture(scope="module")
 def standins() -> None:
-    from tests.lmdeploy import lmdeploy_cpu
+    from tests.lmdeploy.stand_ins import lmdeploy_cpu
 
     lmdeploy_cpu.install("torch")
 

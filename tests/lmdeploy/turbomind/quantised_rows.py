@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from tests.lmdeploy.turbomind_rows import BF16, LINEAR, LINEAR16, MLA, SM75, SM80, SM90, SM120, Row, shape
+from tests.lmdeploy.turbomind.rows import BF16, LINEAR, LINEAR16, MLA, SM75, SM80, SM90, SM120, Row, shape
 
 FOLDED = "needs MLA left plain, since its weights are multiplied with each other; found {} quantised"
 ALL_FOLDED = FOLDED.format(
