@@ -6,34 +6,13 @@ not have them, or no longer. Most published configs have them; those that transf
 
 from collections.abc import Mapping
 
+from calibration.backends.pytorch.architectures import GATED_DELTA, GENERIC, KIMI, SPARSE_MLA, V4
 from calibration.facts import FieldFact, PackageFact
 
 CUDA = frozenset({"cuda", "rocm"})
 """Where its `device_type` is cuda."""
 
-SPARSE_MLA = frozenset({"DeepseekV32ForCausalLM", "GlmMoeDsaForCausalLM"})
-
-GATED_DELTA = frozenset(
-    {
-        "InternS2MobiusForCausalLM",
-        "InternS2MobiusForConditionalGeneration",
-        "InternS2PreviewForCausalLM",
-        "InternS2PreviewForConditionalGeneration",
-        "MetaMoeForConditionalGeneration",
-        "Qwen3NextForCausalLM",
-        "Qwen3_5ForConditionalGeneration",
-        "Qwen3_5MoeForConditionalGeneration",
-    }
-)
-
-V4 = frozenset({"DeepseekV4ForCausalLM"})
-
 _V4_ROPE = ("rope_scaling", "rope_parameters", "rope_parameters.compress")
-
-GENERIC = frozenset({"LlamaForCausalLM", "InternLM3ForCausalLM", "MistralForCausalLM"})
-"""pytorch/models/llama.py, mistral.py: what is built of a configuration that is of no class."""
-
-KIMI = frozenset({"KimiK25ForConditionalGeneration", "Kimi_K25ForConditionalGeneration"})
 
 ARCHITECTURE_PACKAGES = (
     PackageFact(
