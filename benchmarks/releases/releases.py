@@ -25,7 +25,7 @@ from benchmarks.releases.source import UnknownLayout
 from benchmarks.releases.spans import Contents, gathered, text_of
 from calibration.errors import AutobackendError, UsageError
 from calibration.whole_file import write_whole
-from selector.rules.releases import Releases
+from selector.rules.installed.releases import Releases
 
 
 def main(argv: Sequence[str] | None = None) -> int:

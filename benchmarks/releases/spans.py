@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from benchmarks.releases.source import UnknownLayout
-from selector.rules.releases import FORMAT, Releases, Span, Spans
+from selector.rules.installed.releases import FORMAT, Releases, Span, Spans
 
 Sources = Mapping[str, str]
 """Name: file and line."""

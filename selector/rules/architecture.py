@@ -7,11 +7,11 @@ from calibration.config_json import ConfigJson, UnreadableField
 from calibration.environments.distributions import normalise, requirement_name
 from calibration.facts import FieldFact
 from selector.host.spec import Installation, Known
-from selector.rules.classes import without_flag
 from selector.rules.combination import Combination
 from selector.rules.install import install_command, lacking, meets, what_is
+from selector.rules.installed.classes import without_flag
+from selector.rules.installed.tables import lacks_config_class
 from selector.rules.rule import Finding, backend_rule, variant_rule
-from selector.rules.tables import lacks_config_class
 
 
 @backend_rule

@@ -3,9 +3,9 @@
 from calibration.config_json import UnreadableField
 from selector.host.spec import Known
 from selector.rules.combination import Combination, any_of
-from selector.rules.releases import Releases, another_release
+from selector.rules.installed.releases import Releases, another_release
+from selector.rules.installed.tables import Table, causal_model, config_class, own_table, quotes, seeing_model
 from selector.rules.rule import Finding, backend_rule, variant_rule
-from selector.rules.tables import Table, causal_model, config_class, own_table, quotes, seeing_model
 
 _CAUSAL_SUFFIXES = ("ForCausalLM", "LMHeadModel")
 

@@ -9,7 +9,7 @@ from selector.model.quant.format import QuantFormat
 from selector.model.spec import ModelSpec
 from selector.rules.combination import Combination, any_of, dotted
 from selector.rules.install import install_command, lacking, what_is
-from selector.rules.releases import another_release
+from selector.rules.installed.releases import another_release
 from selector.rules.rule import Finding, backend_rule, variant_rule
 
 _Mismatch = tuple[str, str]

@@ -7,7 +7,7 @@ import pytest
 
 from benchmarks.releases.source import UnknownLayout
 from benchmarks.releases.spans import Contents, gathered, text_of
-from selector.rules.releases import Releases, Span
+from selector.rules.installed.releases import Releases, Span
 
 
 def contents(*names: str, quants: str = "awq", gone: str = "", mentioned: str = "") -> Contents:

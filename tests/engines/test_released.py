@@ -9,7 +9,7 @@ from packaging.requirements import Requirement
 from benchmarks.releases.metadata import METADATA
 from benchmarks.releases.readers import READERS, read_onnxruntime
 from calibration.backends.onnxruntime import OnnxRuntimeBackend
-from selector.rules.releases import Releases, Spans
+from selector.rules.installed.releases import Releases, Spans
 
 pytestmark = [pytest.mark.engine, pytest.mark.filterwarnings("ignore")]
 

@@ -6,7 +6,7 @@ import pytest
 
 from calibration.backends.pytorch import PyTorch
 from calibration.backends.turbomind import TurboMind
-from selector.rules.releases import Releases, Spans
+from selector.rules.installed.releases import Releases, Spans
 
 pytestmark = [pytest.mark.lmdeploy, pytest.mark.filterwarnings("ignore")]
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from calibration.config_json import ConfigJson, UnreadableField
 from selector.rules.combination import Combination
-from selector.rules.tables import Table, base_model, causal_model, modeling_files, seeing_model
+from selector.rules.installed.tables import Table, base_model, causal_model, modeling_files, seeing_model
 
 _BLOCK = re.compile(r"^class (?=\w)", re.MULTILINE)
 _HEAD = re.compile(r"(\w+)(?:\(([^)]*)\))?:")

@@ -9,7 +9,7 @@ from packaging.version import Version
 from benchmarks.releases.readers import READERS, Reader
 from calibration.backends.llamacpp.architectures import ARCHITECTURES, IN_FILES, TRIED, WRONG
 from calibration.registry import all_backends, find, source_file
-from selector.rules.releases import Releases, Spans
+from selector.rules.installed.releases import Releases, Spans
 
 FILES = [reader for reader in READERS if reader.backend != "openvino"]
 """OpenVINO's is of optimum-intel, which exports models by another program than ours: no rule reads it."""

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from selector.model.quant.format import QuantFormat
-from selector.rules.releases import Releases, Span
+from selector.rules.installed.releases import Releases, Span
 from tests.selector.conftest import FakeBackend, host, installation
 from tests.selector.rules.judging import reasons, small
 
