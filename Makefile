@@ -118,7 +118,7 @@ test-vllm: export AUTOBACKEND_CONFIG := $(CURDIR)/.venv-vllm/config.toml
 test-vllm: .venv/tools
 	@mkdir -p .venv-vllm
 	ls .venv-vllm/*/bin/python >/dev/null 2>&1 || $(BIN)/autobackend backends install vllm --device cpu
-	AUTOBACKEND_VLLM_PYTHON=$$(echo $(CURDIR)/.venv-vllm/*/bin/python) $(BIN)/python -m pytest tests/engines/test_vllm.py
+	AUTOBACKEND_VLLM_PYTHON=$$(echo $(CURDIR)/.venv-vllm/*/bin/python) $(BIN)/python -m pytest tests/engines/backends/test_vllm.py
 
 check: lint
 	$(BIN)/python -m pytest $(SIDE_BY_SIDE)

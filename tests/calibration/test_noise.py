@@ -11,7 +11,7 @@ from calibration.measurement import Measurement
 from calibration.noise import OWN_GPU_CV, SHARED_CPU_CV, half_width, interval, launch_cv, prior_cv, ratio_cv
 from calibration.workload import Workload
 from selector.publish.hosts.host_file import read
-from tests.documents import ROOT
+from tests.documents.generated import ROOT
 
 
 def student_below(quantile: float, freedom: int) -> float:

@@ -16,8 +16,9 @@ from calibration.cache.cache import Cache
 from calibration.registry import find
 from selector.emit.targets import find_target
 from selector.selection import choose
-from tests.engines import llama_server, tiny_models
+from tests.engines import tiny_models
 from tests.engines.printed_commands import free_port, served
+from tests.engines.serve import llama_server
 from tests.selector.emit.emitting import chosen, convert
 
 pytestmark = [pytest.mark.engine, pytest.mark.filterwarnings("ignore")]

@@ -329,7 +329,7 @@ def test_what_is_no_model_is_told_with_its_reason(tmp_path: Path) -> None:
 def test_nothing_is_left_of_it_when_we_are_killed(slow: Path, tmp_path: Path) -> None:
     program = (
         "import asyncio, os, pathlib, sys\n"
-        "from tests.engines.test_llama_server import pieces, upstream\n"
+        "from tests.engines.serve.test_llama_server import pieces, upstream\n"
         "async def main():\n"
         "    serving = upstream(pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[2]))\n"
         "    await serving.start()\n"
@@ -342,7 +342,7 @@ def test_nothing_is_left_of_it_when_we_are_killed(slow: Path, tmp_path: Path) ->
         [sys.executable, "-c", program, str(slow), str(tmp_path)],
         stdout=subprocess.PIPE,
         text=True,
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])},
     ) as starter:
         assert starter.stdout is not None
         group = int(starter.stdout.readline())

@@ -13,7 +13,7 @@ from benchmarks.rule_truth.rule_truth import LMDEPLOY_PYTHON, main
 from benchmarks.rule_truth.stand_ins import KERNELS
 from calibration.errors import UsageError
 from calibration.registry import find
-from tests.benchmarks.test_rule_truth import trial
+from tests.benchmarks.rule_truth.test_rule_truth import trial
 
 ENTRY = """
 [[disagreement]]

@@ -12,7 +12,7 @@ from calibration.backends.transformers.continuous import ContinuousLoop
 from calibration.backends.transformers.token_loop import TokenLoop
 from calibration.streams import Ability, Request, Streams
 from tests.engines import tiny_models
-from tests.engines.streaming import (
+from tests.engines.streams.streaming import (
     answers,
     greedy,
     in_a_worker,

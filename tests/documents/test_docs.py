@@ -12,8 +12,8 @@ import pytest
 
 from selector.answer import SelectionWarning, Source
 from selector.cli import main
-from tests.documents import HELP, ROOT, SECTION, SECTIONS, documents, printed, renewed
-from tests.readme_results import readme_ranking
+from tests.documents.generated import HELP, ROOT, SECTION, SECTIONS, documents, printed, renewed
+from tests.documents.readme_results import readme_ranking
 
 README = ROOT / "README.md"
 DOCUMENTS = pytest.mark.parametrize("document", documents(), ids=lambda path: path.relative_to(ROOT).as_posix())

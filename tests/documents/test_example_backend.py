@@ -16,7 +16,7 @@ from calibration.backend import Backend, Engine
 from calibration.streams import Delta, Finish, Request
 from calibration.supervision.serving import ServingWorker
 from calibration.supervision.supervisor import Reply, Trouble, Worker
-from tests.documents import ROOT
+from tests.documents.generated import ROOT
 
 EXAMPLE = re.compile(r"<!-- backend -->\n```python\n(.*?)```\n", re.DOTALL)
 TINY = {

@@ -102,7 +102,7 @@ except KeyboardInterrupt:
 """
     ended = subprocess.run(
         [sys.executable, "-c", program, str(tiny("llama"))],
-        capture_output=True, text=True, check=False, cwd=Path(__file__).resolve().parents[2],
+        capture_output=True, text=True, check=False, cwd=Path(__file__).resolve().parents[3],
     )  # fmt: skip
     assert (ended.returncode, ended.stdout.splitlines()[-1:]) == (0, ["interrupted and closed"]), ended.stderr
 

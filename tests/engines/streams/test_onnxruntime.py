@@ -16,8 +16,8 @@ from calibration.backends.onnxruntime.turns import Turns
 from calibration.streams import Ability, Finish, Streams
 from calibration.worker.prompts import prompts
 from tests.engines import tiny_models
-from tests.engines.driven import Driver, answered, asked, come_and_go, drawn_otherwise, greedy_path, likelihoods
-from tests.engines.streaming import greedy, unlike, unlike_abilities
+from tests.engines.streams.driven import Driver, answered, asked, come_and_go, drawn_otherwise, greedy_path, likelihoods
+from tests.engines.streams.streaming import greedy, unlike, unlike_abilities
 from tests.engines.tiny_models import VOCAB, rows
 
 BACKEND = OnnxRuntimeBackend()

@@ -15,9 +15,10 @@ from calibration.backends.ctranslate2.engine import GeneratorEngine
 from calibration.backends.ctranslate2.streams import Batches
 from calibration.streams import Ability, Finish
 from calibration.worker.prompts import prompts
-from tests.engines import streaming, tiny_models
-from tests.engines.driven import Driver, answered, asked, come_and_go, drawn_otherwise, greedy_path, likelihoods
-from tests.engines.streaming import greedy, unlike, unlike_abilities
+from tests.engines import tiny_models
+from tests.engines.streams import streaming
+from tests.engines.streams.driven import Driver, answered, asked, come_and_go, drawn_otherwise, greedy_path, likelihoods
+from tests.engines.streams.streaming import greedy, unlike, unlike_abilities
 from tests.engines.tiny_models import VOCAB, rows
 
 BACKEND = CTranslate2Backend()

@@ -21,7 +21,7 @@ pytest.importorskip("ray", reason="Ray is not installed: pip install 'autobacken
 
 pytestmark = [pytest.mark.engine, pytest.mark.filterwarnings("ignore")]
 
-PROGRAM = Path(__file__).resolve().parents[2] / "autobackend.py"
+PROGRAM = Path(__file__).resolve().parents[3] / "autobackend.py"
 LABEL = "transformers:sdpa"
 KINDS = {"Alpha, 2 cores": ("a1", "a2"), "Beta, 2 cores": ("b1",)}
 HOSTS = tuple(host for hosts in KINDS.values() for host in hosts)

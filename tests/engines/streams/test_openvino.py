@@ -10,9 +10,10 @@ import pytest
 from calibration.backend import Engine
 from calibration.registry import find
 from calibration.streams import Finish, Request, Streams
-from tests.engines import streaming, tiny_models
-from tests.engines.streaming import answers, greedy, requests, unlike, unlike_abilities
-from tests.engines.test_openvino import in_float32, loaded
+from tests.engines import tiny_models
+from tests.engines.backends.test_openvino import in_float32, loaded
+from tests.engines.streams import streaming
+from tests.engines.streams.streaming import answers, greedy, requests, unlike, unlike_abilities
 
 pytestmark = pytest.mark.engine
 OPENVINO = find("openvino")

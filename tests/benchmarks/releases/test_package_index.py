@@ -25,7 +25,7 @@ from calibration.errors import UsageError
 # pip imports its own copies of libraries that warn.
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 LARGE = 4 << 20
 """Bytes of a member that nobody wants to read."""
 PATTERNS = ["engine/*.py"]

@@ -10,7 +10,7 @@ from benchmarks.rule_truth.judging import Pair
 from benchmarks.rule_truth.known.known import Known
 from benchmarks.rule_truth.report import Before, count, report_json, report_markdown
 from calibration.errors import UsageError
-from tests.benchmarks.test_rule_truth import LLAMA, folder_of, trial
+from tests.benchmarks.rule_truth.test_rule_truth import LLAMA, folder_of, trial
 
 
 @pytest.mark.engine

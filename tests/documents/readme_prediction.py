@@ -9,7 +9,7 @@ from selector.host.spec import Device, HostSpec, Installation
 from selector.screens.select import why
 from selector.selection import choose
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 HOST, MODEL = "ac3e84e793a4", "shape:llama-3.1-8b"
 CONVERTERS = {"gguf": "0.17.1", "numpy": "2.4.6", "sentencepiece": "0.2.1", "nncf": "3.0.0"}
 """What converts models there beside the engines: results/ keeps the versions that change the speed alone."""

@@ -16,8 +16,9 @@ from calibration.registry import find
 from calibration.rung import Rung
 from selector.host.spec import HostSpec
 from selector.planning.plan import launch_spec_of
-from tests.engines import planting, tiny_models
-from tests.engines.planting import (
+from tests.engines import tiny_models
+from tests.engines.planted import planting
+from tests.engines.planted.planting import (
     Around,
     EarlyStop,
     FilledUp,

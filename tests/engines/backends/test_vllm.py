@@ -67,7 +67,7 @@ runs = [
 
 
 class There:
-    """A process that serves one loaded model, as tests/engines/vllm_there.py does."""
+    """A process that serves one loaded model, as tests/engines/backends/vllm_there.py does."""
 
     def __init__(self, folder: Path) -> None:
         command = [PYTHON, str(HERE / "vllm_there.py"), str(folder)]

@@ -24,7 +24,8 @@ from calibration.registry import find
 from calibration.supervision.deadline import Deadline, GivenUp
 from calibration.supervision.launch_spec import LaunchSpec, Limits, Subject
 from calibration.worker.prompts import prompts
-from tests.engines import planting, tiny_models
+from tests.engines import tiny_models
+from tests.engines.planted import planting
 
 pytestmark = [pytest.mark.engine, pytest.mark.filterwarnings("ignore")]
 

@@ -5,7 +5,7 @@ import json
 import sys
 from pathlib import Path
 
-HERE = Path(__file__).resolve().parents[2] / "calibration"
+HERE = Path(__file__).resolve().parents[3] / "calibration"
 spec = importlib.util.spec_from_file_location(
     "calibration", HERE / "__init__.py", submodule_search_locations=[str(HERE)]
 )

@@ -6,8 +6,8 @@ from calibration.measurement import Measurement
 from calibration.noise import prior_cv
 from calibration.workload import Workload
 from selector.screens.text import converted, decode, output, plural, prefill, rate, seconds, seconds_within, size
-from tests.documents import ROOT
-from tests.readme_results import calibrated_outcomes, readme_ranking
+from tests.documents.generated import ROOT
+from tests.documents.readme_results import calibrated_outcomes, readme_ranking
 
 README = (ROOT / "README.md").read_text()
 SELECTED = re.compile(

@@ -28,7 +28,7 @@ from selector.serve.api.app import Settings, app
 from selector.serve.api.listen import Server, url_of
 from selector.serve.own_server import OwnServerUpstream
 from tests.engines import tiny_models
-from tests.engines.at_once import HOLD, Plant, driven, found, found_at, opened, reference_of
+from tests.engines.planted.at_once import HOLD, Plant, driven, found, found_at, opened, reference_of
 from tests.engines.printed_commands import deployed
 from tests.engines.served import serving, started
 from tests.engines.tiny_models import VOCAB

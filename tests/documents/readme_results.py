@@ -5,7 +5,7 @@ from selector.demand.demand import Demand
 from selector.evidence.evidence import weigh
 from selector.evidence.ranking import Ranked, rank
 from selector.publish.hosts.host_file import HostResults, read
-from tests.documents import ROOT
+from tests.documents.generated import ROOT
 
 HOST = "ac3e84e793a4"
 SELECTED, CALIBRATED = "shape:smollm2-135m", "shape:llama-3.1-8b"

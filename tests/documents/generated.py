@@ -1,6 +1,6 @@
 """The parts of README and docs that the program itself writes.
 
-`make docs` (`python -m tests.documents`) writes them anew; tests/test_docs.py compares them.
+`make docs` (`python -m tests.documents`) writes them anew; test_docs.py compares them.
 """
 
 import ast
@@ -27,9 +27,9 @@ from selector.emit.targets import find_target, target_names
 from selector.machines.public_machines import PublicMachine
 from selector.machines.what_if import library
 from selector.screens.text import size
-from tests.readme_prediction import prediction_screen
+from tests.documents.readme_prediction import prediction_screen
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 SECTION = re.compile(r"(<!-- ([a-z]+) -->\n)(.*?)(<!-- end -->)", re.DOTALL)
 HELP = re.compile(r"(```\n\$ autobackend ([a-z ]*)--help\n)(.*?)(```\n)", re.DOTALL)
 
@@ -213,8 +213,3 @@ SECTIONS: dict[str, Callable[[], str]] = {
     "streams": streams_table,
     "workloads": workloads_table,
 }
-
-
-if __name__ == "__main__":
-    for document in documents():
-        document.write_text(renewed(document.read_text()))
