@@ -1,13 +1,14 @@
 """A fleet whose driver or one node is killed at a random moment: is anything lost, measured twice, or left running?
 
-`python -m benchmarks.fleet.kills MODEL [--runs 50] [--seed 0] [--backends A,B]`
+`python -m benchmarks.fleet.kills MODEL [--runs 50] [--seed 0] [--backends A,B] [--out FILE]`
 
-A fleet of four nodes on this machine, two of each kind, calibrates a model: once undisturbed, then with one kill in
-each run, after which the same command is run again to its end. Told are the launches of each run beside those of the
-undisturbed one. After a killed driver they must be the same, host by host. After a killed node, which comes back,
-another host of its kind may have taken over: then every kind must have every candidate, and no host one more often
-than it may.
-The exit code is 1 where that does not hold, or where a command of ours still runs at the end.
+A fleet of four nodes on this machine, two of each kind, calibrates a model into a PostgreSQL database of its own: once
+undisturbed, then with one kill in each run, in turn of the driver and of a node, after which the same command is run
+again to its end. Told are the launches of each run beside those of the undisturbed one. After a killed driver they must
+be the same, host by host. After a killed node, which comes back, the other host of its kind may have taken over: then
+each kind must have what it has in the undisturbed run, and no host anything twice.
+Every run is a line of FILE as soon as it has ended; a command that was stopped goes on with the runs that FILE lacks.
+The exit code is 1 where one is not well, which includes a command of ours that still runs at the end.
 """
 
 import argparse
@@ -20,51 +21,71 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from benchmarks.fleet.raylets import Raylets, left_running, raylets
+from benchmarks.shared.postgresql import Server, running
 from calibration.cache.cache import Cache
 from calibration.measurement import Measurement
+from selector.host.spec import HostSpec
 
 PROGRAM: Final = Path(__file__).resolve().parents[2] / "autobackend.py"
 KINDS: Final = {"Alpha": ("a1", "a2"), "Beta": ("b1", "b2")}
 HOSTS: Final = tuple(host for hosts in KINDS.values() for host in hosts)
-GONE_S: Final = 10.0
-"""How long after a kill what it started may take to go."""
-LIMIT_S: Final = 600.0
+GONE_S: Final = 30.0
+"""How long after a kill what it started may take to go, on a machine that is busy with five of everything."""
+LIMIT_S: Final = 900.0
 
-Launches = Counter[tuple[str, str]]
-"""Host and candidate: how often it was launched."""
+Launches = Mapping[str, int]
+"""`HOST CANDIDATE CUT`: how often it was launched."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Undisturbed:
+    """The run without a kill, and where all of them ran."""
+
+    host: str
+    command: str
+    date: str
+    lasted_s: float
+    launches: Launches
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Run:
     """What came of a run with a kill."""
 
+    number: int
     killed: str
     """`driver`, or the node."""
     after_s: float
+    in_time: bool
+    """The command still ran when that was killed."""
     same: bool
     """The launches of each host are those of the undisturbed run."""
-    lost: tuple[str, ...]
-    """Kinds and candidates that nobody of the kind launched."""
-    twice: tuple[str, ...]
-    """Hosts and candidates that were launched more often than in the undisturbed run."""
-    left: tuple[str, ...]
+    lost: tuple[str, ...] = ()
+    """Kinds and candidates that the undisturbed run has oftener."""
+    twice: tuple[str, ...] = ()
+    """Hosts and candidates that were launched oftener than any host launched them in the undisturbed run."""
+    left: tuple[str, ...] = ()
     """Nodes on which something still ran at the end."""
-    ended: bool = True
-    """The command came to its end, both times."""
+    codes: tuple[int | None, ...] = ()
+    """Exit codes of both commands; None: it did not end within LIMIT_S."""
+    launches: Launches = field(default_factory=dict)
 
     @property
     def well(self) -> bool:
         return (
-            self.ended
+            self.codes[-1] == 0
+            and None not in self.codes
             and not self.lost
             and not self.left
-            and (self.same if self.killed == "driver" else not self.twice)
+            and not self.twice
+            and (self.same or self.killed != "driver")
         )
 
 
@@ -79,104 +100,165 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--backends", default="transformers:sdpa,transformers:eager")
     parser.add_argument("--workload", default="pp16:tg8:b1")
-    parser.add_argument("--out", type=Path, default=Path("build/fleet-kills.json"))
-    arguments = parser.parse_args(argv)
-    draw = random.Random(arguments.seed)
-    words = (
-        "fleet", "calibrate", arguments.model, "--backends", arguments.backends, "--workload", arguments.workload,
-        "--rounds", "1", "--no-probe", "--json",
-    )  # fmt: skip
+    parser.add_argument("--out", type=Path, default=Path("build/fleet-kills.jsonl"))
+    words = parser.parse_args(argv)
+    words.out.parent.mkdir(parents=True, exist_ok=True)
     folder = Path(tempfile.mkdtemp(prefix="autobackend-fleet-"))
-    runs: list[Run] = []
     try:
-        with raylets(folder, KINDS) as nodes:
-            began = time.monotonic()
-            undisturbed = _undisturbed(words, folder / "undisturbed.db", nodes)
-            if undisturbed is None:
-                print(f"the run without a kill took longer than {LIMIT_S:.0f} s", file=sys.stderr)
-                return 1
-            lasted_s = time.monotonic() - began
-            print(f"undisturbed: {lasted_s:.0f} s, {sum(undisturbed.values())} launches", flush=True)
-            for number in range(arguments.runs):
-                killed = draw.choice(("driver", *HOSTS))
-                run = _killed(
-                    words, folder / f"{number}.db", nodes, killed, draw.uniform(0.1, 0.95) * lasted_s, undisturbed
-                )
-                runs.append(run)
-                print(_line(number, run), flush=True)
-                arguments.out.parent.mkdir(parents=True, exist_ok=True)
-                arguments.out.write_text(json.dumps([asdict(one) for one in runs], indent=2) + "\n", encoding="utf-8")
+        with running() as server, raylets(folder, KINDS) as nodes:
+            runs = _runs(words, _Fleet(words, nodes, server))
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     bad = [run for run in runs if not run.well]
-    print(f"{len(runs)} runs, {len(bad)} of them not well")
+    in_time = sum(run.in_time for run in runs)
+    print(f"{len(runs)} runs, {in_time} of them killed before their end; {len(bad)} not well")
     return 1 if bad else 0
 
 
-def _undisturbed(words: Sequence[str], cache: Path, nodes: Raylets) -> Launches | None:
-    """None where it did not end."""
-    return _launches(cache) if _ends(_driver(words, cache, nodes)) else None
+def _runs(words: argparse.Namespace, fleet: "_Fleet") -> list[Run]:
+    """Those of the file, and then those that it lacks; each becomes a line of it."""
+    lines = [json.loads(line) for line in words.out.read_text().splitlines()] if words.out.exists() else []
+    if lines:
+        undisturbed = Undisturbed(**lines[0])
+    else:
+        undisturbed = fleet.undisturbed()
+        _append(words.out, undisturbed)
+    print(f"undisturbed: {undisturbed.lasted_s:.0f} s, {sum(undisturbed.launches.values())} launches", flush=True)
+    runs = {run.number: run for run in (Run(**_tuples(line)) for line in lines[1:])}
+    for number in range(words.runs):
+        if number not in runs:
+            runs[number] = fleet.killed(number, undisturbed)
+            _append(words.out, runs[number])
+            print(_line(runs[number]), flush=True)
+    return [runs[number] for number in sorted(runs)]
 
 
-def _killed(
-    words: Sequence[str], cache: Path, nodes: Raylets, killed: str, after_s: float, undisturbed: Launches
-) -> Run:
-    driver = _driver(words, cache, nodes)
-    try:
-        driver.wait(after_s)
-    except subprocess.TimeoutExpired:
-        if killed == "driver":
-            driver.kill()
-        else:
-            nodes.kill(killed)
-    ended = _ends(driver)
-    left = _left()
-    if killed not in nodes.nodes and killed != "driver":
-        nodes.start(killed)
-        nodes.cluster.wait_for_nodes()
-    ended = _ends(_driver(words, cache, nodes)) and ended
-    launches = _launches(cache)
-    return Run(
-        killed=killed,
-        after_s=after_s,
-        same=launches == undisturbed,
-        lost=tuple(sorted(_by_kind(undisturbed) - _by_kind(launches))),
-        twice=tuple(
-            f"{host} {label}" for (host, label), count in sorted(launches.items()) if count > max(undisturbed.values())
-        ),
-        left=(*left, *_left()),
-        ended=ended,
-    )
+class _Fleet:
+    """The command whose driver or nodes are killed, on the nodes of a cluster."""
 
+    def __init__(self, words: argparse.Namespace, nodes: Raylets, server: Server) -> None:
+        self._nodes, self._server, self._seed, self._logs = nodes, server, words.seed, words.out.with_suffix("")
+        self._words = (
+            "fleet", "calibrate", words.model, "--backends", words.backends, "--workload", words.workload,
+            "--rounds", "1", "--no-probe", "--json",
+        )  # fmt: skip
 
-def _ends(driver: "subprocess.Popen[bytes]") -> bool:
-    """Whether it ends within LIMIT_S; otherwise it is killed."""
-    try:
-        driver.wait(LIMIT_S)
-    except subprocess.TimeoutExpired:
-        driver.kill()
-        driver.wait()
-        return False
-    return True
+    def undisturbed(self) -> Undisturbed:
+        """The second of two, since the first may have to convert the model.
 
-
-def _driver(words: Sequence[str], cache: Path, nodes: Raylets) -> "subprocess.Popen[bytes]":
-    command = [sys.executable, str(PROGRAM), *words, "--ray", nodes.address, "--cache", str(cache)]
-    return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=os.environ)
-
-
-def _launches(cache: Path) -> Launches:
-    with Cache.open(cache) as opened:
-        return Counter(
-            (one.identity.host, f"{one.candidate.label} {one.identity.cut}".strip())
-            for one in opened.all()
-            if isinstance(one, Measurement)
+        Raises:
+            RuntimeError: one did not come to its end.
+        """
+        for title in ("converts", "undisturbed"):
+            with self._server.database() as name:
+                began = time.monotonic()
+                with self._driver(name, title) as driver:
+                    if (code := _ended(driver)) != 0:
+                        raise RuntimeError(f"the run without a kill ended with {code}: see {self._logs}")
+                lasted_s = time.monotonic() - began
+                launches = self._launches(name)
+        named = ("fleet", "calibrate", "MODEL", *self._words[3:])
+        return Undisturbed(
+            host=HostSpec.detect().device.name,
+            command=f"autobackend {' '.join(named)}",
+            date=time.strftime("%Y-%m-%d"),
+            lasted_s=lasted_s,
+            launches=launches,
         )
 
+    def killed(self, number: int, undisturbed: Undisturbed) -> Run:
+        draw = random.Random(f"{self._seed}/{number}")  # so that a run is the same whichever ones went before
+        killed = draw.choice(HOSTS) if number % 2 else "driver"
+        after_s = draw.uniform(0.05, 0.95) * undisturbed.lasted_s
+        with self._server.database() as name:
+            with self._driver(name, f"{number}-killed") as driver:
+                in_time = self._kill(driver, killed, after_s)
+                codes = [_ended(driver)]
+            left = _left()
+            if killed != "driver" and killed not in self._nodes.nodes:
+                self._nodes.start(killed)
+                self._nodes.cluster.wait_for_nodes()
+            with self._driver(name, f"{number}-again") as driver:
+                codes.append(_ended(driver))
+            launches = self._launches(name)
+        run = Run(
+            number=number,
+            killed=killed,
+            after_s=after_s,
+            in_time=in_time,
+            same=launches == undisturbed.launches,
+            lost=tuple(sorted((_by_kind(undisturbed.launches) - _by_kind(launches)).elements())),
+            twice=tuple(sorted(_twice(launches, undisturbed.launches))),
+            left=(*left, *_left()),
+            codes=tuple(codes),
+            launches=launches,
+        )
+        if run.well:
+            for log in self._logs.glob(f"{number}-*.log"):
+                log.unlink()
+        return run
 
-def _by_kind(launches: Launches) -> set[str]:
+    def _kill(self, driver: "subprocess.Popen[bytes]", killed: str, after_s: float) -> bool:
+        """Kill it after this time, unless the command has ended by then; whether it had not."""
+        try:
+            driver.wait(after_s)
+        except subprocess.TimeoutExpired:
+            if killed == "driver":
+                driver.kill()
+            else:
+                self._nodes.kill(killed)
+            return True
+        return False
+
+    @contextmanager
+    def _driver(self, database: str, title: str) -> "Iterator[subprocess.Popen[bytes]]":
+        self._logs.mkdir(parents=True, exist_ok=True)
+        command = [sys.executable, str(PROGRAM), *self._words, "--ray", self._nodes.address]
+        # Not among the words, which everybody on the machine may read.
+        variables = {**os.environ, "AUTOBACKEND_CACHE": self._server.url(database)}
+        with (self._logs / f"{title}.log").open("wb") as log:
+            driver = subprocess.Popen(command, stdout=log, stderr=log, env=variables)
+            try:
+                yield driver
+            finally:
+                driver.kill()
+                driver.wait()
+
+    def _launches(self, database: str) -> Launches:
+        with Cache.open(self._server.url(database), fleet="") as opened:
+            names = [
+                f"{one.identity.host} {one.candidate.label} {one.identity.cut}".strip()
+                for one in opened.all()
+                if isinstance(one, Measurement)
+            ]
+        return dict(Counter(names))  # no Counter, of which asdict makes another one wrongly
+
+
+def _ended(driver: "subprocess.Popen[bytes]") -> int | None:
+    """Its exit code; None where it does not end within LIMIT_S."""
+    try:
+        return driver.wait(LIMIT_S)
+    except subprocess.TimeoutExpired:
+        return None
+
+
+def _by_kind(launches: Launches) -> Counter[str]:
+    """With the kind instead of the host; what several hosts of a kind launched counts as often."""
     kind_of = {host: kind for kind, hosts in KINDS.items() for host in hosts}
-    return {f"{kind_of[host]} {label}" for host, label in launches}
+    counts = Counter[str]()
+    for name, count in launches.items():
+        host, _, what = name.partition(" ")
+        counts[f"{kind_of[host]} {what}"] += count
+    return counts
+
+
+def _twice(launches: Launches, undisturbed: Launches) -> Iterator[str]:
+    """What a host launched oftener than any host did in the undisturbed run."""
+    most: dict[str, int] = {}
+    for name, count in undisturbed.items():
+        what = name.partition(" ")[2]
+        most[what] = max(count, most.get(what, 0))
+    return (name for name, count in launches.items() if count > most.get(name.partition(" ")[2], 0))
 
 
 def _left() -> tuple[str, ...]:
@@ -187,14 +269,25 @@ def _left() -> tuple[str, ...]:
     return tuple(left)
 
 
-def _line(number: int, run: Run) -> str:
+def _append(file: Path, line: Undisturbed | Run) -> None:
+    with file.open("a", encoding="utf-8") as opened:
+        opened.write(json.dumps(asdict(line)) + "\n")
+
+
+def _tuples(line: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of a Run, with tuples for JSON's lists."""
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in line.items()}
+
+
+def _line(run: Run) -> str:
     verdict = "well" if run.well else "NOT WELL"
     more = f", lost {run.lost}" if run.lost else ""
     more += f", twice {run.twice}" if run.twice else ""
     more += f", left {run.left}" if run.left else ""
-    more += "" if run.ended else f", not ended within {LIMIT_S:.0f} s"
+    more += f", codes {run.codes}" if run.codes[-1] != 0 or None in run.codes else ""
     same = ", the same" if run.same else ""
-    return f"{number + 1}: {run.killed} killed after {run.after_s:.1f} s: {verdict}{same}{more}"
+    when = "" if run.in_time else " (it had ended)"
+    return f"{run.number + 1}: {run.killed} killed after {run.after_s:.1f} s{when}: {verdict}{same}{more}"
 
 
 if __name__ == "__main__":

@@ -2,11 +2,15 @@
 
 from collections.abc import Iterable
 from statistics import median
+from typing import Final
 
 from calibration.cost import fit, points
 from calibration.measurement import Measurement
 from calibration.rung import Rung
 from calibration.workload import Workload
+
+_ON: Final = " on "
+"""Between a candidate and the layers of a launch on a few of them; no label has a space."""
 
 
 def seconds_by_candidate(launches: Iterable[Measurement], workload: Workload) -> dict[str, float]:
@@ -20,9 +24,18 @@ def seconds_by_candidate(launches: Iterable[Measurement], workload: Workload) ->
     return {name: seconds for name, of_name in named.items() if (seconds := _seconds(of_name, workload)) is not None}
 
 
+def candidate_of(name: str) -> str:
+    """The candidate of a name that seconds_by_candidate gives.
+
+    >>> candidate_of("openvino:fp16 on 3 layers"), candidate_of("openvino:fp16")
+    ('openvino:fp16', 'openvino:fp16')
+    """
+    return name.partition(_ON)[0]
+
+
 def _name(launch: Measurement) -> str:
     label, cut = launch.candidate.label, launch.identity.cut
-    return f"{label} on {Rung.parse(cut).layers} layers" if cut else label
+    return f"{label}{_ON}{Rung.parse(cut).layers} layers" if cut else label
 
 
 def _seconds(launches: list[Measurement], workload: Workload) -> float | None:

@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
+from selector.evidence.launch_times import candidate_of
 from selector.evidence.likeness import Likeness, likenesses
 from selector.fleet.groups import Kin
 from selector.fleet.tasks import Calibrate, SpotCheck, Standing, Task
@@ -145,6 +146,7 @@ class _Group:
                 self._awake = dict.fromkeys(self._present())
 
     def measured(self, host: str, model: str, times: Mapping[str, float], best: Sequence[str] | None) -> None:
+        task = self._working.get(host)
         self._free(host)
         if best is not None:
             self._own[host][model] = None
@@ -154,8 +156,8 @@ class _Group:
                     self._open.remove(model)
                 self._awake |= dict.fromkeys(other for other in self._obliged[model] if other not in self._working)
         self._times[host].setdefault(model, {}).update(times)
-        if best is None and model in self._duties[host]:
-            self._duties[host].remove(model)
+        if isinstance(task, SpotCheck):
+            self._duties[host].remove(task.model)
 
     def failed(self, task: Task, reason: str) -> None:
         self._free(task.host)
@@ -223,13 +225,18 @@ class _Group:
         for _ in range(len(duties)):
             model = duties[0]
             leader = self._leader.get(model)
-            if model in self.given_up or leader == host or model in self._times[host]:
-                duties.popleft()  # it is compared by the others there, or was measured already
+            if model in self.given_up or leader == host or (leader and self._has_launched(host, model)):
+                duties.popleft()  # the others are compared with it, or it was measured already
             elif leader is None:
                 duties.rotate(-1)
             else:
                 return SpotCheck(host=host, model=model, labels=self._best[model], of=leader)
         return None
+
+    def _has_launched(self, host: str, model: str) -> bool:
+        """Whether both of the group's best were launched there; a driver that was killed may have left one of them."""
+        labels = {candidate_of(name) for name in self._times[host].get(model, ())}
+        return labels.issuperset(self._best[model])
 
     def _judge(self) -> None:
         """Compare the hosts; models that one calibrated which is not like the others are calibrated again, for them."""

@@ -126,9 +126,10 @@ class _Drive:
         known: list[tuple[str, str, Mapping[str, float]]] = []
         prefer: dict[tuple[Kin, str], str] = {}
         for kin, names in self._survey.groups.items():
-            by_identifier = {self._members[name].host.identifier: name for name in names}
+            hosts = [self._members[name].host for name in names]
+            by_identifier = {host.identifier: name for host, name in zip(hosts, names, strict=True)}
             for model, spec in self._specs.items():
-                times = times_by_host(self._cache, spec, kin.device, by_identifier, self._demand.workload)
+                times = times_by_host(self._cache, spec, hosts, self._demand)
                 if not times:
                     continue
                 first = max(times, key=lambda host: (len(times[host]), host))
@@ -247,11 +248,8 @@ class _Drive:
             raise error
 
     def _times(self, host: str, model: str) -> Mapping[str, float]:
-        member = self._members[host]
-        times = times_by_host(
-            self._cache, self._specs[model], member.kin.device, [member.host.identifier], self._demand.workload
-        )
-        return times.get(member.host.identifier, {})
+        there = self._members[host].host
+        return times_by_host(self._cache, self._specs[model], [there], self._demand).get(there.identifier, {})
 
     def _now(self) -> Now:
         asked = [(task, began, self._agents[task.host].call("now")) for task, began in self._running.values()]

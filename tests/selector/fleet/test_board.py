@@ -131,6 +131,23 @@ def test_what_was_measured_earlier_is_not_measured_again() -> None:
     assert tasks == [Calibrate(host="a", model="n"), SpotCheck(host="b", model="n", labels=BEST, of="a")]
 
 
+def test_a_comparison_of_which_a_part_was_measured_earlier_is_finished() -> None:
+    board = Board({H100: ["a", "b", "c"]}, ["m"])
+    board.measured("b", "m", {BEST[0]: 1.0, f"{BEST[1]} on 3 layers": 0.2})
+    board.measured("c", "m", {BEST[0]: 1.0})
+    tasks = list(run(board))
+    assert tasks == [Calibrate(host="a", model="m"), SpotCheck(host="c", model="m", labels=BEST, of="a")]
+
+
+def test_a_comparison_of_which_a_candidate_failed_is_not_repeated() -> None:
+    board = Board({H100: ["a", "b"]}, ["m"])
+    assert board.begin() == [Calibrate(host="a", model="m")]
+    board.measured("a", "m", dict.fromkeys(BEST, 1.0), best=BEST)
+    assert board.begin() == [SpotCheck(host="b", model="m", labels=BEST, of="a")]
+    board.measured("b", "m", {BEST[0]: 1.0})
+    assert board.begin() == []
+
+
 def test_who_has_begun_a_model_goes_on_with_it() -> None:
     board = Board({H100: ["a", "b"]}, ["m", "n"], prefer={(H100, "m"): "b"})
     assert board.begin() == [Calibrate(host="a", model="n"), Calibrate(host="b", model="m")]
