@@ -106,7 +106,7 @@ class NotServed(AutobackendError):
 
 
 class ClusterUnreachable(AutobackendError):
-    """The Ray cluster does not answer, or is of another version than the Ray here."""
+    """The Ray cluster does not answer, or cannot be joined."""
 
     exit_code = 17
 
@@ -133,6 +133,12 @@ class CacheDriverMissing(CacheError):
     """The cache is a PostgreSQL database, and psycopg is not installed."""
 
     exit_code = 21
+
+
+class ClusterDiffers(AutobackendError):
+    """The Ray cluster runs another version of Ray or of Python than this command."""
+
+    exit_code = 22
 
 
 def kinds() -> list[type[AutobackendError]]:

@@ -2,6 +2,7 @@
 
 import contextlib
 import logging
+import re
 import socket
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -9,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-from calibration.errors import ClusterUnreachable, UsageError
+from calibration.errors import ClusterDiffers, ClusterUnreachable, UsageError
 from selector.fleet.agent import Agent
 
 ANSWERS_S: Final = 10.0
@@ -21,6 +22,11 @@ HEAD_ANSWERS_S: Final = 2.0
 """Within this a head that lives takes a connection."""
 AT_ONCE: Final = 3
 """Calls of an agent at once: a command, what it does now, and one question."""
+_VERSIONS: Final = re.compile(
+    r"Version mismatch: .*?Ray: (\S+)\s+Python: (\S+).*?Ray: (\S+)\s+Python: (\S+)", re.DOTALL
+)
+"""What Ray says of a cluster of other versions, which it names, and then ours (ray._private.utils.check_version_info,
+Ray 2.60)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,7 +45,15 @@ class Lost(Exception):
 
 
 class Broken(Exception):
-    """A call of an agent raised; says what."""
+    """A call of an agent raised; says what.
+
+    Args:
+        code: AutobackendError.exit_code of what it raised; 1 of all else.
+    """
+
+    def __init__(self, message: str, code: int = 1) -> None:
+        super().__init__(message)
+        self.code = code
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +166,8 @@ class Cluster:
         except (errors.RayActorError, errors.NodeDiedError, errors.ActorUnschedulableError) as error:
             raise Lost(_first_line(error)) from error
         except errors.RayTaskError as error:
-            raise Broken(_first_line(error.cause) if error.cause is not None else _first_line(error)) from error
+            cause = error if error.cause is None else error.cause
+            raise Broken(_first_line(cause), getattr(cause, "exit_code", 1)) from error
         except errors.RayError as error:
             raise Broken(_first_line(error)) from error
 
@@ -163,7 +178,8 @@ def joined(address: str) -> Iterator[Cluster]:
 
     Raises:
         UsageError: Ray is not installed.
-        ClusterUnreachable: nobody answers there, or a Ray of another version.
+        ClusterUnreachable: nobody answers there, or no cluster of Ray.
+        ClusterDiffers: a Ray or a Python of another version.
     """
     try:
         import ray
@@ -173,6 +189,8 @@ def joined(address: str) -> Iterator[Cluster]:
     try:
         ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, configure_logging=False)
     except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
+        if versions := _VERSIONS.search(str(error)):
+            raise _differs(address, *versions.groups()) from error
         raise ClusterUnreachable(
             f"the Ray cluster at {address} cannot be joined: {_first_line(error)}",
             f"look there with ray status --address {address}; this is Ray {ray.__version__}",
@@ -202,6 +220,17 @@ def _require_an_answer(address: str) -> None:
             f"nobody answers at {address}: {error.strerror or error}",
             "start a cluster there (ray start --head --port 6379), or name another address",
         ) from error
+
+
+def _differs(address: str, there: str, python_there: str, here: str, python_here: str) -> ClusterDiffers:
+    mend = f"run it with Python {python_there}, as on the nodes"
+    if there != here:
+        mend = f"install the same here: pip install 'ray=={there}'"
+    return ClusterDiffers(
+        f"the cluster at {address} is of Ray {there} with Python {python_there};"
+        f" here is Ray {here} with Python {python_here}",
+        mend,
+    )
 
 
 def _answers(place: str, within_s: float) -> bool:

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Final
 
 from calibration.cache.cache import Cache
-from calibration.errors import CacheError, DeviceBusy, UsageError
+from calibration.errors import CacheError, CacheUnreachable, DeviceBusy, UsageError
 from selector.demand.demand import Demand
 from selector.fleet.board import VERIFY, Board
 from selector.fleet.cluster import Broken, Call, Cluster, Lost
@@ -23,11 +23,13 @@ LOOK_S: Final = 1.0
 BUSY_S: Final = 30.0
 """A device that another program calibrates, and a database that does not answer, are tried again after this."""
 PATIENCE_S: Final = 900.0
-"""A database that does not answer for so long is given up."""
+"""A database that does not answer for so long is given up, and so is a node that it does not answer."""
+PASSING: Final = frozenset({CacheError.exit_code, CacheUnreachable.exit_code})
+"""Of a cache that may answer later: a file that others write, and a server that is away. A refusal does not pass."""
 AGENTS: Final = 3
 """So many agents are started on a node that lives; who ends them all takes part no more."""
-NO_ANSWER_S: Final = 60.0
-"""Of a question to an agent."""
+NO_ANSWER_S: Final = 120.0
+"""Of a question to an agent, whose first has it import what selects."""
 
 
 def calibrate_fleet(
@@ -41,6 +43,8 @@ def calibrate_fleet(
     variables: Mapping[str, str],
     words: Sequence[str] = (),
     verify: int | None = VERIFY,
+    busy_s: float = BUSY_S,
+    patience_s: float = PATIENCE_S,
 ) -> FleetResult:
     """Calibrate each model on one host of each group, and compare the other hosts with it.
 
@@ -48,15 +52,19 @@ def calibrate_fleet(
         cache: the shared one; agents find it by AUTOBACKEND_CACHE among `variables`.
         words: options of `autobackend calibrate` beside those of the demand.
         verify: on how many models each host is compared; None: on all.
+        busy_s: after this a device that is busy, and a cache that does not answer, are tried again.
+        patience_s: a cache that does not answer for so long is given up.
 
     Raises:
         UsageError: the demand has loads.
         ModelError: a model cannot be read here.
-        CacheError: the shared cache does not answer for PATIENCE_S.
+        CacheError: the shared cache does not answer for `patience_s`, or refuses.
         ClusterUnreachable: the head of the cluster does not answer any more.
     """
     refuse_loads(demand)
-    return _Drive(models, demand, cluster, surveyed, cache, reporter, variables, tuple(words), verify).run()
+    return _Drive(
+        models, demand, cluster, surveyed, cache, reporter, variables, tuple(words), verify, busy_s, patience_s
+    ).run()
 
 
 def refuse_loads(demand: Demand) -> None:
@@ -84,17 +92,20 @@ class _Drive:
         variables: Mapping[str, str],
         words: tuple[str, ...],
         verify: int | None,
+        busy_s: float,
+        patience_s: float,
     ) -> None:
         self._specs = {model: ModelSpec.read(model) for model in models}
         self._demand, self._cluster, self._cache, self._reporter = demand, cluster, cache, reporter
         self._variables, self._words, self._survey = variables, words, surveyed
+        self._busy_s, self._patience_s = busy_s, patience_s
         self._members = {member.node.name: member for member in surveyed.members}
         self._agents = {name: member.agent for name, member in self._members.items()}
         self._started = dict.fromkeys(self._members, 1)
         self._running: dict[Call, tuple[Task, float]] = {}
         self._later: list[tuple[float, Task]] = []
-        self._silent_since: float | None = None
-        """Since when the database does not answer."""
+        self._silent_since: dict[str, float] = {}
+        """Node: since when the cache does not answer it, or us when it has ended."""
         known, prefer = self._known()
         self._board = Board(surveyed.groups, models, verify=verify, prefer=prefer)
         for host, model, times in known:
@@ -182,26 +193,26 @@ class _Drive:
         except Lost as error:
             return self._lost(task, str(error))
         except Broken as error:
-            self._board.failed(task, str(error))
-            return str(error)
-        if ended.code == 0:
-            return self._measured(task)
-        if ended.code in {DeviceBusy.exit_code, CacheError.exit_code}:
-            if ended.code == CacheError.exit_code:
-                self._no_answer(CacheError(ended.reason))
-            self._later.append((time.monotonic() + BUSY_S, task))
-            return f"again in {BUSY_S:g} s: {ended.reason}"
-        self._board.failed(task, ended.reason)
-        return ended.reason
+            return self._failed(task, str(error), error.code)
+        return self._measured(task) if ended.code == 0 else self._failed(task, ended.reason, ended.code)
+
+    def _failed(self, task: Task, why: str, code: int = 1) -> str:
+        """A task ended with an error, which passes by itself or does not."""
+        if code == DeviceBusy.exit_code:
+            return self._later_again(task, why)
+        if code in PASSING:
+            return self._without_cache(task, why)
+        self._board.failed(task, why)
+        return why
 
     def _measured(self, task: Task) -> str:
         try:
             times = self._times(task.host, task.model)
         except CacheError as error:
-            self._no_answer(error)
-            self._later.append((time.monotonic() + BUSY_S, task))
-            return f"again in {BUSY_S:g} s: {error.message}"
-        self._silent_since = None
+            if error.exit_code not in PASSING:
+                raise
+            return self._failed(task, error.message, error.exit_code)
+        self._silent_since.pop(task.host, None)
         if isinstance(task, SpotCheck):
             self._board.measured(task.host, task.model, times)
             return "measured"
@@ -210,12 +221,12 @@ class _Drive:
             best = self._cluster.result(agent.call("best", task.model, self._demand, self._cache_words()), NO_ANSWER_S)
         except Lost as error:
             return self._lost(task, str(error))
-        except (Broken, TimeoutError) as error:
-            self._board.failed(task, str(error) or "it does not say what is best there")
-            return str(error)
+        except Broken as error:
+            return self._failed(task, str(error), error.code)
+        except TimeoutError:
+            return self._failed(task, f"it did not say within {NO_ANSWER_S:g} s what is best there")
         if not best:
-            self._board.failed(task, "it ended without an answer")
-            return "it ended without an answer"
+            return self._failed(task, "it ended without an answer")
         self._board.measured(task.host, task.model, times, best=best)
         return f"measured: {best[0]}"
 
@@ -238,14 +249,23 @@ class _Drive:
         self._reporter.said(f"{name} takes part no more: {reason}")
         return reason
 
-    def _no_answer(self, error: CacheError) -> None:
-        """Raises CacheError: it has been so for PATIENCE_S."""
+    def _later_again(self, task: Task, why: str) -> str:
+        self._later.append((time.monotonic() + self._busy_s, task))
+        return f"again in {self._busy_s:g} s: {why}"
+
+    def _without_cache(self, task: Task, why: str) -> str:
+        """The cache did not answer: it is tried again for PATIENCE_S.
+
+        Raises:
+            CacheError: it does not answer here either.
+        """
         now = time.monotonic()
-        if self._silent_since is None:
-            self._silent_since = now
-            self._reporter.said(f"{error.message}; it is tried again")
-        elif now - self._silent_since > PATIENCE_S:
-            raise error
+        if now - self._silent_since.setdefault(task.host, now) < self._patience_s:
+            return self._later_again(task, why)
+        self._cache.token()
+        self._board.lost(task.host, why)
+        self._reporter.said(f"{task.host} takes part no more: {why}")
+        return why
 
     def _times(self, host: str, model: str) -> Mapping[str, float]:
         there = self._members[host].host

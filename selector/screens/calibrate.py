@@ -36,6 +36,7 @@ from selector.planning.plan import Plan
 from selector.planning.preparations import Preparations
 from selector.rules.judge import not_tried
 from selector.screens import served as served_screens
+from selector.screens.remaining import about
 from selector.screens.text import (
     columns,
     cv_of_one,
@@ -124,15 +125,6 @@ def ladder(reaches: Sequence[Reach], *, across: int | None = None) -> list[str]:
 def takes(expected: Estimate) -> str:
     """An estimate, as in: 24 s, 0.3 GiB."""
     return f"{about(expected.seconds)}, {size(expected.bytes)}" if expected.bytes else about(expected.seconds)
-
-
-def about(value: float) -> str:
-    """An estimated duration, which has no decimals.
-
-    >>> about(24.3), about(125)
-    ('24 s', '2:05 min')
-    """
-    return f"{max(1, round(value))} s" if value < 99.5 else seconds(value)
 
 
 def device_line(plan: Plan) -> str:
@@ -242,11 +234,6 @@ def probability(value: float) -> str:
     ('0.94', 'more than 0.99')
     """
     return f"{value:.2f}" if value < 0.995 else "more than 0.99"
-
-
-def left(remaining_s: float | None) -> str:
-    """As in: about 2:10 min left; empty while nothing is known."""
-    return "" if remaining_s is None else f"about {about(remaining_s)} left"
 
 
 def launched(outcome: Outcome) -> str:

@@ -1,9 +1,11 @@
 """The screens of `fleet`: which hosts are alike, what they do, and whose results hold for whom."""
 
 import json
+import time
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Final, Self
 
 from rich.console import Console
 from rich.live import Live
@@ -13,8 +15,12 @@ from selector.fleet.groups import lacking
 from selector.fleet.install import Installed
 from selector.fleet.progress import Came, Doing, FleetResult, Now
 from selector.fleet.survey import Survey
-from selector.fleet.tasks import Calibrate, Standing
+from selector.fleet.tasks import Calibrate, Standing, Task
+from selector.screens.remaining import about, left_in
 from selector.screens.text import columns, listing, plural, seconds
+
+EVERY_S: Final = 10.0
+"""JSON lines tell at most so often what all nodes do."""
 
 
 def hosts_screen(surveyed: Survey, backends: Sequence[str], across: int | None = None) -> list[str]:
@@ -68,13 +74,23 @@ class FleetProgress:
 
     Args:
         console: of stderr.
-        as_json: a JSON line for each task and each sentence, instead.
+        as_json: a JSON line for each task and each sentence, and every EVERY_S for what the nodes do, instead.
     """
 
-    def __init__(self, console: Console, *, as_json: bool, write: Callable[[str], None]) -> None:
-        self._console, self._write = console, write
+    def __init__(
+        self,
+        console: Console,
+        *,
+        as_json: bool,
+        write: Callable[[str], None],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._console, self._write, self._clock = console, write, clock
         self._as_json = as_json
         self._live = Live(console=console, transient=True) if console.is_terminal and not as_json else None
+        self._ends: dict[str, _End] = {}
+        self._next_s = 0.0
+        """When, on the clock, the next JSON line tells what the nodes do."""
 
     def __enter__(self) -> Self:
         if self._live is not None:
@@ -88,22 +104,62 @@ class FleetProgress:
             self._live.stop()
 
     def now(self, now: Now, /) -> None:
-        """Show it where a table changes."""
-        if self._live is None:
-            return
+        """Show it where a table changes, and as a JSON line now and then."""
+        self._ends = {doing.node: self._end_of(doing) for doing in now.doing}
+        if self._live is not None:
+            self._live.update(self._table(now), refresh=True)
+        elif self._as_json and self._clock() >= self._next_s:
+            self._next_s = self._clock() + EVERY_S
+            self._line(
+                {
+                    "doing": [
+                        {
+                            "host": doing.node,
+                            "model": doing.task.model,
+                            "task": _kind(doing.task),
+                            "since_s": doing.since_s,
+                            "left_s": self._left_s(doing),
+                            "now": doing.now,
+                        }
+                        for doing in now.doing
+                    ],
+                    "calibrations_left": now.calibrations_left,
+                    "checks_left": now.checks_left,
+                }
+            )
+
+    def _table(self, now: Now) -> Table:
         table = Table(box=None, pad_edge=False)
-        for heading in ("node", "model", "task", "since", "now"):
+        for heading in ("node", "model", "task", "since", "left", "now"):
             table.add_column(heading, no_wrap=heading != "now")
         for doing in now.doing:
-            table.add_row(doing.node, doing.task.model, _kind(doing), seconds(doing.since_s), doing.now)
+            left_s = self._left_s(doing)
+            table.add_row(
+                *(doing.node, doing.task.model, _kind(doing.task), seconds(doing.since_s)),
+                *("" if left_s is None else f"about {about(left_s)}", doing.now),
+            )
         table.caption = (
             f"{plural(now.calibrations_left, 'calibration')} and {plural(now.checks_left, 'spot check')} left"
         )
-        self._live.update(table)
+        return table
+
+    def _end_of(self, doing: Doing) -> "_End":
+        """When it will be over: its command says so in some of its lines, and the time runs in between."""
+        before = self._ends.get(doing.node)
+        if before is None or before.task != doing.task:
+            before = _End(task=doing.task, line="", at_s=None)
+        left_s = left_in(doing.now)
+        if doing.now == before.line or left_s is None:
+            return before
+        return _End(task=doing.task, line=doing.now, at_s=self._clock() + left_s)
+
+    def _left_s(self, doing: Doing) -> float | None:
+        at_s = self._ends[doing.node].at_s
+        return None if at_s is None else max(0.0, at_s - self._clock())
 
     def came(self, came: Came, /) -> None:
         """A line."""
-        kind = "calibration" if isinstance(came.task, Calibrate) else "spot check"
+        kind = _kind(came.task)
         if self._as_json:
             self._line(
                 {
@@ -131,6 +187,17 @@ class FleetProgress:
         self._write(json.dumps(value))
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _End:
+    """When a task will be over."""
+
+    task: Task
+    line: str
+    """What its command said when this was known."""
+    at_s: float | None
+    """On the clock; None: nothing is known yet."""
+
+
 def _missing(surveyed: Survey, name: str, backends: Sequence[str]) -> str:
     missing = lacking(surveyed.member(name).host, backends)
     return f"lacks {listing(missing)}" if missing else "has all backends"
@@ -141,8 +208,8 @@ def _at_once(surveyed: Survey, name: str) -> str:
     return f"calibrates on {devices} devices at once" if devices > 1 else ""
 
 
-def _kind(doing: Doing) -> str:
-    return "calibrates" if isinstance(doing.task, Calibrate) else "compares"
+def _kind(task: Task) -> str:
+    return "calibration" if isinstance(task, Calibrate) else "spot check"
 
 
 def _count(models: Iterable[str]) -> str:

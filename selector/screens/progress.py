@@ -40,8 +40,9 @@ from selector.planning.events import (
     ProbeEnded,
     ProbeFailed,
 )
-from selector.screens.calibrate import given_up, header, ladder, launched, left, prepares, serving, standing, step
+from selector.screens.calibrate import given_up, header, ladder, launched, prepares, serving, standing, step
 from selector.screens.host import probing
+from selector.screens.remaining import left
 
 EVERY_S = 20.0
 """How often plain lines show how far a conversion is."""

@@ -1,19 +1,22 @@
 """`autobackend fleet`: what is refused before anything is begun, and what it shows."""
 
+import io
+import json
 import sys
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from rich.console import Console
 
 from calibration.errors import ClusterUnreachable, UsageError
 from selector.cli import main
 from selector.fleet.board import Board
 from selector.fleet.cluster import joined
 from selector.fleet.install import Installed
-from selector.fleet.progress import FleetResult
-from selector.fleet.tasks import Calibrate
-from selector.screens.fleet import installed_screen, result_screen
+from selector.fleet.progress import Doing, FleetResult, Now
+from selector.fleet.tasks import Calibrate, SpotCheck, Task
+from selector.screens.fleet import EVERY_S, FleetProgress, installed_screen, result_screen
 from tests.selector.fleet.test_board import H100, run
 
 
@@ -97,3 +100,55 @@ def test_what_was_installed_is_said_for_each_node() -> None:
         "b: installed openvino",
         "c: openvino could not be installed: no space",
     ]
+
+
+class Clock:
+    """Stands until it is set."""
+
+    def __init__(self) -> None:
+        self.now_s = 100.0
+
+    def __call__(self) -> float:
+        return self.now_s
+
+
+CHECK = SpotCheck(host="b", model="m", labels=("x:a", "x:b"), of="a")
+
+
+def doing(now: str, task: Task = CHECK) -> Now:
+    return Now(doing=(Doing(node="b", task=task, now=now, since_s=7.0),), calibrations_left=2, checks_left=3)
+
+
+def test_json_lines_tell_what_nodes_do_and_how_long_still() -> None:
+    clock, lines = Clock(), list[str]()
+    progress = FleetProgress(Console(file=io.StringIO()), as_json=True, write=lines.append, clock=clock)
+    progress.now(doing("the whole model  x:a  loading  about 2:10 min left"))
+    clock.now_s += EVERY_S - 1
+    progress.now(doing("the whole model  x:a  loading  about 2:10 min left"))
+    clock.now_s += 1
+    progress.now(doing("x:a, round 1: loaded in 2 s"))
+    clock.now_s += EVERY_S
+    progress.now(doing("", Calibrate(host="b", model="n")))
+    told = [json.loads(line) for line in lines]
+    assert [line["doing"][0].pop("left_s") for line in told] == [130.0, 120.0, None]
+    assert told[0] == {
+        "doing": [
+            {
+                "host": "b", "model": "m", "task": "spot check", "since_s": 7.0,
+                "now": "the whole model  x:a  loading  about 2:10 min left",
+            }
+        ],
+        "calibrations_left": 2,
+        "checks_left": 3,
+    }  # fmt: skip
+
+
+def test_a_terminal_shows_a_row_for_each_node() -> None:
+    screen = io.StringIO()
+    console = Console(file=screen, force_terminal=True, width=100, height=20, color_system=None)
+    with FleetProgress(console, as_json=False, write=print, clock=Clock()) as progress:
+        progress.now(doing("x:a  loading  about 24 s left"))
+        shown = screen.getvalue()
+    assert "node  model  task        since   left        now" in shown
+    assert "b     m      spot check  7.00 s  about 24 s  x:a  loading  about 24 s left" in shown
+    assert "2 calibrations and 3 spot checks left" in shown
