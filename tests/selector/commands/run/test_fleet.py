@@ -2,6 +2,8 @@
 
 import io
 import json
+import platform
+import socket
 import sys
 from pathlib import Path
 
@@ -9,7 +11,7 @@ import pytest
 from click.testing import CliRunner
 from rich.console import Console
 
-from calibration.errors import ClusterUnreachable, UsageError
+from calibration.errors import ClusterDiffers, ClusterUnreachable, UsageError
 from selector.cli import main
 from selector.fleet.board import Board
 from selector.fleet.cluster import joined
@@ -34,6 +36,34 @@ def test_where_nobody_answers_it_says_so_at_once() -> None:
         joined("127.0.0.1:1"),
     ):
         pass
+
+
+def test_a_cluster_of_another_version_of_ray_is_named_with_both(monkeypatch: pytest.MonkeyPatch) -> None:
+    ray = pytest.importorskip("ray")
+    utils = pytest.importorskip("ray._private.utils")
+    here = f"Ray {ray.__version__} with Python {platform.python_version()}"
+
+    def told(there: tuple[str, str]) -> ClusterDiffers:
+        cluster = {"ray_version": there[0], "python_version": there[1]}
+
+        def init(**_: object) -> None:
+            utils.check_version_info(cluster, "node 10.0.0.2:6379")  # Ray's own words, of a cluster that is not there
+
+        monkeypatch.setattr(ray, "init", init)
+        with (
+            socket.create_server(("127.0.0.1", 0)) as server,
+            pytest.raises(ClusterDiffers) as refused,
+            joined(f"127.0.0.1:{server.getsockname()[1]}"),
+        ):
+            pass
+        return refused.value
+
+    other = told(("2.9.0", platform.python_version()))
+    assert f"is of Ray 2.9.0 with Python {platform.python_version()}; here is {here}" in other.message
+    assert other.mend == "install the same here: pip install 'ray==2.9.0'"
+    older = told((ray.__version__, "3.9.1"))
+    assert f"is of Ray {ray.__version__} with Python 3.9.1; here is {here}" in older.message
+    assert older.mend == "run it with Python 3.9.1, as on the nodes"
 
 
 @pytest.mark.parametrize("address", ["head", "head:port", ""])
