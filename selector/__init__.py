@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from selector.map.winner_map import WinnerMap
     from selector.map.winners import winners
     from selector.model.spec import ModelSpec
-    from selector.planning.calibrate import Calibration, calibrate
+    from selector.planning.calibrate import calibrate
+    from selector.planning.calibration import Calibration
     from selector.selection import select
 
 __all__ = [
@@ -49,7 +50,7 @@ __all__ = [
 
 _HOMES = {
     "Axes": "selector.map.axes",
-    "Calibration": "selector.planning.calibrate",
+    "Calibration": "selector.planning.calibration",
     "Context": "selector.context",
     "Demand": "selector.demand.demand",
     "DemandOptions": "selector.demand.demand",

@@ -8,10 +8,11 @@ from calibration.environments.config_file import config_path
 from calibration.environments.distributions import beside_folder
 from calibration.registry import all_backends
 from selector.host.spec import HostSpec
+from selector.model.files.weights import BESIDE
 
 Stamp = tuple[int, int, int] | None
 
-_SIDECARS = ("config.json", "hf_quant_config.json", "quant_config.json", "quantize_config.json")
+_SIDECARS = ("config.json", *BESIDE)
 """Files that ModelSpec reads and that can change without a change of their folder."""
 
 

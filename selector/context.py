@@ -12,22 +12,22 @@ from typing import Self
 
 from calibration.cache.cache import Cache
 from calibration.cache.fleet import named_fleet
-from calibration.measurement import Identity
 from calibration.registry import all_backends
 from calibration.workload import Workload
 from selector.answer import Selection, SelectionWarning
 from selector.changes import model_state, packages_and_config, same_host, stamp
 from selector.demand.demand import Demand
-from selector.evidence.evidence import Elsewhere, Environments, Evidence, elsewhere, evidence
-from selector.evidence.identity import environment_of, identity
-from selector.evidence.provenance import Levels, levels
+from selector.evidence.evidence import Environments, elsewhere, evidence
+from selector.evidence.identity import environment_of
+from selector.evidence.provenance import levels
 from selector.host.kinds import HIDING_VARIABLES
 from selector.host.spec import HOST_FILE, HostSpec
 from selector.memo import Memo
 from selector.model.spec import ModelSpec
 from selector.predict.prediction import Prediction, predict
+from selector.question import Known, Question
 from selector.rules.judge import Verdict, judge
-from selector.served.evidence import ServedEvidence, served_evidence
+from selector.served.evidence import served_evidence
 
 HOST_SECONDS = 30.0
 """A host is looked at anew after this long: free memory and devices change without leaving a sign in a file."""
@@ -37,41 +37,6 @@ _MODELS = 512
 
 _ATTEMPTS = 10
 """How often an answer is worked out anew while others write to the cache; a calibration does so every few seconds."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Question:
-    """A model, a host, what is wanted, and the cache that is asked."""
-
-    spec: ModelSpec
-    host: HostSpec
-    demand: Demand
-    cache: Cache
-    to_serve: bool = False
-    """The answer is to be served, whatever it is asked for: a load always is."""
-
-    @property
-    def identity(self) -> Identity:
-        """What its launches are kept under."""
-        return identity(self.spec, self.host, device_count=self.demand.tensor_parallel)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Known:
-    """What is known when a question is answered."""
-
-    evidence: Evidence
-    """From launches of this shape on this host."""
-    elsewhere: Callable[[], tuple[Elsewhere, ...]]
-    """From launches of other models, or on other hosts; read when it is asked for."""
-    predict: Callable[[Sequence[str], Workload], Prediction | None]
-    """What to expect of the candidates with these labels by all that is known; None where nothing like it is."""
-    verdicts: tuple[Verdict, ...]
-    """Of every variant of every backend."""
-    levels: Callable[[], Levels]
-    """The caches that launches are read from; looked at when it is asked for."""
-    served: Callable[[], ServedEvidence] = ServedEvidence
-    """From launches under load of this shape on this host; read when it is asked for."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

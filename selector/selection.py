@@ -2,6 +2,7 @@
 
 import warnings
 from functools import cache as once
+from functools import partial
 from pathlib import Path
 from typing import Unpack
 
@@ -13,10 +14,14 @@ from selector.answer import Selection, SelectionWarning, Source
 from selector.choice.advice import Advice
 from selector.choice.answered_by import answered_by
 from selector.choice.candidates import find_candidates
-from selector.choice.pick import Pick, pick
-from selector.context import Context, Question
+from selector.choice.met import unmet
+from selector.choice.pick import pick
+from selector.choice.picked import Pick
+from selector.choice.promising import promising
+from selector.context import Context
 from selector.demand.demand import Demand, DemandOptions
 from selector.host.spec import HostSpec
+from selector.question import Question
 from selector.served.arms import Way
 from selector.served.evidence import ServedEvidence
 
@@ -91,8 +96,8 @@ def _answer(question: Question, context: Context, strict: bool) -> Selection:
     if strict and unmeasured and (demand.targets or not demand.forced):
         raise NotCalibrated(_never_measured(demand, question), f"measure it: {demand.command('calibrate', name)}")
     provenance = answered_by(question, known, picked)
-    advice = Advice(question=question, known=known, candidates=candidates, pick=picked, provenance=provenance)
-    if strict and (missed := advice.unmet()):
+    advice = Advice(question=question, known=known, pick=picked, provenance=provenance)
+    if strict and (missed := unmet(question, picked)):
         raise TargetsMissed(missed, f"see all of them: {demand.command('select', name)} --why")
     served = known.served() if demand.loads else ServedEvidence()
     failed = {**here.failed, **served.failed}
@@ -115,7 +120,7 @@ def _answer(question: Question, context: Context, strict: bool) -> Selection:
         unmeasured=tuple(candidate for label, candidate in candidates.legal.items() if label not in told),
         warnings=tuple(advice.warnings()),
         notes=tuple(advice.notes()),
-        promising=advice.promising,
+        promising=partial(promising, question, known, candidates, picked),
         inherited=once(advice.inherited),
         measured_at=picked.measured_at,
         provenance=provenance,

@@ -10,9 +10,10 @@ from calibration.cache.cache import Cache
 from calibration.load.load import Load
 from calibration.load.use import batch_of
 from calibration.registry import find
-from selector.context import DEFAULT, Question
+from selector.context import DEFAULT
 from selector.host.spec import HostSpec
 from selector.planning.plan import Plan, plan
+from selector.question import Question
 
 HOPELESS = 3.0
 """A candidate is left out where it is predicted to take more than so many times as long as the best of its class of

@@ -4,9 +4,9 @@ from collections.abc import Iterable
 from typing import Any
 
 from selector.answer import Source
-from selector.choice.pick import Pick
-from selector.context import Known, Question
+from selector.choice.picked import Pick
 from selector.evidence.provenance import Provenance, key_of
+from selector.question import Known, Question
 
 
 def answered_by(question: Question, known: Known, picked: Pick) -> tuple[Provenance, ...]:

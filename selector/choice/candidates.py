@@ -7,8 +7,8 @@ from calibration.load.load import STANDARD
 from calibration.measurement import Candidate, Unserved
 from calibration.registry import find
 from selector.choice.refusals import all_wrong, refusal
-from selector.context import Known, Question
 from selector.evidence.evidence import Evidence
+from selector.question import Known, Question
 from selector.rules.judge import Reason, Verdict
 
 

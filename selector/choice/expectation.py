@@ -3,10 +3,10 @@
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 
-from selector.context import Known, Question
 from selector.demand.objective import Objective
 from selector.demand.targets import LIKELY, Targets, chance_within, nearness
 from selector.predict.prediction import Predicted, Prediction
+from selector.question import Known, Question
 
 
 def expect(question: Question, known: Known, labels: Sequence[str]) -> Prediction | None:

@@ -21,8 +21,7 @@ def refusal(
     see = f"see {explain_command(spec.name, demand)}" + (f" --host {shlex.quote(host.place)}" if elsewhere else "")
     if not demand.forced:
         lines = [f"  {name}: {reason}" for name, reason in reasons_of(verdicts)]
-        where = f"on {host.place}" if elsewhere else "here"
-        return NoLegalBackend("\n".join([f"no backend can run {spec.name} {where}", *lines]), see)
+        return NoLegalBackend("\n".join([f"no backend can run {spec.name} {host.where}", *lines]), see)
     named = [v for v in verdicts if demand.names(v.candidate.label)]
     title = ", ".join(demand.backends)
     alone = len(named) == 1  # then the first line names it

@@ -108,12 +108,21 @@ def nearness(chance: float, miss: float) -> tuple[float, float]:
 def percent(probability: float) -> str:
     """Never certain: `> 99 %`.
 
-    >>> [percent(p) for p in (0.0, 0.0049, 0.005, 0.934, 0.9951, 1.0)]
+    >>> [percent(p) for p in (0.0, 0.0049, 0.005, 0.934, 0.995, 1.0)]
     ['< 1 %', '< 1 %', '1 %', '93 %', '> 99 %', '> 99 %']
     """
     if probability < HOPELESS:
         return "< 1 %"
-    return "> 99 %" if probability > 1.0 - HOPELESS else f"{max(1, round(100 * probability))} %"
+    return "> 99 %" if probability >= 1.0 - HOPELESS else f"{max(1, round(100 * probability))} %"
+
+
+def seconds(value: float) -> str:
+    """A time as sentences tell it.
+
+    >>> seconds(0.01234), seconds(1234.5)
+    ('0.0123 s', '1234 s')
+    """
+    return f"{value:.3g} s" if value < 999.5 else f"{value:.0f} s"
 
 
 def _normal(z: float) -> float:

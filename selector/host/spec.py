@@ -89,6 +89,11 @@ class HostSpec:
         """What a sentence calls it: `this host`, or as the user named a machine that he does not hold."""
         return "this host" if self.what_if is None else self.what_if.name
 
+    @property
+    def where(self) -> str:
+        """Where something holds, in a sentence: `here`, or on the machine that the user does not hold."""
+        return "here" if self.what_if is None else f"on {self.place}"
+
     def require_here(self, what: str) -> None:
         """Raises UsageError where somebody asks of a machine that he does not hold what only the machine can do."""
         if self.what_if is not None:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from calibration.workload import Workload
-from selector.choice.pick import Pick
+from selector.choice.picked import Pick
 from selector.demand.objective import Objective
 from selector.demand.targets import LIKELY
 from selector.evidence.comparison import median_ratio

@@ -13,13 +13,14 @@ from selector import context as contexts
 from selector.answer import Source
 from selector.choice.candidates import find_candidates
 from selector.choice.pick import pick
-from selector.context import Context, Known, Question
+from selector.context import Context
 from selector.demand.demand import Demand, DemandOptions
 from selector.host.spec import HostSpec
 from selector.map.axes import Axes
 from selector.map.cells import Barred, Cell, Won
 from selector.map.legality import verdicts_of
 from selector.map.winner_map import WinnerMap
+from selector.question import Known, Question
 from selector.rules.judge import Verdict, judge
 
 

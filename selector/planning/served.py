@@ -20,7 +20,7 @@ from calibration.served.race import race_served
 from calibration.served.recall import recalled
 from calibration.served.tally import ServedTally
 from calibration.supervision.launch_spec import LaunchSpec, Limits
-from selector.context import DEFAULT, Question
+from selector.context import DEFAULT
 from selector.demand.demand import Demand
 from selector.demand.objective import Objective
 from selector.evidence.ranking import rank
@@ -28,6 +28,7 @@ from selector.planning.events import CalibrationEvent
 from selector.planning.plan import Plan
 from selector.planning.server_process import Servers
 from selector.planning.subject import reference_for, subject_of
+from selector.question import Question
 from selector.served.figures import figures_of
 
 LOAD_S = 600.0

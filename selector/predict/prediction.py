@@ -64,6 +64,10 @@ class Prediction:
     def pick(self) -> Predicted:
         return self.predicted[0]
 
+    def of(self, label: str) -> Predicted | None:
+        """What is expected of one candidate; None where nothing is."""
+        return next((row for row in self.predicted if row.candidate == label), None)
+
 
 def predict(
     spec: ModelSpec, host: HostSpec, labels: Sequence[str], workload: Workload, *, cache: Cache

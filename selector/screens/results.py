@@ -12,7 +12,7 @@ from selector.demand.objective import Objective
 from selector.demand.targets import percent
 from selector.evidence.comparison import ratio
 from selector.evidence.ranking import Ranked
-from selector.planning.calibrate import Calibration
+from selector.planning.calibration import Calibration
 from selector.screens import served as served_screens
 from selector.screens.calibrate import first_line, probability
 from selector.screens.text import (

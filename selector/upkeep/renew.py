@@ -14,7 +14,8 @@ from calibration.supervision.launch_spec import Limits
 from selector import context as contexts
 from selector.demand.demand import Demand
 from selector.host.spec import HostSpec
-from selector.planning.calibrate import Calibration, calibrate
+from selector.planning.calibrate import calibrate
+from selector.planning.calibration import Calibration
 from selector.planning.events import CalibrationEvent
 from selector.upkeep.outdated import StaleModel, stale_models
 from selector.upkeep.served import StaleServed, stale_served

@@ -11,7 +11,8 @@ from calibration.cache.cache import Cache
 from calibration.measurement import Failure, FailureKind, Measurement, OutputVerdict
 from calibration.registry import all_backends
 from selector.host.spec import HostSpec, Installation
-from selector.planning.calibrate import Calibration, calibrate
+from selector.planning.calibrate import calibrate
+from selector.planning.calibration import Calibration
 from selector.selection import select
 from tests.lmdeploy.conftest import Checkpoints, Pythons
 from tests.lmdeploy.stand_ins import turbomind_stubs

@@ -13,7 +13,7 @@ from selector.commands.terminal import across, note, open_cache, show, show_json
 from selector.demand.demand import Demand
 
 if TYPE_CHECKING:
-    from selector.planning.calibrate import Calibration
+    from selector.planning.calibration import Calibration
 
 
 @click.command(

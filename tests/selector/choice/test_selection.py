@@ -14,9 +14,10 @@ from calibration.registry import all_backends
 from calibration.workload import Workload
 from selector import SelectionWarning, explain, select
 from selector.answer import Source
-from selector.context import DEFAULT, Question
+from selector.context import DEFAULT
 from selector.demand.demand import Demand
 from selector.model.spec import ModelSpec
+from selector.question import Question
 from selector.rules.judge import judge
 from selector.selection import choose
 from tests.selector.answering import (

@@ -12,7 +12,8 @@ from selector.demand.demand import Demand
 from selector.demand.objective import Objective
 from selector.evidence.identity import identity
 from selector.model.spec import ModelSpec
-from selector.planning.calibrate import Calibration, calibrate
+from selector.planning.calibrate import calibrate
+from selector.planning.calibration import Calibration
 from selector.planning.plan import plan
 from selector.screens.results import sentences, table
 from tests.selector.answering import EAGER, HOST, SDPA, SPEC

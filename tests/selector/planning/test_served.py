@@ -18,7 +18,8 @@ from calibration.served.place import Hold
 from selector.demand.demand import Demand
 from selector.evidence.identity import identity
 from selector.model.spec import ModelSpec
-from selector.planning.calibrate import Calibration, calibrate
+from selector.planning.calibrate import calibrate
+from selector.planning.calibration import Calibration
 from selector.planning.plan import plan
 from selector.planning.room import room_for
 from selector.planning.served import hold_of, in_order, measuring_of, value_of, void_where_cut

@@ -29,7 +29,7 @@ from calibration.events import (
 )
 from calibration.race.tally import Tally
 from calibration.workload import grid
-from selector.planning.calibrate import Calibration
+from selector.planning.calibration import Calibration
 from selector.planning.events import CalibrationEvent, PreparationsKnown, ProbeBegan, ProbeEnded, ProbeFailed
 from selector.planning.plan import plan
 from selector.planning.preparations import Preparations
