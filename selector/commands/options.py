@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 import click
 
 from calibration.load.load import STANDARD as LOADS
+from calibration.race.bounds import SURE
 from calibration.workload import STANDARD
 from selector.demand.demand import Demand, DemandOptions
 from selector.demand.objective import Objective
@@ -29,6 +30,28 @@ host_option = click.option(
     metavar="FILE|host:NAME",
     help="For a machine that you do not hold: a file that `autobackend host --json` wrote there, or one of the library,"
     " like host:rtx-4090 or 'host:a100-40gb x2' (`autobackend host --library`). Nothing of it is measured.",
+)
+SECONDS = click.FloatRange(0, min_open=True)
+"""A time that is more than nothing."""
+
+rounds_option = click.option(
+    "--rounds",
+    metavar="N",
+    type=click.IntRange(1),
+    default=3,
+    show_default=True,
+    help="Launches of a candidate at most; on a ladder, on each of its rungs.",
+)
+sure_option = click.option(
+    "--sure",
+    metavar="P",
+    type=click.FloatRange(0.5, 1, max_open=True),
+    default=SURE,
+    show_default=True,
+    help="Stop when the pick is within 3 % of the best with this probability, for every workload.",
+)
+no_probe_option = click.option(
+    "--no-probe", is_flag=True, help="Do not measure first, once on a host, how fast it reads memory and multiplies."
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Print the answer as JSON.")
 _workload_option = click.option(
@@ -53,7 +76,7 @@ _trace_options = (
         "--trace-seconds",
         "trace_s",
         metavar="SECONDS",
-        type=click.FloatRange(0, min_open=True),
+        type=SECONDS,
         help="Of a trace the first so many seconds. Default: 600.",
     ),
 )

@@ -7,8 +7,16 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from calibration import errors
-from calibration.race.bounds import SURE
-from selector.commands.options import cache_option, demand_options, examples, json_option
+from selector.commands.options import (
+    SECONDS,
+    cache_option,
+    demand_options,
+    examples,
+    json_option,
+    no_probe_option,
+    rounds_option,
+    sure_option,
+)
 from selector.commands.terminal import across, note, open_cache, show, show_json, warn
 from selector.demand.demand import Demand
 
@@ -28,22 +36,8 @@ if TYPE_CHECKING:
 )
 @click.argument("model", required=False)
 @demand_options
-@click.option(
-    "--rounds",
-    metavar="N",
-    type=click.IntRange(1),
-    default=3,
-    show_default=True,
-    help="Launches of a candidate at most; on a ladder, on each of its rungs.",
-)
-@click.option(
-    "--sure",
-    metavar="P",
-    type=click.FloatRange(0.5, 1, max_open=True),
-    default=SURE,
-    show_default=True,
-    help="Stop when the pick is within 3 % of the best with this probability, for every workload.",
-)
+@rounds_option
+@sure_option
 @click.option(
     "--full",
     is_flag=True,
@@ -53,15 +47,13 @@ if TYPE_CHECKING:
     "--budget",
     "budget_s",
     metavar="SECONDS",
-    type=click.FloatRange(0, min_open=True),
+    type=SECONDS,
     help="Begin nothing that would end later.",
 )
 @click.option(
     "--random-weights", is_flag=True, help="Time the model's shape; nothing is downloaded. Implied by shape:NAME."
 )
-@click.option(
-    "--no-probe", is_flag=True, help="Do not measure first, once on a host, how fast it reads memory and multiplies."
-)
+@no_probe_option
 @click.option("--calibration", "calibration_id", metavar="ID", default="", hidden=True)  # of its part on one device
 @click.option("--again", is_flag=True, help="Measure anew what is in the cache.")
 @click.option(

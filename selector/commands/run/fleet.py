@@ -11,7 +11,16 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from calibration import errors
-from selector.commands.options import cache_option, demand_options, examples, json_option
+from selector.commands.options import (
+    SECONDS,
+    cache_option,
+    demand_options,
+    examples,
+    json_option,
+    no_probe_option,
+    rounds_option,
+    sure_option,
+)
 from selector.commands.terminal import across, note, open_cache, show, show_json
 from selector.demand.demand import Demand
 
@@ -86,12 +95,10 @@ def hosts(address: str, as_json: bool) -> None:
     show_default=True,
     help="On how many models each host is compared with those that are like it.",
 )
-@click.option("--rounds", metavar="N", type=click.IntRange(1), help="As of calibrate.")
-@click.option("--sure", metavar="P", type=click.FloatRange(0.5, 1, max_open=True), help="As of calibrate.")
-@click.option(
-    "--budget", "budget_s", metavar="SECONDS", type=click.FloatRange(0, min_open=True), help="Of each calibration."
-)
-@click.option("--no-probe", is_flag=True, help="As of calibrate.")
+@rounds_option
+@sure_option
+@click.option("--budget", "budget_s", metavar="SECONDS", type=SECONDS, help="Of each calibration.")
+@no_probe_option
 @cache_option
 @json_option
 def calibrate(

@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from selector.commands.options import cache_option, demand_options, examples, json_option, model_argument
+from selector.commands.options import SECONDS, cache_option, demand_options, examples, json_option, model_argument
 from selector.commands.serving import How, choose_server, serve_selection
 from selector.demand.demand import Demand
 
@@ -90,7 +90,7 @@ from selector.demand.demand import Demand
     "--hung-after",
     "hung_after_s",
     metavar="SECONDS",
-    type=click.FloatRange(0, min_open=True),
+    type=SECONDS,
     help="An engine that gives nothing for so long while requests run is ended and started again. Default: 300, or more"
     " where their prompts may take longer.",
 )
@@ -98,7 +98,7 @@ from selector.demand.demand import Demand
     "--calibrate",
     "calibrate_s",
     metavar="SECONDS",
-    type=click.FloatRange(0, min_open=True),
+    type=SECONDS,
     help="Measure first, at most so long, which candidate is the fastest.",
 )
 @click.option("--adapt", is_flag=True, help="Switch to another candidate where it is surely better for what comes.")
@@ -106,7 +106,7 @@ from selector.demand.demand import Demand
     "--adapt-every",
     "adapt_every_s",
     metavar="SECONDS",
-    type=click.FloatRange(0, min_open=True),
+    type=SECONDS,
     default=300.0,
     show_default=True,
     help="How often --adapt looks.",
