@@ -1,14 +1,10 @@
 """llama.cpp: llama-server inside this process (xllamacpp), on GGUF files that are given or converted."""
 
-import http.client
-import json
 import secrets
 import signal
 import tempfile
 import threading
-import time
-from array import array
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,22 +14,20 @@ from calibration.backend import (
     Device,
     Engine,
     Facts,
-    Generation,
     Job,
     Model,
     PrepareMemory,
     PrepareTime,
-    QuantFact,
-    Rows,
     Variant,
 )
-from calibration.backends.llamacpp import export as gguf_export
 from calibration.backends.llamacpp import own_server
 from calibration.backends.llamacpp.architectures import ARCHITECTURES, IN_FILES, RELEASES, TRIED, WRONG
-from calibration.backends.llamacpp.dequantised import DEQUANTISED
-from calibration.backends.llamacpp.export import PLAIN, SOURCE_FILES
-from calibration.backends.llamacpp.given import WINDOWED
-from calibration.backends.llamacpp.limits import FORMATS, ROPE_TYPES, limits
+from calibration.backends.llamacpp.engine import LlamaServer
+from calibration.backends.llamacpp.formats import QUANTS
+from calibration.backends.llamacpp.gguf_files.export import PLAIN, SOURCE_FILES, convert
+from calibration.backends.llamacpp.gguf_files.quantise import quantise
+from calibration.backends.llamacpp.limits.given import ROPE_TYPES, WINDOWED
+from calibration.backends.llamacpp.limits.limits import limits
 from calibration.backends.llamacpp.memory import SERVING_MEMORY
 from calibration.backends.llamacpp.table import knows
 from calibration.server import OwnServer, ServerPlace
@@ -68,10 +62,7 @@ class LlamaCppBackend(Backend):
         tried=TRIED | IN_FILES,
         wrong_architectures=WRONG,
         releases=RELEASES,
-        quants=(
-            QuantFact(method="gguf", formats=FORMATS, source="llama.cpp include/llama.h (enum llama_ftype)"),
-            *DEQUANTISED,
-        ),
+        quants=QUANTS,
         dtypes={"cpu": frozenset({"float32", "float16", "bfloat16"})},
         rope_types=ROPE_TYPES,
         windowed_architectures=WINDOWED,
@@ -108,13 +99,13 @@ class LlamaCppBackend(Backend):
         name = job.variant.name
         file = destination / "model.gguf"
         if name in PLAIN:
-            gguf_export.convert(job.model_dir, file, name, say)
+            convert(job.model_dir, file, name, say)
             return
         with tempfile.TemporaryDirectory(dir=destination, prefix="unquantised-") as scratch:
             plain = Path(scratch) / "model.gguf"
-            gguf_export.convert(job.model_dir, plain, {"float16": "f16", "bfloat16": "bf16"}.get(job.dtype, "f32"), say)
+            convert(job.model_dir, plain, {"float16": "f16", "bfloat16": "bf16"}.get(job.dtype, "f32"), say)
             say(f"llamacpp: quantising to {name}")
-            gguf_export.quantise(plain, file, name, job.threads)
+            quantise(plain, file, name, job.threads)
 
     def load(self, job: Job) -> Engine:
         """Start a server on the file.
@@ -141,7 +132,7 @@ class LlamaCppBackend(Backend):
             # It takes over the signals that Python answers with KeyboardInterrupt.
             for number in (signal.SIGINT, signal.SIGTERM):
                 signal.signal(number, signal.getsignal(number) or signal.SIG_DFL)
-        return _Server(server, key, job.vocab_size)
+        return LlamaServer(server, key, job.vocab_size)
 
     def own_server(self, variant: Variant, deployment: Deployment, place: ServerPlace) -> OwnServer:
         """llama-server in a process of its own; see own_server.py. What is converted must have been converted."""
@@ -205,140 +196,3 @@ def _in_float32(variant: Variant) -> bool:
 
 def _settings(variant: Variant, file: str, context_tokens: int, batch: int) -> Any:
     return own_server.settings(file, slots=batch, context_tokens=context_tokens, float32=_in_float32(variant))
-
-
-_MOST_SCORED = 1 << 12
-"""Scores come as JSON, 7 microseconds of CPU time each: of a larger vocabulary those of the best tokens are enough."""
-
-
-class _Server(Engine):
-    """A running llama-server.
-
-    Its stream holds back tokens whose text ends within a character and tells neither their ids nor their times, so
-    answers are asked for whole and the server's own clock tells when the first token was there.
-
-    Args:
-        server: xllamacpp.Server.
-        key: what it answers to.
-        vocab_size: the model's.
-    """
-
-    scores_its_steps = True
-
-    def __init__(self, server: Any, key: str, vocab_size: int) -> None:
-        self._server = server
-        self._address = server.listening_address.removeprefix("http://")
-        self._key = key
-        self._vocab_size = vocab_size
-        self._harmless: int | None = None
-        # A server that is closed before its loop has begun waits for ever: the first answer shows that it has.
-        self._ask({"prompt": [0], "n_predict": 1, "cache_prompt": False})
-
-    def generate(self, prompts: Sequence[Sequence[int]], new_tokens: int) -> Generation:
-        """One request with all prompts: each gets a slot, and all start together.
-
-        Should a path meet a token that ends sequences, the batch is timed anew with those forbidden, and the path goes
-        on behind it alone.
-        """
-        answers, arrivals = self._timed(prompts, new_tokens, ignore_eos=False)
-        paths = [list(answer["tokens"]) for answer in answers]
-        if any(len(path) < new_tokens for path in paths):
-            _, arrivals = self._timed(prompts, new_tokens, ignore_eos=True)
-            for prompt, path in zip(prompts, paths, strict=True):
-                self._go_on(prompt, path, new_tokens)
-        return Generation(tokens=tuple(map(tuple, paths)), arrivals=arrivals)
-
-    def score(self, prompt: Sequence[int], continuation: Sequence[int]) -> Rows:
-        """Log-probabilities; each token is decoded on the cache of those before it."""
-        return [
-            self._next_scores([*prompt, *continuation[:given]], cached=given > 0)
-            for given in range(len(continuation) + 1)
-        ]
-
-    def close(self) -> None:
-        self._server = None
-
-    def _go_on(self, prompt: Sequence[int], path: list[int], new_tokens: int) -> None:
-        """Add to a path that met an end until it has `new_tokens`."""
-        while len(path) < new_tokens:
-            [more], _ = self._timed([[*prompt, *path]], new_tokens - len(path), ignore_eos=False)
-            if not more["tokens"]:
-                return
-            path.extend(more["tokens"])
-
-    def _timed(
-        self, prompts: Sequence[Sequence[int]], new_tokens: int, *, ignore_eos: bool
-    ) -> tuple[list[Any], tuple[tuple[float, ...], ...]]:
-        """The answers in the order of the prompts, and arrivals [batch, new_tokens].
-
-        All slots start together: the one that takes longest ends when the answer comes, and by the server's figures the
-        others' first and last tokens came so much before. Those between are spread evenly.
-        """
-        began = time.perf_counter()
-        answers = self._ask(
-            {
-                "prompt": [list(prompt) for prompt in prompts],
-                "n_predict": new_tokens,
-                "ignore_eos": ignore_eos,
-                "cache_prompt": False,
-                "return_tokens": True,
-            }
-        )
-        end = time.perf_counter() - began
-        answers = sorted(answers if isinstance(answers, list) else [answers], key=lambda a: int(a["index"]))
-        decode_s = [answer["timings"]["predicted_ms"] / 1e3 for answer in answers]
-        busy_s = [
-            answer["timings"]["prompt_ms"] / 1e3 + decode for answer, decode in zip(answers, decode_s, strict=True)
-        ]
-        arrivals = []
-        for decode, busy in zip(decode_s, busy_s, strict=True):
-            last = end - (max(busy_s) - busy)
-            step = decode / max(1, new_tokens - 1)
-            arrivals.append(tuple(last - step * left for left in reversed(range(new_tokens))))
-        return answers, tuple(arrivals)
-
-    def _next_scores(self, tokens: Sequence[int], *, cached: bool) -> "array[float]":
-        """Log-probabilities [vocab] of the token after `tokens`, before any sampling; -inf beyond the best ones."""
-        tried = range(self._vocab_size) if self._harmless is None else (self._harmless,)
-        for forced in tried:
-            # A token whose text is no whole character comes without probabilities: one that has some is forced.
-            answer = self._ask(
-                {
-                    "prompt": list(tokens),
-                    "n_predict": 1,
-                    "n_probs": min(self._vocab_size, _MOST_SCORED),
-                    "post_sampling_probs": False,
-                    "logit_bias": [[forced, 1e4]],
-                    "id_slot": 0,
-                    "cache_prompt": cached,
-                }
-            )
-            if probabilities := answer.get("completion_probabilities"):
-                self._harmless = forced
-                row = array("f", [float("-inf")]) * self._vocab_size
-                for scored in probabilities[0]["top_logprobs"]:
-                    row[scored["id"]] = scored["logprob"]
-                return row
-        raise RuntimeError("llama-server gave no probabilities for any token")
-
-    def _ask(self, request: dict[str, Any]) -> Any:
-        """POST /completion.
-
-        Raises:
-            RuntimeError: the server's own reason.
-        """
-        body = json.dumps({"temperature": 0.0, "top_k": 1, "samplers": ["top_k"], **request})
-        connection = http.client.HTTPConnection(self._address)
-        try:
-            connection.request(
-                "POST",
-                "/completion",
-                body.encode(),
-                {"Content-Type": "application/json", "Authorization": f"Bearer {self._key}"},
-            )
-            answer = json.loads(connection.getresponse().read())
-        finally:
-            connection.close()
-        if "error" in answer:
-            raise RuntimeError(f"llama-server: {answer['error'].get('message', answer['error'])}")
-        return answer

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from calibration.backends.llamacpp.converter import named_for_the_converter
+from calibration.backends.llamacpp.gguf_files.fields import named_for_the_converter
 from calibration.backends.llamacpp.table import knows
 from calibration.environments.distributions import beside_folder
 

@@ -12,10 +12,10 @@ import pytest
 
 from benchmarks.real_model import gptq_checkpoint
 from calibration.backend import Engine
-from calibration.backends.llamacpp import export as gguf_export
 from calibration.backends.llamacpp.adapter import LlamaCppBackend
 from calibration.backends.llamacpp.architectures import IN_FILES, TRIED, WRONG
-from calibration.backends.llamacpp.converter import pre_tokenizer
+from calibration.backends.llamacpp.gguf_files import quantise as gguf_quantise
+from calibration.backends.llamacpp.gguf_files.tokens import pre_tokenizer
 from calibration.checkpoints.dequantise import dequantise
 from calibration.environments.packages import installed
 from calibration.registry import find
@@ -78,9 +78,9 @@ def test_a_file_quantised_in_parts_on_threads_is_the_same(
 ) -> None:
     tiny_models.load(BACKEND, "f32", tiny("llama3")).close()
     plain = tiny("llama3").parent / f"{tiny('llama3').name}-llamacpp-f32" / "model.gguf"
-    gguf_export.quantise(plain, tmp_path / "whole", "q4_k_m", 1)
-    monkeypatch.setattr(gguf_export, "_AT_ONCE", 1 << 10)
-    gguf_export.quantise(plain, tmp_path / "parts", "q4_k_m", 3)
+    gguf_quantise.quantise(plain, tmp_path / "whole", "q4_k_m", 1)
+    monkeypatch.setattr(gguf_quantise, "_AT_ONCE", 1 << 10)
+    gguf_quantise.quantise(plain, tmp_path / "parts", "q4_k_m", 3)
     assert (tmp_path / "parts").read_bytes() == (tmp_path / "whole").read_bytes()
 
 

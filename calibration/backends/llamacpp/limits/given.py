@@ -86,12 +86,16 @@ ROPE_THETA: Final = frozenset({
 })  # fmt: skip
 """rope_theta is left out: llama.cpp takes 10000."""
 
+# "dynamic" is computed as "default", and is the same up to the model's positions. "longrope" is right while prompts and
+# context are on one side of the original positions: llama.cpp chooses the factors by the latter.
+ROPE_TYPES: Final = frozenset({"default", "dynamic", "linear", "llama3", "longrope", "yarn"})
+
 _PLAIN: Final = frozenset({"default", "dynamic"})
 """`dynamic` is the same as `default` up to the model's positions."""
 _BY_BASE: Final = _PLAIN | {"linear", "yarn"}
 """What the converter writes for all that do not say otherwise."""
 
-ROPE_TYPES: Final = {
+WRITTEN_ROPE_TYPES: Final = {
     **dict.fromkeys((
         "Cohere2ForCausalLM", "Cohere2MoeForCausalLM", "CohereForCausalLM", "ExaoneMoeForCausalLM", "FalconForCausalLM",
         "FalconH1ForCausalLM", "GPTNeoXForCausalLM", "Gemma2ForCausalLM", "GemmaForCausalLM", "GlmForCausalLM",

@@ -1,71 +1,8 @@
-"""GGUF files: a Hugging Face folder converted, and a plain file quantised."""
+"""A plain GGUF file quantised by ggml's own code, in llama.cpp's mixes of types."""
 
-import os
-import subprocess
-import sys
-from collections import deque
-from collections.abc import Callable
 from concurrent.futures import Executor, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
-
-from calibration.backends.llamacpp.table import CONVERTER
-from calibration.environments.distributions import beside_folder
-from calibration.environments.source_files import SourceFiles
-
-SOURCE_FILES = SourceFiles(
-    name=CONVERTER,
-    hashes=Path(__file__).with_name("sources.json"),
-    folder="thirdparty/llama.cpp",
-    # The converter, the `gguf` that it brings, and what the loader calls the architectures that it knows.
-    patterns=(
-        "LICENSE", "convert_hf_to_gguf.py", "conversion/*.py", "gguf-py/LICENSE", "gguf-py/gguf/*.py",
-        "src/llama-arch.cpp",
-    ),
-    takes="a download of 36 MiB",
-)  # fmt: skip
-"""llama.cpp's converter lies in the source distribution of xllamacpp alone (MIT License), and matches its library."""
-
-PLAIN = frozenset({"f32", "f16", "bf16"})
-"""Types that the converter writes."""
-
-
-def convert(model_dir: Path, destination: Path, outtype: str, say: Callable[[str], None]) -> None:
-    """Write a Hugging Face folder as a file, by llama.cpp's own converter.
-
-    Args:
-        outtype: f32, f16 or bf16.
-
-    Raises:
-        RuntimeError: the converter's own reason.
-    """
-    folder = beside_folder(Path(sys.executable), CONVERTER)
-    version = next((f.stem.rpartition("-")[2] for f in folder.glob("*.dist-info")), None)
-    if version is None or not (folder / "convert_hf_to_gguf.py").is_file():
-        raise RuntimeError(f"needs {CONVERTER} of the installed xllamacpp in {folder}; found none")
-    say(f"llamacpp: converting {model_dir} to {outtype}")
-    program = str(Path(__file__).with_name("converter.py"))
-    words = [program, str(folder), str(model_dir.resolve()), str(destination), outtype]
-    with subprocess.Popen(
-        [sys.executable, *words],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        errors="replace",
-        cwd=destination.parent,
-        # Not the `gguf` of the interpreter, which is older than the converter.
-        env={**{n: v for n, v in os.environ.items() if n != "NO_LOCAL_GGUF"}, "HF_HUB_OFFLINE": "1"},
-    ) as process:
-        assert process.stdout is not None
-        last: deque[str] = deque(maxlen=1)
-        for line in process.stdout:
-            say(line.rstrip())
-            if line.strip():
-                last.append(line.strip())
-    if process.returncode:
-        cause = last[0] if last else f"exit code {process.returncode}"
-        raise RuntimeError(f"{CONVERTER} {version}: {cause}")
 
 
 def quantise(source: Path, destination: Path, name: str, threads: int) -> None:

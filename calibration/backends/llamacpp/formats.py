@@ -1,10 +1,17 @@
-"""Quantised checkpoints that llama.cpp's converter turns into plain weights: the formats, as data."""
+"""Quantised weights that llama.cpp takes: files that it loads as they are, and checkpoints that are converted."""
 
 from calibration.facts import QuantFact
 
 _SOURCE = "llama.cpp conversion/base.py, dequant_model"
 
-DEQUANTISED = (
+_FILE_TYPES = frozenset({
+    "f32", "f16", "bf16", "q4_0", "q4_1", "q5_0", "q5_1", "q8_0", "q2_k", "q2_k_s", "q3_k_s", "q3_k_m", "q3_k_l",
+    "q4_k_s", "q4_k_m", "q5_k_s", "q5_k_m", "q6_k", "iq1_s", "iq1_m", "iq2_xxs", "iq2_xs", "iq2_s", "iq2_m",
+    "iq3_xxs", "iq3_xs", "iq3_s", "iq3_m", "iq4_nl", "iq4_xs", "tq1_0", "tq2_0", "mxfp4", "mixed",
+})  # fmt: skip
+"""File types of llama.cpp's include/llama.h (enum llama_ftype), each of tensor types that its CPU code computes."""
+
+_DEQUANTISED = (
     # Each row of a matrix has its group in g_idx, so that any order is right.
     QuantFact(
         method="gptq",
@@ -47,3 +54,8 @@ DEQUANTISED = (
     ),
 )
 """AWQ, bitsandbytes and others end the converter: "Quant method is not yet supported"."""
+
+QUANTS = (
+    QuantFact(method="gguf", formats=_FILE_TYPES, source="llama.cpp include/llama.h (enum llama_ftype)"),
+    *_DEQUANTISED,
+)

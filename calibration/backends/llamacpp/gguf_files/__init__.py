@@ -1,0 +1,1 @@
+"""How a Hugging Face folder becomes a GGUF file, and how that is quantised."""
