@@ -149,7 +149,7 @@ replay: install
 	OPENBLAS_NUM_THREADS=1 $(BIN)/python -m benchmarks.replay
 
 fidelity: install
-	$(BIN)/python -m benchmarks.fidelity
+	$(BIN)/python -m benchmarks.measuring.fidelity
 
 study: install
 	$(BIN)/python -m benchmarks.study $(STUDY_SHAPES) --budget $(STUDY_BUDGET) --out results
@@ -170,7 +170,7 @@ results: install
 	$(BIN)/python -m selector.predict.distil results
 
 releases: install
-	$(BIN)/python -m benchmarks.releases
+	$(BIN)/python -m benchmarks.engines.releases
 
 rule-truth: install
 	$(BIN)/python -m benchmarks.rule_truth measure --budget $(RULE_TRUTH_SECONDS)

@@ -191,7 +191,7 @@ class Facts:
     """Of a conversion of any of its variants."""
     prepare_memory: Mapping[str, PrepareMemory] = field(default_factory=dict)
     """Variant.prepared_as, or the variant's name: what its conversion holds in memory. Measured, each conversion alone,
-    by `python -m benchmarks.conversions` of bfloat16 checkpoints of smollm2-135m, gemma-3-270m, smollm2-360m,
+    by `python -m benchmarks.engines.conversions` of bfloat16 checkpoints of smollm2-135m, gemma-3-270m, smollm2-360m,
     qwen2.5-0.5b: of those of them that the backend takes. For larger ones it is extrapolated."""
     prepare_memory_of_16_bits: Mapping[str, PrepareMemory] = field(default_factory=dict)
     """The same for dense models in 16 bits, where their conversion takes less memory than that of others."""
@@ -232,7 +232,7 @@ class Facts:
     that the engine has is a candidate as well: the correctness check decides, and the verdict and the plan say so."""
     releases: Path | None = None
     """A file beside the backend: which releases of `package` have which architectures and quant methods. It tells which
-    release a model needs, where the installed one cannot run it (python -m benchmarks.releases)."""
+    release a model needs, where the installed one cannot run it (python -m benchmarks.engines.releases)."""
     quants: tuple[QuantFact, ...] = ()
     config_fields: tuple[FieldFact, ...] = ()
     architecture_packages: tuple[PackageFact, ...] = ()

@@ -23,7 +23,7 @@ HOSTS = Path("results/hosts")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="benchmarks.memory_truth", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.memory_truth", description=__doc__)
     parser.add_argument("models", nargs="*", default=MODELS, help="names as in cases.py, their ends, or folders")
     parser.add_argument("--backends", default="", help="backends or variants, separated by commas")
     parser.add_argument("--workloads", default="", help="instead of those of cases.py, separated by commas")

@@ -26,7 +26,7 @@ from typing import Final
 
 import psutil
 
-from benchmarks.judge.served import serving
+from benchmarks.measuring.judge.served import serving
 from benchmarks.serving.aftermath import Kill, Outcome, Tried, counts, kills_of, outcome_of, table
 from calibration.errors import AutobackendError, UsageError
 from calibration.load.client.ask import Address, Answer, ask

@@ -24,8 +24,8 @@ from pathlib import Path
 from statistics import mean, median
 from typing import Any, Final
 
-from benchmarks.judge.seen import FIGURES, Seen, seen_by_us
-from benchmarks.judge.served import serving
+from benchmarks.measuring.judge.seen import FIGURES, Seen, seen_by_us
+from benchmarks.measuring.judge.served import serving
 from benchmarks.serving.bare import Bare, loaded
 from benchmarks.serving.spent import cpu_s
 from calibration.errors import AutobackendError, UsageError

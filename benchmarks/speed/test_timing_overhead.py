@@ -35,7 +35,14 @@ def test_timing_overhead(benchmark: Any, planned: Plan, tmp_path: Path) -> None:
     make += "from calibration.checkpoints.random_weights import write_random_checkpoint as write"
     make += "; write(Path(sys.argv[1]), Path(sys.argv[2]))"
     subprocess.run([sys.executable, "-c", make, str(shape), str(folder)], cwd=ROOT, check=True, capture_output=True)
-    command = [sys.executable, "-m", "benchmarks.fidelity.plain_loop", str(folder), str(planned.host.cores), str(PAIRS)]
+    command = [
+        sys.executable,
+        "-m",
+        "benchmarks.measuring.fidelity.plain_loop",
+        str(folder),
+        str(planned.host.cores),
+        str(PAIRS),
+    ]
 
     def compare() -> list[dict[str, Any]]:
         run = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True)

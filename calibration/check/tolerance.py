@@ -9,12 +9,12 @@ and so many nats at least, are allowed where the model's rounding is known."""
 TIMES = 4.0
 """How many times the reference's own rounding error an engine of the same precision may have.
 
-`python -m benchmarks.rounding`, on 23 models of nine architectures, 3 and 12 layers deep, on a CPU with avx512_bf16, in
-multiples of the model's own median: right candidates (transformers:sdpa, openvino:fp16-sdpa, llamacpp:f16 and bf16)
-stand at 1.4 at most. So do their means, but for a mixture of experts: one token sent to another expert made 12 times
-of a mean of 0.0002 nats, where 0.02 are allowed. Planted errors stand at 15 and more; the mildest is a doubled rope
-theta of the few full layers of Gemma 3. In GraniteMoe with random weights, whose attention is nearly even, a doubled
-theta makes 2 times and is not found; rows of a weight in the wrong order make 118 there."""
+`python -m benchmarks.measuring.rounding`, on 23 models of nine architectures, 3 and 12 layers deep, on a CPU with
+avx512_bf16, in multiples of the model's own median: right candidates (transformers:sdpa, openvino:fp16-sdpa,
+llamacpp:f16 and bf16) stand at 1.4 at most. So do their means, but for a mixture of experts: one token sent to another
+expert made 12 times of a mean of 0.0002 nats, where 0.02 are allowed. Planted errors stand at 15 and more; the mildest
+is a doubled rope theta of the few full layers of Gemma 3. In GraniteMoe with random weights, whose attention is nearly
+even, a doubled theta makes 2 times and is not found; rows of a weight in the wrong order make 118 there."""
 
 NEAR_TIES = 0.5
 """How far below the best the choices after a prompt may be on average, in the largest differences of a score: whether a

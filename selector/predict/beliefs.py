@@ -20,8 +20,8 @@ from selector.predict.times.times import basis
 class Deviations:
     """How far times are from what the model of times says of them; standard deviations of logarithms.
 
-    The defaults are the most likely ones by `python -m benchmarks.cuts` over launches of six models, dense ones, one
-    with windows and a mixture, that were timed on a few layers and whole.
+    The defaults are the most likely ones by `python -m benchmarks.measuring.cuts` over launches of six models, dense
+    ones, one with windows and a mixture, that were timed on a few layers and whole.
     """
 
     cut: float = 0.04

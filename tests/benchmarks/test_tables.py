@@ -3,10 +3,10 @@
 from pathlib import Path
 from typing import Any
 
-from benchmarks.fidelity.fidelity import chosen
-from benchmarks.fidelity.fidelity import table as fidelity_table
-from benchmarks.real_model.real_model import Reply, until_end
-from benchmarks.real_model.real_model import table as reply_table
+from benchmarks.engines.real_model.real_model import Reply, until_end
+from benchmarks.engines.real_model.real_model import table as reply_table
+from benchmarks.measuring.fidelity.fidelity import chosen
+from benchmarks.measuring.fidelity.fidelity import table as fidelity_table
 from benchmarks.study.regret import Case
 from benchmarks.study.report import report
 from calibration.backend import Variant

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from packaging.version import Version
 
 FORMAT = 1
-"""Of the file. `python -m benchmarks.releases` writes it."""
+"""Of the file. `python -m benchmarks.engines.releases` writes it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,7 +4,7 @@ from math import inf
 
 import pytest
 
-from benchmarks.judge.seen import Seen
+from benchmarks.measuring.judge.seen import Seen
 from benchmarks.serving.overhead import Round, rows_of, table
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks.real_model.gptq_checkpoint import quantised
+from benchmarks.engines.real_model.gptq_checkpoint import quantised
 from calibration.checkpoints.cut import cut_checkpoint, kept_tensors
 from calibration.checkpoints.cut_config import cut_config
 from calibration.checkpoints.dequantise import dequantise

@@ -9,7 +9,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from benchmarks.real_model.gptq_checkpoint import quantised
+from benchmarks.engines.real_model.gptq_checkpoint import quantised
 from calibration.checkpoints.dequantise import dequantise, matrix
 
 AWQ_ORDER = (0, 2, 4, 6, 1, 3, 5, 7)

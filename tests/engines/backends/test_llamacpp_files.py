@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.real_model import gptq_checkpoint
+from benchmarks.engines.real_model import gptq_checkpoint
 from calibration.backend import Engine
 from calibration.backends.llamacpp.adapter import LlamaCppBackend
 from calibration.backends.llamacpp.architectures import IN_FILES, TRIED, WRONG

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from packaging.requirements import Requirement
 
-from benchmarks.releases.metadata import METADATA
-from benchmarks.releases.readers import READERS, read_onnxruntime
+from benchmarks.engines.releases.metadata import METADATA
+from benchmarks.engines.releases.readers import READERS, read_onnxruntime
 from calibration.backends.onnxruntime import OnnxRuntimeBackend
 from selector.rules.installed.releases import Releases, Spans
 
@@ -22,7 +22,7 @@ def released(backend: str) -> Releases:
 
 def of(releases: Releases, table: Spans) -> set[str]:
     installed = version(releases.distribution)
-    assert installed in releases.read, "python -m benchmarks.releases reads what was released since"
+    assert installed in releases.read, "python -m benchmarks.engines.releases reads what was released since"
     return {name for name, spans in table.items() if releases.has(spans, installed)}
 
 

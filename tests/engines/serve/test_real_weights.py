@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.real_model.real_model import DISTRIBUTION, FILE, exported
+from benchmarks.engines.real_model.real_model import DISTRIBUTION, FILE, exported
 from calibration.environments.distributions import beside_folder, requirement_name
 from tests.engines.served import ROOT, serving
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from packaging.version import Version
 
-from benchmarks.releases.readers import READERS, Reader
+from benchmarks.engines.releases.readers import READERS, Reader
 from calibration.backends.llamacpp.architectures import ARCHITECTURES, IN_FILES, TRIED, WRONG
 from calibration.registry import all_backends, find, source_file
 from selector.rules.installed.releases import Releases, Spans

@@ -1,5 +1,0 @@
-"""`python -m benchmarks.releases`: see releases.py."""
-
-from benchmarks.releases.releases import main
-
-raise SystemExit(main())
