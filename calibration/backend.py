@@ -6,10 +6,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
-from calibration.engine import Engine, Generation, Rows, StoppedEarly
-from calibration.facts import Facts, FieldFact, PackageFact, PrepareMemory, PrepareTime, QuantFact, Variant
-from calibration.server import OwnServer, ServerPlace
-from calibration.streams import OneAfterAnother, Streams
+from calibration.engine.engine import Engine, Generation, Rows, StoppedEarly
+from calibration.engine.server import OwnServer, ServerPlace
+from calibration.engine.streams import OneAfterAnother, Streams
+from calibration.facts.conversions import PrepareMemory, PrepareTime
+from calibration.facts.facts import Facts
+from calibration.facts.needs import FieldFact, PackageFact, QuantFact
+from calibration.facts.variant import Variant
 from calibration.workload import Workload
 
 __all__ = [

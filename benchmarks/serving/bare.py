@@ -10,12 +10,12 @@ from itertools import islice
 from pathlib import Path
 from typing import Final, Protocol
 
+from calibration.engine.streams import Delta, Finish, Request
 from calibration.errors import AutobackendError, UsageError
 from calibration.load.client.draws import Planned, plan, prompt_ids
 from calibration.load.client.load_spec import LoadSpec
 from calibration.load.run import LoadedServer, measure
 from calibration.load.sample import Asked, End, NoPoint, Point
-from calibration.streams import Delta, Finish, Request
 from calibration.supervision.deadline import Deadline
 from calibration.supervision.launch_spec import Limits
 from calibration.supervision.serving import ServingWorker

@@ -28,11 +28,11 @@ import psutil
 
 from benchmarks.serving import paced_engine
 from benchmarks.serving.spent import cpu_s
+from calibration.engine.streams import Ability, Delta, Finish, Request
 from calibration.load.load import Load
 from calibration.load.run import LoadedServer, Measuring, run_load
 from calibration.load.sample import Figure, NoPoint, Point
 from calibration.measurement import Candidate, Identity
-from calibration.streams import Ability, Delta, Finish, Request
 from calibration.supervision.launch_spec import LaunchSpec, Subject
 from calibration.supervision.workers import Workers
 from calibration.whole_file import write_whole

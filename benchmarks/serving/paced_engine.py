@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from calibration.backend import Backend, Engine, Facts, Job, Variant
-from calibration.streams import Delta, Finish, Request, Streams
+from calibration.engine.streams import Delta, Finish, Request, Streams
 
 STEP_S: Final = 0.02
 """What a small model on two cores needs for a step of several sequences."""

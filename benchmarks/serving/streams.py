@@ -24,11 +24,11 @@ import psutil
 
 from calibration.conversion.convert import Converter, Original
 from calibration.conversion.store import ArtifactStore
+from calibration.engine.streams import Delta, Finish, OneAfterAnother, Request
 from calibration.errors import AutobackendError
 from calibration.events import Silent
 from calibration.measurement import FailureKind
 from calibration.registry import find
-from calibration.streams import Delta, Finish, OneAfterAnother, Request
 from calibration.supervision.deadline import Deadline, GivenUp
 from calibration.supervision.device_lock import device_lock
 from calibration.supervision.launch_spec import LaunchSpec, Limits

@@ -17,7 +17,7 @@ from benchmarks.shared.postgresql import Server, running
 from benchmarks.shared.writers import Written, write_together
 from benchmarks.speed.caches import FOLDER, LEAST, stocked
 from calibration.cache.cache import Cache
-from calibration.cache.launch_rows import COLUMNS
+from calibration.cache.rows.launch_rows import COLUMNS
 from selector.planning.plan import plan
 
 MODEL = "shape:qwen2.5-0.5b"

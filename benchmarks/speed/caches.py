@@ -12,7 +12,7 @@ from itertools import islice
 from pathlib import Path
 
 from calibration.cache.cache import Cache
-from calibration.cache.launch_rows import COLUMNS
+from calibration.cache.rows.launch_rows import COLUMNS
 from calibration.environments.versions import POLICY
 from calibration.measurement import Agreement, Cell, Identity, Measurement, OutputVerdict, Sample
 from calibration.workload import grid

@@ -14,18 +14,19 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self, TextIO
 
-from calibration.cache import exchange, probe_rows, statements
-from calibration.cache import launch_rows as rows
+from calibration.cache import exchange, statements
 from calibration.cache.database import FileDatabase
 from calibration.cache.fleet import Fleet, named_fleet
 from calibration.cache.reader import MALFORMED, ORDER, SELECT, Reader
 from calibration.cache.reports import Health, Imported
+from calibration.cache.rows import launch_rows as rows
+from calibration.cache.rows import probe_rows
 from calibration.cache.servers.server import Server
 from calibration.cache.snapshot import Snapshot, write_snapshot
 from calibration.cache.sqlite_file import AS_IT_IS, VERSION, SQLiteFile, refuse_newer
 from calibration.errors import UsageError
 from calibration.measurement import Outcome
-from calibration.probe import Probe
+from calibration.probing.probe import Probe
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection

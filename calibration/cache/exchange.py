@@ -55,7 +55,7 @@ from typing import Any, TextIO
 from calibration.codec import from_plain, to_plain
 from calibration.errors import CacheError
 from calibration.measurement import Outcome, from_json, to_json
-from calibration.probe import Probe
+from calibration.probing.probe import Probe
 
 FORMAT = "autobackend-cache"
 VERSION = 5

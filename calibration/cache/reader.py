@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Final
 
-from calibration.cache import launch_rows as rows
-from calibration.cache import probe_rows
+from calibration.cache.rows import launch_rows as rows
+from calibration.cache.rows import probe_rows
 from calibration.errors import UsageError
 from calibration.measurement import Outcome
-from calibration.probe import Probe
+from calibration.probing.probe import Probe
 
 SELECT: Final = f"SELECT {', '.join(rows.COLUMNS)} FROM launches"  # noqa: S608 - constants
 ORDER: Final = "ORDER BY started_at, run_id"

@@ -11,12 +11,13 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from calibration.cache import launch_rows, probe_rows, statements
+from calibration.cache import statements
 from calibration.cache.database import FileDatabase
+from calibration.cache.rows import launch_rows, probe_rows
 from calibration.cache.sqlite_file import SQLiteFile
 from calibration.errors import CacheError
 from calibration.measurement import Outcome
-from calibration.probe import Probe
+from calibration.probing.probe import Probe
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection

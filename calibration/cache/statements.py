@@ -8,8 +8,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from calibration.cache import launch_rows as rows
-from calibration.cache import probe_rows
+from calibration.cache.rows import launch_rows as rows
+from calibration.cache.rows import probe_rows
 from calibration.cache.sqlite_file import BUSY_S, on_network
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from pathlib import Path
 from calibration.conversion.convert import Converter, missing
 from calibration.conversion.store import Artifact
 from calibration.events import ConvertedAlongside, Silent
-from calibration.facts import PrepareMemory
+from calibration.facts.conversions import PrepareMemory
 from calibration.measurement import FailureKind
 from calibration.supervision.deadline import Deadline, GivenUp
 from calibration.supervision.launch_spec import LaunchSpec

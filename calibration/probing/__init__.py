@@ -1,1 +1,1 @@
-"""The probe's part in a worker: it reads memory and multiplies matrices with torch or numpy; no engine runs."""
+"""The probe of a machine: a worker reads memory and multiplies matrices with torch or numpy; no engine runs."""

@@ -7,7 +7,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from typing import Final
 
-from calibration.streams import Delta, Request
+from calibration.engine.streams import Delta, Request
 from calibration.supervision.serving import add_line, cancel_line, close_line, read_deltas
 from calibration.supervision.supervisor import SERVING_LOOK_S, Trouble, Worker
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from calibration.backend import Variant
-from calibration.facts import PrepareMemory, PrepareTime
+from calibration.facts.conversions import PrepareMemory, PrepareTime
 from calibration.measurement import Candidate, Identity
 
 

@@ -5,8 +5,8 @@ import json
 import threading
 from collections.abc import Callable, Sequence
 
+from calibration.engine.streams import Delta, Request
 from calibration.measurement import FailureKind
-from calibration.streams import Delta, Request
 from calibration.supervision.supervisor import Trouble, Worker, error_told
 from calibration.worker.serving import DELTAS, delta_from_plain, request_to_plain
 

@@ -32,8 +32,8 @@ if __package__ in (None, ""):
 
 if TYPE_CHECKING:
     from calibration.backend import Backend, Engine, Job
+    from calibration.engine.streams import Streams
     from calibration.probing.kernels import Library
-    from calibration.streams import Streams
 
 
 def main(argv: Sequence[str]) -> None:

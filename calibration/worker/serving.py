@@ -11,10 +11,10 @@ import threading
 from collections.abc import Callable, Iterable, Iterator
 from typing import IO, TYPE_CHECKING, Any
 
-from calibration.streams import Delta, Finish, Request, TokenScores
+from calibration.engine.streams import Delta, Finish, Request, TokenScores
 
 if TYPE_CHECKING:
-    from calibration.streams import Streams
+    from calibration.engine.streams import Streams
 
 DELTAS = "deltas"
 

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from calibration.codec import LEAST, from_plain
 from calibration.errors import UsageError
-from calibration.probe import Probe
+from calibration.probing.probe import Probe
 from calibration.registry import all_backends
 from selector.host.device import Device
 from selector.host.kinds import KINDS

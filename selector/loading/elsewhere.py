@@ -8,8 +8,8 @@ import weakref
 from collections.abc import Generator, Sequence
 
 from calibration.backend import Generation, Rows
+from calibration.engine.streams import Ability, Delta, Finish, Request
 from calibration.errors import BackendError
-from calibration.streams import Ability, Delta, Finish, Request
 from calibration.supervision.supervisor import Trouble
 from selector.loading.choice import Choice
 from selector.loading.loaded import Loaded, LoadedEngine

@@ -4,8 +4,8 @@ from collections import defaultdict
 from collections.abc import Generator, Iterator, Sequence
 
 from calibration.backend import Backend, Engine, Generation, Job, Rows
+from calibration.engine.streams import Ability, Delta, Finish, Request
 from calibration.errors import UsageError
-from calibration.streams import Ability, Delta, Finish, Request
 from selector.loading.loaded import Loaded, LoadedEngine
 
 

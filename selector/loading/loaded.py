@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 from calibration.backend import Engine
+from calibration.engine.streams import Ability, Delta, Finish, Request
 from calibration.errors import BackendError, UsageError
-from calibration.streams import Ability, Delta, Finish, Request
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,10 +10,10 @@ from pathlib import Path
 from calibration.backend import Backend
 from calibration.conversion.convert import Converter, Original
 from calibration.conversion.store import ArtifactStore
+from calibration.engine.streams import Ability, Delta
 from calibration.errors import BackendError
 from calibration.events import ConversionEvent
 from calibration.registry import find, foreign_source
-from calibration.streams import Ability, Delta
 from calibration.supervision.deadline import Deadline, GivenUp
 from calibration.supervision.launch_spec import LaunchSpec, Limits, Subject
 from calibration.supervision.serving import ServingWorker

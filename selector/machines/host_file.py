@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from calibration.probe import Probe
+from calibration.probing.probe import Probe
 from calibration.registry import all_backends
 from selector.host.host_file import FORMAT, VERSION, WrittenHost, read_written
 from selector.host.spec import HostSpec

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from calibration.events import Event
-from calibration.probe import Probe
+from calibration.probing.probe import Probe
 from calibration.rung import Rung
 from selector.planning.plan import Plan
 from selector.planning.preparations import Preparations

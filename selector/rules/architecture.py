@@ -5,7 +5,7 @@ from typing import Any
 
 from calibration.config_json import ConfigJson, UnreadableField
 from calibration.environments.distributions import normalise, requirement_name
-from calibration.facts import FieldFact
+from calibration.facts.needs import FieldFact
 from selector.host.spec import Installation, Known
 from selector.rules.combination import Combination
 from selector.rules.install import install_command, lacking, meets, what_is

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 
 from calibration.check.agreement import LONG_SHARE, NEW_TOKENS, long_prompt
-from calibration.memory import ServingMemory, WeightBytes
+from calibration.facts.memory import ServingMemory, WeightBytes
 from calibration.workload import Workload
 from selector.model.shape.key_values import KeyValues
 from selector.rules.combination import DTYPES, Combination

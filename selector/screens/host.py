@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from calibration.probe import Probe, Reached
+from calibration.probing.probe import Probe, Reached
 from selector.host.spec import Device, HostSpec
 from selector.model.spec import ModelSpec
 from selector.planning.events import ProbeBegan, ProbeEnded, ProbeFailed

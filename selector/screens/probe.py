@@ -1,6 +1,6 @@
 """What a machine's probe reached, in a line."""
 
-from calibration.probe import Probe
+from calibration.probing.probe import Probe
 from selector.screens.text import age, figure, size
 
 

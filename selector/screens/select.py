@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from calibration.load.use import title_of
 from calibration.measurement import Candidate, OutputVerdict
-from calibration.probe import Probe
+from calibration.probing.probe import Probe
 from selector.answer import Selection, Source
 from selector.choice.refusals import reasons_of
 from selector.demand.objective import Objective

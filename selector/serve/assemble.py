@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from calibration.server import OwnServer, ServerPlace
-from calibration.streams import OneAfterAnother
+from calibration.engine.server import OwnServer, ServerPlace
+from calibration.engine.streams import OneAfterAnother
 from selector.demand.traffic import Traffic
 from selector.model.files.gguf import has_chat_template
 from selector.serve.adapt.adapter import Adapter, Told

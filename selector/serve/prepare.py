@@ -11,7 +11,7 @@ from calibration.conversion.convert import Converter, Original, conversion
 from calibration.conversion.store import ArtifactStore
 from calibration.errors import ArtifactError
 from calibration.events import Reporter
-from calibration.facts import Variant
+from calibration.facts.variant import Variant
 from calibration.registry import find
 from calibration.supervision.deadline import Deadline, GivenUp
 from calibration.supervision.launch_spec import LaunchSpec, Limits, Subject

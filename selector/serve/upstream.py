@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from calibration.streams import Ability, Delta, Finish, Request, TokenScores, abilities_for
+from calibration.engine.streams import Ability, Delta, Finish, Request, TokenScores, abilities_for
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,7 +25,7 @@ class Ask:
     top_p: float = 1.0
     seed: int | None = None
     logprobs: int = 0
-    """See calibration.streams.Request."""
+    """See calibration.engine.streams.Request."""
     whole_ids: bool = False
     """The ids of all its tokens are told in the end, and nobody reads it before: it may come in one piece."""
     template: Mapping[str, Any] | None = None

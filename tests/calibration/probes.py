@@ -3,7 +3,7 @@
 from dataclasses import replace
 from typing import Any
 
-from calibration.probe import Probe, Reached
+from calibration.probing.probe import Probe, Reached
 from tests.calibration.launches import IDENTITY
 
 GIVEN = Probe(

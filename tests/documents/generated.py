@@ -16,10 +16,10 @@ from benchmarks.rule_truth.report import before_sentence, matrix
 from calibration import errors
 from calibration.backend import Backend
 from calibration.cache import exchange
+from calibration.engine.streams import Streams
 from calibration.environments.requirement_set import RequirementSet
 from calibration.load.load import STANDARD as LOADS
 from calibration.registry import all_backends, source_file
-from calibration.streams import Streams
 from calibration.workload import STANDARD
 from selector.cli import main
 from selector.demand.objective import Objective

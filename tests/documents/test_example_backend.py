@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from calibration.backend import Backend, Engine
-from calibration.streams import Delta, Finish, Request
+from calibration.engine.streams import Delta, Finish, Request
 from calibration.supervision.serving import ServingWorker
 from calibration.supervision.supervisor import Reply, Trouble, Worker
 from tests.documents.generated import ROOT

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from calibration.backend import Backend, Deployment, Job, Variant
-from calibration.server import OwnServer
+from calibration.engine.server import OwnServer
 from calibration.worker.opening import Opening
 from selector.demand.demand import Demand
 from tests.lmdeploy import tiny_checkpoints

@@ -23,7 +23,7 @@ from calibration.backends.ctranslate2.engine import GeneratorEngine
 from calibration.backends.ctranslate2.limits import TRIED, WRONG, limits
 from calibration.backends.ctranslate2.memory import SERVING_MEMORY
 from calibration.backends.ctranslate2.streams import Batches
-from calibration.streams import Streams
+from calibration.engine.streams import Streams
 
 _REGISTRY = "ctranslate2 4.8.5 converters/transformers.py (register_loader)"
 

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from calibration.memory import ServingMemory, WeightBytes
+from calibration.facts.memory import ServingMemory, WeightBytes
 
 _MKL = "Intel"
 """CPUs of this maker multiply with MKL; there the peak of loading is higher than with oneDNN."""

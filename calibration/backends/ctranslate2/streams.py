@@ -13,8 +13,8 @@ from typing import Any, ClassVar
 
 from calibration.backend import Job
 from calibration.backends.ctranslate2.engine import GeneratorEngine, as_array
-from calibration.log_probabilities import step_scores
-from calibration.streams import Ability, Delta, Finish, Request, Streams
+from calibration.engine.log_probabilities import step_scores
+from calibration.engine.streams import Ability, Delta, Finish, Request, Streams
 
 WAIT_S = 0.1
 """How long a step waits for a token. A prompt may take longer; meanwhile requests come and are cancelled."""

@@ -30,7 +30,7 @@ from calibration.backends.llamacpp.limits.given import ROPE_TYPES, WINDOWED
 from calibration.backends.llamacpp.limits.limits import limits
 from calibration.backends.llamacpp.memory import SERVING_MEMORY
 from calibration.backends.llamacpp.table import knows
-from calibration.server import OwnServer, ServerPlace
+from calibration.engine.server import OwnServer, ServerPlace
 
 
 class LlamaCppBackend(Backend):

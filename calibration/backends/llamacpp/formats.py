@@ -1,6 +1,6 @@
 """Quantised weights that llama.cpp takes: files that it loads as they are, and checkpoints that are converted."""
 
-from calibration.facts import QuantFact
+from calibration.facts.needs import QuantFact
 
 _SOURCE = "llama.cpp conversion/base.py, dequant_model"
 

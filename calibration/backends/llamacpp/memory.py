@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from calibration.memory import ServingMemory, WeightBytes
+from calibration.facts.memory import ServingMemory, WeightBytes
 
 _PACKED_ANEW = frozenset({"q4_0", "q4_k_s", "q4_k_m"})
 """Types whose weights a CPU with AVX2 keeps in another order beside the file (ggml-cpu/repack.cpp)."""

@@ -23,7 +23,7 @@ from calibration.backends.onnxruntime.memory import SERVING_MEMORY
 from calibration.backends.onnxruntime.ragged import RaggedGraph, can_be_ragged
 from calibration.backends.onnxruntime.streams import Together
 from calibration.backends.onnxruntime.turns import Turns
-from calibration.streams import Streams
+from calibration.engine.streams import Streams
 
 _BUILDER = "onnxruntime-genai 0.18.0 models/builder.py (create_model)"
 

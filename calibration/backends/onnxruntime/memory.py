@@ -1,6 +1,6 @@
 """What ONNX Runtime GenAI holds in memory: a tied embedding twice, and keys and values in float32."""
 
-from calibration.memory import ServingMemory, WeightBytes
+from calibration.facts.memory import ServingMemory, WeightBytes
 
 # A tied embedding is looked up in float32 and multiplied with as the head: two matrices. Its arena grows in steps, so
 # that keys and values hold a third more. Fitted to the launches of results/: smollm2-135m, smollm2-360m, qwen2.5-0.5b,

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from calibration.streams import Request
+from calibration.engine.streams import Request
 
 _LIKELIEST = 1024
 """So many are sorted for top_p first, and all only where they do not have it: sorting a vocabulary takes as long as a

@@ -11,8 +11,8 @@ from typing import Any, ClassVar
 from calibration.backend import Job
 from calibration.backends.onnxruntime.ragged import RaggedGraph
 from calibration.backends.onnxruntime.sampling import choose, random_of
-from calibration.log_probabilities import step_scores
-from calibration.streams import Ability, Delta, Finish, Request, Streams
+from calibration.engine.log_probabilities import step_scores
+from calibration.engine.streams import Ability, Delta, Finish, Request, Streams
 
 PIECE_TOKENS = 256
 """So much of a prompt is read in one step while others wait for their next token. OpenVINO's scheduler has the same."""

@@ -10,8 +10,8 @@ from typing import Any, ClassVar
 from calibration.backend import Job
 from calibration.backends.onnxruntime.engine import Graph, next_scores
 from calibration.backends.onnxruntime.sampling import choose, random_of
-from calibration.log_probabilities import step_scores
-from calibration.streams import Ability, Delta, Finish, Request, Streams
+from calibration.engine.log_probabilities import step_scores
+from calibration.engine.streams import Ability, Delta, Finish, Request, Streams
 
 
 class Turns(Streams):

@@ -25,7 +25,7 @@ from calibration.backends.openvino.limit import beyond
 from calibration.backends.openvino.memory import COMPUTES_IN_16_BITS, SERVING_MEMORY
 from calibration.backends.openvino.paged_limits import PAGED_LIMITS
 from calibration.backends.openvino.streams import PagedStreams, StatefulStreams
-from calibration.streams import Streams
+from calibration.engine.streams import Streams
 
 _GGUF_ARCHITECTURES = frozenset({"LlamaForCausalLM", "Qwen3ForCausalLM"})
 """Of the reader's three (src/cpp/src/gguf_utils of openvino.genai); Qwen2 has biases, which it gets wrong."""

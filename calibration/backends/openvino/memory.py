@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from calibration.memory import ServingMemory, WeightBytes
+from calibration.facts.memory import ServingMemory, WeightBytes
 
 # The CPU plugin packs weights for its kernels while the file stays mapped, so that layers count about twice; without
 # paged attention a tied embedding counts twice as well. Fitted to the launches of results/: seven models, among them

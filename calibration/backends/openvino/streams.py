@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from calibration.backend import Job
-from calibration.streams import Ability, Delta, Finish, Request, Streams, TokenByToken, TokenScores
+from calibration.engine.streams import Ability, Delta, Finish, Request, Streams, TokenByToken, TokenScores
 
 _SAMPLING = frozenset({Ability.TEMPERATURE, Ability.TOP_P, Ability.SEED})
 """Of log-probabilities it tells the chosen token's alone, whatever is asked for."""

@@ -20,7 +20,7 @@ from calibration.backends.pytorch.architectures import DENSE, KIMI, MIXTURES, V4
 from calibration.backends.pytorch.engine import PyTorchEngine
 from calibration.backends.pytorch.limits import limits
 from calibration.backends.pytorch.needs import ARCHITECTURE_PACKAGES, CONFIG_FIELDS
-from calibration.server import OwnServer, ServerPlace
+from calibration.engine.server import OwnServer, ServerPlace
 
 REMOVED = "was removed from LMDeploy: use an older release of lmdeploy"
 

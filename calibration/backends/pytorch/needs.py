@@ -7,7 +7,7 @@ not have them, or no longer. Most published configs have them; those that transf
 from collections.abc import Mapping
 
 from calibration.backends.pytorch.architectures import GATED_DELTA, GENERIC, KIMI, SPARSE_MLA, V4
-from calibration.facts import FieldFact, PackageFact
+from calibration.facts.needs import FieldFact, PackageFact
 
 CUDA = frozenset({"cuda", "rocm"})
 """Where its `device_type` is cuda."""

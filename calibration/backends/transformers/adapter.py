@@ -22,7 +22,7 @@ from calibration.backends.transformers.decoders import SDPA, WRONG, decoder_reas
 from calibration.backends.transformers.memory import SERVING_MEMORY
 from calibration.backends.transformers.quantizers import QUANTS, gguf_reasons
 from calibration.backends.transformers.token_loop import TokenLoop
-from calibration.streams import Streams
+from calibration.engine.streams import Streams
 
 _FLOATS = frozenset({"float32", "float16", "bfloat16"})
 _DTYPES = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}

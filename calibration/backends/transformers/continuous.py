@@ -14,7 +14,7 @@ from typing import Any
 from calibration.backend import Job
 from calibration.backends.transformers.decode_loop import DecodeLoop
 from calibration.backends.transformers.sampling import Sampling
-from calibration.streams import Ability, Delta, Finish, Request, Streams, TokenScores
+from calibration.engine.streams import Ability, Delta, Finish, Request, Streams, TokenScores
 
 PAGE_TOKENS = 32
 """Of keys and values. A request fills its last page in part, and pages are gathered token by token, so that small ones

@@ -2,7 +2,7 @@
 
 from calibration.backend import Model
 from calibration.config_json import ConfigJson
-from calibration.facts import ClassFlag
+from calibration.facts.variant import ClassFlag
 
 SDPA = ClassFlag(
     name="_supports_sdpa",

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from calibration.memory import ServingMemory, WeightBytes
+from calibration.facts.memory import ServingMemory, WeightBytes
 
 _STACKED_IN_FILE = frozenset(
     {

@@ -4,8 +4,8 @@ import secrets
 import zlib
 from typing import Any
 
-from calibration.log_probabilities import step_scores
-from calibration.streams import Request, TokenScores
+from calibration.engine.log_probabilities import step_scores
+from calibration.engine.streams import Request, TokenScores
 
 
 class Sampling:

@@ -4,7 +4,7 @@ from collections.abc import Generator
 
 from calibration.backends.transformers.decode_loop import DecodeLoop
 from calibration.backends.transformers.sampling import Sampling
-from calibration.streams import Ability, Request, TokenByToken, TokenScores
+from calibration.engine.streams import Ability, Request, TokenByToken, TokenScores
 
 
 class TokenLoop(TokenByToken):

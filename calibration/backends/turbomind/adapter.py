@@ -23,7 +23,7 @@ from calibration.backend import (
     Variant,
 )
 from calibration.backends.turbomind.limits import ARCHITECTURES, NO_INT4, limits, shard_limits
-from calibration.server import OwnServer, ServerPlace
+from calibration.engine.server import OwnServer, ServerPlace
 
 MAX_LOGPROBS = 1024
 """turbomind/turbomind.py: more are cut off with a warning."""

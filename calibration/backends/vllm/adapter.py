@@ -20,7 +20,7 @@ from calibration.backend import (
 )
 from calibration.backends.vllm.engine import Stepped, blocks, forcing
 from calibration.backends.vllm.memory import ON_A_CPU
-from calibration.server import OwnServer, ServerPlace
+from calibration.engine.server import OwnServer, ServerPlace
 
 _QUANTIZERS = "vllm 0.32.0 model_executor/layers/quantization/{}.py (get_min_capability)"
 _FLOATS = frozenset({"float32", "float16", "bfloat16"})

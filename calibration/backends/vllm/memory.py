@@ -1,6 +1,6 @@
 """What vLLM holds in memory, as far as that was measured."""
 
-from calibration.memory import ServingMemory, WeightBytes
+from calibration.facts.memory import ServingMemory, WeightBytes
 
 ON_A_CPU = ServingMemory(
     start_bytes=758 << 20,

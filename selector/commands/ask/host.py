@@ -10,7 +10,7 @@ from selector.commands.terminal import note, open_cache, show, show_json
 
 if TYPE_CHECKING:
     from calibration.cache.cache import Cache
-    from calibration.probe import Probe
+    from calibration.probing.probe import Probe
     from selector.host.spec import HostSpec
 
 

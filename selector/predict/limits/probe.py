@@ -1,7 +1,7 @@
 """The probe of a machine: what the cache knows of it."""
 
 from calibration.cache.cache import Cache
-from calibration.probe import Probe, Reached
+from calibration.probing.probe import Probe, Reached
 
 __all__ = ["Probe", "Reached", "probe_of"]
 

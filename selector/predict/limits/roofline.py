@@ -27,7 +27,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from calibration.measurement import Candidate
-from calibration.probe import Probe
+from calibration.probing.probe import Probe
 from calibration.registry import all_backends
 from calibration.workload import Workload
 from selector.demand.demand import Demand

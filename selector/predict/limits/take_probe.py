@@ -15,9 +15,9 @@ from typing import Any
 from calibration.environments.packages import installed
 from calibration.errors import BackendError
 from calibration.launch.timing import DIRTY_CORES
-from calibration.probe import Probe, Reached
 from calibration.probing.kernels import DTYPES
 from calibration.probing.measure import MEMORY
+from calibration.probing.probe import Probe, Reached
 from calibration.supervision.deadline import Deadline, GivenUp
 from calibration.supervision.device_lock import device_lock
 from calibration.supervision.supervisor import Worker

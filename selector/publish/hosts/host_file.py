@@ -9,7 +9,7 @@ from typing import Any
 from calibration.codec import from_plain, to_plain
 from calibration.errors import AutobackendError, CacheError
 from calibration.measurement import Identity, Measurement, Outcome, from_json, to_json
-from calibration.probe import Probe
+from calibration.probing.probe import Probe
 from calibration.registry import all_backends
 from calibration.rung import Rung
 from selector import context as contexts

@@ -5,8 +5,8 @@ import time
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, replace
 
+from calibration.engine.streams import Ability
 from calibration.errors import AutobackendError
-from calibration.streams import Ability
 from selector.demand.traffic import Observed
 from selector.serve.adapt import words
 from selector.serve.adapt.behind import Behind

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from calibration.streams import Ability
+from calibration.engine.streams import Ability
 from selector.serve.keep.keeper import Serving
 from selector.serve.keep.watch import Silence
 from selector.serve.upstream import Upstream

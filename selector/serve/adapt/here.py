@@ -8,9 +8,9 @@ from dataclasses import dataclass, field, replace
 import psutil
 
 from calibration.cache.cache import Cache
+from calibration.engine.streams import Ability
 from calibration.errors import IllegalBackend
 from calibration.load.load import Load
-from calibration.streams import Ability
 from selector.answer import Selection
 from selector.context import DEFAULT
 from selector.demand.demand import Demand

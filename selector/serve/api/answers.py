@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, Final
 
-from calibration.streams import Finish, TokenScores
+from calibration.engine.streams import Finish, TokenScores
 from selector.serve.api.body.ask import Body
 from selector.serve.language.vocabulary import Token
 from selector.serve.upstream import Piece

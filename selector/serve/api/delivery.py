@@ -15,7 +15,7 @@ from typing import Final, cast
 from starlette.responses import JSONResponse
 from starlette.types import Message, Receive, Scope, Send
 
-from calibration.streams import Finish
+from calibration.engine.streams import Finish
 from selector.serve.api.answers import Answer, event
 from selector.serve.api.errors import error_object
 from selector.serve.mailbox import Mailbox

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import aclosing, contextmanager
 
-from calibration.streams import Ability
+from calibration.engine.streams import Ability
 from selector.serve.keep.keeper import Keeper
 from selector.serve.upstream import Ask, Piece, Unavailable, Upstream
 

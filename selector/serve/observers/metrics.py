@@ -12,7 +12,7 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
-from calibration.streams import Finish
+from calibration.engine.streams import Finish
 from selector.demand.traffic import Traffic
 from selector.serve.observers.observer import Observation
 from selector.serve.upstream import Ask, Piece

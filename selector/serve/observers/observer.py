@@ -2,7 +2,7 @@
 
 from typing import Protocol
 
-from calibration.streams import Finish
+from calibration.engine.streams import Finish
 from selector.serve.upstream import Ask, Piece
 
 

@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from calibration.streams import Finish
+from calibration.engine.streams import Finish
 from selector.serve.observers.observer import Observation, Observer
 from selector.serve.upstream import Ask, Piece
 

@@ -4,8 +4,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from calibration.server import OwnServer, ServerPlace
-from calibration.streams import TokenScores
+from calibration.engine.server import OwnServer, ServerPlace
+from calibration.engine.streams import TokenScores
 from selector.serve.upstream import Ask, Refused
 
 CHARACTERS_A_TOKEN = 128

@@ -8,7 +8,7 @@ from typing import cast
 
 import httpx2
 
-from calibration.streams import Finish
+from calibration.engine.streams import Finish
 from selector.serve.own_server.dialect import Call, Event, Part
 from selector.serve.upstream import Failed, Piece, Refused, Unavailable
 

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import httpx2
 
-from calibration.server import OwnServer, ServerPlace
-from calibration.streams import Ability
+from calibration.engine.server import OwnServer, ServerPlace
+from calibration.engine.streams import Ability
 from calibration.supervision.workers import worker_variables
 from selector.serve.keep.keeper import Refusing
 from selector.serve.own_server.dialect import call, with_limit
@@ -48,7 +48,7 @@ class OwnServerUpstream:
     """
 
     batching = "continuous"
-    """All of these servers add a request to those that run; see calibration.streams.Streams.batching."""
+    """All of these servers add a request to those that run; see calibration.engine.streams.Streams.batching."""
 
     def __init__(
         self,

@@ -6,8 +6,8 @@ from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from calibration.engine.streams import Ability, Delta, Request
 from calibration.measurement import FailureKind
-from calibration.streams import Ability, Delta, Request
 from calibration.supervision.async_serving import AsyncServingWorker
 from calibration.supervision.deadline import GivenUp
 from calibration.supervision.launch_spec import LaunchSpec

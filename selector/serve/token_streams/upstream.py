@@ -7,7 +7,7 @@ from contextlib import aclosing
 from functools import partial
 from typing import Final, cast
 
-from calibration.streams import Ability, Delta, Finish, Request
+from calibration.engine.streams import Ability, Delta, Finish, Request
 from selector.serve.language.detokeniser import StopTexts
 from selector.serve.language.text import Prompt, Text
 from selector.serve.upstream import Ask, Engine, Failed, Piece, Refused

@@ -23,7 +23,7 @@ from calibration.launch.reference import reference_of
 from calibration.measurement import Check, Failure, FailureKind, Outcome, OutputVerdict
 from calibration.supervision.deadline import Deadline
 from calibration.supervision.launch_spec import LaunchSpec, Skipped
-from tests.calibration.engines.racing import CELLS, LIMITS, entry, subject
+from tests.calibration.tiny_engines.racing import CELLS, LIMITS, entry, subject
 from tests.selector.conftest import host
 
 LLAMA: dict[str, Any] = {

@@ -19,7 +19,7 @@ from calibration.load.sample import Point
 from calibration.supervision.supervisor import Reply, Worker
 from calibration.worker.opening import Opening
 
-ENGINE = str(Path(__file__).parents[2] / "calibration" / "engines" / "counting_streams.py")
+ENGINE = str(Path(__file__).parents[2] / "calibration" / "tiny_engines" / "counting_streams.py")
 STEP_S = 0.01
 LOAD = Load.parse("pp8:tg4-6:c2")
 SPEC = LoadSpec(

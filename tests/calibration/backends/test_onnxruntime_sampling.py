@@ -7,7 +7,7 @@ import pytest
 
 from calibration.backends.onnxruntime import sampling
 from calibration.backends.onnxruntime.sampling import choose
-from calibration.streams import Request
+from calibration.engine.streams import Request
 
 LIKELY = np.array([0.05, 0.4, 0.25, 0.2, 0.1])
 SCORES = (np.log(LIKELY) + 3).astype(np.float32)

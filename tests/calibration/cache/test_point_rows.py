@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from calibration.cache.point_rows import packed, unpacked
+from calibration.cache.rows.point_rows import packed, unpacked
 from calibration.load.load import Load
 from calibration.load.sample import Asked, RequestTargets
 from tests.calibration.points import C2, C4, point

@@ -19,8 +19,8 @@ import calibration.cache.migrations
 from benchmarks.shared.postgresql import Server
 from calibration.cache import statements
 from calibration.cache.cache import Cache, Health
-from calibration.cache.launch_rows import row
 from calibration.cache.migrations import LOCK, upgrade
+from calibration.cache.rows.launch_rows import row
 from calibration.cache.sqlite_file import VERSION
 from calibration.errors import CacheError, CacheRefused, CacheUnreachable
 from calibration.measurement import Outcome

@@ -12,7 +12,7 @@ from calibration.events import ConversionBegan, Event
 from calibration.measurement import Failure, FailureKind
 from calibration.supervision.supervisor import Reply, Worker
 from tests.calibration.conversion.test_side_by_side import EACH, converted, measured
-from tests.calibration.engines.racing import entry, race
+from tests.calibration.tiny_engines.racing import entry, race
 
 MIB, GIB = 1 << 20, 1 << 30
 MEMORY = PrepareMemory(start_bytes=GIB, per_parameter=4.0, per_embedding=6.0, per_expert_parameter=2.0)

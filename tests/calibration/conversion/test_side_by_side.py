@@ -9,10 +9,10 @@ import pytest
 
 from calibration.conversion.store import ArtifactStore
 from calibration.events import ConversionBegan, ConvertedAlongside, Event
-from calibration.facts import PrepareMemory, PrepareTime
+from calibration.facts.conversions import PrepareMemory, PrepareTime
 from calibration.measurement import Failure, FailureKind, Measurement
 from calibration.race.tally import Tally
-from tests.calibration.engines.racing import entry, race
+from tests.calibration.tiny_engines.racing import entry, race
 
 EACH = PrepareMemory().start_bytes + int(PrepareMemory().per_parameter) * (1 << 20)
 """Bytes that one conversion of the model of `converted` is taken to need."""

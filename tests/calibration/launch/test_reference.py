@@ -12,8 +12,8 @@ from calibration.events import ReferenceFailed
 from calibration.launch.reference import reference_of
 from calibration.launch.session import Session
 from calibration.supervision.deadline import Deadline
-from tests.calibration.engines.racing import CELLS, LIMITS, entry, subject
 from tests.calibration.race.recording import Recorder
+from tests.calibration.tiny_engines.racing import CELLS, LIMITS, entry, subject
 
 MIB = 1 << 20
 

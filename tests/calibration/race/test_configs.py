@@ -8,8 +8,8 @@ from calibration.cache.cache import Cache
 from calibration.events import CellBegan, LaunchBegan
 from calibration.measurement import Answered, Check, Failure, FailureKind, Measurement, Outcome, OutputVerdict
 from calibration.race.tally import Tally
-from tests.calibration.engines.racing import entry, race
 from tests.calibration.race.recording import Recorder, Stopper
+from tests.calibration.tiny_engines.racing import entry, race
 
 QUICK, SLOW = "scripted:quick", "scripted:slow"
 

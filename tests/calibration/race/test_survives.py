@@ -14,9 +14,9 @@ import pytest
 
 from calibration.cache.cache import Cache
 from calibration.measurement import Failure, FailureKind, Outcome
-from tests.calibration.engines.racing import entry, race
+from tests.calibration.tiny_engines.racing import entry, race
 
-PROGRAM = Path(__file__).parents[1] / "engines" / "racing.py"
+PROGRAM = Path(__file__).parents[1] / "tiny_engines" / "racing.py"
 KILLS = 20
 
 

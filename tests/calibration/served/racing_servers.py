@@ -16,10 +16,10 @@ from calibration.served.place import AtOnce, Hold, NeverReady, Server, Serving, 
 from calibration.served.race import race_served
 from calibration.served.tally import ServedTally
 from calibration.supervision.launch_spec import LaunchSpec
-from tests.calibration.engines.racing import LIMITS, entry, subject
-from tests.calibration.engines.scripted import VOCAB, next_token
 from tests.calibration.points import C4, point, replayed, trace_of
 from tests.calibration.race.recording import Recorder
+from tests.calibration.tiny_engines.racing import LIMITS, entry, subject
+from tests.calibration.tiny_engines.scripted import VOCAB, next_token
 
 HOLD = Hold(slots=4, context_tokens=24, threads=2)
 

@@ -14,10 +14,10 @@ from calibration.events import (
 )
 from calibration.measurement import Check, Failure, FailureKind, OutputVerdict, Served, Unserved
 from calibration.served.place import Untold, Wanted
-from tests.calibration.engines.racing import entry
-from tests.calibration.engines.scripted import VOCAB
 from tests.calibration.race.recording import Recorder
 from tests.calibration.served.racing_servers import Script, counted, kept, off_by_one, served
+from tests.calibration.tiny_engines.racing import entry
+from tests.calibration.tiny_engines.scripted import VOCAB
 
 
 def test_a_wrong_output_is_never_served(tmp_path: Path) -> None:

@@ -12,10 +12,10 @@ from calibration.measurement import Failure, FailureKind, Unserved
 from calibration.race.bounds import Bounds
 from calibration.served.place import Hold, NeverReady, Server
 from calibration.supervision.launch_spec import LaunchSpec
-from tests.calibration.engines.racing import entry
 from tests.calibration.points import C4
 from tests.calibration.race.recording import Recorder
 from tests.calibration.served.racing_servers import TRACE, Script, served
+from tests.calibration.tiny_engines.racing import entry
 
 
 def test_a_server_that_fails_is_a_result(tmp_path: Path) -> None:

@@ -15,10 +15,10 @@ from calibration.events import (
 from calibration.load.load import Load
 from calibration.measurement import Check, OutputVerdict, Served
 from calibration.race.bounds import Bounds
-from tests.calibration.engines.racing import entry
 from tests.calibration.points import C4, trace_of
 from tests.calibration.race.recording import Recorder
 from tests.calibration.served.racing_servers import TRACE, Script, kept, served
+from tests.calibration.tiny_engines.racing import entry
 
 ONE, TWICE = Load.parse("pp16:tg8:c1"), Load.parse("pp16:tg8:c8")
 

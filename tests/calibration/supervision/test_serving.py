@@ -16,13 +16,13 @@ import psutil
 import pytest
 
 from calibration.backend import Job, Variant
+from calibration.engine.streams import Delta, Finish, Request
 from calibration.measurement import FailureKind
-from calibration.streams import Delta, Finish, Request
 from calibration.supervision.serving import ServingWorker
 from calibration.supervision.supervisor import Reply, Trouble, Worker
 from calibration.worker.opening import Opening
 
-ENGINE = str(Path(__file__).parents[1] / "engines" / "counting_streams.py")
+ENGINE = str(Path(__file__).parents[1] / "tiny_engines" / "counting_streams.py")
 VOCAB = 1 << 20
 
 

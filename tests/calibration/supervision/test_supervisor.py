@@ -16,7 +16,7 @@ from calibration.measurement import FailureKind
 from calibration.supervision.supervisor import Reply, Trouble, Worker
 from calibration.worker.opening import Opening
 
-ENGINE = str(Path(__file__).parents[1] / "engines" / "scripted.py")
+ENGINE = str(Path(__file__).parents[1] / "tiny_engines" / "scripted.py")
 
 
 def a_worker(tmp_path: Path, *, limit: int = 8 << 30, **variables: str) -> Worker:

@@ -7,7 +7,7 @@ import pytest
 
 from calibration.backend import Engine
 from calibration.worker.answers import Generate, answer, choices
-from tests.calibration.engines.scripted import CountingEngine, next_token
+from tests.calibration.tiny_engines.scripted import CountingEngine, next_token
 
 
 def generating(engine: Engine, asked: list[int] | None = None) -> Generate:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from calibration.backend import Job, Variant
-from calibration.streams import Delta, Finish, Request, TokenScores
+from calibration.engine.streams import Delta, Finish, Request, TokenScores
 from calibration.worker.serving import (
     _read,
     delta_from_plain,
@@ -20,7 +20,7 @@ from calibration.worker.serving import (
     request_to_plain,
     serve,
 )
-from tests.calibration.engines.counting_streams import CountingStreams
+from tests.calibration.tiny_engines.counting_streams import CountingStreams
 
 REQUEST = Request(
     id="a",

@@ -21,8 +21,8 @@ import pytest
 from calibration.backend import Deployment, Engine
 from calibration.backends.vllm.adapter import VllmBackend
 from calibration.cache.cache import Cache
-from calibration.server import ServerPlace
-from calibration.streams import Finish
+from calibration.engine.server import ServerPlace
+from calibration.engine.streams import Finish
 from calibration.supervision.readings import group_runs
 from calibration.workload import Workload
 from selector.emit.targets import find_target

@@ -8,6 +8,7 @@ from pathlib import Path
 from calibration.backend import Backend
 from calibration.check.agreement import NEW_TOKENS, Answers, rounding_of
 from calibration.conversion.store import ArtifactStore
+from calibration.engine.streams import Finish, Request, Streams
 from calibration.events import Silent
 from calibration.launch.checker import Checker
 from calibration.launch.session import Session
@@ -16,7 +17,6 @@ from calibration.registry import find
 from calibration.served.asking import ask_at_once
 from calibration.served.check import ServedChecker
 from calibration.served.place import AskAtOnce, AtOnce, Hold, Server, Untold, Wanted
-from calibration.streams import Finish, Request, Streams
 from calibration.supervision.deadline import Deadline
 from calibration.supervision.launch_spec import Limits, Subject
 from calibration.worker.main import _Server

@@ -16,11 +16,11 @@ from calibration.backends.llamacpp import own_server
 from calibration.backends.llamacpp.adapter import LlamaCppBackend
 from calibration.cache.cache import Cache
 from calibration.check.agreement import Answers
+from calibration.engine.server import OwnServer, ServerPlace
+from calibration.engine.streams import Delta, Streams
 from calibration.errors import IllegalBackend
 from calibration.measurement import Agreement, FailureKind, OutputVerdict
 from calibration.registry import find
-from calibration.server import OwnServer, ServerPlace
-from calibration.streams import Delta, Streams
 from selector.evidence.identity import identity
 from selector.host.spec import HostSpec
 from selector.model.spec import ModelSpec

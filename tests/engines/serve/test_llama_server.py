@@ -19,8 +19,8 @@ from calibration.backend import Deployment, Engine
 from calibration.backends.llamacpp import own_server
 from calibration.backends.llamacpp.adapter import LlamaCppBackend
 from calibration.checkpoints.random_weights import write_random_checkpoint
-from calibration.server import ServerPlace
-from calibration.streams import Finish
+from calibration.engine.server import ServerPlace
+from calibration.engine.streams import Finish
 from calibration.supervision.readings import group_runs
 from selector.serve.own_server import OwnServerUpstream
 from selector.serve.upstream import Ask, Piece, Refused, Unavailable

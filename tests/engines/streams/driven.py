@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calibration.backend import Engine
-from calibration.streams import Delta, Finish, Request, Streams
+from calibration.engine.streams import Delta, Finish, Request, Streams
 
 IDLE_STEPS = 3000
 """Steps without a token, each at most 0.1 s, after which streams are stuck."""

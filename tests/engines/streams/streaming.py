@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from calibration.backend import Backend, Engine, Job
-from calibration.streams import Ability, Delta, Finish, Request, Streams, TokenScores
+from calibration.engine.streams import Ability, Delta, Finish, Request, Streams, TokenScores
 from calibration.supervision.serving import ServingWorker
 from calibration.supervision.supervisor import Reply, Trouble, Worker
 from calibration.worker.opening import Opening

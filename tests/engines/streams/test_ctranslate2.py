@@ -13,7 +13,7 @@ from calibration.backends.ctranslate2 import CTranslate2Backend
 from calibration.backends.ctranslate2 import streams as module
 from calibration.backends.ctranslate2.engine import GeneratorEngine
 from calibration.backends.ctranslate2.streams import Batches
-from calibration.streams import Ability, Finish
+from calibration.engine.streams import Ability, Finish
 from calibration.worker.prompts import prompts
 from tests.engines import tiny_models
 from tests.engines.streams import streaming

@@ -13,7 +13,7 @@ from calibration.backends.onnxruntime import OnnxRuntimeBackend
 from calibration.backends.onnxruntime.ragged import RaggedGraph
 from calibration.backends.onnxruntime.streams import Together
 from calibration.backends.onnxruntime.turns import Turns
-from calibration.streams import Ability, Finish, Streams
+from calibration.engine.streams import Ability, Finish, Streams
 from calibration.worker.prompts import prompts
 from tests.engines import tiny_models
 from tests.engines.streams.driven import Driver, answered, asked, come_and_go, drawn_otherwise, greedy_path, likelihoods

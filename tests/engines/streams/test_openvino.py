@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from calibration.backend import Engine
+from calibration.engine.streams import Finish, Request, Streams
 from calibration.registry import find
-from calibration.streams import Finish, Request, Streams
 from tests.engines import tiny_models
 from tests.engines.backends.test_openvino import in_float32, loaded
 from tests.engines.streams import streaming

@@ -10,7 +10,7 @@ from calibration.backend import Engine
 from calibration.backends.transformers import TransformersBackend
 from calibration.backends.transformers.continuous import ContinuousLoop
 from calibration.backends.transformers.token_loop import TokenLoop
-from calibration.streams import Ability, Request, Streams
+from calibration.engine.streams import Ability, Request, Streams
 from tests.engines import tiny_models
 from tests.engines.streams.streaming import (
     answers,

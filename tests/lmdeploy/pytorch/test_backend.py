@@ -12,8 +12,8 @@ import pytest
 
 from calibration.backend import Engine
 from calibration.backends.pytorch import PyTorch
+from calibration.engine.server import ServerPlace
 from calibration.measurement import FailureKind
-from calibration.server import ServerPlace
 from calibration.supervision.supervisor import Reply, Trouble, Worker
 from calibration.worker.prompts import prompts
 from tests.lmdeploy.conftest import Checkpoints, Pythons

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from calibration.backends.pytorch import PyTorch
-from calibration.server import ServerPlace
-from calibration.streams import Finish
+from calibration.engine.server import ServerPlace
+from calibration.engine.streams import Finish
 from calibration.supervision.readings import group_runs
 from selector.serve.own_server import OwnServerUpstream
 from selector.serve.upstream import Ask, Piece, Refused, Unavailable

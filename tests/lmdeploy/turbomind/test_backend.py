@@ -7,8 +7,8 @@ import pytest
 
 from calibration.backends.turbomind.adapter import TurboMind
 from calibration.check.agreement import GROUPS, NEW_TOKENS, Answers, compare, fixed_prompts
+from calibration.engine.server import ServerPlace
 from calibration.measurement import FailureKind, OutputVerdict
-from calibration.server import ServerPlace
 from calibration.supervision.supervisor import Reply, Trouble, Worker
 from tests.lmdeploy import tiny_checkpoints
 from tests.lmdeploy.conftest import Checkpoints, Pythons

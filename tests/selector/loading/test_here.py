@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 
 from calibration.backend import Backend, Engine, Job
+from calibration.engine.streams import Ability, Delta, Finish, Request, Streams
 from calibration.errors import BackendError, UsageError
-from calibration.streams import Ability, Delta, Finish, Request, Streams
 from selector.loading.here import EngineHere
 from selector.loading.loaded import Loaded
-from tests.calibration.engines.scripted import VOCAB, CountingEngine, Scripted, next_token
+from tests.calibration.tiny_engines.scripted import VOCAB, CountingEngine, Scripted, next_token
 
 LOADED = Loaded(label="scripted:plain", model="a model", max_context_tokens=16, vocab_size=VOCAB)
 

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from calibration.backend import Variant
-from calibration.memory import ServingMemory, WeightBytes
-from calibration.streams import OneAfterAnother, Streams
+from calibration.engine.streams import OneAfterAnother, Streams
+from calibration.facts.memory import ServingMemory, WeightBytes
 from calibration.workload import Workload
 from selector.demand.demand import Demand
 from selector.model.quant.format import QuantFormat

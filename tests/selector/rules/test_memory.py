@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from calibration.backend import Variant
-from calibration.memory import ServingMemory, WeightBytes
+from calibration.facts.memory import ServingMemory, WeightBytes
 from calibration.workload import Workload
 from selector.demand.demand import Demand
 from selector.host.spec import Device

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
 
-from calibration.streams import Ability, Delta, Finish, Request, TokenScores
+from calibration.engine.streams import Ability, Delta, Finish, Request, TokenScores
 from selector.serve.upstream import Unavailable
 
 Script = Callable[[Request], Iterable[Delta | Exception]]

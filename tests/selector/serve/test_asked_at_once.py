@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
+from calibration.engine.streams import Delta, Finish, Request
 from calibration.served.asking import ask_at_once
 from calibration.served.place import AtOnce, Untold, Wanted
-from calibration.streams import Delta, Finish, Request
 from selector.serve.language.text import Text
 from selector.serve.upstream import Failed
 from tests.selector.serve.scripted import Scripted, counting, saying

@@ -7,8 +7,8 @@ import pytest
 from calibration.cache.cache import Cache
 from calibration.events import CandidateOut, LaunchBegan, LaunchEnded, RungBegan
 from calibration.measurement import Failure, Measurement
-from tests.calibration.engines.racing import FEW, WHOLE, ascend, entry
 from tests.calibration.race.recording import Recorder, Stopper
+from tests.calibration.tiny_engines.racing import FEW, WHOLE, ascend, entry
 
 ENTRIES = entry("quick"), entry("slow", step_s=0.02)
 LONG_OPENING = {WHOLE: {"refused": {"scripted:quick": "no memory", "scripted:slow": "no memory"}}}

@@ -10,8 +10,8 @@ from calibration.race.known import Known
 from calibration.race.rounds.budget import Budget
 from calibration.race.rounds.state import Race
 from calibration.supervision.launch_spec import LaunchSpec
-from tests.calibration.engines.racing import entry
 from tests.calibration.launches import checked, measured
+from tests.calibration.tiny_engines.racing import entry
 
 A, B, C = entry("a"), entry("b"), entry("c", prepares=True)
 CONVERTING_S = 7.0

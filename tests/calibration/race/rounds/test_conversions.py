@@ -17,9 +17,9 @@ from calibration.events import (
     WritingContinues,
 )
 from calibration.measurement import Failure, FailureKind, Measurement
-from tests.calibration.engines.racing import entry, race
 from tests.calibration.race.recording import Recorder
 from tests.calibration.race.tallied import failures, launches
+from tests.calibration.tiny_engines.racing import entry, race
 
 
 def test_a_conversion_is_made_once_and_its_time_and_size_are_kept(tmp_path: Path) -> None:

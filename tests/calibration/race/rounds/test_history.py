@@ -33,8 +33,8 @@ from calibration.race.rounds.history import (
 )
 from calibration.supervision.launch_spec import LaunchSpec
 from tests.calibration import launches as numbered
-from tests.calibration.engines.racing import CELLS, entry
 from tests.calibration.launches import IDENTITY, measured
+from tests.calibration.tiny_engines.racing import CELLS, entry
 
 
 def candidate(label: str) -> LaunchSpec:

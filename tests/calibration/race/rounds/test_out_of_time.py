@@ -8,9 +8,9 @@ from calibration.conversion.store import ArtifactStore
 from calibration.events import LaunchBegan, LaunchGivenUp
 from calibration.measurement import Measurement
 from calibration.supervision.launch_spec import Limits
-from tests.calibration.engines.racing import CELLS, entry, race
 from tests.calibration.race.recording import Recorder
 from tests.calibration.race.tallied import failures, launches
+from tests.calibration.tiny_engines.racing import CELLS, entry, race
 
 
 def test_a_budget_that_is_spent_leaves_the_rest_unmeasured(tmp_path: Path) -> None:

@@ -21,9 +21,9 @@ from calibration.events import (
     RoundBegan,
 )
 from calibration.measurement import Failure, FailureKind, Measurement, Outcome, OutputVerdict
-from tests.calibration.engines.racing import CELLS, entry, race
 from tests.calibration.race.recording import Recorder, Stopper
 from tests.calibration.race.tallied import failures, launches
+from tests.calibration.tiny_engines.racing import CELLS, entry, race
 
 
 def test_a_race_measures_checks_and_keeps_every_sample(tmp_path: Path) -> None:

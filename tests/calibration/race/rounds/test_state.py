@@ -11,8 +11,8 @@ from calibration.race.bounds import Bounds
 from calibration.race.known import Known
 from calibration.race.rounds.state import Race
 from calibration.supervision.launch_spec import LaunchSpec, Skipped
-from tests.calibration.engines.racing import CELLS, entry
 from tests.calibration.launches import failed, measured
+from tests.calibration.tiny_engines.racing import CELLS, entry
 
 QUICK = {"a": 1.0, "b": 1.05, "c": 1.1}
 """Seconds of three candidates that overlap."""

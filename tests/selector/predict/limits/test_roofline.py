@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from calibration.measurement import Candidate
-from calibration.probe import Reached
+from calibration.probing.probe import Reached
 from calibration.rung import Rung
 from calibration.workload import Workload
 from selector.host.spec import HostSpec

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from calibration.facts import ClassFlag, Variant
+from calibration.facts.variant import ClassFlag, Variant
 from calibration.registry import find
 from tests.selector.conftest import FakeBackend, host, installation
 from tests.selector.rules.judging import reasons, small

@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from calibration.cache.cache import Cache
+from calibration.engine.streams import Ability
 from calibration.measurement import Outcome, Served
-from calibration.streams import Ability
 from calibration.supervision.launch_spec import Subject
 from selector.answer import Selection
 from selector.demand.demand import Demand

@@ -5,8 +5,8 @@ import asyncio
 import pytest
 
 from calibration.cache.cache import Cache
+from calibration.engine.streams import Ability
 from calibration.errors import CacheError
-from calibration.streams import Ability
 from selector.demand.traffic import Observed
 from selector.serve.adapt.adapter import Adapter, Told
 from selector.serve.adapt.decide import Decision, NoRoom, Once, Ready, Switch

@@ -10,8 +10,8 @@ import pytest
 from calibration.cache.cache import Cache
 from calibration.conversion.convert import Original, conversion
 from calibration.conversion.store import ArtifactStore
+from calibration.engine.streams import Ability
 from calibration.load.load import Load
-from calibration.streams import Ability
 from selector.answer import Selection
 from selector.host.spec import HostSpec
 from selector.planning.plan import launch_spec_of

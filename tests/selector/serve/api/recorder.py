@@ -1,6 +1,6 @@
 """An observer that remembers all that it heard."""
 
-from calibration.streams import Finish
+from calibration.engine.streams import Finish
 from selector.serve.upstream import Ask, Piece
 
 

@@ -5,7 +5,7 @@ import json
 from hypothesis import given
 from hypothesis import strategies as st
 
-from calibration.streams import Finish, TokenScores
+from calibration.engine.streams import Finish, TokenScores
 from selector.serve.api.answers import Answer, ChatAnswer, CompletionAnswer, event, number_token
 from selector.serve.api.body.ask import Body
 from selector.serve.upstream import Ask, Piece

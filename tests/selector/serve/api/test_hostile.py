@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 import openai
 import pytest
 
-from calibration.streams import Ability, Delta, Finish, Request, TokenScores
+from calibration.engine.streams import Ability, Delta, Finish, Request, TokenScores
 from selector.serve.api.app import app
 from selector.serve.api.errors import error_response
 from selector.serve.language.text import Text

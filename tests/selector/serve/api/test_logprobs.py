@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterable
 
-from calibration.streams import Delta, Finish, Request, TokenScores
+from calibration.engine.streams import Delta, Finish, Request, TokenScores
 from selector.serve.language.text import Text
 from tests.selector.serve.api.asked import USER
 from tests.selector.serve.scripted import Scripted, saying

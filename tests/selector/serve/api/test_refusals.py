@@ -3,7 +3,7 @@
 import openai
 import pytest
 
-from calibration.streams import Ability, Finish
+from calibration.engine.streams import Ability, Finish
 from selector.serve.language.text import Text
 from tests.selector.serve.api.asked import USER
 from tests.selector.serve.api.recorder import Recorder

@@ -6,7 +6,7 @@ from contextlib import aclosing
 
 import pytest
 
-from calibration.streams import Ability, Finish
+from calibration.engine.streams import Ability, Finish
 from selector.serve.keep.gate import Gate
 from selector.serve.keep.keeper import Keeper, Patience
 from selector.serve.keep.watch import Silence, Watch

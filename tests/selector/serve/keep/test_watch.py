@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from calibration.streams import Finish
+from calibration.engine.streams import Finish
 from selector.serve.keep.watch import Silence, Watch
 from selector.serve.upstream import Ask, Piece
 from tests.selector.serve.clock import Clock

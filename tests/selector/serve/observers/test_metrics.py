@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from calibration.streams import Finish
+from calibration.engine.streams import Finish
 from selector.demand.traffic import Traffic
 from selector.serve.observers.metrics import Metrics, Served
 from selector.serve.observers.observer import Observer

@@ -9,7 +9,7 @@ from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from calibration.server import OwnServer, ServerPlace
+from calibration.engine.server import OwnServer, ServerPlace
 from calibration.supervision.readings import group_runs
 from selector.serve.own_server import OwnServerUpstream
 from selector.serve.upstream import Ask, Piece

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from calibration.backend import Deployment
+from calibration.engine.server import OwnServer, ServerPlace
+from calibration.engine.streams import TokenScores
 from calibration.registry import find
-from calibration.server import OwnServer, ServerPlace
-from calibration.streams import TokenScores
 from selector.demand.demand import Demand
 from selector.host.spec import Device
 from selector.serve.own_server.dialect import Part, call

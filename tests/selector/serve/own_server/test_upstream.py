@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from calibration.streams import Finish
+from calibration.engine.streams import Finish
 from selector.serve.upstream import Ask, Failed, Piece, Refused, Unavailable
 from tests.selector.serve.own_server.odd_upstream import ask_once, pieces, started, until
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from calibration.streams import Ability, Finish
+from calibration.engine.streams import Ability, Finish
 from calibration.supervision.readings import group_runs
 from selector.serve.keep.keeper import Refusing
 from selector.serve.upstream import Ask, Piece, Unavailable

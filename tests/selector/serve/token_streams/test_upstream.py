@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from calibration.streams import Ability, Delta, Finish, Request
+from calibration.engine.streams import Ability, Delta, Finish, Request
 from selector.serve.language.text import Text
 from selector.serve.token_streams.upstream import TokenUpstream
 from selector.serve.upstream import Ask, Failed, Piece, Refused, Unavailable

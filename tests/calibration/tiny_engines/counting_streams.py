@@ -6,7 +6,7 @@ import time
 from collections.abc import Sequence
 
 from calibration.backend import Backend, Engine, Facts, Generation, Job, Variant
-from calibration.streams import Ability, Delta, Finish, Request, Streams, TokenScores
+from calibration.engine.streams import Ability, Delta, Finish, Request, Streams, TokenScores
 
 UNLUCKY = 13
 """A prompt that begins with it is refused, where the option `refuses` says so."""

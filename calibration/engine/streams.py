@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import ClassVar
 
-from calibration.engine import Engine
+from calibration.engine.engine import Engine
 
 
 class Ability(StrEnum):

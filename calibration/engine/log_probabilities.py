@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from calibration.streams import TokenScores
+from calibration.engine.streams import TokenScores
 
 
 def step_scores(scores: Any, chosen: int, count: int) -> TokenScores:

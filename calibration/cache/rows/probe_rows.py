@@ -6,7 +6,7 @@ from functools import lru_cache
 from typing import Any
 
 from calibration.codec import from_plain, to_plain
-from calibration.probe import Probe
+from calibration.probing.probe import Probe
 
 COLUMNS = ("probe_id", "host", "taken_at", "content")
 """The columns of the table `probes`, in the order in which `probe` unpacks them."""

@@ -6,7 +6,7 @@ from functools import lru_cache
 from math import isfinite
 from typing import Any
 
-from calibration.cache.point_rows import packed, unpacked
+from calibration.cache.rows.point_rows import packed, unpacked
 from calibration.measurement import (
     NOT_AS_SERVED,
     RECORDS,

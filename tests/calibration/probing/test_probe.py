@@ -3,7 +3,7 @@
 import pytest
 
 from calibration.codec import from_plain, to_plain
-from calibration.probe import Probe, Reached
+from calibration.probing.probe import Probe, Reached
 from tests.calibration.probes import GIVEN
 
 

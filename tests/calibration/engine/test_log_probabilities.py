@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from calibration.log_probabilities import step_scores
+from calibration.engine.log_probabilities import step_scores
 
 
 def test_scores_need_not_be_normalised() -> None:

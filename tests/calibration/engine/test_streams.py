@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from calibration.streams import (
+from calibration.engine.streams import (
     Ability,
     Delta,
     Finish,
@@ -15,7 +15,7 @@ from calibration.streams import (
     TokenByToken,
     TokenScores,
 )
-from tests.calibration.engines.counting_streams import CountingEngine
+from tests.calibration.tiny_engines.counting_streams import CountingEngine
 
 
 def request(name: str = "a", **fields: Any) -> Request:

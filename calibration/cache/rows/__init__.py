@@ -1,0 +1,1 @@
+"""What is kept as a row of a table, and back: launches, the points of those under load, probes of machines."""

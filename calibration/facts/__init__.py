@@ -1,0 +1,1 @@
+"""What must hold for a backend to load a model, its variants and what it takes and holds: data beside each backend."""
