@@ -10,8 +10,9 @@ from typing import Any
 import psutil
 
 from benchmarks.memory_truth.cases import name_of
+from calibration.conversion.artifact import Artifact
 from calibration.conversion.convert import Converter, Original, conversion
-from calibration.conversion.store import Artifact, ArtifactStore
+from calibration.conversion.store import ArtifactStore
 from calibration.events import Silent
 from calibration.supervision.deadline import Deadline, GivenUp
 from calibration.supervision.launch_spec import LaunchSpec, Limits, Subject

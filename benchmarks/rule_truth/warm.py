@@ -14,7 +14,8 @@ from calibration.launch.session import Session
 from calibration.measurement import FailureKind
 from calibration.supervision.deadline import Deadline, GivenUp
 from calibration.supervision.launch_spec import LaunchSpec
-from calibration.supervision.supervisor import Reply, Trouble, Worker
+from calibration.supervision.replies import Reply, Trouble
+from calibration.supervision.supervisor import Worker
 from calibration.supervision.workers import OPEN_S, Workers
 from calibration.worker.opening import Opening
 

@@ -18,8 +18,9 @@ from calibration.load.run import LoadedServer, measure
 from calibration.load.sample import Asked, End, NoPoint, Point
 from calibration.supervision.deadline import Deadline
 from calibration.supervision.launch_spec import Limits
+from calibration.supervision.replies import Trouble
 from calibration.supervision.serving import ServingWorker
-from calibration.supervision.supervisor import Trouble, Worker
+from calibration.supervision.supervisor import Worker
 from selector.serve.assemble import assemble
 from selector.serve.own_server import OwnServerUpstream
 from selector.serve.prepare import Prepared

@@ -33,8 +33,9 @@ from calibration.supervision.deadline import Deadline, GivenUp
 from calibration.supervision.device_lock import device_lock
 from calibration.supervision.launch_spec import LaunchSpec, Limits
 from calibration.supervision.readings import busy_s
+from calibration.supervision.replies import Trouble
 from calibration.supervision.serving import ServingWorker
-from calibration.supervision.supervisor import Trouble, Worker
+from calibration.supervision.supervisor import Worker
 from calibration.supervision.workers import Workers
 from calibration.whole_file import write_whole
 from calibration.worker.prompts import prompts

@@ -5,14 +5,15 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from calibration.conversion.artifact import LOG, Artifact, Watched, converted_key
 from calibration.conversion.estimate import Estimate, Watch, estimate
-from calibration.conversion.store import LOG, Artifact, ArtifactStore, Watched, converted_key
+from calibration.conversion.store import ArtifactStore
 from calibration.errors import ArtifactError
 from calibration.events import ConversionBegan, ConversionEvent, Reporter, WaitingForAnother, WritingContinues
 from calibration.measurement import FailureKind
 from calibration.supervision.deadline import Deadline, GivenUp
 from calibration.supervision.launch_spec import LaunchSpec, Subject
-from calibration.supervision.supervisor import Trouble
+from calibration.supervision.replies import Trouble
 from calibration.supervision.workers import Workers
 
 

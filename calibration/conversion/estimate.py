@@ -8,8 +8,8 @@ from types import TracebackType
 from typing import Self
 
 from calibration.backend import PrepareMemory, PrepareTime, Variant
+from calibration.conversion.artifact import Artifact
 from calibration.conversion.disk import size_of
-from calibration.conversion.store import Artifact
 
 WRITE_START_S = 5.0
 WRITE_S_PER_GIB = 20.0

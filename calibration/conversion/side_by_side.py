@@ -9,14 +9,15 @@ from dataclasses import dataclass, field, replace
 from itertools import accumulate
 from pathlib import Path
 
+from calibration.conversion.artifact import Artifact
 from calibration.conversion.convert import Converter, missing
-from calibration.conversion.store import Artifact
 from calibration.events import ConvertedAlongside, Silent
 from calibration.facts.conversions import PrepareMemory
 from calibration.measurement import FailureKind
 from calibration.supervision.deadline import Deadline, GivenUp
 from calibration.supervision.launch_spec import LaunchSpec
-from calibration.supervision.supervisor import Trouble, Worker
+from calibration.supervision.replies import Trouble
+from calibration.supervision.supervisor import Worker
 from calibration.supervision.workers import Workers
 
 

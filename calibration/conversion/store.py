@@ -1,112 +1,31 @@
 """Content-addressed store of what is made once: random checkpoints, converted models, references."""
 
 import contextlib
-import hashlib
-import json
 import os
 import shutil
 import time
 import uuid
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import filelock
 import platformdirs
 
+from calibration.conversion.artifact import (
+    CONTENT,
+    MANIFEST,
+    Artifact,
+    Unfinished,
+    Watched,
+    folder_name,
+    read_artifact,
+    write_manifest,
+)
 from calibration.conversion.disk import as_artifact_error, disk_of, existing, size_of, sync_folder
 from calibration.errors import ArtifactError
-from calibration.measurement import Candidate
-from calibration.whole_file import write_whole
 
-MANIFEST = "artifact.json"
-"""Written last, outside the content: a folder without it was never finished."""
-CONTENT = "content"
-LOG = "prepare.log"
-"""What the maker printed. It lies beside the manifest; a build may write it beside the folder that it fills."""
 SOON_S = 0.3
 """Sweeping holds a lock for a moment: so short a wait is not worth a word."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Artifact:
-    """Something that was made, whole."""
-
-    path: Path
-    """Folder with the content."""
-    key: Mapping[str, str]
-    """What it was made of and by what; `kind` is checkpoint, cut, converted or reference."""
-    bytes: int
-    seconds: float
-    """How long it took to make."""
-    created_at: float
-    """Unix time."""
-    peak_memory_bytes: int | None = None
-    """Of its maker; None: nobody watched it."""
-    expected_memory_bytes: int | None = None
-    """What the facts of its backend had said of that; None: nothing."""
-
-    @property
-    def kind(self) -> str:
-        return self.key.get("kind", "")
-
-    @property
-    def log(self) -> Path:
-        """The file with what its maker printed; it exists only where the maker kept one."""
-        return self.path.parent / LOG
-
-    def to_json(self) -> dict[str, Any]:
-        """As `autobackend artifacts list --json` prints it."""
-        return {
-            "kind": self.kind,
-            "path": str(self.path),
-            "key": dict(self.key),
-            "bytes": self.bytes,
-            "seconds": self.seconds,
-            "created_at": self.created_at,
-            "peak_memory_bytes": self.peak_memory_bytes,
-            "expected_memory_bytes": self.expected_memory_bytes,
-        }
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Watched:
-    """What a build returns whose process was watched."""
-
-    peak_memory_bytes: int
-    expected_memory_bytes: int | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Unfinished:
-    """What a build has written so far, or had written when it was killed."""
-
-    path: Path
-    bytes: int
-
-
-def converted_key(
-    *, weights: str, candidate: Candidate, converter: str, model: str, prepared_as: str = "", cut: str = ""
-) -> dict[str, str]:
-    """The key of what a candidate's `prepare` makes.
-
-    Args:
-        weights: identity of the weights.
-        converter: name and version of what converts.
-        model: as the user named it.
-        prepared_as: Variant.prepared_as.
-        cut: Rung.cut, so that the list of artifacts can say so.
-    """
-    return {
-        "kind": "converted",
-        "weights": weights,
-        "backend": candidate.backend,
-        "variant": prepared_as or candidate.variant,
-        "converter": converter,
-        "model": model,
-        **({"cut": cut} if cut else {}),
-    }
 
 
 class ArtifactStore:
@@ -122,7 +41,7 @@ class ArtifactStore:
 
     def get(self, key: Mapping[str, str]) -> Artifact | None:
         """The finished artifact of a key."""
-        return _read(self.root / _name(key))
+        return read_artifact(self.root / folder_name(key))
 
     def make(
         self,
@@ -150,7 +69,7 @@ class ArtifactStore:
             ArtifactError: no space or no permission. What `build` raises is passed on, and nothing is left.
             TimeoutError: the other process was not done in time.
         """
-        name = _name(key)
+        name = folder_name(key)
         lock = filelock.FileLock(self._lock(name))
         with as_artifact_error(self.root):
             self.root.mkdir(parents=True, exist_ok=True)
@@ -180,7 +99,7 @@ class ArtifactStore:
         """All that is finished, newest first."""
         if not self.root.is_dir():
             return []
-        artifacts = [_read(folder) for folder in self.root.iterdir() if folder.is_dir()]
+        artifacts = [read_artifact(folder) for folder in self.root.iterdir() if folder.is_dir()]
         return sorted((a for a in artifacts if a is not None), key=lambda a: a.created_at, reverse=True)
 
     def unfinished(self) -> Sequence[Unfinished]:
@@ -231,23 +150,14 @@ class ArtifactStore:
                 built = build(content)
             seconds = time.monotonic() - began
             with as_artifact_error(self.root):
-                watched = built if isinstance(built, Watched) else None
-                manifest = {
-                    "key": dict(key),
-                    "bytes": size_of(content),
-                    "seconds": seconds,
-                    "created_at": time.time(),
-                    "peak_memory_bytes": watched and watched.peak_memory_bytes,
-                    "expected_memory_bytes": watched and watched.expected_memory_bytes,
-                }
-                write_whole(part / MANIFEST, json.dumps(manifest, indent=1))
+                write_manifest(part, key, seconds, built if isinstance(built, Watched) else None)
                 shutil.rmtree(final, ignore_errors=True)
                 part.rename(final)
                 sync_folder(self.root)
         except BaseException:
             shutil.rmtree(part, ignore_errors=True)
             raise
-        artifact = _read(final)
+        artifact = read_artifact(final)
         if artifact is None:
             raise ArtifactError(f"{final} vanished while it was made", "run the command again")
         return artifact
@@ -292,32 +202,3 @@ def _acquire(lock: filelock.BaseFileLock, waiting: Callable[[], None] | None, pa
     if waiting is not None:
         waiting()
     lock.acquire(timeout=-1 if patience_s is None else max(0.0, patience_s - SOON_S))
-
-
-def _name(key: Mapping[str, str]) -> str:
-    text = json.dumps(dict(key), sort_keys=True)
-    return f"{key.get('kind', 'artifact')}-{hashlib.sha256(text.encode()).hexdigest()[:24]}"
-
-
-def _read(folder: Path) -> Artifact | None:
-    """The artifact in a folder; None where it is not finished or its manifest cannot be read."""
-    try:
-        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-        if ".part-" in folder.name or not (folder / CONTENT).is_dir():
-            return None
-        return Artifact(
-            path=folder / CONTENT,
-            key={str(k): str(v) for k, v in manifest["key"].items()},
-            bytes=int(manifest["bytes"]),
-            seconds=float(manifest["seconds"]),
-            created_at=float(manifest["created_at"]),
-            # Artifacts of older versions have none.
-            peak_memory_bytes=_bytes_or_none(manifest.get("peak_memory_bytes")),
-            expected_memory_bytes=_bytes_or_none(manifest.get("expected_memory_bytes")),
-        )
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return None
-
-
-def _bytes_or_none(value: object) -> int | None:
-    return value if isinstance(value, int) else None

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from calibration.conversion.artifact import Artifact
 from calibration.conversion.side_by_side import side_by_side
-from calibration.conversion.store import Artifact
 from calibration.environments.versions import POLICY
 from calibration.events import CellBegan, LoadBegan, LoadEnded
 from calibration.launch.checker import Checker
@@ -17,7 +17,8 @@ from calibration.launch.timing import time_cell
 from calibration.measurement import Cell, Check, Failure, FailureKind, Measurement, Outcome, OutputVerdict
 from calibration.supervision.deadline import Deadline, GivenUp
 from calibration.supervision.launch_spec import LaunchSpec, Skipped
-from calibration.supervision.supervisor import Trouble, Worker
+from calibration.supervision.replies import Trouble
+from calibration.supervision.supervisor import Worker
 from calibration.workload import Workload
 
 CLOSE_S = 30.0

@@ -12,7 +12,7 @@ from pathlib import Path
 from calibration.check.agreement import CHECK_VERSION, NEW_TOKENS, Answers, rounding_of
 from calibration.check.tolerance import Rounding, precision_class
 from calibration.codec import to_plain
-from calibration.conversion.store import LOG
+from calibration.conversion.artifact import LOG
 from calibration.errors import ArtifactError
 from calibration.events import ReferenceFailed, WaitingForAnother
 from calibration.launch.checker import MakeReference

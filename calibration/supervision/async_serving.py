@@ -8,8 +8,9 @@ from functools import partial
 from typing import Final
 
 from calibration.engine.streams import Delta, Request
+from calibration.supervision.replies import Trouble
 from calibration.supervision.serving import add_line, cancel_line, close_line, read_deltas
-from calibration.supervision.supervisor import SERVING_LOOK_S, Trouble, Worker
+from calibration.supervision.supervisor import SERVING_LOOK_S, Worker
 
 _SHORT_TOKENS: Final = 1000
 """Of a prompt; a longer one takes a while to write, and its line may be longer than what a pipe takes at once."""

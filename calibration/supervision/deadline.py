@@ -5,7 +5,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
-from calibration.supervision.supervisor import Reply, Trouble, Worker
+from calibration.supervision.replies import Reply, Trouble
+from calibration.supervision.supervisor import Worker
 
 LEAST_S = 0.1
 """A request gets this long even after the deadline: whether a worker is dead shows at once."""

@@ -7,7 +7,8 @@ from collections.abc import Callable, Sequence
 
 from calibration.engine.streams import Delta, Request
 from calibration.measurement import FailureKind
-from calibration.supervision.supervisor import Trouble, Worker, error_told
+from calibration.supervision.replies import Trouble, error_told
+from calibration.supervision.supervisor import Worker
 from calibration.worker.serving import DELTAS, delta_from_plain, request_to_plain
 
 _READER = json.JSONDecoder()

@@ -8,7 +8,6 @@ import signal
 import subprocess
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -18,6 +17,7 @@ import psutil
 from calibration.measurement import FailureKind
 from calibration.supervision.process_tree import ProcessTree
 from calibration.supervision.readings import busy_s, group_runs, oom_kills
+from calibration.supervision.replies import Reply, Trouble, error_told, event_of
 from calibration.worker import main as worker_module
 
 POLL_S = 0.1
@@ -40,25 +40,6 @@ GONE_S = 5.0
 """How long we wait for a killed group to be gone; a process in an uninterruptible wait may take longer."""
 ANEW = ": --again measures it anew"
 """How a calibration goes on after what need not happen again; the end of a message."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Reply:
-    """What the worker answered."""
-
-    fields: Mapping[str, Any]
-    seconds: float
-    foreign_cores: float
-    """Mean number of cores that processes outside the worker's tree kept busy while it worked."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Trouble:
-    """How the worker failed; it is dead."""
-
-    kind: FailureKind
-    message: str
-    at_deadline: bool = False
 
 
 class Worker:
@@ -157,7 +138,7 @@ class Worker:
             self.kill()
             return line
         foreign = max(0.0, (busy_s() - busy) - (self._tree.cpu_s() - own)) / max(seconds, 1e-3)
-        answer = _parse(line)
+        answer = event_of(line)
         if isinstance(answer, Trouble):
             self.kill()
             return answer
@@ -296,26 +277,3 @@ def _is_ready(pipe: int, events: int, timeout_s: float) -> bool:
     poll = select.poll()  # select itself takes no descriptor from 1024 on, and a server has many
     poll.register(pipe, events)
     return bool(poll.poll(1000 * timeout_s))
-
-
-def error_told(answer: Mapping[str, Any], kind: FailureKind) -> Trouble:
-    """The trouble that an event `error` tells.
-
-    Args:
-        kind: of an error that says nothing more.
-    """
-    if answer.get("out_of_memory"):
-        kind = FailureKind.OUT_OF_MEMORY
-    elif answer.get("stopped_early"):
-        kind = FailureKind.WRONG_OUTPUT
-    return Trouble(kind=kind, message=str(answer["message"]))
-
-
-def _parse(line: bytes) -> dict[str, Any] | Trouble:
-    """The worker's answer, or the trouble where the line is not an answer."""
-    with contextlib.suppress(ValueError):
-        answer = json.loads(line)
-        if isinstance(answer, dict) and answer.get("event") in ("done", "error"):
-            return answer
-    shown = line[:80].decode(errors="replace")
-    return Trouble(kind=FailureKind.CRASHED, message=f"the worker sent what is no answer: {shown!r}")

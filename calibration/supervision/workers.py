@@ -9,7 +9,8 @@ from calibration.backend import Job
 from calibration.measurement import FailureKind
 from calibration.supervision.deadline import Deadline, GivenUp
 from calibration.supervision.launch_spec import LaunchSpec, Subject
-from calibration.supervision.supervisor import Trouble, Worker
+from calibration.supervision.replies import Trouble
+from calibration.supervision.supervisor import Worker
 from calibration.worker.opening import Opening
 
 OPEN_S = 60.0

@@ -15,7 +15,8 @@ from calibration.conversion.store import ArtifactStore
 from calibration.environments.distributions import normalise
 from calibration.environments.venv import Verified
 from calibration.errors import InstallError
-from calibration.supervision.supervisor import Reply, Worker
+from calibration.supervision.replies import Reply
+from calibration.supervision.supervisor import Worker
 from calibration.supervision.workers import worker_variables
 from calibration.worker.opening import Opening
 from calibration.workload import Workload

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from calibration.backend import Deployment
-from calibration.conversion.store import Artifact
+from calibration.conversion.artifact import Artifact
 from calibration.errors import ArtifactError, ModelError, UsageError
 from calibration.registry import find
 from selector.loading.choice import Choice, calibrate_it

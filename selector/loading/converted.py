@@ -3,7 +3,8 @@
 import logging
 
 from calibration.backend import Backend, Job
-from calibration.conversion.store import Artifact, ArtifactStore, converted_key
+from calibration.conversion.artifact import Artifact, converted_key
+from calibration.conversion.store import ArtifactStore
 from selector.evidence.identity import converter_of
 from selector.loading.choice import Choice
 from selector.loading.weights import weights_identity

@@ -10,7 +10,7 @@ from collections.abc import Generator, Sequence
 from calibration.backend import Generation, Rows
 from calibration.engine.streams import Ability, Delta, Finish, Request
 from calibration.errors import BackendError
-from calibration.supervision.supervisor import Trouble
+from calibration.supervision.replies import Trouble
 from selector.loading.choice import Choice
 from selector.loading.loaded import Loaded, LoadedEngine
 from selector.loading.worker import serve

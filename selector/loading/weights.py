@@ -11,7 +11,7 @@ from calibration.checkpoints.random_weights import (
 )
 from calibration.conversion.store import ArtifactStore
 from calibration.errors import ArtifactError, AutobackendError, ModelError
-from calibration.supervision.supervisor import Trouble
+from calibration.supervision.replies import Trouble
 from calibration.supervision.workers import start_worker
 from selector.demand.demand import Demand
 from selector.host.spec import HostSpec

@@ -16,8 +16,8 @@ from calibration.events import ConversionEvent
 from calibration.registry import find, foreign_source
 from calibration.supervision.deadline import Deadline, GivenUp
 from calibration.supervision.launch_spec import LaunchSpec, Limits, Subject
+from calibration.supervision.replies import Trouble
 from calibration.supervision.serving import ServingWorker
-from calibration.supervision.supervisor import Trouble
 from calibration.supervision.workers import Workers
 from selector.evidence.identity import identity
 from selector.loading.choice import Choice, calibrate_it

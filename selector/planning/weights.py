@@ -13,13 +13,15 @@ from typing import Any
 from calibration.checkpoints.cut import CUT_VERSION, all_shards, check_layers, shards_of
 from calibration.checkpoints.cut_config import cut_config
 from calibration.checkpoints.random_weights import SEED, checkpoint_key, random_weights_identity
+from calibration.conversion.artifact import LOG, Artifact, Watched
 from calibration.conversion.convert import Original
 from calibration.conversion.estimate import Estimate, Watch, checkpoint_estimate, cut_estimate
-from calibration.conversion.store import LOG, Artifact, ArtifactStore, Watched
+from calibration.conversion.store import ArtifactStore
 from calibration.errors import ArtifactError, ModelError
 from calibration.events import CheckpointBegan, MakingEvent, Reporter, WaitingForAnother, WritingContinues
 from calibration.rung import Rung
-from calibration.supervision.supervisor import Trouble, Worker
+from calibration.supervision.replies import Trouble
+from calibration.supervision.supervisor import Worker
 from selector.demand.demand import Demand
 from selector.host.spec import HostSpec
 from selector.loading.weights import downloaded

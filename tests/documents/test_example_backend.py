@@ -14,8 +14,9 @@ import pytest
 
 from calibration.backend import Backend, Engine
 from calibration.engine.streams import Delta, Finish, Request
+from calibration.supervision.replies import Reply, Trouble
 from calibration.supervision.serving import ServingWorker
-from calibration.supervision.supervisor import Reply, Trouble, Worker
+from calibration.supervision.supervisor import Worker
 from tests.documents.generated import ROOT
 
 EXAMPLE = re.compile(r"<!-- backend -->\n```python\n(.*?)```\n", re.DOTALL)

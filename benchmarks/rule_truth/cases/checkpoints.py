@@ -11,7 +11,8 @@ from benchmarks.rule_truth.cases.architectures import MOST_PARAMETERS
 from benchmarks.rule_truth.cases.cases import Case
 from benchmarks.rule_truth.cases.quant_formats import STANDS_FOR
 from calibration.errors import ModelError
-from calibration.supervision.supervisor import Trouble, Worker
+from calibration.supervision.replies import Trouble
+from calibration.supervision.supervisor import Worker
 from calibration.supervision.workers import worker_variables
 
 ROOT = Path(__file__).resolve().parents[3]

@@ -11,7 +11,7 @@ from selector.commands.terminal import show, show_json
 from selector.screens.text import age, columns, plural, seconds, size
 
 if TYPE_CHECKING:
-    from calibration.conversion.store import Artifact
+    from calibration.conversion.artifact import Artifact
 
 KINDS = ("checkpoint", "cut", "converted", "reference")
 

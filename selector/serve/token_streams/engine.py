@@ -11,7 +11,8 @@ from calibration.measurement import FailureKind
 from calibration.supervision.async_serving import AsyncServingWorker
 from calibration.supervision.deadline import GivenUp
 from calibration.supervision.launch_spec import LaunchSpec
-from calibration.supervision.supervisor import ANEW, Trouble, Worker
+from calibration.supervision.replies import Trouble
+from calibration.supervision.supervisor import ANEW, Worker
 from calibration.supervision.workers import OPEN_S, Workers
 from calibration.worker.opening import Opening
 from selector.serve.keep.keeper import Refusing

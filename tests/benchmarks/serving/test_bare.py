@@ -16,7 +16,8 @@ from calibration.load.client.draws import plan, prompt_ids
 from calibration.load.client.load_spec import LoadSpec
 from calibration.load.load import Load
 from calibration.load.sample import Point
-from calibration.supervision.supervisor import Reply, Worker
+from calibration.supervision.replies import Reply
+from calibration.supervision.supervisor import Worker
 from calibration.worker.opening import Opening
 
 ENGINE = str(Path(__file__).parents[2] / "calibration" / "tiny_engines" / "counting_streams.py")

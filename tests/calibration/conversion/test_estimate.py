@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from calibration.conversion.artifact import Artifact
 from calibration.conversion.estimate import checkpoint_estimate
-from calibration.conversion.store import Artifact
 
 GIB = 2**30
 

@@ -5,12 +5,14 @@ from pathlib import Path
 import pytest
 
 from calibration.backend import PrepareMemory, PrepareTime, Variant
+from calibration.conversion.artifact import Artifact, Watched
 from calibration.conversion.convert import Original, too_large
 from calibration.conversion.estimate import Estimate, estimate
-from calibration.conversion.store import Artifact, ArtifactStore, Watched
+from calibration.conversion.store import ArtifactStore
 from calibration.events import ConversionBegan, Event
 from calibration.measurement import Failure, FailureKind
-from calibration.supervision.supervisor import Reply, Worker
+from calibration.supervision.replies import Reply
+from calibration.supervision.supervisor import Worker
 from tests.calibration.conversion.test_side_by_side import EACH, converted, measured
 from tests.calibration.tiny_engines.racing import entry, race
 

@@ -13,8 +13,9 @@ from pathlib import Path
 
 import pytest
 
+from calibration.conversion.artifact import LOG
 from calibration.conversion.disk import disk_of
-from calibration.conversion.store import LOG, ArtifactStore
+from calibration.conversion.store import ArtifactStore
 from calibration.errors import ArtifactError
 
 KEY = {"kind": "converted", "model": "gpt2", "variant": "int8"}
@@ -43,7 +44,8 @@ def start(tmp_path: Path) -> Callable[[str], "subprocess.Popen[str]"]:
     def begin(body: str) -> "subprocess.Popen[str]":
         program = (
             "import sys, time; from pathlib import Path\n"
-            "from calibration.conversion.store import LOG, ArtifactStore\n"
+            "from calibration.conversion.artifact import LOG\n"
+            "from calibration.conversion.store import ArtifactStore\n"
             f"root = Path({str(tmp_path)!r})\n"
             "def build(folder):\n"
             "    with (root / 'builds').open('a') as file: file.write('built\\n')\n"

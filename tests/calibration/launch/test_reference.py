@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from calibration.check.agreement import NEW_TOKENS, Answers
-from calibration.conversion.store import LOG, ArtifactStore
+from calibration.conversion.artifact import LOG
+from calibration.conversion.store import ArtifactStore
 from calibration.events import ReferenceFailed
 from calibration.launch.reference import reference_of
 from calibration.launch.session import Session

@@ -17,7 +17,8 @@ from calibration.backend import Job, Variant
 from calibration.engine.streams import Delta, Finish, Request
 from calibration.measurement import FailureKind
 from calibration.supervision.async_serving import AsyncServingWorker
-from calibration.supervision.supervisor import Reply, Trouble, Worker
+from calibration.supervision.replies import Reply, Trouble
+from calibration.supervision.supervisor import Worker
 from calibration.worker.opening import Opening
 
 ENGINE = str(Path(__file__).parents[1] / "tiny_engines" / "counting_streams.py")

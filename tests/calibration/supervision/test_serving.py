@@ -18,8 +18,9 @@ import pytest
 from calibration.backend import Job, Variant
 from calibration.engine.streams import Delta, Finish, Request
 from calibration.measurement import FailureKind
+from calibration.supervision.replies import Reply, Trouble
 from calibration.supervision.serving import ServingWorker
-from calibration.supervision.supervisor import Reply, Trouble, Worker
+from calibration.supervision.supervisor import Worker
 from calibration.worker.opening import Opening
 
 ENGINE = str(Path(__file__).parents[1] / "tiny_engines" / "counting_streams.py")

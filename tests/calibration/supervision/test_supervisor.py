@@ -13,7 +13,8 @@ import pytest
 
 from calibration.backend import Job, Variant
 from calibration.measurement import FailureKind
-from calibration.supervision.supervisor import Reply, Trouble, Worker
+from calibration.supervision.replies import Reply, Trouble
+from calibration.supervision.supervisor import Worker
 from calibration.worker.opening import Opening
 
 ENGINE = str(Path(__file__).parents[1] / "tiny_engines" / "scripted.py")

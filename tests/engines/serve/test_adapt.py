@@ -20,7 +20,8 @@ from calibration.cache.cache import Cache
 from calibration.conversion.store import ArtifactStore
 from calibration.events import Silent
 from calibration.registry import find
-from calibration.supervision.supervisor import Reply, Trouble, Worker
+from calibration.supervision.replies import Reply, Trouble
+from calibration.supervision.supervisor import Worker
 from selector.evidence.identity import identity
 from selector.host.spec import HostSpec
 from selector.model.spec import ModelSpec

@@ -9,8 +9,9 @@ from typing import Any
 
 from calibration.backend import Backend, Engine, Job
 from calibration.engine.streams import Ability, Delta, Finish, Request, Streams, TokenScores
+from calibration.supervision.replies import Reply, Trouble
 from calibration.supervision.serving import ServingWorker
-from calibration.supervision.supervisor import Reply, Trouble, Worker
+from calibration.supervision.supervisor import Worker
 from calibration.worker.opening import Opening
 from tests.engines import tiny_models
 

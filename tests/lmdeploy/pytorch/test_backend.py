@@ -14,7 +14,8 @@ from calibration.backend import Engine
 from calibration.backends.pytorch import PyTorch
 from calibration.engine.server import ServerPlace
 from calibration.measurement import FailureKind
-from calibration.supervision.supervisor import Reply, Trouble, Worker
+from calibration.supervision.replies import Reply, Trouble
+from calibration.supervision.supervisor import Worker
 from calibration.worker.prompts import prompts
 from tests.lmdeploy.conftest import Checkpoints, Pythons
 from tests.lmdeploy.jobs import a_job, deployed, lmdeploy_arguments, open_request, own_server_arguments

@@ -9,7 +9,8 @@ from calibration.backends.turbomind.adapter import TurboMind
 from calibration.check.agreement import GROUPS, NEW_TOKENS, Answers, compare, fixed_prompts
 from calibration.engine.server import ServerPlace
 from calibration.measurement import FailureKind, OutputVerdict
-from calibration.supervision.supervisor import Reply, Trouble, Worker
+from calibration.supervision.replies import Reply, Trouble
+from calibration.supervision.supervisor import Worker
 from tests.lmdeploy import tiny_checkpoints
 from tests.lmdeploy.conftest import Checkpoints, Pythons
 from tests.lmdeploy.jobs import deployed, lmdeploy_arguments, open_request, own_server_arguments

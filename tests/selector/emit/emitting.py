@@ -8,7 +8,8 @@ from typing import Any
 import yaml
 
 from calibration.cache.cache import Cache
-from calibration.conversion.store import ArtifactStore, converted_key
+from calibration.conversion.artifact import converted_key
+from calibration.conversion.store import ArtifactStore
 from calibration.measurement import Candidate
 from calibration.registry import find
 from calibration.workload import Workload

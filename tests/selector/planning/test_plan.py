@@ -9,7 +9,8 @@ import pytest
 
 from calibration.cache.cache import Cache
 from calibration.checkpoints.random_weights import checkpoint_key, random_weights_identity
-from calibration.conversion.store import ArtifactStore, converted_key
+from calibration.conversion.artifact import converted_key
+from calibration.conversion.store import ArtifactStore
 from calibration.errors import IllegalBackend, ModelError, UsageError
 from calibration.measurement import Candidate
 from calibration.registry import all_backends

@@ -9,7 +9,8 @@ import pytest
 from click.testing import CliRunner
 
 from calibration.cache.cache import Cache
-from calibration.conversion.store import ArtifactStore, converted_key
+from calibration.conversion.artifact import converted_key
+from calibration.conversion.store import ArtifactStore
 from calibration.errors import Outdated, UsageError
 from calibration.measurement import Outcome
 from calibration.workload import Workload, grid

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from calibration.conversion.store import ArtifactStore, converted_key
+from calibration.conversion.artifact import converted_key
+from calibration.conversion.store import ArtifactStore
 from calibration.events import (
     ConversionBegan,
     LaunchBegan,

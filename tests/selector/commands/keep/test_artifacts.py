@@ -4,7 +4,8 @@ import json
 import re
 from pathlib import Path
 
-from calibration.conversion.store import ArtifactStore, Watched
+from calibration.conversion.artifact import Watched
+from calibration.conversion.store import ArtifactStore
 from tests.selector.commands.calling import MODEL, run
 
 
