@@ -3,20 +3,20 @@
 Lookups in an SQLite file use the standard library's driver (sqlite_file.py): `select` answers in a fresh process,
 where importing SQLAlchemy would take longer than all the rest. SQLAlchemy writes and migrates (database.py), and does
 all with a server's database, which is named by a URL (server.py). Below the user's own cache a fleet's may be read
-(fleet.py). exchange.py describes the export format.
+(fleet.py, lookups.py). exchange.py describes the export format.
 """
 
 import os
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Self, TextIO
+from typing import TYPE_CHECKING, Any, Self, TextIO
 
 from calibration.cache import exchange, statements
 from calibration.cache.database import FileDatabase
 from calibration.cache.fleet import Fleet, named_fleet
+from calibration.cache.lookups import Level, Lookups
 from calibration.cache.reader import MALFORMED, ORDER, SELECT, Reader
 from calibration.cache.reports import Health, Imported
 from calibration.cache.rows import launch_rows as rows
@@ -31,22 +31,10 @@ from calibration.probing.probe import Probe
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
-__all__ = ["Cache", "Health", "Imported", "Level", "Snapshot"]
+__all__ = ["Cache", "Health", "Imported", "Snapshot"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Level:
-    """One of the caches that lookups read, the nearest first."""
-
-    name: Literal["own", "fleet"]
-    location: str
-    """A path, or a URL without its password."""
-    made_at: float | None
-    """Unix time at which a snapshot was made; None of a cache that grows."""
-    reader: Reader
-
-
-class Cache:
+class Cache(Lookups):
     """One cache, used by any number of threads. A file that is not there is an empty cache; `add` makes it.
 
     What is looked up by key (`find`, `find_served`, `newest`, `probes`) comes from the fleet's cache too, where one is
@@ -57,9 +45,8 @@ class Cache:
         self._file = store if isinstance(store, SQLiteFile) else None
         self._store = store
         self._database = FileDatabase(store) if isinstance(store, SQLiteFile) else store
-        self._fleet = fleet
-        last = "rowid" if isinstance(store, SQLiteFile) else store.last
-        self._own = Reader(lookup=self._lookup, last=last)
+        reader = Reader(lookup=self._lookup, last="rowid" if isinstance(store, SQLiteFile) else store.last)
+        super().__init__(Level(name="own", location=self.location, made_at=None, reader=reader), fleet)
 
     @classmethod
     def open(
@@ -103,15 +90,6 @@ class Cache:
         """What opens it once more: the path of the file, or the URL with its password. It is not to be shown."""
         return self._store.address.url if isinstance(self._store, Server) else str(self._store.path)
 
-    @property
-    def levels(self) -> tuple[Level, ...]:
-        """The caches that lookups read: this one, then the fleet's where there is one."""
-        own = Level(name="own", location=self.location, made_at=None, reader=self._own)
-        if self._fleet is None:
-            return (own,)
-        below = self._fleet
-        return own, Level(name="fleet", location=below.location, made_at=below.made_at(), reader=below.reader)
-
     def add(self, *outcomes: Outcome) -> int:
         """Store launches in one transaction; a launch whose run_id is known is left as it is.
 
@@ -129,56 +107,6 @@ class Cache:
         values = [probe_rows.row(probe)]
         return self._database.write(lambda connection: statements.insert_probes(connection, values)) == 1
 
-    def probes(self, host: str | None = None) -> list[Probe]:
-        """The probes of a host, or of all hosts, the oldest first; malformed rows are left out.
-
-        Raises:
-            CacheError: the cache cannot be read.
-        """
-        own = self._own.probes(host)
-        if self._fleet is None:
-            return own
-        known = {probe.probe_id for probe in own}
-        more = [probe for probe in self._fleet.reader.probes(host) if probe.probe_id not in known]
-        return sorted([*own, *more], key=lambda probe: (probe.taken_at, probe.probe_id))
-
-    def find(
-        self, *, architecture: str, quant: str, device: str, fingerprint: str | None = None, cut: str | None = ""
-    ) -> list[Outcome]:
-        """Launches by the key, the oldest first; without a fingerprint, launches of every size.
-
-        Those under load are not among them: see find_served. Malformed rows are left out.
-
-        Args:
-            cut: Identity.cut; by default launches of the whole model. None: of the whole model and on a few layers.
-
-        Raises:
-            CacheError: the cache cannot be read.
-        """
-        return self._of_both(
-            lambda reader: reader.find(
-                architecture=architecture, quant=quant, device=device, fingerprint=fingerprint, cut=cut
-            )
-        )
-
-    def find_served(self, *, architecture: str, quant: str, device: str, fingerprint: str) -> list[Outcome]:
-        """Launches of whole models as servers under load, by the key, the oldest first; and those that failed at it.
-
-        Malformed rows are left out. Raises as `find` does.
-        """
-        return self._of_both(
-            lambda reader: reader.find_served(
-                architecture=architecture, quant=quant, device=device, fingerprint=fingerprint
-            )
-        )
-
-    def find_on(self, *, device: str, hosts: Sequence[str]) -> list[Outcome]:
-        """Launches of all models on these hosts with this device, the oldest first; none of those under load.
-
-        It looks at every launch of the cache. Malformed rows are left out. Raises as `find` does.
-        """
-        return self._of_both(lambda reader: reader.find_on(device=device, hosts=hosts))
-
     def all(self, *, older_than: float | None = None, **equal: Any) -> Iterator[Outcome]:
         """Every launch of this cache, the oldest first; malformed rows are left out.
 
@@ -193,22 +121,6 @@ class Cache:
         for row in self._scan(older_than, equal):
             with suppress(*MALFORMED):
                 yield rows.outcome(row)
-
-    def newest(self, count: int) -> list[Outcome]:
-        """The launches that were added last, at most `count`; oldest first.
-
-        Those of the fleet fill what this cache leaves. It takes as long however many there are. Malformed rows are left
-        out.
-
-        Raises:
-            CacheError: the cache cannot be read.
-        """
-        launches = self._own.newest(count)
-        if self._fleet is not None and len(launches) < count:
-            known = {launch.run_id for launch in launches}
-            more = [launch for launch in self._fleet.reader.newest(count) if launch.run_id not in known]
-            launches += more[: count - len(launches)]
-        return sorted(launches, key=_age)
 
     def delete(self, run_ids: Iterable[str]) -> int:
         """Forget launches, in one transaction. Returns how many there were; raises CacheError as `add` does."""
@@ -245,7 +157,7 @@ class Cache:
 
         Without a condition the probes of all hosts are written. Raises as `all` does.
         """
-        return exchange.write(self.all(**equal), self._own.probes(), stream, of_all_hosts=not equal)
+        return exchange.write(self.all(**equal), self._own.reader.probes(), stream, of_all_hosts=not equal)
 
     def snapshot(self, path: Path, **equal: Any) -> Snapshot:
         """Write launches and the probes of their hosts into one SQLite file, to be read as a fleet's cache.
@@ -257,7 +169,7 @@ class Cache:
         Raises:
             CacheError: as `all` does; or the file cannot be written, or is there and no snapshot.
         """
-        return write_snapshot(path, self.location, self.all(**equal), self._own.probes(), of_all_hosts=not equal)
+        return write_snapshot(path, self.location, self.all(**equal), self._own.reader.probes(), of_all_hosts=not equal)
 
     def import_(self, lines: Iterable[str]) -> Imported:
         """Take in what is new of an export, in one transaction; says which lines hold neither a launch nor a probe.
@@ -320,14 +232,6 @@ class Cache:
     def __exit__(self, *exception: object) -> None:
         self.close()
 
-    def _of_both(self, read: Callable[[Reader], list[Outcome]]) -> list[Outcome]:
-        """This cache's launches and the fleet's, the oldest first; one that both have is this cache's."""
-        own = read(self._own)
-        if self._fleet is None:
-            return own
-        known = {launch.run_id for launch in own}
-        return sorted([*own, *(o for o in read(self._fleet.reader) if o.run_id not in known)], key=_age)
-
     def _scan(self, older_than: float | None, equal: Mapping[str, Any]) -> Iterator[Sequence[Any]]:
         if unknown := sorted(equal.keys() - set(rows.COLUMNS)):
             raise UsageError(f"the cache has no column {', '.join(unknown)}", f"known are: {', '.join(rows.COLUMNS)}")
@@ -356,10 +260,6 @@ class Cache:
                 self._database.write(lambda _: None)
                 file.close()
         return True
-
-
-def _age(launch: Outcome) -> tuple[float, str]:
-    return launch.started_at, launch.run_id
 
 
 def _default_path() -> Path:

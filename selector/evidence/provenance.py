@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from calibration.cache.cache import Cache, Level
+from calibration.cache.cache import Cache
+from calibration.cache.lookups import Level
 from calibration.measurement import Identity
 
 LaunchKey = tuple[str, str, int, float]

@@ -11,24 +11,21 @@ import gc
 import json
 import os
 import resource
-import socket
 import sys
 import threading
-from dataclasses import replace
 from typing import Any
 
 from calibration.codec import from_plain, to_plain
 from calibration.errors import UsageError
-from calibration.load.client.ask import Address, Answer, ask
+from calibration.load.client.ask import Answer
 from calibration.load.client.course import OPEN_DISCARD, Course
-from calibration.load.client.draws import Planned, Words, plan, prompt_ids, prompt_text
-from calibration.load.client.load_spec import LoadSpec, Ran, body
+from calibration.load.client.draws import Planned, plan
+from calibration.load.client.load_spec import LoadSpec, Ran
+from calibration.load.client.requests import Requests, Unmeasurable, answer_to
 from calibration.load.sample import End
 
 LOOK_S = 0.2
 """How often the course is looked at beside each end of an answer."""
-WARM_UP_TOKENS = 8
-"""New tokens of a warm-up request: enough for the first steps of decoding."""
 PAUSE_S, LONGEST_PAUSE_S = 0.05, 1.0
 """A stream of a closed loop whose request failed waits before the next, each time twice as long: a server that refuses
 at once would else be asked thousands of times a second."""
@@ -36,10 +33,6 @@ FAILURES_MOST = 20
 """Requests that fail one after another before the load is given up."""
 BUSY = (429, 503)
 """Statuses of a server that has too many requests."""
-
-
-class _Failed(Exception):
-    """The load cannot be measured, and why."""
 
 
 def main() -> None:
@@ -53,7 +46,7 @@ def main() -> None:
     gc.disable()  # a collection would take milliseconds once there are thousands of times
     try:
         ran = asyncio.run(_Client(spec).run())
-    except (_Failed, UsageError) as failed:
+    except (Unmeasurable, UsageError) as failed:
         _tell("failed", reason=str(failed))
     else:
         _tell("result", ran=to_plain(ran))
@@ -74,10 +67,8 @@ class _Client:
 
     def __init__(self, spec: LoadSpec) -> None:
         self._spec = spec
-        self._address = Address.of(spec.url, spec.path, spec.key)
-        self._words: Words | None = None
-        """None: prompts are token ids."""
-        self._requests = plan(spec.load, spec.seed, spec.arrivals)
+        self._requests = Requests(spec, self._now)
+        self._planned = plan(spec.load, spec.seed, spec.arrivals)
         self._answers: list[Answer] = []
         self._failures = 0
         """Requests that have failed since the last one that did not."""
@@ -93,18 +84,17 @@ class _Client:
         """Warm up, load, and tell.
 
         Raises:
-            _Failed: nothing could be measured.
+            Unmeasurable: nothing could be measured.
         """
         loop = asyncio.get_running_loop()
         came = loop.time()
-        if not self._address.tls:  # a certificate is for the name
-            self._address = replace(self._address, host=await _reachable(self._address.host, self._address.port))
+        await self._requests.reach()
         self._began = came
-        await self._warm_up()
+        await self._requests.warm_up()
         self._began = loop.time()
         left_s = self._spec.budget_s - (self._began - came)
         if left_s <= 0:
-            raise _Failed(f"the warm-up took the whole budget of {self._spec.budget_s:g} s")
+            raise Unmeasurable(f"the warm-up took the whole budget of {self._spec.budget_s:g} s")
         self._course = self._course_of(left_s)
         async with asyncio.TaskGroup() as group:
             watch = group.create_task(self._look(left_s + self._spec.patience_s))
@@ -125,48 +115,6 @@ class _Client:
     def _now(self) -> float:
         return asyncio.get_running_loop().time() - self._began
 
-    async def _warm_up(self) -> None:
-        """A request of each length: the least, the mean and the most; one after another.
-
-        Prompts are token ids, or words where the server refuses those.
-        """
-        load = self._spec.load
-        lengths = sorted({load.prompt.low, round(load.prompt.mean), load.prompt.high})
-        told: list[tuple[int, int]] = []
-        for place, length in enumerate(lengths):
-            # The longest prompt of a trace may have a short answer, and the server no room for a longer one.
-            new_tokens = min(WARM_UP_TOKENS, load.answers.high, load.context_tokens - length)
-            planned = Planned(number=-1 - place, prompt_tokens=length, output_tokens=new_tokens)
-            answer = await self._asked_once(planned)
-            if place == 0 and answer.status in (400, 415, 422) and self._words is None:
-                refusal, self._words = answer.error, Words()
-                answer = await self._asked_once(planned)
-                if answer.error:
-                    raise _Failed(refusal)
-            if answer.error:
-                raise _Failed(answer.error)
-            told.append((length, answer.asked().prompt_tokens))
-        if self._words is not None:
-            self._words.learn(told)
-
-    async def _asked_once(self, planned: Planned) -> Answer:
-        answer = _answer(planned)
-        try:
-            async with asyncio.timeout(self._spec.budget_s + self._spec.patience_s):
-                await ask(self._address, self._body(planned), answer, self._now)
-        except TimeoutError:
-            answer.error = f"no answer within {self._spec.budget_s + self._spec.patience_s:g} s"
-        return answer
-
-    def _body(self, planned: Planned) -> bytes:
-        if self._words is None:
-            prompt: str | list[int] = prompt_ids(
-                self._spec.prompt_seed, planned.number, planned.prompt_tokens, self._spec.vocab_size
-            )
-        else:
-            prompt = prompt_text(self._spec.prompt_seed, planned.number, self._words.of(planned.prompt_tokens))
-        return json.dumps(body(self._spec, prompt, planned.output_tokens)).encode()
-
     async def _closed(self, group: asyncio.TaskGroup) -> None:
         """Each stream asks, waits for its answer, and asks again."""
         fresh = set(range(self._spec.load.streams))
@@ -176,8 +124,8 @@ class _Client:
         async def stream(place: int) -> None:
             failed = 0
             while not self._over.is_set() and not (self._spec.whole and self._course.end is not None):
-                planned = next(self._requests)
-                answer = await self._ask(planned, self._body(planned))
+                planned = next(self._planned)
+                answer = await self._ask(planned, self._requests.body(planned))
                 fresh.discard(place)
                 if not fresh:
                     self._open_window(self._now())
@@ -191,9 +139,9 @@ class _Client:
         """Each request goes out when it is due, whatever became of the ones before."""
         discard = 0 if self._spec.whole or self._spec.load.trace else OPEN_DISCARD
         tasks: set[asyncio.Task[Answer]] = set()
-        for planned in self._requests:
+        for planned in self._planned:
             assert planned.due_s is not None
-            request = self._body(planned)  # before it is due
+            request = self._requests.body(planned)  # before it is due
             await self._sleep(planned.due_s - self._now())
             if self._over.is_set() or (self._spec.whole and self._course.end is not None):
                 break
@@ -208,12 +156,12 @@ class _Client:
         await self._until_over(tasks)
 
     async def _ask(self, planned: Planned, request: bytes) -> Answer:
-        answer = _answer(planned)
+        answer = answer_to(planned)
         self._answers.append(answer)
         self._course.sent(answer, self._now(), self._in_flight)
         self._in_flight += 1
         try:
-            await ask(self._address, request, answer, self._now)
+            await self._requests.send(request, answer)
         finally:
             self._in_flight -= 1
         self._course.answered(answer)
@@ -266,9 +214,9 @@ class _Client:
             course.sample and not answered and not course.saturated
         ):
             errors = [answer.error for answer in self._answers if answer.error]
-            raise _Failed(errors[-1] if errors else f"no answer ended within {self._ended_s:.0f} s")
+            raise Unmeasurable(errors[-1] if errors else f"no answer ended within {self._ended_s:.0f} s")
         if course.opened_s is None or not course.sample or course.end is None:
-            raise _Failed(
+            raise Unmeasurable(
                 f"the budget of {self._spec.budget_s:g} s ended before the load was steady:"
                 f" {sum(answer.done for answer in self._answers)} answers"
             )
@@ -279,29 +227,8 @@ class _Client:
             end_s=round(self._ended_s if course.saturated else max(ends), 5),
             end=course.end,
             saturated=course.saturated,
-            text_prompts=self._words is not None,
+            text_prompts=self._requests.of_words,
         )
-
-
-async def _reachable(host: str, port: int) -> str:
-    """The first address of a host that takes a connection, so that no request has to look for it; else the host."""
-    loop = asyncio.get_running_loop()
-    with contextlib.suppress(OSError):  # what is wrong is told when the host is asked
-        for *_, at in await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM):
-            with contextlib.suppress(OSError):
-                _, writer = await asyncio.open_connection(str(at[0]), port)
-                writer.close()
-                return str(at[0])
-    return host
-
-
-def _answer(planned: Planned) -> Answer:
-    return Answer(
-        number=planned.number,
-        prompt_tokens=planned.prompt_tokens,
-        output_tokens=planned.output_tokens,
-        due_s=planned.due_s,
-    )
 
 
 if __name__ == "__main__":

@@ -10,8 +10,9 @@ import psycopg
 import pytest
 
 from benchmarks.shared.postgresql import Server
-from calibration.cache.cache import Cache, Level
+from calibration.cache.cache import Cache
 from calibration.cache.fleet import named_fleet
+from calibration.cache.lookups import Level
 from calibration.cache.sqlite_file import VERSION
 from calibration.errors import CacheError
 from calibration.measurement import Outcome
