@@ -16,7 +16,8 @@ SELECT: Final = f"SELECT {', '.join(rows.COLUMNS)} FROM launches"  # noqa: S608 
 ORDER: Final = "ORDER BY started_at, run_id"
 MALFORMED: Final = (ValueError, TypeError, KeyError, UsageError)
 
-_KEY = "architecture = :architecture AND quant = :quant AND device = :device"
+_UNDER_LOAD: Final = "record IN ('served', 'unserved')"
+_KEY: Final = "architecture = :architecture AND quant = :quant AND device = :device"
 
 _outcome = lru_cache(2048)(rows.outcome)
 """Keyed by the whole row, so never out of date: repeated lookups skip the parsing."""
@@ -43,20 +44,19 @@ class Reader:
         if cut is not None:
             values["cut"] = cut
             where += " AND cut = :cut"
-        return self._launches(f"WHERE {where} AND record NOT IN ('served', 'unserved') {ORDER}", values)
+        return self._launches(f"WHERE {where} AND NOT {_UNDER_LOAD} {ORDER}", values)
 
     def find_served(self, *, architecture: str, quant: str, device: str, fingerprint: str) -> list[Outcome]:
         """See Cache.find_served."""
         values = {"architecture": architecture, "quant": quant, "device": device, "fingerprint": fingerprint}
-        where = f"{_KEY} AND fingerprint = :fingerprint AND cut = '' AND record IN ('served', 'unserved')"
+        where = f"{_KEY} AND fingerprint = :fingerprint AND cut = '' AND {_UNDER_LOAD}"
         return self._launches(f"WHERE {where} {ORDER}", values)
 
     def find_on(self, *, device: str, hosts: Sequence[str]) -> list[Outcome]:
         """See Cache.find_on."""
         named = {f"host_{number}": host for number, host in enumerate(hosts)}
         where = f"device = :device AND host IN ({', '.join(f':{name}' for name in named)})"
-        served = "record NOT IN ('served', 'unserved')"
-        return self._launches(f"WHERE {where} AND {served} {ORDER}", {"device": device, **named})
+        return self._launches(f"WHERE {where} AND NOT {_UNDER_LOAD} {ORDER}", {"device": device, **named})
 
     def newest(self, count: int) -> list[Outcome]:
         """The launches that came last, at most `count`, the last first."""

@@ -95,12 +95,14 @@ def _guard(lifeline: int, command: Sequence[str]) -> int:
         os.read(lifeline, 1)  # returns when the other end is closed; only the starting process holds that
         os.killpg(0, signal.SIGKILL)
 
-    prctl = getattr(ctypes.CDLL(None), "prctl", None)  # of Linux
+    prctl, guard = getattr(ctypes.CDLL(None), "prctl", None), os.getpid()  # the first is of Linux
 
     def die_with_the_guard() -> None:
         # Ray kills the children of a worker that ends, one by one: the guard, and then nobody ends its group.
         if prctl is not None:
             prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+            if os.getppid() != guard:  # it was killed before that, and tells nobody any more
+                os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()
     try:

@@ -1,6 +1,5 @@
 """One launch: a candidate's process from start to end, as an Outcome."""
 
-import time
 import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -9,7 +8,6 @@ from typing import Any
 
 from calibration.conversion.artifact import Artifact
 from calibration.conversion.side_by_side import side_by_side
-from calibration.environments.versions import POLICY
 from calibration.events import CellBegan, LoadBegan, LoadEnded
 from calibration.launch.checker import Checker
 from calibration.launch.session import Session
@@ -94,17 +92,7 @@ class Launcher:
         began, once_s = session.clock(), 0.0
         log = session.folder / f"{run_id}.log"
         log.touch()
-        common: dict[str, Any] = {
-            "run_id": run_id,
-            "calibration_id": session.calibration_id,
-            "round": round_number,
-            "candidate": spec.candidate,
-            "identity": session.subject.identity,
-            "model": session.subject.name,
-            "environment": dict(spec.environment),
-            "policy": POLICY,
-            "started_at": time.time(),
-        }
+        common = {"run_id": run_id, **session.begin(spec, round_number)}
         deadline = session.deadline
         try:
             try:

@@ -61,8 +61,8 @@ def reference_of(spec: LaunchSpec, *, instead: LaunchSpec | None = None, dequant
     return make
 
 
-def no_reference(message: str) -> MakeReference:
-    """What reports ReferenceFailed at once: transformers computes this model otherwise than it is."""
+def failing_reference(message: str) -> MakeReference:
+    """A reference that nobody computes, since transformers computes this model otherwise than it is: it reports why."""
 
     def make(session: Session) -> Answers | None:
         session.reporter.report(ReferenceFailed(message=message))

@@ -1,15 +1,18 @@
 """What every launch of one calibration shares."""
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from calibration.check.agreement import GROUPS, LONG_SHARE, NEW_TOKENS, fixed_prompts, long_prompt
 from calibration.conversion.convert import Converter, Original
 from calibration.conversion.store import ArtifactStore
+from calibration.environments.versions import POLICY
 from calibration.events import LaunchEvent, Reporter
 from calibration.supervision.deadline import Deadline
-from calibration.supervision.launch_spec import Limits, Subject
+from calibration.supervision.launch_spec import LaunchSpec, Limits, Subject
 from calibration.supervision.workers import Workers
 from calibration.workload import Workload
 
@@ -32,6 +35,19 @@ class Session:
     @property
     def clock(self) -> Callable[[], float]:
         return self.deadline.clock
+
+    def begin(self, spec: LaunchSpec, round_number: int) -> dict[str, Any]:
+        """Begin a launch: what its outcome says of it, whatever becomes of it; the outcome's run_id excepted."""
+        return {
+            "calibration_id": self.calibration_id,
+            "round": round_number,
+            "candidate": spec.candidate,
+            "identity": self.subject.identity,
+            "model": self.subject.name,
+            "environment": dict(spec.environment),
+            "policy": POLICY,
+            "started_at": time.time(),
+        }
 
     @property
     def workers(self) -> Workers:

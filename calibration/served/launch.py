@@ -1,12 +1,10 @@
 """One launch of a candidate as a server: it is started, put under one load after another, and stopped."""
 
-import time
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from calibration.environments.versions import POLICY
 from calibration.events import PointBegan, PointEnded, Reporter, ServerReady, ServingEvent
 from calibration.launch.session import Session
 from calibration.load.load import Load
@@ -63,16 +61,7 @@ class ServerLauncher:
             return Skipped()
         log = session.folder / f"{uuid.uuid4().hex}.log"
         log.touch()
-        common: dict[str, Any] = {
-            "calibration_id": session.calibration_id,
-            "round": round_number,
-            "candidate": spec.candidate,
-            "identity": session.subject.identity,
-            "model": session.subject.name,
-            "environment": dict(spec.environment),
-            "policy": POLICY,
-            "started_at": time.time(),
-        }
+        common = session.begin(spec, round_number)
         points, left, load_s = list[Point](), list[Served | Unserved](), 0.0
 
         def failed(kind: FailureKind, stage: str, message: str) -> Unserved:

@@ -69,7 +69,7 @@ def race_served(
         bounds: nothing is begun that is not expected to end within the budget.
     """
     began, bounds = clock(), bounds or Bounds()
-    deadline = Deadline(None if bounds.budget_s is None else began + bounds.budget_s, clock)
+    deadline = Deadline(None, clock).within(bounds.budget_s)
     known = (
         KnownServed() if again else known_served(candidates, subject.identity, serving.loads, serving.hold.slots, cache)
     )

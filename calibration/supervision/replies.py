@@ -34,6 +34,11 @@ def event_of(line: bytes) -> Mapping[str, Any] | Trouble:
         answer = json.loads(line)
         if isinstance(answer, dict) and answer.get("event") in ("done", "error"):
             return answer
+    return no_answer(line)
+
+
+def no_answer(line: bytes) -> Trouble:
+    """The trouble that a line is which nobody sends who is well."""
     shown = line[:80].decode(errors="replace")
     return Trouble(kind=FailureKind.CRASHED, message=f"the worker sent what is no answer: {shown!r}")
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 from calibration.engine.streams import Delta, Request
 from calibration.measurement import FailureKind
-from calibration.supervision.replies import Trouble, error_told
+from calibration.supervision.replies import Trouble, error_told, no_answer
 from calibration.supervision.supervisor import Worker
 from calibration.worker.serving import DELTAS, delta_from_plain, request_to_plain
 
@@ -133,5 +133,4 @@ def _not_deltas(line: bytes) -> Trouble:
         event = json.loads(line)
         if event["event"] == "error":
             return error_told(event, FailureKind.CRASHED)
-    shown = line[:80].decode(errors="replace")
-    return Trouble(kind=FailureKind.CRASHED, message=f"the worker sent what is no answer: {shown!r}")
+    return no_answer(line)

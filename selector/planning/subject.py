@@ -7,7 +7,7 @@ from calibration.checkpoints.dequantise import knows
 from calibration.conversion.store import ArtifactStore
 from calibration.events import Reporter
 from calibration.launch.checker import MakeReference
-from calibration.launch.reference import no_reference, reference_of
+from calibration.launch.reference import failing_reference, reference_of
 from calibration.measurement import Candidate
 from calibration.registry import all_backends
 from calibration.rung import Rung
@@ -84,7 +84,7 @@ def reference_for(planned: Plan) -> MakeReference:
     transformers = all_backends()["transformers"]
     plain: Variant = transformers.variant("eager")
     if spec.quant.method == "gguf" and (reasons := transformers.fits(spec, plain)):
-        return no_reference(f"transformers {'; '.join(reasons)}")
+        return failing_reference(f"transformers {'; '.join(reasons)}")
     launched = launch_spec_of(Candidate(backend="transformers", variant=plain.name), host)
 
     def reference(precision: str, dtype: str, device: str) -> LaunchSpec:

@@ -74,6 +74,7 @@ def climb(
         ArtifactError: the weights of the first rung cannot be had.
     """
     began, bounds = clock(), bounds or Bounds()
+    deadline = Deadline(None, clock).within(bounds.budget_s)
     labels, rungs = [spec.label for spec in candidates], [depth.rung for depth in depths]
     known = {d.rung: Known() if again else resumable(candidates, d.identity, cells, cache, partly=True) for d in depths}
     ascent = Ascent(
@@ -88,7 +89,6 @@ def climb(
         budgeted=bounds.budget_s is not None,
         calibration_id=calibration_id,
     )
-    deadline = Deadline(None if bounds.budget_s is None else began + bounds.budget_s, clock)
     with tempfile.TemporaryDirectory(prefix="autobackend-", ignore_cleanup_errors=True) as folder:
         site = _Site(ascent, tuple(cells), store, Path(folder), reporter, limits or Limits(), deadline)
         race = _Climb(ascent, site, cache, bounds)
