@@ -1,6 +1,6 @@
 """What earlier runs of a calibration left in the cache: it goes on from there."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from calibration.cache.cache import Cache
@@ -43,7 +43,7 @@ def resumable(
     Args:
         partly: a measurement holds when it has any of the cells, too.
     """
-    wanted, environments = set(cells), {c.label: dict(c.environment) for c in candidates}
+    wanted, is_todays = set(cells), todays(candidates)
     rows = cache.find(
         architecture=identity.architecture,
         quant=identity.quant,
@@ -52,13 +52,7 @@ def resumable(
         cut=identity.cut,
     )
     current = sorted(
-        (
-            o
-            for o in rows
-            if o.identity.shape == identity.shape
-            and o.policy == POLICY
-            and dict(o.environment) == environments.get(o.candidate.label)
-        ),
+        (o for o in rows if o.identity.shape == identity.shape and is_todays(o)),
         key=lambda o: o.started_at,
     )
     own = [o for o in current if o.identity.config == identity.config]
@@ -70,6 +64,12 @@ def resumable(
     calibration_id = newest[-1].calibration_id
     launches = [o for o in current if o.run_id in run_ids and o.calibration_id == calibration_id]
     return Known(launches=launches, agreements=_agreements(own))
+
+
+def todays(candidates: Sequence[LaunchSpec]) -> Callable[[Outcome], bool]:
+    """A function that says of a launch whether it ran with today's policy and environment, as one of the candidates."""
+    environments = {spec.label: dict(spec.environment) for spec in candidates}
+    return lambda o: o.policy == POLICY and dict(o.environment) == environments.get(o.candidate.label)
 
 
 def _has(measurement: Measurement, wanted: set[Workload], *, partly: bool) -> bool:

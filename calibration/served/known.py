@@ -4,9 +4,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from calibration.cache.cache import Cache
-from calibration.environments.versions import POLICY
 from calibration.load.load import Load
 from calibration.measurement import Identity, Served, Unserved
+from calibration.race.known import todays
 from calibration.supervision.launch_spec import LaunchSpec
 
 
@@ -30,21 +30,14 @@ def known_served(
     Raises:
         CacheError: the cache cannot be read.
     """
-    wanted, environments = set(loads), {c.label: dict(c.environment) for c in candidates}
+    wanted, is_todays = set(loads), todays(candidates)
     rows = cache.find_served(
         architecture=identity.architecture,
         quant=identity.quant,
         device=identity.device,
         fingerprint=identity.fingerprint,
     )
-    current = [
-        o
-        for o in rows
-        if isinstance(o, Served | Unserved)
-        and o.identity == identity
-        and o.policy == POLICY
-        and dict(o.environment) == environments.get(o.candidate.label)
-    ]
+    current = [o for o in rows if isinstance(o, Served | Unserved) and o.identity == identity and is_todays(o)]
     measured = [o for o in current if isinstance(o, Served) and _is_of(o, wanted, slots)]
     if not measured:
         return KnownServed()

@@ -4,9 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from calibration.events import (
-    ServerGivenUp,
-)
+from calibration.events import ServerGivenUp
 from calibration.load.sample import NoPoint
 from calibration.measurement import Failure, FailureKind, Unserved
 from calibration.race.bounds import Bounds
@@ -29,7 +27,9 @@ def test_a_server_that_fails_is_a_result(tmp_path: Path) -> None:
     assert (refuses.kind, refuses.stage) == (FailureKind.REFUSED, C4.label)
     assert refuses.message == "400: prompts of token ids are not taken"
     assert [name for name, _, _ in script.started].count("dies") == 1
-    assert set(tally.out) == {"scripted:dies", "scripted:refuses"}
+    assert tally.out == {"scripted:dies": "crashed in serve", "scripted:refuses": f"refused in {C4.label}"}
+    again = served(tmp_path, script, entry("dies"), entry("refuses"), entry("quick"))
+    assert again.out == tally.out, "a second run says of them what the first one did"
 
 
 def test_levels_that_a_server_cannot_hold_fail_at_nothing(tmp_path: Path) -> None:

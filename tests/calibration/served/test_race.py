@@ -4,14 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from calibration.events import (
-    CandidateOut,
-    Event,
-    LaunchEnded,
-    PointBegan,
-    PointEnded,
-    ServerBegan,
-)
+from calibration.cache.cache import Cache
+from calibration.events import CandidateOut, Event, LaunchEnded, PointBegan, PointEnded, ServerBegan
 from calibration.load.load import Load
 from calibration.measurement import Check, OutputVerdict, Served
 from calibration.race.bounds import Bounds
@@ -96,6 +90,16 @@ def test_a_second_run_serves_nothing_and_again_serves_anew(tmp_path: Path) -> No
     third = served(tmp_path, Script(tps=tps), *entries, again=True)
     assert third.calibration_id != first.calibration_id
     assert len(third.fresh) == len(first.fresh)
+
+
+def test_levels_are_measured_though_the_verdict_was_forgotten(tmp_path: Path) -> None:
+    script = Script(tps={"quick": 200.0})
+    served(tmp_path, script, entry("quick"), fewer_threads=False, levels=False)
+    with Cache.open(tmp_path / "cache.db") as cache:
+        assert cache.delete(o.run_id for o in cache.all() if isinstance(o, Check)) == 1
+    tally = served(tmp_path, script, entry("quick"), fewer_threads=False)
+    assert script.loaded[-2:] == [("quick", ONE.label), ("quick", TWICE.label)]
+    assert [type(o) for o in tally.outcomes if o.run_id in tally.fresh] == [Check, Served]
 
 
 def test_an_interrupted_race_keeps_what_it_has_and_goes_on(tmp_path: Path) -> None:
