@@ -54,6 +54,8 @@ class Reader:
 
     def find_on(self, *, device: str, hosts: Sequence[str]) -> list[Outcome]:
         """See Cache.find_on."""
+        if not hosts:  # PostgreSQL takes no empty list
+            return []
         named = {f"host_{number}": host for number, host in enumerate(hosts)}
         where = f"device = :device AND host IN ({', '.join(f':{name}' for name in named)})"
         return self._launches(f"WHERE {where} AND NOT {_UNDER_LOAD} {ORDER}", {"device": device, **named})

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from calibration.checkpoints.cut_config import OTHER_TOWERS, cut_config, without_later_layers
+from calibration.checkpoints.json_file import write_json
 from calibration.rung import Rung
 
 CUT_VERSION = "1"
@@ -69,11 +70,11 @@ def cut_checkpoint(source: Path, destination: Path, rung: Rung) -> Path:
     for file in source.iterdir():
         if file.is_file() and not _WEIGHTS.fullmatch(file.name):
             shutil.copyfile(file, destination / file.name)
-    _write_json(destination / "config.json", cut_config(config, rung))
+    write_json(destination / "config.json", cut_config(config, rung))
     for name in _QUANT_FILES:
         if (source / name).is_file():
             content = json.loads((source / name).read_text(encoding="utf-8"))
-            _write_json(destination / name, without_later_layers(content, rung.layers))
+            write_json(destination / name, without_later_layers(content, rung.layers))
     places = _indexed(source)
     files = [source / name for name in shards_of(source, rung)] if places else _files(source)
     tensors = [tensor for file in files for tensor in _tensors(file)]
@@ -229,10 +230,6 @@ def _copy(source: IO[bytes], destination: IO[bytes], size: int) -> None:
             raise ValueError(f"{source.name} ends inside a tensor: {size} bytes are missing")
         destination.write(piece)
         size -= len(piece)
-
-
-def _write_json(path: Path, content: Any) -> None:
-    path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -8,6 +8,8 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from calibration.checkpoints.json_file import write_json
+
 if TYPE_CHECKING:
     import torch
 
@@ -45,7 +47,7 @@ def dequantise(source: Path, destination: Path) -> None:
             shutil.copy(file, destination / file.name)
     config.pop("dtype", None)
     config["torch_dtype"] = "float16"
-    (destination / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+    write_json(destination / "config.json", config)
 
     opened: list[Any] = [safe_open(file, framework="pt") for file in sorted(source.glob("*.safetensors"))]
     places: dict[str, Any] = {name: shard for shard in opened for name in shard.keys()}  # noqa: SIM118  it is not a dict

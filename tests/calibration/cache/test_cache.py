@@ -91,6 +91,16 @@ def test_find_asks_for_the_whole_model_or_a_depth(cache: Cache) -> None:
     assert cache.find(**KEY, cut=None) == [whole, shallow, deeper]
 
 
+def test_find_on_asks_for_the_device_and_hosts_whatever_the_model(cache: Cache) -> None:
+    here, there = replace(IDENTITY, host="here"), replace(IDENTITY, host="there", architecture="other", cut="3/30")
+    elsewhere, other_device = replace(IDENTITY, host="elsewhere"), replace(IDENTITY, host="here", device="other")
+    kept = [measured(1, identity=here), measured(2, identity=there)]
+    cache.add(*kept, measured(3, identity=elsewhere), measured(4, identity=other_device), served(5, identity=here))
+    assert cache.find_on(device=IDENTITY.device, hosts=("here", "there")) == kept
+    assert cache.find_on(device=IDENTITY.device, hosts=("there",)) == kept[1:]
+    assert cache.find_on(device=IDENTITY.device, hosts=()) == []
+
+
 def test_all_filters_by_column_and_age(cache: Cache) -> None:
     cache.add(measured(1), measured(2), failed(3))
     assert list(cache.all(backend="pytorch")) == [failed(3)]

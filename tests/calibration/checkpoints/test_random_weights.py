@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from calibration.checkpoints.random_weights import SCORES_STD, write_random_checkpoint, write_tokenizer
+from calibration.checkpoints.random_weights import SCORES_STD, write_random_checkpoint
+from calibration.checkpoints.tokenizer import write_tokenizer
 
 pytestmark = [pytest.mark.engine, pytest.mark.filterwarnings("ignore")]
 
