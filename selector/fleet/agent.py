@@ -21,7 +21,9 @@ class Agent:
         variables: over the node's own environment variables.
         """
         os.environ.update(variables)
-        self._commands = Commands()
+        # Ray gives its workers a nice value of 15 (worker_niceness): what is timed has that of Ray itself, as it has
+        # where somebody calibrates by hand.
+        self._commands = Commands(nice=os.getpriority(os.PRIO_PROCESS, os.getppid()))
 
     def describe(self) -> dict[str, Any]:
         """The version of autobackend, the HostSpec of this machine, and on how many devices it calibrates at once."""

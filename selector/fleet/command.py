@@ -3,6 +3,7 @@
 import os
 import sys
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -32,9 +33,14 @@ class Ended:
 
 
 class Commands:
-    """Runs commands, each in the thread that asks for it, and knows what those say of themselves that run."""
+    """Runs commands, each in the thread that asks for it, and knows what those say of themselves that run.
 
-    def __init__(self) -> None:
+    Args:
+        nice: the nice value of what it runs, where the system allows it; None: that of this process.
+    """
+
+    def __init__(self, nice: int | None = None) -> None:
+        self._nice = nice
         self._now: dict[str, str] = {}
 
     @property
@@ -57,8 +63,12 @@ class Commands:
             cpus: the cores that it is bound to, as the calling thread is from then on; none: it is not bound.
             title: what its lines begin with in `now`; no two commands that run have the same.
         """
+        # Both are of this thread alone, and of what it starts.
         if cpus:
-            os.sched_setaffinity(0, cpus)  # of this thread alone, and of what it starts
+            os.sched_setaffinity(0, cpus)
+        if self._nice is not None:
+            with suppress(PermissionError):
+                os.setpriority(os.PRIO_PROCESS, 0, self._nice)
         lines: list[str] = []
         try:
             with Guarded([sys.executable, str(PROGRAM), *words], variables={**os.environ, **(variables or {})}) as ours:
