@@ -69,20 +69,25 @@ def raylets(folder: Path, kinds: Mapping[str, Sequence[str]]) -> Iterator[Raylet
 
 def at_work(host: str) -> bool:
     """Whether a command of autobackend runs on that node."""
-    return any(name == host for name in _at_work())
+    return any(name == host for name, _ in _at_work())
+
+
+def niceness(host: str) -> int:
+    """The nice value of a command of autobackend that runs on that node."""
+    return next(process.nice() for name, process in _at_work() if name == host)
 
 
 def left_running(hosts: Sequence[str]) -> list[str]:
     """Those of the nodes on which a command of autobackend runs, though nothing should."""
-    return [name for name in _at_work() if name in hosts]
+    return [name for name, _ in _at_work() if name in hosts]
 
 
-def _at_work() -> Iterator[str]:
+def _at_work() -> Iterator[tuple[str, psutil.Process]]:
     for process in psutil.process_iter():
         try:
             if any(word.endswith("autobackend.py") for word in process.cmdline()):
                 file = process.environ().get(HOST_FILE, "")
                 if file:
-                    yield Path(file).stem
+                    yield Path(file).stem, process
         except psutil.Error:
             continue

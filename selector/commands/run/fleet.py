@@ -1,5 +1,6 @@
 """`autobackend fleet`: one calibration for many hosts, over a Ray cluster."""
 
+import json
 import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -144,7 +145,7 @@ def calibrate(
             verify=verify,
         )
     if as_json:
-        show_json(result.to_json())
+        click.echo(json.dumps(result.to_json()))  # a line, as those before it
     else:
         show(result_screen(result, across()))
     if not any(standing.calibrated for standing in result.standings):

@@ -1,7 +1,8 @@
-"""A fleet for real: three nodes of a Ray cluster on this machine, of two kinds, as files say; a shared cache."""
+"""A fleet for real: three nodes of a Ray cluster on this machine, of two kinds, as files say; a shared PostgreSQL."""
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -12,10 +13,11 @@ from typing import Any
 
 import pytest
 
-from benchmarks.fleet.raylets import at_work, left_running, raylets
+from benchmarks.fleet.raylets import at_work, left_running, niceness, raylets
 from calibration.cache.cache import Cache
 from calibration.errors import ClusterUnreachable
 from calibration.measurement import Measurement
+from selector.cli import INTERRUPTED
 
 pytest.importorskip("ray", reason="Ray is not installed: pip install 'autobackend[fleet]'")
 
@@ -34,55 +36,62 @@ def fleet(*words: object, address: str) -> "subprocess.Popen[str]":
 
 
 def answered(process: "subprocess.Popen[str]") -> tuple[list[dict[str, Any]], str]:
-    """The JSON values that a command printed, and what it said."""
+    """The JSON lines that a command printed, and what it said."""
     try:
         out, said = process.communicate(timeout=600)
     finally:
         process.kill()
-    decoder, values, at = json.JSONDecoder(), list[dict[str, Any]](), 0
-    while (at := at + len(out[at:]) - len(out[at:].lstrip())) < len(out):
-        value, at = decoder.raw_decode(out, at)
-        values.append(value)
-    return values, said
+    return [json.loads(line) for line in out.splitlines()], said
 
 
-def launches(cache: Path) -> Counter[str]:
+def launches(cache: str) -> Counter[str]:
     """Host: how many launches it left."""
     with Cache.open(cache) as opened:
         return Counter(one.identity.host for one in opened.all() if isinstance(one, Measurement))
 
 
-def test_one_host_of_a_kind_calibrates_and_the_others_are_compared(tiny: Callable[..., Path], tmp_path: Path) -> None:
-    model, cache = tiny("llama"), tmp_path / "cache.db"
+def test_one_host_of_a_kind_calibrates_and_the_others_are_compared(
+    tiny: Callable[..., Path], database: str, tmp_path: Path
+) -> None:
+    model = tiny("llama")
     words = (
-        "calibrate", model, "--backends", LABEL, "--workload", "pp16:tg8:b1", "--cache", cache, "--no-probe",
+        "calibrate", model, "--backends", LABEL, "--workload", "pp16:tg8:b1", "--cache", database, "--no-probe",
         "--rounds", 1,
     )  # fmt: skip
     with raylets(tmp_path, KINDS) as running:
-        [hosts], said = answered(fleet("hosts", address=running.address))
-        groups = {group["device"]: len(group["hosts"]) for group in hosts["groups"]}
+        out, said = fleet("hosts", address=running.address).communicate(timeout=600)
+        groups = {group["device"]: len(group["hosts"]) for group in json.loads(out)["groups"]}
         assert groups == {device: len(names) for device, names in KINDS.items()}, said
+        process = fleet(*words, address=running.address)
+        first = _who_calibrates(HOSTS)
+        assert niceness(first) == os.getpriority(os.PRIO_PROCESS, 0)  # not that of Ray's workers
+        process.send_signal(signal.SIGINT)  # a Ctrl-C
+        _, said = answered(process)
+        assert process.returncode == INTERRUPTED, said
+        assert "interrupted; what was measured is kept" in said
+        assert _nothing_runs(HOSTS)
         process = fleet(*words, address=running.address)
         *told, result = answered(process)[0]
         assert process.returncode == 0, told
         kinds = Counter(line["task"] for line in told if "task" in line)
         assert kinds["calibration"] >= 2
         assert kinds["spot check"] == 1
-        assert set(launches(cache)) == set(HOSTS)
-        by_host = launches(cache)
+        by_host = launches(database)
+        assert by_host == dict.fromkeys(HOSTS, 1)
+        assert {one["model"] for line in told for one in line.get("doing", [])} == {str(model)}
         # Whatever came of it is not measured twice.
         *told, result = answered(fleet(*words, address=running.address))[0]
-        assert launches(cache) == by_host
+        assert launches(database) == by_host
         assert not result["given_up"]
         assert not result["unusable"]
     assert not left_running(HOSTS)
 
 
-def test_a_dead_node_leaves_its_model_to_another(tiny: Callable[..., Path], tmp_path: Path) -> None:
-    model, cache = tiny("llama"), tmp_path / "cache.db"
+def test_a_dead_node_leaves_its_model_to_another(tiny: Callable[..., Path], database: str, tmp_path: Path) -> None:
+    model = tiny("llama")
     with raylets(tmp_path, KINDS) as running:
         process = fleet(
-            "calibrate", model, "--backends", LABEL, "--workload", "pp16:tg8:b1", "--cache", cache, "--no-probe",
+            "calibrate", model, "--backends", LABEL, "--workload", "pp16:tg8:b1", "--cache", database, "--no-probe",
             "--rounds", 1, address=running.address,
         )  # fmt: skip
         assert process.stderr is not None
@@ -91,8 +100,8 @@ def test_a_dead_node_leaves_its_model_to_another(tiny: Callable[..., Path], tmp_
         values, said = answered(process)
         assert process.returncode == 0, said
         assert any("the node died" in line.get("said", "") for line in values)
-        assert launches(cache)["b1"]
-        assert launches(cache)[{"a1": "a2", "a2": "a1"}[first]]
+        assert launches(database)["b1"]
+        assert launches(database)[{"a1": "a2", "a2": "a1"}[first]]
     assert not left_running(HOSTS)
 
 
@@ -110,6 +119,14 @@ def test_a_head_that_dies_ends_the_command_with_a_sentence(tiny: Callable[..., P
         assert f"error: the head of the Ray cluster at {running.address} does not answer any more" in said
         assert "the same command goes on from what was measured" in said
         assert not left_running(HOSTS)
+
+
+def _nothing_runs(hosts: Sequence[str]) -> bool:
+    """Whether nothing of ours runs on these nodes, or it is gone in a moment."""
+    end = time.monotonic() + 30.0
+    while left_running(hosts) and time.monotonic() < end:
+        time.sleep(0.2)
+    return not left_running(hosts)
 
 
 def _who_calibrates(hosts: Sequence[str]) -> str:
