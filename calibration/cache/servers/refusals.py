@@ -88,7 +88,7 @@ def problem(error: BaseException, address: Address, *, opening: bool = False) ->
             "see the host and the port in its URL, and whether the server runs and may be reached from here",
         )
     match state or "":
-        case "42501" if opening:
+        case "42501" if opening and "denied for table" not in sentence:
             return CacheRefused(
                 f"the cache {address.shown} does not allow {user} to make or change its tables: {sentence}",
                 "let the owner of the database open it once: autobackend cache path --cache URL",

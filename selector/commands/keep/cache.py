@@ -114,7 +114,7 @@ def snapshot(file: Path, cache: str | None, **conditions: str | None) -> None:
         written = opened.snapshot(file, **_given(conditions))
     click.echo(
         f"{file}: {plural(written.launches, 'launch')}, {plural(written.probes, 'probe')} of a machine,"
-        f" {size(written.bytes)}",
+        f" {written.bytes // 1024:,} KiB",  # a ConfigMap holds 1,024
         err=True,
     )
 

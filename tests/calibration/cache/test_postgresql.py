@@ -261,6 +261,9 @@ def test_a_user_who_may_not_make_tables(bare: str, postgresql: Server) -> None:
         assert caught.value.mend == "let the owner of the database open it once: autobackend cache path --cache URL"
         with Cache.open(bare) as cache:
             cache.add(measured(1))
+        with pytest.raises(CacheRefused, match=r"does not allow .* to do this: permission denied for table") as caught:
+            Cache.open(url)
+        assert caught.value.mend.startswith("let its owner run: GRANT SELECT, ")
         postgresql.run(f"GRANT SELECT ON ALL TABLES IN SCHEMA public TO {role}", database=name)
         with Cache.open(url) as cache:
             assert cache.find(**KEY) == [measured(1)]

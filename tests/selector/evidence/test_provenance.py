@@ -139,7 +139,7 @@ def test_the_command_makes_a_snapshot_and_tells_where_the_fleets_cache_is(
         cache.add(*rounds(SDPA, KEY, HOST, (1.0, 1.0)))
     code, stdout, stderr = run("cache", "snapshot", fleet, "--cache", own)
     assert (code, stdout) == (0, "")
-    assert stderr.startswith(f"{fleet}: 2 launches, 0 probes of a machine, ")
+    assert stderr == f"{fleet}: 2 launches, 0 probes of a machine, {fleet.stat().st_size // 1024} KiB\n"
     monkeypatch.setenv("AUTOBACKEND_FLEET_CACHE", str(fleet))
     code, stdout, stderr = run("cache", "path", "--cache", tmp_path / "other.db")
     assert (code, stdout) == (0, f"{tmp_path / 'other.db'}\n")
