@@ -92,8 +92,10 @@ def read_trace(file: Path) -> Trace:
     """
     try:
         text = file.read_text(encoding="utf-8-sig")
-    except (OSError, ValueError) as error:
-        raise UsageError(f"the trace {file} cannot be read: {error}", MEND) from error
+    except OSError as error:
+        raise UsageError(f"the trace {file} cannot be read: {error.strerror}", "name a file of requests") from error
+    except ValueError as error:
+        raise UsageError(f"the trace {file} is no text: {error}", MEND) from error
     rows = _json_rows(file, text) if text.lstrip().startswith("{") else enumerate(csv.DictReader(text.splitlines()), 2)
     came: list[tuple[float, int, int]] = []
     left_out = 0

@@ -68,7 +68,7 @@ def read_written(path: Path) -> WrittenHost:
         content = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise UsageError(f"{path} cannot be read: {error.strerror}", _MEND) from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UsageError(f"{path} is no JSON: {error}", _MEND) from error
     written_as = content.get("format") if isinstance(content, dict) else None
     if written_as != FORMAT:

@@ -158,7 +158,7 @@ class HostSpec:
             cpu_name=cpu.name,
             cpu_model=cpu.model,
             cpu_features=cpu.features,
-            cores=int(told) if (told := environ.get(TOLD_CORES, "")).isdigit() else cpu.cores,
+            cores=int(told) if (told := environ.get(TOLD_CORES, "")).isdecimal() and int(told) > 0 else cpu.cores,
             memory_bytes=cpu.memory_bytes,
             devices=devices,
             installations={name: installations[python] for name, python in pythons.items()},

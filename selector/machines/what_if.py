@@ -22,7 +22,7 @@ def what_if(machine: str) -> HostSpec:
         UsageError: there is no such machine, or the file is no host.
         BackendError: the config file that names interpreters cannot be read.
     """
-    if not machine.startswith(PREFIX):
+    if machine and not machine.startswith(PREFIX):
         if machine in machine_names() and not Path(machine).exists():
             raise UsageError(f"there is no file {machine}", f"a machine of the library is named {PREFIX}{machine}")
         return read(Path(machine))

@@ -1,10 +1,12 @@
 """`autobackend calibrate`: time every backend that can run a model here."""
 
 import shlex
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
 from calibration import errors
 from selector.commands.options import (
@@ -64,8 +66,16 @@ if TYPE_CHECKING:
 )
 @cache_option
 @json_option
+@click.pass_context
 def calibrate(
-    model: str | None, demand: Demand, no_probe: bool, cache: str | None, as_json: bool, stale: bool, **how: Any
+    ctx: click.Context,
+    model: str | None,
+    demand: Demand,
+    no_probe: bool,
+    cache: str | None,
+    as_json: bool,
+    stale: bool,
+    **how: Any,
 ) -> None:
     """Time the backends that can run MODEL here until the answer is sure, each in a process of its own.
 
@@ -78,6 +88,9 @@ def calibrate(
     Stop it whenever you like: what was measured is kept, and the same command goes on from there.
     """
     if stale:
+        ways = ("sure", "full", "random_weights", "no_probe", "again")
+        given = [name for name in ways if ctx.get_parameter_source(name) is ParameterSource.COMMANDLINE]
+        _refuse_beside_stale(demand, given)
         _stale(model, demand, cache, as_json, how["rounds"], how["budget_s"])
         return
     if model is None:
@@ -96,6 +109,18 @@ def calibrate(
         _show(calibration, model)
 
 
+def _refuse_beside_stale(demand: Demand, given: Sequence[str]) -> None:
+    """Raise UsageError for what says what to measure, or how: what is stale is measured as it was.
+
+    Args:
+        given: names of options that the user typed.
+    """
+    words = replace(demand, trust_remote_code=False).options()
+    words += [f"--{name.replace('_', '-')}" for name in given]
+    if words:
+        raise errors.UsageError(f"--stale measures again what was measured; found {shlex.join(words)}", "leave it out")
+
+
 def _stale(
     model: str | None, demand: Demand, cache: str | None, as_json: bool, rounds: int, budget_s: float | None
 ) -> None:
@@ -108,8 +133,6 @@ def _stale(
     from selector.upkeep.renew import calibrate_stale
     from selector.upkeep.served import stale_served
 
-    if words := replace(demand, trust_remote_code=False).options():
-        raise errors.UsageError(f"--stale measures again what was measured; found {shlex.join(words)}", "leave it out")
     models, calibrations = (model,) if model else (), list["Calibration"]()
     with open_cache(cache) as opened:
         found, under_load = stale_models(opened, models=models), stale_served(opened, models=models)

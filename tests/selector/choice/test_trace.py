@@ -180,7 +180,7 @@ def test_its_words_ask_for_the_same_trace(seconds: float | None, tmp_path: Path)
 @pytest.mark.parametrize(
     ("asked", "sentence"),
     [
-        ({"trace": "none.jsonl"}, "the trace none.jsonl cannot be read: "),
+        ({"trace": "none.jsonl"}, "the trace none.jsonl cannot be read: No such file or directory"),
         ({"trace_s": 60.0}, "the first 60 s are of a trace; found none"),
     ],
 )

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from calibration.errors import UsageError
-from selector.host.spec import HOST_FILE, HostSpec
+from selector.host.spec import HOST_FILE, TOLD_CORES, HostSpec
 from selector.machines.host_file import written
 
 
@@ -49,6 +49,18 @@ def test_a_part_of_the_machine_s_devices_is_that_machine(tmp_path: Path) -> None
     assert (host.identifier, [device.name for device in host.devices]) == ("four", ["Alpha"])
     file.write_text(json.dumps(written(replace(found, devices=(alpha, beta)), None, packages=False)))
     with pytest.raises(UsageError, match="is of a machine with cpu, cpu; here are cpu"):
+        HostSpec.detect(environ=environ(file))
+
+
+@pytest.mark.parametrize("cores", ["", "two", "0", "\N{SUPERSCRIPT TWO}"])
+def test_a_number_of_cores_that_cannot_be_is_not_told(cores: str) -> None:
+    assert HostSpec.detect(environ={TOLD_CORES: cores}).cores == HostSpec.detect(environ={}).cores
+
+
+def test_a_file_that_nests_too_deep_is_no_json(tmp_path: Path) -> None:
+    file = tmp_path / "host.json"
+    file.write_text("[" * 100_000)
+    with pytest.raises(UsageError, match="is no JSON: maximum recursion depth exceeded"):
         HostSpec.detect(environ=environ(file))
 
 

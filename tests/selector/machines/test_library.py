@@ -114,6 +114,7 @@ def test_the_order_is_gpus_first_and_the_largest_first() -> None:
         ("host:xeon-spr x2", "host:xeon-spr x2 has one processor; found x2", "name it once: --host host:xeon-spr"),
         ("host:l4 x0", "needs a machine like host:NAME or 'host:NAME x2'; found 'host:l4 x0'", "the machines are "),
         ("host:", "needs a machine like host:NAME or 'host:NAME x2'; found 'host:'", "the machines are "),
+        ("", "needs a machine like host:NAME or 'host:NAME x2'; found ''", "the machines are "),
         ("rtx-4090", "there is no file rtx-4090", "a machine of the library is named host:rtx-4090"),
     ],
 )

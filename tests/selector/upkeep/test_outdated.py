@@ -253,3 +253,12 @@ def test_calibrate_needs_a_model_or_stale_and_stale_takes_no_demand(tmp_path: Pa
     refused = run("calibrate", "--stale", "--allow-lossy", "--cache", tmp_path / "cache.db").exception
     assert isinstance(refused, UsageError)
     assert refused.message == "--stale measures again what was measured; found --allow-lossy"
+    ways = ("--full", "--sure", 0.95, "--random-weights", "--no-probe", "--again")
+    for given in ("full", "random-weights", "no-probe", "again"):
+        refused = run("calibrate", "--stale", f"--{given}", "--cache", tmp_path / "cache.db").exception
+        assert isinstance(refused, UsageError)
+        assert refused.message == f"--stale measures again what was measured; found --{given}"
+    refused = run("calibrate", MODEL, "--stale", *ways, "--cache", tmp_path / "cache.db").exception
+    assert isinstance(refused, UsageError)
+    assert refused.message.endswith("; found --sure --full --random-weights --no-probe --again")
+    assert run("calibrate", "--stale", "--rounds", 2, "--budget", 5, "--cache", tmp_path / "cache.db").exit_code == 0

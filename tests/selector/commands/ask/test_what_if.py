@@ -173,6 +173,7 @@ FOR_HERE = "error: --command, --emit and --observed are for this machine; found 
             ["explain", MODEL, "--host", "none.json"],
             "error: none.json cannot be read: No such file or directory\nwrite one on that machine: ",
         ),
+        (["explain", MODEL, "--host", ""], "error: needs a machine like host:NAME or 'host:NAME x2'; found ''\n"),
         (["select", MODEL, "--host", "host:l4", "--command"], FOR_HERE),
         (["select", MODEL, "--host", "host:l4", "--emit", "compose"], FOR_HERE),
         (["select", MODEL, "--host", "host:l4", "--observed"], FOR_HERE),
