@@ -98,23 +98,26 @@ def rank_served(
     known = [(record, arms) for record in records if (arms := arms_of(record, load, demand.targets))]
     values = [[demand.objective.of(launch.figures) for launch in arm.launches] for _, arms in known for arm in arms]
     cv = launch_cv(device_kind, [[v for v in group if math.isfinite(v) and v > 0] for group in values])
-    ranked = [_best_arm(record, arms, load, demand, cv) for record, arms in known]
+    # Goodput counts what meets the targets by itself; the other objectives choose among those that keep to them.
+    constrained = bool(demand.targets) and demand.objective is not Objective.GOODPUT
+
+    def place(one: ServedRanked) -> tuple[int, bool, float]:
+        return _distance(one.way), constrained and not one.meets, one.value
+
+    ranked = []
+    for record, arms in known:
+        by_threads = [_ranked(record, arm, load, demand, cv) for arm in arms]
+        ranked.append(min(by_threads, key=lambda one: (*place(one), -one.threads)))
     if not ranked:
         return ()
     nearest = min(_distance(one.way) for one in ranked)
     able = [one for one in ranked if _distance(one.way) == nearest]
-    # Goodput counts what meets the targets by itself; the other objectives choose among those that keep to them.
-    constrained = bool(demand.targets) and demand.objective is not Objective.GOODPUT
     if meeting := [one for one in able if one.meets or not constrained]:
         least = min(one.value for one in meeting)
         first = next(one for one in meeting if one.value <= least * (1 + BAND))
     else:
         first = max(able, key=lambda one: one.nearness)
-    others = sorted(
-        (one for one in ranked if one is not first),
-        key=lambda one: (_distance(one.way), constrained and not one.meets, one.value),
-    )
-    return _with_chances((first, *others))
+    return _with_chances((first, *sorted((one for one in ranked if one is not first), key=place)))
 
 
 def tied_served(ranking: Sequence[ServedRanked], objective: Objective, *, device_kind: str) -> tuple[str, ...]:
@@ -134,11 +137,6 @@ def times_worse(worse: ServedRanked, best: ServedRanked, objective: Objective, d
     ratios = _ratios(worse, best, objective)
     low, high = interval(ratios, _ratio_cv(worse, best, objective, device_kind))
     return median(ratios), (high - low) / 2
-
-
-def _best_arm(record: ServedRecord, arms: Sequence[Arm], load: Load, demand: Demand, cv: float) -> ServedRanked:
-    ranked = [_ranked(record, arm, load, demand, cv) for arm in arms]
-    return min(ranked, key=lambda one: (_distance(one.way), not one.meets, one.value, -one.threads))
 
 
 def _ranked(record: ServedRecord, arm: Arm, load: Load, demand: Demand, cv: float) -> ServedRanked:

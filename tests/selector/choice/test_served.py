@@ -85,6 +85,24 @@ def test_goodput_counts_requests_within_the_targets(cache: Cache) -> None:
     assert (other.figures.goodput_rps, other.figures.attainment) == (0.0, 0.0)
 
 
+def test_goodput_decides_between_numbers_of_threads_too(cache: Cache) -> None:
+    """One request of eight comes too late with two threads, which still answer more in time than one thread does."""
+    fast = served(SDPA, KEY, HOST, {LOAD: 240.0}, threads=2)
+    (point,) = fast.points
+    late = tuple(
+        replace(one, chunks_s=(one.sent_s + 0.9, *one.chunks_s[1:])) if place % 8 == 0 else one
+        for place, one in enumerate(point.asked)
+    )
+    cache.add(
+        served(SDPA, KEY, HOST, {LOAD: 160.0}, threads=1),
+        replace(fast, round=2, started_at=fast.started_at + 60, points=(replace(point, asked=late),)),
+    )
+    chosen = choose(MODEL, cache=cache, host=HOST, workload=LOAD, objective="goodput", ttft_s=0.5)
+    assert (chosen.threads, chosen.served[0].figures.attainment) == (2, 0.875)
+    assert chosen.served[0].figures.goodput_rps == pytest.approx(7 / 8 * 240.0 / 32, rel=1e-3)
+    assert choose(MODEL, cache=cache, host=HOST, workload=LOAD, objective="throughput", ttft_s=0.5).threads == 1
+
+
 def test_goodput_needs_a_load_and_targets(cache: Cache) -> None:
     with pytest.raises(UsageError, match="goodput is of a load, not of a batch; found pp512:tg128:b1"):
         choose(MODEL, cache=cache, host=HOST, objective="goodput", ttft_s=0.5)
