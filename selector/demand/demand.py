@@ -184,7 +184,10 @@ class Demand:
             UsageError: it has several workloads, and each of them may have another answer.
         """
         if len(self.workloads) > 1:
-            raise UsageError(f"an answer is for one workload; found {', '.join(map(title_of, self.workloads))}")
+            raise UsageError(
+                f"an answer is for one workload; found {', '.join(map(title_of, self.workloads))}",
+                "ask for each of them by itself",
+            )
         return self
 
     def measurable(self) -> "Demand":
@@ -225,7 +228,7 @@ class Demand:
         words += ["--price", f"{self.price_per_hour:.12g}"] if self.price_per_hour is not None else []
         words += ["--backends", ",".join(self.backends)] if self.backends else []
         words += ["--allow-lossy"] if self.allow_lossy else []
-        words += ["--max-kl", f"{self.max_kl:g}"] if self.max_kl is not None else []
+        words += ["--max-kl", f"{self.max_kl:.12g}"] if self.max_kl is not None else []
         words += ["--trust-remote-code"] if self.trust_remote_code else []
         words += ["--tensor-parallel", str(self.tensor_parallel)] if self.tensor_parallel != 1 else []
         return words

@@ -8,9 +8,8 @@ from statistics import median
 from typing import Final
 
 from calibration.noise import launch_cv, prior_cv
+from calibration.race.bounds import BAND
 
-BAND: Final = 0.03
-"""Ratios within this are a tie, as they are of candidates."""
 SIGMAS: Final = 4.0
 """How far beyond its noise a ratio must be: of ten thousand hosts that are alike one is called another, at most."""
 _MEDIAN_TO_MEAN: Final = 1.2533

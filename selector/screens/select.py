@@ -152,8 +152,9 @@ def _expectations(selection: Selection, prediction: Prediction) -> list[str]:
         rows.append((row.candidate, *times[:2], percent(row.p_best), times[2], seconds(row.tpot_s), *kept, depth))
     lines = columns(rows, "<>>>>>" + ">" * len(meets))
     if selection.expected is prediction.pick and len(prediction.predicted) > 1:
-        worse = f"{100 * (prediction.expected_regret - 1):.1f} %"
-        lines.append(f"{selection.candidate.label} is expected to take {worse} more than the best of them.")
+        worse = 100 * (prediction.expected_regret - 1)
+        more = f"{worse:.1f} % more than" if worse >= 0.05 else "no longer than"
+        lines.append(f"{selection.candidate.label} is expected to take {more} the best of them.")
     return lines
 
 

@@ -8,10 +8,15 @@ import pytest
 
 from calibration.cache.cache import Cache
 from calibration.errors import NotCalibrated
-from calibration.measurement import FailureKind
+from calibration.measurement import Candidate, FailureKind
 from calibration.workload import Workload
 from selector import SelectionWarning, select
 from selector.answer import Source
+from selector.choice.candidates import find_candidates
+from selector.choice.pick import pick
+from selector.choice.promising import promising
+from selector.context import DEFAULT
+from selector.demand.demand import Demand
 from selector.demand.targets import percent
 from selector.predict.prediction import predict
 from selector.screens.results import verdict
@@ -200,6 +205,18 @@ def test_a_candidate_that_was_not_measured_and_is_predicted_to_be_faster_is_name
 def test_where_the_fastest_was_measured_no_other_is_named(cache: Cache) -> None:
     assert answer(cache, *rounds(SDPA, KEY, HOST, (0.01, 0.01))).promising() is None
     assert answer(cache, *rounds(CT2, KEY, HOST, (0.5,)), objective="memory").promising() is None
+
+
+def test_a_backend_of_which_nobody_knows_a_time_is_not_named(cache: Cache) -> None:
+    cache.add(*rounds(SDPA, KEY, HOST, (1.0, 1.0)))
+    question = DEFAULT.question(MODEL, Demand(), cache=cache, host=HOST)
+    known = DEFAULT.known(question)
+    found = find_candidates(question, known)
+    strange = Candidate(backend="acme", variant="fast")
+    candidates = replace(found, allowed={SDPA: found.allowed[SDPA], strange.label: strange})
+    picked = pick(question, candidates, known)
+    assert (picked.label, picked.source) == (SDPA, Source.MEASURED)
+    assert promising(question, known, candidates, picked) is None
 
 
 def test_the_screen_of_a_prediction(cache: Cache) -> None:

@@ -5,7 +5,8 @@ import random
 
 import pytest
 
-from selector.evidence.likeness import BAND, likenesses
+from calibration.race.bounds import BAND
+from selector.evidence.likeness import likenesses
 
 
 def times(own: float, cv: float, draw: random.Random, models: int = 8) -> dict[str, dict[str, float]]:
