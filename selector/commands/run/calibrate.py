@@ -69,6 +69,7 @@ if TYPE_CHECKING:
 @click.pass_context
 def calibrate(
     ctx: click.Context,
+    /,
     model: str | None,
     demand: Demand,
     no_probe: bool,
