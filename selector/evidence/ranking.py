@@ -9,11 +9,11 @@ from typing import Any
 from calibration.cost import CORNERS, Cost, corners
 from calibration.measurement import Agreement, Candidate, Measurement
 from calibration.noise import interval, launch_cv, ratio_cv
-from calibration.race.bounds import BAND
 from calibration.workload import Workload
 from selector.demand.demand import Demand
 from selector.demand.price import Costs
-from selector.demand.targets import LIKELY, chance, nearness
+from selector.demand.targets import chance
+from selector.evidence.contender import Contender, choose_contender
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,7 +67,7 @@ class Spread:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Ranked:
+class Ranked(Contender):
     """A candidate's times for a workload; seconds."""
 
     candidate: Candidate
@@ -94,10 +94,6 @@ class Ranked:
     """Of launches on this host."""
     nearest: "Ranked | None" = None
     """Its times at the nearest batch that was measured, by which it is ranked; None where its own rank it."""
-    chance: float | None = None
-    """The probability that its next launch meets the targets; None where none were given."""
-    miss: float = 0.0
-    """How many times its target the time is that keeps worst to it, by the medians; at most 1 where they meet all."""
     costs: Costs | None = None
     """Of a million tokens; None where the machine's price was not given."""
 
@@ -125,16 +121,6 @@ class Ranked:
     def goodput_rps(self) -> float:
         """Sequences a second. Whether they meet targets decides before this is asked."""
         return self.workload.batch / self.e2e_s
-
-    @property
-    def meets(self) -> bool:
-        """Whether it is likely to meet the targets; true where none were given."""
-        return self.chance is None or self.chance >= LIKELY
-
-    @property
-    def nearness(self) -> tuple[float, float]:
-        """The larger, the nearer to the targets: by the probability, and where it is next to none by the miss."""
-        return nearness(self.chance or 0.0, self.miss)
 
     def to_json(self) -> dict[str, Any]:
         """As `autobackend select --json` prints it; seconds."""
@@ -164,8 +150,8 @@ def rank(records: Iterable[Record], demand: Demand, *, device_kind: str) -> tupl
     they do, and where none of all does, the choice is the most probable of them.
 
     The median decides. Of the candidates within BAND of the best median, the choice is the first in `records`, which is
-    the static order: so noise does not change an answer. Candidates whose cells hold more corners around the workload
-    come before the others: a launch that a budget cut short has the cheap cells only.
+    the static order. Candidates whose cells hold more corners around the workload come before the others: a launch that
+    a budget cut short has the cheap cells only.
 
     Beyond the batches that were measured, the nearest of them ranks on an accelerator, and the fitted cost on a CPU. In
     a published table (argonne-lcf/LLM-Inference-Bench, without the rows that are wrong there) picks for batches of 16
@@ -192,12 +178,7 @@ def rank(records: Iterable[Record], demand: Demand, *, device_kind: str) -> tupl
         return ()
     least_distance = min(r.distance for r in ranked)
     timed = [r for r in ranked if r.distance == least_distance]
-    value = demand.objective.of
-    if meeting := [r for r in timed if r.meets]:
-        least = min(value(r.ranked_by) for r in meeting)
-        first = next(r for r in meeting if value(r.ranked_by) <= least * (1 + BAND))
-    else:
-        first = max(timed, key=lambda r: r.nearness)
+    first = choose_contender(timed, lambda r: demand.objective.of(r.ranked_by))
     others = (r for r in ranked if r is not first)
     return first, *sorted(others, key=lambda r: (r.distance, not r.meets, *_place(r, demand)))
 

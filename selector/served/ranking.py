@@ -13,7 +13,8 @@ from calibration.race.bounds import BAND
 from selector.demand.demand import Demand
 from selector.demand.objective import Objective
 from selector.demand.price import Costs
-from selector.demand.targets import LIKELY, chance, nearness
+from selector.demand.targets import chance
+from selector.evidence.contender import Contender, choose_contender
 from selector.served.arms import Arm, ServedLaunch, Way, arms_of
 from selector.served.evidence import ServedRecord
 from selector.served.figures import Figures, middle
@@ -22,7 +23,7 @@ _Z95 = 1.95996
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ServedRanked:
+class ServedRanked(Contender):
     """A candidate under a load, as it is served best: with the threads that did best."""
 
     candidate: Candidate
@@ -47,23 +48,9 @@ class ServedRanked:
     """How much launches on this host differ in it."""
     p_best: float = 0.0
     """The probability that it is the best of those that are ranked."""
-    chance: float | None = None
-    """The probability that its next launch meets the targets, by what 95 of 100 requests keep; None without targets."""
-    miss: float = 0.0
-    """How many times its target the time is that keeps worst to it."""
     costs: Costs | None = None
     void: bool = False
     """In every launch something makes the figures doubtful: other programs used the cores, or requests failed."""
-
-    @property
-    def meets(self) -> bool:
-        """Whether it is likely to meet the targets; true where none were given."""
-        return self.chance is None or self.chance >= LIKELY
-
-    @property
-    def nearness(self) -> tuple[float, float]:
-        """The larger, the nearer to the targets."""
-        return nearness(self.chance or 0.0, self.miss)
 
     def to_json(self) -> dict[str, Any]:
         """As `autobackend select --json` prints it; seconds."""
@@ -92,17 +79,20 @@ def rank_served(
 ) -> tuple[ServedRanked, ...]:
     """The candidates whose figures under the load are known: the choice first, the others by the objective.
 
-    Measured figures come before interpolated ones, and these before extrapolated ones. Within the band of the best the
-    first in `records` is chosen, which is the static order, as with static batches (selector.evidence.ranking.rank).
+    Measured figures come before interpolated ones, and these before extrapolated ones. Targets are for what 95 of 100
+    requests keep.
+
+    Args:
+        records: in the static order.
     """
     known = [(record, arms) for record in records if (arms := arms_of(record, load, demand.targets))]
     values = [[demand.objective.of(launch.figures) for launch in arm.launches] for _, arms in known for arm in arms]
     cv = launch_cv(device_kind, [[v for v in group if math.isfinite(v) and v > 0] for group in values])
     # Goodput counts what meets the targets by itself; the other objectives choose among those that keep to them.
-    constrained = bool(demand.targets) and demand.objective is not Objective.GOODPUT
+    bound = demand.objective is not Objective.GOODPUT
 
     def place(one: ServedRanked) -> tuple[int, bool, float]:
-        return _distance(one.way), constrained and not one.meets, one.value
+        return _distance(one.way), bound and not one.meets, one.value
 
     ranked = []
     for record, arms in known:
@@ -112,24 +102,21 @@ def rank_served(
         return ()
     nearest = min(_distance(one.way) for one in ranked)
     able = [one for one in ranked if _distance(one.way) == nearest]
-    if meeting := [one for one in able if one.meets or not constrained]:
-        least = min(one.value for one in meeting)
-        first = next(one for one in meeting if one.value <= least * (1 + BAND))
-    else:
-        first = max(able, key=lambda one: one.nearness)
+    first = choose_contender(able, lambda one: one.value, bound=bound)
     return _with_chances((first, *sorted((one for one in ranked if one is not first), key=place)))
 
 
 def tied_served(ranking: Sequence[ServedRanked], objective: Objective, *, device_kind: str) -> tuple[str, ...]:
-    """Labels of those that cannot be told from the first: within the band, or with 1 in the interval of the ratio."""
+    """Labels of those that cannot be told from the first: within the band, or with 1 in the interval of the ratio.
+
+    Where targets decide, only candidates that meet them are as good as another.
+    """
     if not ranking:
         return ()
     first, *others = ranking
-    return tuple(
-        other.candidate.label
-        for other in others
-        if first.meets == other.meets and other.way is first.way and _same(other, first, objective, device_kind)
-    )
+    bound = objective is not Objective.GOODPUT
+    alike = [one for one in others if one.way is first.way and (not bound or (first.meets and one.meets))]
+    return tuple(one.candidate.label for one in alike if _same(one, first, objective, device_kind))
 
 
 def times_worse(worse: ServedRanked, best: ServedRanked, objective: Objective, device_kind: str) -> tuple[float, float]:
@@ -183,7 +170,7 @@ def _distance(way: Way) -> int:
 
 
 def _same(other: ServedRanked, first: ServedRanked, objective: Objective, device_kind: str) -> bool:
-    if other.value <= first.value * (1 + BAND):
+    if max(other.value, first.value) <= min(other.value, first.value) * (1 + BAND):
         return True
     if objective.of_launch is None or not (math.isfinite(other.value) and math.isfinite(first.value)):
         return False

@@ -61,6 +61,21 @@ def test_within_the_band_the_static_order_decides_and_the_others_are_a_tie(cache
     assert chosen.served[0].candidate == chosen.candidate
 
 
+def test_who_is_named_is_no_tie_with_what_is_faster(cache: Cache) -> None:
+    launches = served(CT2, KEY, HOST, {LOAD: 80.0}), served(SDPA, KEY, HOST, {LOAD: 240.0})
+    chosen = answer(cache, *launches, workload=LOAD, backend=CT2)
+    assert (labels(chosen), chosen.tie) == ([CT2, SDPA], ())
+
+
+def test_what_misses_the_targets_is_no_tie(cache: Cache) -> None:
+    launches = served(CT2, KEY, HOST, {LOAD: 240.0}), served(SDPA, KEY, HOST, {LOAD: 241.0})
+    missed = answer(cache, *launches, workload=LOAD, ttft_s=0.01)
+    assert (len(missed.served), missed.tie) == (2, ())
+    assert len(choose(MODEL, cache=cache, host=HOST, workload=LOAD, ttft_s=0.5).tie) == 1
+    goodput = choose(MODEL, cache=cache, host=HOST, workload=LOAD, ttft_s=0.5, objective="goodput")
+    assert len(goodput.tie) == 1
+
+
 def test_the_objective_orders(cache: Cache) -> None:
     cache.add(
         served(CT2, KEY, HOST, {LOAD: 240.0}, ttft_s=0.9, memory=2 << 30),
