@@ -65,9 +65,10 @@ class Advice:
             yield from self._way(self._served)
             return
         if origin is not None:
-            here = origin.identity.host == self.question.host.identifier
+            name, here = self.question.spec.name, origin.identity.host == self.question.host.identifier
             where = "here" if here else "on another host with the same device"
-            yield f"{origin.model} was measured {where}; {self.question.spec.name} was not"
+            this = f", not {self.question.host.where}" if origin.model == name else f"; {name} was not"
+            yield f"{origin.model} was measured {where}{this}"
         if self.question.demand.forced and self.pick.ranked is None and (row := self.pick.expected):
             yield f"{self.pick.label} was never measured on {self._place}; it is predicted to {self._take(row)}"
         if ranked is not None:

@@ -55,6 +55,8 @@ def find_source(model: str | Path) -> Source:
         return _gguf(path)
     if is_file:
         raise ModelError(f"{name} is a file", _MEND)
+    if path.suffix == ".gguf":
+        raise ModelError(f"there is no file {name!r}", _MEND)
     if on_disk or not is_hub_id(name):
         raise ModelError(f"there is no folder {name!r}", _MEND)
     snapshot = read_hub(name)

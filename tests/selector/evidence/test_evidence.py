@@ -88,9 +88,7 @@ def test_this_model_on_another_host_comes_before_another_size_here(cache: Cache)
         *rounds(EAGER, replace(KEY, host="b" * 12), HOST, (1.0,)),
     )
     assert (found.source, found.candidate.label) == (Source.TRANSFERRED, EAGER)
-    assert found.notes == (
-        "shape:smollm2-135m was measured on another host with the same device; shape:smollm2-135m was not",
-    )
+    assert found.notes == ("shape:smollm2-135m was measured on another host with the same device, not here",)
 
 
 @pytest.mark.parametrize("change", [{"device_count": 2}, {"dtype": "float32"}, {"device": "another"}, {"quant": "awq"}])

@@ -36,7 +36,8 @@ def test_what_this_host_measured_does_not_count_as_measured_there(cache: Cache, 
     assert choose(MODEL, cache=cache, host=HOST).source is Source.MEASURED
     there = choose(MODEL, cache=cache, host=described(HOST, tmp_path))
     assert (there.source, there.candidate.label) == (Source.TRANSFERRED, SDPA)
-    assert there.notes == (f"{MODEL} was measured on another host with the same device; {MODEL} was not",)
+    place = f"on {tmp_path}/host.json"
+    assert there.notes == (f"{MODEL} was measured on another host with the same device, not {place}",)
 
 
 def test_an_answer_leaves_nothing_in_the_cache(cache: Cache, tmp_path: Path) -> None:

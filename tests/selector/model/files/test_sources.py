@@ -30,6 +30,13 @@ def test_a_path_is_a_place_on_the_disk(tmp_path: Path) -> None:
         assert refused.value.message == f"there is no folder {name!r}"
 
 
+@pytest.mark.parametrize("name", ["none.gguf", "models/none.gguf", "./none.gguf"])
+def test_a_gguf_file_that_is_not_there_is_not_looked_for_on_the_hub(name: str) -> None:
+    with pytest.raises(ModelError) as refused:
+        ModelSpec.read(name)
+    assert refused.value.message == f"there is no file {name!r}"
+
+
 def test_unknown_shape() -> None:
     with pytest.raises(ModelError) as refused:
         ModelSpec.read("shape:smolm2-135m")
