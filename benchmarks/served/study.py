@@ -23,7 +23,7 @@ from calibration.conversion.store import ArtifactStore
 from calibration.errors import AutobackendError, UsageError
 from calibration.load.load import Load
 from calibration.supervision.deadline import Deadline
-from selector.screens.progress import Progress
+from selector.screens.calibration.progress import Progress
 from selector.screens.text import listing, width
 
 MODELS = ("shape:smollm2-135m", "shape:smollm2-360m", "shape:qwen2.5-0.5b")

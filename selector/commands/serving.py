@@ -57,7 +57,7 @@ def choose_server(
     from selector.model.spec import ModelSpec
     from selector.planning import calibrate as planning
     from selector.planning.plan import within
-    from selector.screens.progress import Progress
+    from selector.screens.calibration.progress import Progress
     from selector.selection import choose
     from selector.serve.api.listen import not_ready
 
@@ -78,7 +78,7 @@ def serve_selection(
 
     from selector.planning.room import room_for
     from selector.screens import serve as screens
-    from selector.screens.progress import Progress
+    from selector.screens.calibration.progress import Progress
     from selector.serve.api.listen import not_ready
     from selector.serve.prepare import prepare
 

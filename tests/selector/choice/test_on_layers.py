@@ -9,7 +9,7 @@ from calibration.errors import TargetsMissed
 from calibration.measurement import FailureKind, Identity
 from calibration.rung import Rung
 from selector.answer import Source
-from selector.screens.results import verdict
+from selector.screens.calibration.results import verdict
 from selector.screens.select import why
 from selector.selection import choose
 from tests.selector.answering import (

@@ -19,7 +19,7 @@ from selector.context import DEFAULT
 from selector.demand.demand import Demand
 from selector.demand.targets import percent
 from selector.predict.prediction import predict
-from selector.screens.results import verdict
+from selector.screens.calibration.results import verdict
 from selector.screens.select import why
 from selector.screens.text import between, seconds
 from tests.selector.answering import (

@@ -20,7 +20,7 @@ from selector.emit.serve_words import serve_words
 from selector.explanation import explain
 from selector.planning.plan import plan
 from selector.planning.room import room_for
-from selector.screens.calibrate import header
+from selector.screens.calibration.steps import header
 from selector.screens.select import why
 from selector.screens.serve import chosen as serve_screen
 from selector.selection import choose

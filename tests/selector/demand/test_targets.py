@@ -14,7 +14,7 @@ from calibration.noise import SHARED_CPU_CV
 from selector import SelectionWarning, select
 from selector.answer import Selection
 from selector.demand.targets import Targets, chance
-from selector.screens.results import verdict
+from selector.screens.calibration.results import verdict
 from selector.screens.select import why
 from selector.selection import choose
 from tests.selector.answering import ARM, CT2, EAGER, HOST, KEY, MODEL, SDPA, answer, labels

@@ -15,7 +15,7 @@ from selector.model.spec import ModelSpec
 from selector.planning.calibrate import calibrate
 from selector.planning.calibration import Calibration
 from selector.planning.plan import plan
-from selector.screens.results import sentences, table
+from selector.screens.calibration.results import sentences, table
 from tests.selector.answering import EAGER, HOST, SDPA, SPEC
 from tests.selector.launches import failure, rounds
 

@@ -25,7 +25,7 @@ from selector.planning.calibrate import calibrate
 from selector.planning.plan import launch_spec_of, plan
 from selector.planning.preparations import preparations
 from selector.rules.judge import judge
-from selector.screens.calibrate import header, prepares
+from selector.screens.calibration.steps import header, prepares
 from tests.selector.launches import cpu_host, model_and_host
 
 MODEL = "shape:smollm2-135m"

@@ -23,7 +23,7 @@ from selector.planning.calibration import Calibration
 from selector.planning.plan import plan
 from selector.planning.room import room_for
 from selector.planning.served import hold_of, in_order, measuring_of, value_of, void_where_cut
-from selector.screens.results import sentences, served_tables, table
+from selector.screens.calibration.results import sentences, served_tables, table
 from selector.selection import choose
 from tests.calibration.points import C4, point, replayed, trace_of, write_trace
 from tests.selector.answering import CT2, EAGER, HOST, KEY, MODEL, SDPA, SPEC

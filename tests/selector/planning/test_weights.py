@@ -22,7 +22,7 @@ from selector.model.spec import ModelSpec
 from selector.planning.plan import plan
 from selector.planning.subject import subject_at
 from selector.planning.weights import launchable_rungs, weights_of
-from selector.screens.calibrate import step
+from selector.screens.calibration.steps import step
 from tests.selector.answering import HOST
 
 LLAMA = ModelSpec.read("shape:llama-3.1-8b")

@@ -33,9 +33,9 @@ from selector.planning.calibration import Calibration
 from selector.planning.events import CalibrationEvent, PreparationsKnown, ProbeBegan, ProbeEnded, ProbeFailed
 from selector.planning.plan import plan
 from selector.planning.preparations import Preparations
-from selector.screens.calibrate import launched
-from selector.screens.progress import Progress
-from selector.screens.results import sentences, table
+from selector.screens.calibration.progress import Progress
+from selector.screens.calibration.results import sentences, table
+from selector.screens.calibration.steps import launched
 from selector.screens.text import listing
 from tests.calibration.probes import probed
 from tests.selector.launches import LOSSY, RIGHT, check, model_and_host, rounds

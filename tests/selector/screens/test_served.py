@@ -23,7 +23,7 @@ from calibration.load.load import Load
 from calibration.load.sample import NoPoint
 from calibration.measurement import NOT_AS_SERVED, Agreement, OutputVerdict
 from calibration.served.tally import ServedTally
-from selector.screens.progress import Progress
+from selector.screens.calibration.progress import Progress
 from selector.screens.served import checked, found, point, sentences, table, verdict, whole
 from tests.calibration.points import C4
 from tests.calibration.points import point as measured

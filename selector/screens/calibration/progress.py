@@ -40,7 +40,7 @@ from selector.planning.events import (
     ProbeEnded,
     ProbeFailed,
 )
-from selector.screens.calibrate import given_up, header, ladder, launched, prepares, serving, standing, step
+from selector.screens.calibration.steps import given_up, header, ladder, launched, prepares, serving, standing, step
 from selector.screens.host import probing
 from selector.screens.remaining import left
 

@@ -14,7 +14,7 @@ from selector.evidence.comparison import ratio
 from selector.evidence.ranking import Ranked
 from selector.planning.calibration import Calibration
 from selector.screens import served as served_screens
-from selector.screens.calibrate import first_line, probability
+from selector.screens.calibration.steps import first_line, probability
 from selector.screens.text import (
     amount,
     between,
