@@ -1,4 +1,7 @@
-"""Writes a GPTQ or AWQ checkpoint as the float16 checkpoint that it stands for, to which engines are compared.
+"""Writes a GPTQ or AWQ checkpoint as the float32 checkpoint that it stands for, to which engines are compared.
+
+A code of at most 8 bits times a float16 scale has fewer than the 24 binary digits of a float32, which holds it exactly.
+In float16 it would be rounded, and engines that hold what the codes mean would stand off by that.
 
 Layouts: AutoGPTQ auto_gptq/nn_modules/qlinear (QuantLinear.pack), AutoAWQ awq/modules/linear/gemm.py (WQLinear_GEMM).
 """
@@ -32,7 +35,7 @@ def knows(method: str, bits: int | None, layout: str | None) -> bool:
 
 
 def dequantise(source: Path, destination: Path) -> None:
-    """Write `source` with every quantised linear layer as the float16 matrix that it stands for.
+    """Write `source` with every quantised linear layer as the float32 matrix that it stands for.
 
     Raises:
         ValueError: the checkpoint's layout is not known here.
@@ -46,7 +49,7 @@ def dequantise(source: Path, destination: Path) -> None:
         if file.is_file() and file.suffix != ".safetensors" and file.name != "model.safetensors.index.json":
             shutil.copy(file, destination / file.name)
     config.pop("dtype", None)
-    config["torch_dtype"] = "float16"
+    config["torch_dtype"] = "float32"
     write_json(destination / "config.json", config)
 
     opened: list[Any] = [safe_open(file, framework="pt") for file in sorted(source.glob("*.safetensors"))]
@@ -72,8 +75,7 @@ def dequantise(source: Path, destination: Path) -> None:
             }
             shards[-1][f"{layer}.weight"] = matrix(parts, quant)
         else:
-            tensor = places[name].get_tensor(name)
-            shards[-1][name] = tensor.half() if tensor.is_floating_point() else tensor
+            shards[-1][name] = places[name].get_tensor(name)
         if sum(t.numel() * t.element_size() for t in shards[-1].values()) >= SHARD_BYTES:
             flush()
     if shards[-1]:
@@ -90,7 +92,7 @@ def matrix(parts: "dict[str, torch.Tensor]", quant: dict[str, Any]) -> "torch.Te
         quant: the checkpoint's quantization_config.
 
     Returns:
-        float16 [out, in].
+        float32 [out, in].
     """
     import torch
 
@@ -108,7 +110,7 @@ def matrix(parts: "dict[str, torch.Tensor]", quant: dict[str, Any]) -> "torch.Te
     scales = parts["scales"].float()
     inner, groups = len(codes), len(scales)
     group_of = parts["g_idx"].long() if "g_idx" in parts else torch.arange(inner) // -(-inner // groups)
-    return ((codes - zeros[group_of]) * scales[group_of]).T.half().contiguous()
+    return ((codes - zeros[group_of]) * scales[group_of]).T.contiguous()
 
 
 def _codes(words: "torch.Tensor", bits: int, axis: int) -> "torch.Tensor":

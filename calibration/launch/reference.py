@@ -41,7 +41,7 @@ def reference_of(spec: LaunchSpec, *, instead: LaunchSpec | None = None, dequant
 
     Args:
         instead: computes the reference, less exactly, where `spec` fails.
-        dequantised: the model is quantised, and `spec` is given the float16 model that it stands for.
+        dequantised: the model is quantised, and `spec` is given the float32 model that it stands for.
     """
 
     def make(session: Session) -> Answers | None:
@@ -106,7 +106,7 @@ class _Attempt:
                 "weights": session.subject.weights_identity,
                 "model": session.subject.name,
                 **({"cut": cut} if (cut := session.subject.identity.cut) else {}),
-                "engine": f"{spec.label} of the dequantised model" if self.dequantised else spec.label,
+                "engine": f"{spec.label} of the model dequantised to float32" if self.dequantised else spec.label,
                 "versions": json.dumps(dict(spec.environment), sort_keys=True),
                 "check": f"{CHECK_VERSION}: {','.join(str(len(p)) for p in prompts)}",
             },
@@ -114,7 +114,7 @@ class _Attempt:
             what="the reference",
             # A row of float32 scores for every token of every path.
             needed_bytes=len(prompts) * NEW_TOKENS * session.subject.vocab_size * FLOAT32_BYTES
-            + (2 * session.subject.parameters if self.dequantised else 0),
+            + (FLOAT32_BYTES * session.subject.parameters if self.dequantised else 0),
             waiting=lambda: session.reporter.report(WaitingForAnother(doing="computes the same reference")),
         )
         return _read(artifact.path)
@@ -156,7 +156,7 @@ def _read(folder: Path) -> Answers:
 
 
 def _dequantised(session: Session, spec: LaunchSpec, destination: Path, log: Path) -> Path:
-    """The folder of the float16 model that a quantised one stands for."""
+    """The folder of the float32 model that a quantised one stands for."""
     folder = destination / DEQUANTISED
     with session.workers.start(spec, log) as worker:
         session.deadline.ask(

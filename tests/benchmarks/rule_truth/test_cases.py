@@ -92,6 +92,15 @@ def test_a_quant_format_means_nearly_the_weights_that_were_rounded(name: str) ->
     assert all(suffix.startswith((".", "_")) for suffix in parts)
 
 
+@pytest.mark.parametrize("name", ["fp8-blocks", "compressed-fp8-blocks"])
+def test_float8_means_its_numbers_times_the_scales_of_their_blocks_as_these_are_stored(name: str) -> None:
+    weight = torch.randn((256, 320), generator=torch.Generator().manual_seed(1))
+    parts, meant = FORMATS[name].quantise(weight, FORMATS[name].config)
+    [scales] = [part.float() for suffix, part in parts.items() if "scale" in suffix]
+    spread = scales.repeat_interleave(128, dim=0).repeat_interleave(128, dim=1)[:, :320]
+    assert torch.equal(meant, parts[".weight"].float() * spread)
+
+
 def test_what_a_quant_format_leaves_out_stays_plain() -> None:
     names = ["model.layers.0.self_attn.kv_b_proj.weight", "model.layers.0.mlp.experts.3.up_proj.weight"]
     for method in ("gptq-4bit", "awq-4bit", "compressed-4bit"):

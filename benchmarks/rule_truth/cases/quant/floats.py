@@ -75,9 +75,12 @@ def fbgemm_fp8(weight: "Tensor", _config: Mapping[str, Any]) -> Quantised:
 
 
 def compressed_fp8_blocks(weight: "Tensor", config: Mapping[str, Any]) -> Quantised:
-    """As DeepSeek's blocks, under another name of the scales."""
-    parts, meant = fp8_blocks(weight, config)
-    return {".weight": parts[".weight"], ".weight_scale": parts[".weight_scale_inv"].bfloat16()}, meant
+    """As DeepSeek's blocks, with scales in bfloat16 under another name."""
+    parts, _ = fp8_blocks(weight, config)
+    coded, scales = parts[".weight"], parts[".weight_scale_inv"].bfloat16()
+    rows, columns = weight.shape
+    spread = scales.float().repeat_interleave(BLOCK, dim=0).repeat_interleave(BLOCK, dim=1)
+    return {".weight": coded, ".weight_scale": scales}, coded.float() * spread[:rows, :columns]
 
 
 def compressed_nvfp4(weight: "Tensor", _config: Mapping[str, Any]) -> Quantised:

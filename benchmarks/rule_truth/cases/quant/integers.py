@@ -37,7 +37,7 @@ def gptq(weight: "Tensor", config: Mapping[str, Any]) -> Quantised:
         "scales": scales.T.half(),
         "g_idx": group_of.int(),
     }
-    return _named(parts), matrix(parts, {**config, "group_size": group}).float()
+    return _named(parts), matrix(parts, {**config, "group_size": group})
 
 
 def awq(weight: "Tensor", config: Mapping[str, Any]) -> Quantised:
@@ -48,7 +48,7 @@ def awq(weight: "Tensor", config: Mapping[str, Any]) -> Quantised:
         "qzeros": _words(_in_awq_order(zeros.T), 4, 1),
         "scales": scales.T.half(),
     }
-    return _named(parts), matrix(parts, {**config, "group_size": group}).float()
+    return _named(parts), matrix(parts, {**config, "group_size": group})
 
 
 def compressed_packed(weight: "Tensor", config: Mapping[str, Any]) -> Quantised:
