@@ -128,6 +128,14 @@ def test_where_no_converter_lies_nothing_is_known(tmp_path: Path) -> None:
         ),
         ({"architectures": ["MellumForCausalLM"], "layer_types": ["sliding_attention"], "sliding_window": 16}, {}),
         ({"architectures": ["FalconH1ForCausalLM"], "hidden_size": 64, "num_attention_heads": 4}, {"head_dim": 16}),
+        (
+            {"architectures": ["Glm4MoeLiteForCausalLM"], "mlp_layer_types": ["dense", "dense", "sparse"]},
+            {"scoring_func": "sigmoid", "first_k_dense_replace": 2},
+        ),
+        (
+            {"architectures": ["Glm4MoeLiteForCausalLM"]},
+            {"scoring_func": "sigmoid", "first_k_dense_replace": 1},  # what transformers takes then
+        ),
         ({"architectures": ["LlamaForCausalLM"], "n_positions": 512}, {}),
         ({"architectures": None}, {}),
     ],

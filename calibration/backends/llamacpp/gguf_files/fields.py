@@ -67,7 +67,7 @@ _ASKED: dict[str, Callable[[_Config], _Config]] = {
     ),
     "Glm4MoeLiteForCausalLM": lambda config: {
         "scoring_func": "sigmoid",
-        "first_k_dense_replace": (config.get("mlp_layer_types") or []).count("dense"),
+        "first_k_dense_replace": (config.get("mlp_layer_types") or ["dense"]).count("dense"),
     },
     "FalconH1ForCausalLM": lambda config: {"head_dim": config["hidden_size"] // config["num_attention_heads"]},
     "BambaForCausalLM": lambda config: {

@@ -66,6 +66,11 @@ HEADS_MAKE_HIDDEN: Final = frozenset({
 AS_MANY_KEY_HEADS: Final = frozenset({"Dots1ForCausalLM", "OlmoeForCausalLM", "PhiForCausalLM"})
 """Keys are loaded as matrices of all heads (src/models/dots1.cpp:34), or their norm as one of them (olmoe.cpp:29)."""
 
+LATENT: Final = frozenset({
+    "DeepseekV2ForCausalLM", "DeepseekV3ForCausalLM", "Glm4MoeLiteForCausalLM", "YoutuForCausalLM",
+})  # fmt: skip
+"""One architecture to llama.cpp (deepseek2)."""
+
 INDEXED: Final = frozenset({"DeepseekV32ForCausalLM", "GlmMoeDsaForCausalLM"})
 """An indexer chooses which tokens are attended to. Its heads are multiplied with a matrix of at least 64 rows
 (src/llama-kv-cache.cpp:341)."""

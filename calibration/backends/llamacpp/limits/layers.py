@@ -22,7 +22,13 @@ def _recurrent_layers(name: str, config: ConfigJson) -> Iterator[str]:
 
 
 def _dense_layers(name: str, config: ConfigJson) -> Iterator[str]:
-    """conversion/nemotron.py:209 knows layers of experts alone by name; of others it finds the dense ones nowhere."""
+    """conversion/nemotron.py:209 knows layers of experts alone by name; of others it finds the dense ones nowhere.
+
+    conversion/deepseek.py:341 writes how many of the first layers are dense.
+    """
+    kinds = config.rows("mlp_layer_types")
+    if name == "Glm4MoeLiteForCausalLM" and "dense" in kinds[kinds.count("dense") :]:
+        yield f"needs its dense layers first in mlp_layer_types for {name}; found other layers"
     named = "hybrid_override_pattern" not in config.fields
     if name == "NemotronHForCausalLM" and named and "mlp" in config.rows("layers_block_type"):
         yield f"needs no dense layer for {name}; found mlp in layers_block_type"

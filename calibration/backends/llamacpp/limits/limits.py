@@ -139,9 +139,10 @@ def _query_norm(name: str, model: Model, config: ConfigJson) -> Iterator[str]:
 
 
 def _query_rank(name: str, model: Model, config: ConfigJson) -> Iterator[str]:
-    if name not in {"DeepseekV2ForCausalLM", "DeepseekV3ForCausalLM"}:
+    """src/models/deepseek2.cpp:8 knows by the number of layers which models do not compress their queries."""
+    if name not in given.LATENT:
         return
-    lite = model.layers in {26, 27}  # by their number it knows DeepSeek-V2-Lite, whose queries are not compressed
+    lite = model.layers in {26, 27} or (model.layers == 48 and config.whole("vocab_size", 0) == 128256)
     compressed = config.fields.get("q_lora_rank", 1536) is not None
     if compressed is lite:
         needed, found = ("no q_lora_rank", "one") if lite else ("a q_lora_rank", "none")
