@@ -1,1 +1,1 @@
-"""What must hold for a backend to load a model, its variants and what it takes and holds: data beside each backend."""
+"""Facts about a backend, data that stands beside it: what it needs of a host and a model, its variants, its memory."""

@@ -11,7 +11,7 @@ class Pace:
 
     Args:
         deadline: the budget's.
-        shares: a first launch may take so many times its share of what is left, so that the others have their turn.
+        shares: a first launch may take so many times as much of what is left as remains for each of those that wait.
         least_s: what the loads of a launch take at the least: traces last as long for every candidate, and are not
             begun where they would not end. There is then no share of the budget, since none is quicker by being given
             less.

@@ -1,14 +1,9 @@
 """race_served(): start the candidates as servers in rounds, put them under load, and keep each launch at once."""
 
-import tempfile
-import time
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 
-from calibration.cache.cache import Cache
-from calibration.conversion.store import ArtifactStore
 from calibration.events import (
     CandidateOut,
     Event,
@@ -16,8 +11,9 @@ from calibration.events import (
     Reporter,
     RoundBegan,
 )
-from calibration.launch.checker import Checker, MakeReference, no_reference
+from calibration.launch.checker import MakeReference, no_reference
 from calibration.launch.session import Session
+from calibration.launch.workshop import Workshop
 from calibration.load.load import Load
 from calibration.load.use import batch_of
 from calibration.measurement import Served
@@ -29,23 +25,18 @@ from calibration.served.place import Serving
 from calibration.served.standings import LEADERS, Arm, Standings
 from calibration.served.tally import ServedTally
 from calibration.served.turns import Turns
-from calibration.supervision.deadline import Deadline
-from calibration.supervision.launch_spec import LaunchSpec, Limits, Subject
+from calibration.supervision.launch_spec import LaunchSpec, Subject
 
 
 def race_served(
     candidates: Sequence[LaunchSpec],
     subject: Subject,
     serving: Serving,
-    cache: Cache,
-    store: ArtifactStore,
-    reporter: Reporter[Event],
+    workshop: Workshop,
     *,
     reference: MakeReference = no_reference,
     bounds: Bounds | None = None,
     again: bool = False,
-    limits: Limits | None = None,
-    clock: Callable[[], float] = time.monotonic,
 ) -> ServedTally:
     """Race the candidates as servers; every launch is in the cache before the next one begins.
 
@@ -59,33 +50,31 @@ def race_served(
         candidates: who is expected to be best comes first.
         bounds: nothing is begun that is not expected to end within the budget.
     """
-    began, bounds = clock(), bounds or Bounds()
-    deadline = Deadline(None, clock).within(bounds.budget_s)
+    began, bounds, cache = workshop.clock(), bounds or Bounds(), workshop.cache
+    deadline = workshop.deadline(bounds.budget_s)
     known = (
         KnownServed() if again else known_served(candidates, subject.identity, serving.loads, serving.hold.slots, cache)
     )
     cells = tuple(dict.fromkeys(map(batch_of, serving.loads)))
     agreements = {} if again else dict(resumable(candidates, subject.identity, cells, cache).agreements)
-    with tempfile.TemporaryDirectory(prefix="autobackend-", ignore_cleanup_errors=True) as folder:
-        session = Session(
+    with workshop.folder() as folder:
+        alone = workshop.launcher(
+            subject,
+            cells,
             calibration_id=known.calibration_id or uuid.uuid4().hex,
-            subject=subject,
-            cells=cells,
-            store=store,
-            folder=Path(folder),
-            reporter=reporter,
-            limits=limits or Limits(),
+            folder=folder,
             deadline=deadline,
+            reference=reference,
+            agreements=agreements,
         )
-        checker = Checker(session=session, make_reference=reference, agreements=agreements)
-        turns = Turns(candidates, serving, session, checker, known, cache, reporter, shares=bounds.shares)
-        race = _Race(turns, serving, session, bounds, reporter)
+        turns = Turns(candidates, serving, alone, known, workshop, shares=bounds.shares)
+        race = _Race(turns, serving, alone.session, bounds, workshop.reporter)
         ended = race.run()
-    reporter.report(RaceEnded(why=ended))
+    workshop.reporter.report(RaceEnded(why=ended))
     started = {outcome.candidate.label for outcome in turns.outcomes}
     standings = race.standings
     return ServedTally(
-        calibration_id=session.calibration_id,
+        calibration_id=alone.session.calibration_id,
         loads=serving.loads,
         outcomes=tuple(turns.outcomes),
         fresh=frozenset(o.run_id for o in turns.outcomes) - {o.run_id for o in known.launches},
@@ -94,8 +83,8 @@ def race_served(
         sureness=standings.sureness,
         picks=tuple(dict.fromkeys(arm.label for arm in standings.leaders())),
         unmeasured=tuple(spec.label for spec in candidates if spec.label not in started),
-        check_s=checker.seconds + turns.checks.seconds,
-        seconds=clock() - began,
+        check_s=alone.checker.seconds + turns.checks.seconds,
+        seconds=workshop.clock() - began,
     )
 
 

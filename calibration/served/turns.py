@@ -5,11 +5,9 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import Final
 
-from calibration.cache.cache import Cache
-from calibration.events import Event, LaunchBegan, LaunchEnded, Reporter, ServerBegan, ServerGivenUp
-from calibration.launch.checker import Checker
+from calibration.events import LaunchBegan, LaunchEnded, ServerBegan, ServerGivenUp
 from calibration.launch.launcher import Launcher
-from calibration.launch.session import Session
+from calibration.launch.workshop import Workshop
 from calibration.load.load import Load
 from calibration.measurement import Agreement, Answered, Failure, FailureKind, Outcome, Served, Unserved
 from calibration.served.check import ServedChecker, known_verdicts
@@ -28,7 +26,7 @@ class Turns:
     """Of one race.
 
     Args:
-        checker: of the output of engines alone.
+        alone: launches engines without a server, to check their output.
         known: what earlier runs left.
         shares: see Pace.
     """
@@ -37,21 +35,20 @@ class Turns:
         self,
         candidates: Sequence[LaunchSpec],
         serving: Serving,
-        session: Session,
-        checker: Checker,
+        alone: Launcher,
         known: KnownServed,
-        cache: Cache,
-        reporter: Reporter[Event],
+        workshop: Workshop,
         *,
         shares: float,
     ) -> None:
         self.specs = {spec.label: spec for spec in candidates}
-        self._serving, self._session, self._cache, self._reporter = serving, session, cache, reporter
-        self._alone = Launcher(session=session, checker=checker)
-        self._agreements = checker.agreements
+        session, reporter = alone.session, workshop.reporter
+        self._serving, self._session, self._alone = serving, session, alone
+        self._cache, self._reporter = workshop.cache, reporter
+        self._agreements = alone.checker.agreements
         known_as_served = known_verdicts(known.launches)
         self.checks = ServedChecker(
-            session=session, reporter=reporter, checker=checker, ask=serving.ask, agreements=known_as_served
+            session=session, reporter=reporter, checker=alone.checker, ask=serving.ask, agreements=known_as_served
         )
         """Of what is served."""
         self._servers = ServerLauncher(

@@ -8,6 +8,7 @@ from calibration.cache.cache import Cache
 from calibration.conversion.store import ArtifactStore
 from calibration.errors import IllegalBackend, NoLegalBackend, UsageError
 from calibration.events import Reporter, Silent
+from calibration.launch.workshop import Workshop
 from calibration.load.use import Use
 from calibration.measurement import Measurement, Served
 from calibration.race.bounds import SURE, Bounds
@@ -118,6 +119,7 @@ def calibrate(
             probed_s = probe_once(planned.host, opened, reporter, budget_s=budget_s)
             budget_s = None if budget_s is None else budget_s - probed_s
         bounds = dataclasses.replace(bounds, budget_s=budget_s)
+        workshop = Workshop(cache=opened, store=artifacts, reporter=reporter, limits=limits or Limits())
         with device_lock(planned.host.device.name):
             if not planned.cells:
                 tally = NOTHING_STATIC
@@ -126,13 +128,10 @@ def calibrate(
                     planned.launch_specs,
                     subject_of(planned, artifacts, reporter, random_weights=random_weights),
                     planned.cells,
-                    opened,
-                    artifacts,
-                    reporter,
+                    workshop,
                     reference=reference_for(planned),
                     bounds=bounds,
                     again=again,
-                    limits=limits,
                 )
             else:
                 depths = depths_of(planned, artifacts, reporter, random_weights=random_weights)
@@ -141,14 +140,11 @@ def calibrate(
                     depths,
                     deciding_workloads(planned),
                     planned.cells,
-                    opened,
-                    artifacts,
-                    reporter,
+                    workshop,
                     beliefs=beliefs_for(planned, depths, opened),
                     noise=Noise.of(planned.host.device.kind),
                     bounds=bounds,
                     again=again,
-                    limits=limits,
                     calibration_id=calibration_id,
                     foretell=lambda position, ascent: reporter.report(
                         LadderPlanned(reaches=reaches_of(position, ascent, depths, artifacts))

@@ -8,6 +8,7 @@ from calibration.cache.cache import Cache
 from calibration.conversion.store import ArtifactStore
 from calibration.errors import UsageError
 from calibration.events import Reporter
+from calibration.launch.workshop import Workshop
 from calibration.load.load import Load
 from calibration.load.run import LoadedServer, Measuring, run_load
 from calibration.load.sample import End, NoPoint, Point, RequestTargets
@@ -105,13 +106,10 @@ def serve_loads(
         in_order(planned, loads[0], cache, again=again),
         subject,
         serving,
-        cache,
-        store,
-        reporter,
+        Workshop(cache=cache, store=store, reporter=reporter, limits=limits or Limits()),
         reference=reference_for(planned),
         bounds=bounds,
         again=again,
-        limits=limits,
     )
     labels = [spec.label for spec in planned.launch_specs if spec.label in wrong]
     out = {label: WRONG.format(reason=wrong[label].message) for label in labels}

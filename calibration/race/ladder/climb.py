@@ -1,27 +1,20 @@
 """climb(): race the candidates on a ladder, from a few layers to the whole model, as far as it takes to be sure."""
 
-import tempfile
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from calibration.cache.cache import Cache
-from calibration.conversion.store import ArtifactStore
 from calibration.errors import ArtifactError
 from calibration.events import (
     CandidateOut,
-    Event,
     LaunchBegan,
     LaunchEnded,
     LaunchGivenUp,
     RaceEnded,
-    Reporter,
     RungBegan,
     Standing,
 )
-from calibration.launch.checker import Checker
 from calibration.launch.launcher import Launched, Launcher
-from calibration.launch.session import Session
+from calibration.launch.workshop import Workshop
 from calibration.measurement import Cell, Measurement
 from calibration.race.bounds import Bounds
 from calibration.race.known import Known, resumable
@@ -32,7 +25,7 @@ from calibration.race.ladder.position import Ended, Position
 from calibration.race.tally import Sureness, Tally
 from calibration.rung import Rung
 from calibration.supervision.deadline import Deadline
-from calibration.supervision.launch_spec import LaunchSpec, Limits, Skipped
+from calibration.supervision.launch_spec import LaunchSpec, Skipped
 from calibration.workload import Workload
 
 
@@ -41,16 +34,12 @@ def climb(
     depths: Sequence[Depth],
     workloads: Sequence[Workload],
     cells: Sequence[Workload],
-    cache: Cache,
-    store: ArtifactStore,
-    reporter: Reporter[Event],
+    workshop: Workshop,
     *,
     beliefs: Beliefs | None = None,
     noise: Noise | None = None,
     bounds: Bounds | None = None,
     again: bool = False,
-    limits: Limits | None = None,
-    clock: Callable[[], float] = time.monotonic,
     calibration_id: str = "",
     foretell: Callable[[Position, Ascent], None] = lambda _position, _ascent: None,
 ) -> Tally:
@@ -73,10 +62,13 @@ def climb(
     Raises:
         ArtifactError: the weights of the first rung cannot be had.
     """
-    began, bounds = clock(), bounds or Bounds()
-    deadline = Deadline(None, clock).within(bounds.budget_s)
+    began, bounds = workshop.clock(), bounds or Bounds()
+    deadline = workshop.deadline(bounds.budget_s)
     labels, rungs = [spec.label for spec in candidates], [depth.rung for depth in depths]
-    known = {d.rung: Known() if again else resumable(candidates, d.identity, cells, cache, partly=True) for d in depths}
+    known = {
+        depth.rung: Known() if again else resumable(candidates, depth.identity, cells, workshop.cache, partly=True)
+        for depth in depths
+    }
     ascent = Ascent(
         candidates,
         depths,
@@ -89,30 +81,23 @@ def climb(
         budgeted=bounds.budget_s is not None,
         calibration_id=calibration_id,
     )
-    with tempfile.TemporaryDirectory(prefix="autobackend-", ignore_cleanup_errors=True) as folder:
-        site = _Site(ascent, tuple(cells), store, Path(folder), reporter, limits or Limits(), deadline)
-        race = _Climb(ascent, site, cache, bounds)
+    with workshop.folder() as folder:
+        site = _Site(ascent, tuple(cells), workshop, folder, deadline)
+        race = _Climb(ascent, site, bounds)
         foretell(race.position, ascent)
         ended = race.run()
-    reporter.report(RaceEnded(why=ended.why))
-    return _tally(ascent, race.position, ended, check_s=site.check_s, seconds=clock() - began)
+    workshop.reporter.report(RaceEnded(why=ended.why))
+    return _tally(ascent, race.position, ended, check_s=site.check_s, seconds=workshop.clock() - began)
 
 
 class _Site:
     """Launchers, one for each rung that was reached."""
 
     def __init__(
-        self,
-        ascent: Ascent,
-        cells: tuple[Workload, ...],
-        store: ArtifactStore,
-        folder: Path,
-        reporter: Reporter[Event],
-        limits: Limits,
-        deadline: Deadline,
+        self, ascent: Ascent, cells: tuple[Workload, ...], workshop: Workshop, folder: Path, deadline: Deadline
     ) -> None:
-        self.store, self.reporter, self.deadline, self.cells = store, reporter, deadline, cells
-        self._ascent, self._folder, self._limits = ascent, folder, limits
+        self.workshop, self.deadline, self.cells = workshop, deadline, cells
+        self._ascent, self._folder = ascent, folder
         self._launchers: dict[Rung, Launcher] = {}
 
     @property
@@ -127,30 +112,27 @@ class _Site:
         """
         if rung not in self._launchers:
             depth = self._ascent.depths[rung]
-            self.reporter.report(RungBegan(rung=rung, of=tuple(self._ascent.depths)))
+            self.workshop.reporter.report(RungBegan(rung=rung, of=tuple(self._ascent.depths)))
             folder = self._folder / str(rung.layers)
             folder.mkdir(exist_ok=True)
-            session = Session(
+            self._launchers[rung] = self.workshop.launcher(
+                depth.subject(),
+                self.cells,
                 calibration_id=self._ascent.calibration_id(rung),
-                subject=depth.subject(),
-                cells=self.cells,
-                store=self.store,
                 folder=folder,
-                reporter=self.reporter,
-                limits=self._limits,
                 deadline=self.deadline,
+                reference=depth.reference,
+                agreements=self._ascent.agreements[rung],
             )
-            agreements = dict(self._ascent.agreements[rung])
-            checker = Checker(session=session, make_reference=depth.reference, agreements=agreements)
-            self._launchers[rung] = Launcher(session=session, checker=checker)
         return self._launchers[rung]
 
 
 class _Climb:
     """The loop: decide, launch, keep."""
 
-    def __init__(self, ascent: Ascent, site: _Site, cache: Cache, bounds: Bounds) -> None:
-        self._ascent, self._site, self._cache, self._bounds = ascent, site, cache, bounds
+    def __init__(self, ascent: Ascent, site: _Site, bounds: Bounds) -> None:
+        self._ascent, self._site, self._bounds = ascent, site, bounds
+        self._cache, self._reporter = site.workshop.cache, site.workshop.reporter
         self.position = self._look()
 
     def run(self) -> Ended:
@@ -171,11 +153,11 @@ class _Climb:
             self._report_standing()
 
     def _look(self) -> Position:
-        return self._ascent.position(self._site.store, self._site.deadline.left_s())
+        return self._ascent.position(self._site.workshop.store, self._site.deadline.left_s())
 
     def _launch(self, label: str, rung: Rung, *, checks: bool = False) -> None:
         """Launch a candidate, keep what comes of it, and report it."""
-        ascent, reporter = self._ascent, self._site.reporter
+        ascent, reporter = self._ascent, self._reporter
         try:
             launcher = self._site.launcher(rung)
         except ArtifactError as error:
@@ -214,7 +196,7 @@ class _Climb:
         Args:
             told: its first cells told enough.
         """
-        outcome, reporter, of = launched.outcome, self._site.reporter, len(self._site.cells)
+        outcome, reporter, of = launched.outcome, self._reporter, len(self._site.cells)
         cells = len(outcome.cells) if isinstance(outcome, Measurement) else of
         if isinstance(outcome, Skipped):
             reporter.report(LaunchGivenUp(candidate=label, seconds=launched.seconds, cells=0, of=of))
@@ -229,10 +211,10 @@ class _Climb:
         launched = {launch.label for launch in position.launches}
         for label, why in position.out.items():
             if label in launched and label not in ascent.reasons:
-                self._site.reporter.report(CandidateOut(candidate=label, number=ascent.rounds_of(label), why=why))
+                self._reporter.report(CandidateOut(candidate=label, number=ascent.rounds_of(label), why=why))
         ascent.reasons = {label: why for label, why in position.out.items() if label in launched}
         if launched:
-            self._site.reporter.report(Standing(picks=position.picks[-1], sureness=position.sureness))
+            self._reporter.report(Standing(picks=position.picks[-1], sureness=position.sureness))
 
 
 def _tally(ascent: Ascent, position: Position, ended: Ended, *, check_s: float, seconds: float) -> Tally:

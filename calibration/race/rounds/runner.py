@@ -1,18 +1,13 @@
 """calibrate(): race the candidates, and keep every launch before the next one begins."""
 
-import tempfile
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
-from pathlib import Path
 
-from calibration.cache.cache import Cache
 from calibration.conversion.convert import Original, converting_s
-from calibration.conversion.store import ArtifactStore
-from calibration.events import Event, LaunchBegan, LaunchEnded, LaunchGivenUp, RaceEnded, Reporter, RoundBegan
-from calibration.launch.checker import Checker, MakeReference, no_reference
+from calibration.events import LaunchBegan, LaunchEnded, LaunchGivenUp, RaceEnded, RoundBegan
+from calibration.launch.checker import MakeReference, no_reference
 from calibration.launch.launcher import Launcher
-from calibration.launch.session import Session
+from calibration.launch.workshop import Workshop
 from calibration.measurement import Answered, Measurement
 from calibration.race.bounds import Bounds
 from calibration.race.known import Known, resumable
@@ -20,7 +15,7 @@ from calibration.race.rounds.budget import Budget
 from calibration.race.rounds.state import Race
 from calibration.race.tally import Tally
 from calibration.supervision.deadline import Deadline
-from calibration.supervision.launch_spec import LaunchSpec, Limits, Skipped, Subject
+from calibration.supervision.launch_spec import LaunchSpec, Skipped, Subject
 from calibration.workload import Workload
 
 
@@ -28,15 +23,11 @@ def calibrate(
     candidates: Sequence[LaunchSpec],
     subject: Subject,
     cells: Sequence[Workload],
-    cache: Cache,
-    store: ArtifactStore,
-    reporter: Reporter[Event],
+    workshop: Workshop,
     *,
     reference: MakeReference = no_reference,
     bounds: Bounds | None = None,
     again: bool = False,
-    limits: Limits | None = None,
-    clock: Callable[[], float] = time.monotonic,
 ) -> Tally:
     """Race the candidates in rounds; every launch is in the cache before the next one begins.
 
@@ -51,29 +42,27 @@ def calibrate(
         bounds: a launch that the budget, or its share of the budget, ends keeps the cells that it has timed. A
             conversion and the reference do not count to a launch's share: later ones need not do them again.
     """
-    began, bounds = clock(), bounds or Bounds()
-    known = Known() if again else resumable(candidates, subject.identity, cells, cache)
+    began, bounds, reporter = workshop.clock(), bounds or Bounds(), workshop.reporter
+    known = Known() if again else resumable(candidates, subject.identity, cells, workshop.cache)
     race = Race(candidates, known, cells=len(cells), bounds=bounds)
-    budget = Budget(bounds, clock, partial(converting_s, original=Original.of(subject), store=store))
-    with tempfile.TemporaryDirectory(prefix="autobackend-", ignore_cleanup_errors=True) as folder:
-        session = Session(
+    converts_s = partial(converting_s, original=Original.of(subject), store=workshop.store)
+    budget = Budget(bounds, workshop.clock, converts_s)
+    with workshop.folder() as folder:
+        launcher = workshop.launcher(
+            subject,
+            cells,
             calibration_id=race.calibration_id,
-            subject=subject,
-            cells=tuple(cells),
-            store=store,
-            folder=Path(folder),
-            reporter=reporter,
-            limits=limits or Limits(),
-            deadline=Deadline(budget.deadline, clock),
+            folder=folder,
+            deadline=Deadline(budget.deadline, workshop.clock),
+            reference=reference,
+            agreements=known.agreements,
         )
-        checker = Checker(session=session, make_reference=reference, agreements=dict(known.agreements))
-        launcher = Launcher(session=session, checker=checker)
         while not race.ended:
             race.begin_round()
             reporter.report(RoundBegan(number=race.round, of=bounds.rounds, candidates=race.order))
             while spec := race.next_launch():
                 if budget.allows(spec):
-                    _launch(spec, launcher, race, budget, cache, reporter)
+                    _launch(spec, launcher, race, budget, workshop)
             for out in race.end_round(budget_spent=budget.spent):
                 reporter.report(out)
     reporter.report(RaceEnded(why=race.ended))
@@ -87,15 +76,14 @@ def calibrate(
         out=race.out,
         ended=race.ended,
         unmeasured=tuple(spec.label for spec in candidates if spec.label not in measured),
-        check_s=checker.seconds,
-        seconds=clock() - began,
+        check_s=launcher.checker.seconds,
+        seconds=workshop.clock() - began,
     )
 
 
-def _launch(
-    spec: LaunchSpec, launcher: Launcher, race: Race, budget: Budget, cache: Cache, reporter: Reporter[Event]
-) -> None:
+def _launch(spec: LaunchSpec, launcher: Launcher, race: Race, budget: Budget, workshop: Workshop) -> None:
     """Launch a candidate, keep what comes of it, and report it."""
+    reporter = workshop.reporter
     reporter.report(LaunchBegan(candidate=spec.label, left_s=budget.remaining_s(spec, race)))
     share_s, upcoming = budget.share_s(spec, race.waiting), budget.reached(spec, race.waiting)
     if race.is_timed(spec):
@@ -112,5 +100,5 @@ def _launch(
         budget.count(spec, None)
         return
     budget.count(spec, launched.seconds - launched.once_s)
-    cache.add(outcome)
+    workshop.cache.add(outcome)
     reporter.report(LaunchEnded(outcome=outcome))

@@ -3,11 +3,10 @@
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from calibration.cache.cache import Cache
-from calibration.conversion.store import ArtifactStore
 from calibration.launch.reference import reference_of
 from calibration.load.load import Load
 from calibration.load.sample import NoPoint, Point
@@ -18,7 +17,7 @@ from calibration.served.tally import ServedTally
 from calibration.supervision.launch_spec import LaunchSpec
 from tests.calibration.points import C4, point, replayed, trace_of
 from tests.calibration.race.recording import Recorder
-from tests.calibration.tiny_engines.racing import LIMITS, entry, subject
+from tests.calibration.tiny_engines.racing import entry, subject, workshop_in
 from tests.calibration.tiny_engines.scripted import VOCAB, next_token
 
 HOLD = Hold(slots=4, context_tokens=24, threads=2)
@@ -143,14 +142,10 @@ def served(
             entries,
             subject(model),
             serving,
-            cache,
-            ArtifactStore(folder / "artifacts"),
-            recorder or Recorder(),
+            replace(workshop_in(folder, cache, recorder or Recorder()), clock=clock),
             reference=reference_of(judge or entry("reference")),
             bounds=bounds or Bounds(rounds=2),
             again=again,
-            limits=LIMITS,
-            clock=clock,
         )
 
 

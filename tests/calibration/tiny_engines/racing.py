@@ -13,6 +13,7 @@ from calibration.conversion.store import ArtifactStore
 from calibration.events import Event, Reporter, Silent
 from calibration.launch.checker import no_reference
 from calibration.launch.reference import reference_of
+from calibration.launch.workshop import Workshop
 from calibration.measurement import Candidate, Identity
 from calibration.race.bounds import Bounds
 from calibration.race.ladder.beliefs import Beliefs
@@ -107,14 +108,19 @@ def race(
                 memory_limit_bytes=memory_bytes,
             ),
             CELLS,
-            cache,
-            ArtifactStore(folder / "artifacts"),
-            reporter or Silent(),
+            workshop_in(folder, cache, reporter, limits),
             reference=reference_of(judge or entry("reference")) if checked else no_reference,
             bounds=Bounds(**bounds),
             again=again,
-            limits=limits,
         )
+
+
+def workshop_in(
+    folder: Path, cache: Cache, reporter: Reporter[Event] | None = None, limits: Limits = LIMITS
+) -> Workshop:
+    """What a race in `folder` works with."""
+    store = ArtifactStore(folder / "artifacts")
+    return Workshop(cache=cache, store=store, reporter=reporter or Silent(), limits=limits)
 
 
 def depth(folder: Path, rung: Rung, *, config: str = "", checked: bool = True, **changes: Any) -> Depth:
@@ -157,13 +163,10 @@ def ascend(
             [depth(folder / "model", r, config=config, checked=checked, **changes.get(r, {})) for r in rungs],
             CELLS,
             CELLS,
-            cache,
-            ArtifactStore(folder / "artifacts"),
-            reporter or Silent(),
+            workshop_in(folder, cache, reporter),
             beliefs=beliefs,
             bounds=Bounds(**bounds),
             again=again,
-            limits=LIMITS,
         )
 
 
