@@ -1,6 +1,7 @@
 """The `autobackend` command: finds its commands, and turns every error into a sentence, a mend and an exit code."""
 
 import os
+import select
 import sys
 import traceback
 from collections.abc import Callable, Sequence
@@ -75,6 +76,9 @@ class Program(click.Group):
             # The reader of stdout has what it wanted (`| head`); nothing more may be written, at exit neither.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             sys.exit(0)
+        except SystemExit as ended:
+            # click itself ends with code 1 where that reader has left before the last line was written.
+            sys.exit(0 if ended.code == 1 and _nobody_reads_stdout() else ended.code)
         except Exception as error:  # noqa: BLE001  no user ever reads a traceback that he did not ask for
             if os.environ.get("AUTOBACKEND_TRACEBACK"):
                 traceback.print_exc()
@@ -89,6 +93,13 @@ def _modules() -> dict[str, str]:
         for folder in (ask, keep, run)
         for file in iter_modules(folder.__path__)
     }
+
+
+def _nobody_reads_stdout() -> bool:
+    """Whether stdout is a pipe whose reader has closed it."""
+    waiting = select.poll()
+    waiting.register(1, 0)
+    return any(event & select.POLLERR for _, event in waiting.poll(0))
 
 
 def _fail(message: str, mend: str) -> None:

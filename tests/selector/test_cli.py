@@ -1,6 +1,9 @@
 """The command: answers on stdout, everything else on stderr, an exit code for each error."""
 
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -114,3 +117,22 @@ def test_a_corrupt_cache_is_set_aside_and_said(tmp_path: Path) -> None:
         f"warning: the cache {path} is corrupt (file is not a database);"
         f" it was set aside as {aside.name} and a new one is begun"
     )
+
+
+@pytest.mark.parametrize("words", [["explain", MODEL, "--all-hosts"], ["--help"]])
+@pytest.mark.parametrize("streams", ["stdout", "stdout and stderr"])
+def test_a_reader_that_has_what_it_wanted_is_no_error(words: list[str], streams: str) -> None:
+    """As in `autobackend explain MODEL --all-hosts | head -1`."""
+    read, write = os.pipe()
+    os.close(read)
+    try:
+        ended = subprocess.run(
+            [sys.executable, "-c", "from autobackend import main; main()", *words],
+            stdout=write,
+            stderr=write if "stderr" in streams else subprocess.PIPE,
+            timeout=300,
+            check=False,
+        )
+    finally:
+        os.close(write)
+    assert (ended.returncode, ended.stderr or b"") == (0, b"")
