@@ -18,7 +18,7 @@ from selector.model.files.sources import read_config
 from selector.model.rungs import rungs_of
 from selector.model.spec import ModelSpec, shape_names
 from tests.engines import tiny_models
-from tests.engines.tiny_models import CONFIGS
+from tests.engines.tiny_configs import CONFIGS, VOCAB
 from tests.selector.model import model_folders
 
 pytestmark = [pytest.mark.engine, pytest.mark.filterwarnings("ignore")]
@@ -59,7 +59,7 @@ def scores(model: Any, length: int = 24) -> Any:
     """Scores of a prompt, longer than the windows of these models."""
     import torch
 
-    prompt = torch.arange(length).unsqueeze(0) * 7 % tiny_models.VOCAB
+    prompt = torch.arange(length).unsqueeze(0) * 7 % VOCAB
     with torch.no_grad():
         return model.eval()(prompt, use_cache=False).logits
 
@@ -206,7 +206,7 @@ def test_a_cut_gguf_file_is_what_the_cut_folder_converts_to(tmp_path: Path, name
     assert file == tmp_path / "cut-gguf" / "model.gguf"
     assert content_of(file) == content_of(tmp_path / f"{folder.name}-llamacpp-f32" / "model.gguf")
     spec = ModelSpec.read(file)
-    assert (spec.layers, spec.vocab_size) == (rung.layers, tiny_models.VOCAB)
+    assert (spec.layers, spec.vocab_size) == (rung.layers, VOCAB)
     engine = llamacpp.load(replace(tiny_models.job(folder, llamacpp, "gguf"), model_dir=file))
     assert engine.generate(asked, tiny_models.NEW_TOKENS).tokens == expected
     engine.close()

@@ -26,6 +26,7 @@ from calibration.supervision.launch_spec import LaunchSpec, Limits, Subject
 from calibration.worker.prompts import prompts
 from tests.engines import tiny_models
 from tests.engines.planted import planting
+from tests.engines.tiny_configs import CONFIGS, VOCAB
 
 pytestmark = [pytest.mark.engine, pytest.mark.filterwarnings("ignore")]
 
@@ -45,14 +46,14 @@ def written(root: Path, name: str, **more: Any) -> Path:
     """A checkpoint in bfloat16."""
     source = root / f"{name}-config"
     source.mkdir()
-    config = {**tiny_models.CONFIGS[name], "torch_dtype": "bfloat16", **more}
+    config = {**CONFIGS[name], "torch_dtype": "bfloat16", **more}
     (source / "config.json").write_text(json.dumps(config))
     write_random_checkpoint(source, root / name)
     return root / name
 
 
 def greedy(engine: Engine) -> tuple[list[list[int]], Any]:
-    asked = [prompts(f"layer-{number}", tiny_models.VOCAB, length, 1)[0] for number, length in enumerate(LENGTHS)]
+    asked = [prompts(f"layer-{number}", VOCAB, length, 1)[0] for number, length in enumerate(LENGTHS)]
     answers = list(engine.score_greedy_each(asked, tiny_models.NEW_TOKENS))
     return [list(path) for path, _ in answers], np.stack([tiny_models.rows(scores) for _, scores in answers])
 
@@ -145,7 +146,7 @@ def session(folder: Path, root: Path, limit_bytes: int, parameters: int = PARAME
         weights_identity="random",
         identity=identity,
         dtype="bfloat16",
-        vocab_size=tiny_models.VOCAB,
+        vocab_size=VOCAB,
         device="cpu",
         threads=1,
         memory_limit_bytes=limit_bytes,

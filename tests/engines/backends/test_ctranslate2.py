@@ -18,6 +18,7 @@ from selector.model.spec import ModelSpec
 from selector.planning.plan import launch_spec_of
 from tests.engines import tiny_models
 from tests.engines.printed_commands import deployed
+from tests.engines.tiny_configs import VOCAB
 from tests.engines.tiny_models import NEW_TOKENS, asked_prompts, rows, unlike
 
 BACKEND = CTranslate2Backend()
@@ -146,7 +147,7 @@ def test_two_tokens_of_one_name_are_refused(tiny: Folder, tmp_path: Path) -> Non
 
 def test_scores_are_float32_and_of_the_whole_vocabulary(tiny: Folder) -> None:
     scores = rows(tiny_models.load(BACKEND, "float32", tiny("gpt2")).score(asked_prompts()[0], (5, 6)))
-    assert (scores.shape, str(scores.dtype)) == ((3, tiny_models.VOCAB), "float32")
+    assert (scores.shape, str(scores.dtype)) == ((3, VOCAB), "float32")
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,8 @@ from calibration.checkpoints.random_weights import write_random_checkpoint
 from calibration.registry import find
 from selector.model.spec import ModelSpec
 from tests.engines import tiny_models
-from tests.engines.tiny_models import CONFIGS, unlike
+from tests.engines.tiny_configs import CONFIGS
+from tests.engines.tiny_models import unlike
 
 pytestmark = [pytest.mark.engine, pytest.mark.filterwarnings("ignore")]
 

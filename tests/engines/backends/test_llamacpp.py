@@ -14,7 +14,8 @@ from selector.demand.demand import Demand
 from selector.model.spec import ModelSpec
 from tests.engines import tiny_models
 from tests.engines.printed_commands import deployed
-from tests.engines.tiny_models import NEW_TOKENS, VOCAB, asked_prompts, rows, unlike
+from tests.engines.tiny_configs import VOCAB
+from tests.engines.tiny_models import NEW_TOKENS, asked_prompts, rows, unlike
 
 BACKEND = LlamaCppBackend()
 pytestmark = [pytest.mark.engine, pytest.mark.filterwarnings("ignore")]

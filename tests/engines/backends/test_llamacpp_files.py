@@ -22,7 +22,8 @@ from calibration.registry import find
 from selector.model.spec import ModelSpec
 from tests.engines import tiny_models
 from tests.engines.log_probabilities import LogProbabilities
-from tests.engines.tiny_models import VOCAB, unlike
+from tests.engines.tiny_configs import VOCAB
+from tests.engines.tiny_models import unlike
 
 BACKEND = LlamaCppBackend()
 pytestmark = [pytest.mark.engine, pytest.mark.filterwarnings("ignore")]

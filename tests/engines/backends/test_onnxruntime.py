@@ -10,6 +10,7 @@ from calibration.backend import Engine
 from calibration.backends.onnxruntime import OnnxRuntimeBackend
 from tests.engines import tiny_models
 from tests.engines.printed_commands import deployed
+from tests.engines.tiny_configs import VOCAB
 from tests.engines.tiny_models import NEW_TOKENS, asked_prompts, rows, unlike
 
 BACKEND = OnnxRuntimeBackend()
@@ -53,7 +54,7 @@ def test_a_sliding_window_beyond_the_capacity_and_within_the_prompt(tiny: Folder
 def test_a_path_through_the_token_that_ends_sequences(tiny: Folder, reference: Reference) -> None:
     """The token is on the second path of the batch: neither avoided, nor the end of it, and of one alone just so."""
     expected = reference("gemma").generate(asked_prompts(), NEW_TOKENS).tokens
-    assert [tiny_models.VOCAB - 1 in path for path in expected] == [False, True, False]
+    assert [VOCAB - 1 in path for path in expected] == [False, True, False]
     engine = tiny_models.load(BACKEND, "fp32", tiny("gemma"))
     made = engine.generate(asked_prompts(), NEW_TOKENS)
     assert made.tokens == expected
@@ -123,7 +124,7 @@ def test_arrivals_are_one_a_token_and_shared_by_the_batch(tiny: Folder) -> None:
 
 def test_scores_are_float32_and_of_the_whole_vocabulary(tiny: Folder) -> None:
     scores = rows(tiny_models.load(BACKEND, "fp32", tiny("llama")).score(asked_prompts()[0], (5, 6)))
-    assert (scores.shape, str(scores.dtype)) == ((3, tiny_models.VOCAB), "float32")
+    assert (scores.shape, str(scores.dtype)) == ((3, VOCAB), "float32")
 
 
 def test_only_the_last_row_of_a_prompt_is_scored(tiny: Folder) -> None:
@@ -133,7 +134,7 @@ def test_only_the_last_row_of_a_prompt_is_scored(tiny: Folder) -> None:
     engine: Any = tiny_models.load(BACKEND, "fp32", tiny("llama"))
     generator = engine.graph.generator(length=32)
     generator.append_tokens(np.array(asked_prompts()[:1], dtype=np.int32))
-    assert generator.get_output("logits").shape == (1, 1, tiny_models.VOCAB)
+    assert generator.get_output("logits").shape == (1, 1, VOCAB)
 
 
 def test_its_configuration_and_that_it_has_no_command() -> None:

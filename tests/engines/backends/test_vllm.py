@@ -34,6 +34,7 @@ from selector.serve.upstream import Ask, Piece, Refused
 from tests.engines import tiny_models
 from tests.engines.printed_commands import DEMAND, family, free_port, printed, served
 from tests.engines.served import serving
+from tests.engines.tiny_configs import VOCAB
 from tests.selector.conftest import A100, CPU, spec
 from tests.selector.emit.emitting import chosen
 
@@ -136,7 +137,7 @@ class TestRuns:
         scores = np.array(there(tiny("llama-wide")).ask(verb="score", prompt=asked, continuation=along))
         theirs = tiny_models.rows(reference("llama-wide").score(asked, along))
         assert [int(row.argmax()) for row in theirs[:-1]] != along
-        assert scores.shape == (6, tiny_models.VOCAB) and np.abs(scores - theirs).max() < 1e-4
+        assert scores.shape == (6, VOCAB) and np.abs(scores - theirs).max() < 1e-4
 
     def test_it_is_one_process_and_a_kill_leaves_none(self, tiny: Folder, there: Callable[[Path], There]) -> None:
         engine = there(tiny("llama-wide"))
@@ -171,7 +172,7 @@ class TestRuns:
         serving = OwnServerUpstream(
             partial(BACKEND.own_server, BACKEND.variant("eager"), deployment),
             name="vllm", place=ServerPlace(port=0, slots=2, context_tokens=128), python=Path(PYTHON), log=there,
-            vocab_size=tiny_models.VOCAB,
+            vocab_size=VOCAB,
         )  # fmt: skip
 
         async def pieces(**ask: Any) -> list[Piece]:

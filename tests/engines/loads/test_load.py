@@ -9,7 +9,7 @@ from calibration.load.load import Load
 from calibration.load.run import LoadedServer, Measuring, run_load
 from calibration.load.sample import Figure, Point
 from tests.engines.served import serving
-from tests.engines.tiny_models import VOCAB
+from tests.engines.tiny_configs import VOCAB
 
 pytestmark = [pytest.mark.engine, pytest.mark.filterwarnings("ignore")]
 

@@ -24,7 +24,7 @@ from calibration.workload import Workload
 from selector.host.spec import HostSpec
 from selector.planning.plan import launch_spec_of
 from tests.engines import tiny_models
-from tests.engines.tiny_models import VOCAB
+from tests.engines.tiny_configs import VOCAB
 
 HOLD = Hold(slots=4, context_tokens=448, threads=1)
 """Room for a prompt that is read in pieces, with its answer."""

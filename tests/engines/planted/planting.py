@@ -21,7 +21,8 @@ from calibration.checkpoints.cut_config import cut_config
 from calibration.registry import find
 from calibration.rung import Rung
 from calibration.worker.main import _Server
-from tests.engines.tiny_models import VOCAB, job
+from tests.engines.tiny_configs import VOCAB
+from tests.engines.tiny_models import job
 
 MAX_CONTEXT = 2 * PROMPT_TOKENS[-1] + 2 * NEW_TOKENS
 """A cache that is not cleared holds two prompts."""

@@ -30,6 +30,7 @@ from tests.engines.planted.planting import (
     permuted,
     without,
 )
+from tests.engines.tiny_configs import CONFIGS, VOCAB
 
 pytestmark = [pytest.mark.engine, pytest.mark.filterwarnings("ignore")]
 
@@ -71,7 +72,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path
 
     def written(name: str, **more: int) -> Path:
         key = f"{name}-in-bfloat16{''.join(f'-{value}' for value in more.values())}"
-        config = {**tiny_models.CONFIGS[name], "torch_dtype": "bfloat16", **more}
+        config = {**CONFIGS[name], "torch_dtype": "bfloat16", **more}
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(tiny_models, "CONFIGS", {key: config})
             return tiny_models.write(key, "published", root)
@@ -239,7 +240,7 @@ def test_the_true_engine_stays_right_beside_a_wrong_row(check: Check, expected: 
     """One row of one batch is enough."""
     right = expected("qwen2")
     groups = [list(map(list, paths)) for paths in right.tokens]
-    groups[2][1][4] = (groups[2][1][4] + 1) % tiny_models.VOCAB
+    groups[2][1][4] = (groups[2][1][4] + 1) % VOCAB
     one = replace(right, tokens=tuple(tuple(map(tuple, paths)) for paths in groups))
     found = compare(right, one, "16-bit")
     assert "token 5 after prompt 1 in a batch of 2" in found.detail

@@ -31,7 +31,7 @@ from tests.engines import tiny_models
 from tests.engines.planted.at_once import HOLD, Plant, driven, found, found_at, opened, reference_of
 from tests.engines.printed_commands import deployed
 from tests.engines.served import serving, started
-from tests.engines.tiny_models import VOCAB
+from tests.engines.tiny_configs import VOCAB
 from tests.selector.launches import unserved
 
 pytestmark = [pytest.mark.engine, pytest.mark.filterwarnings("ignore")]

@@ -26,7 +26,8 @@ from selector.serve.own_server import OwnServerUpstream
 from selector.serve.upstream import Ask, Piece, Refused, Unavailable
 from tests.engines import tiny_models
 from tests.engines.printed_commands import deployed
-from tests.engines.tiny_models import NEW_TOKENS, VOCAB, asked_prompts
+from tests.engines.tiny_configs import CONFIGS, VOCAB
+from tests.engines.tiny_models import NEW_TOKENS, asked_prompts
 
 BACKEND = LlamaCppBackend()
 PLACE = ServerPlace(port=0, slots=2, context_tokens=500, threads=1)
@@ -50,7 +51,7 @@ def slow(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     root = tmp_path_factory.mktemp("slow")
     config = {
-        **tiny_models.CONFIGS["llama"],
+        **CONFIGS["llama"],
         "hidden_size": 512,
         "intermediate_size": 2048,
         "num_hidden_layers": 8,

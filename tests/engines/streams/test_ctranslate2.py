@@ -19,7 +19,8 @@ from tests.engines import tiny_models
 from tests.engines.streams import streaming
 from tests.engines.streams.driven import Driver, answered, asked, come_and_go, drawn_otherwise, greedy_path, likelihoods
 from tests.engines.streams.streaming import greedy, unlike, unlike_abilities
-from tests.engines.tiny_models import VOCAB, rows
+from tests.engines.tiny_configs import VOCAB
+from tests.engines.tiny_models import rows
 
 BACKEND = CTranslate2Backend()
 pytestmark = [pytest.mark.engine, pytest.mark.filterwarnings("ignore")]

@@ -14,6 +14,7 @@ from tests.engines import tiny_models
 from tests.engines.backends.test_openvino import in_float32, loaded
 from tests.engines.streams import streaming
 from tests.engines.streams.streaming import answers, greedy, requests, unlike, unlike_abilities
+from tests.engines.tiny_configs import VOCAB
 
 pytestmark = pytest.mark.engine
 OPENVINO = find("openvino")
@@ -69,7 +70,7 @@ def test_an_end_token_of_the_checkpoint_ends_nothing_by_itself(variant: str, tin
     prompts = [tuple(prompt) for prompt in tiny_models.asked_prompts()]
     paths = {str(number): list(engine.generate([prompt], 8).tokens[0]) for number, prompt in enumerate(prompts)}
     assert any(45 in path[:-1] for path in paths.values())
-    unused = next(token for token in range(tiny_models.VOCAB) if all(token not in path for path in paths.values()))
+    unused = next(token for token in range(VOCAB) if all(token not in path for path in paths.values()))
     streams = opened(variant, tiny("llama-eos"))
     for ends in (frozenset[int](), frozenset({unused})):
         asked = [
