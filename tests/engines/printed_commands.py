@@ -1,8 +1,10 @@
 """Runs a command that was printed, in a shell, as a server that is asked over HTTP."""
 
+import contextlib
 import http.client
 import json
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -89,9 +91,13 @@ def served(
 
 
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("localhost", 0))
-        return int(probe.getsockname()[1])
+    """One below those that the kernel gives away by itself: so it is still free when a server has loaded its engine."""
+    first_given = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    while True:
+        port = random.randrange(first_given // 2, first_given)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("", port))
+            return port
 
 
 def shell(python: Path = Path(sys.executable)) -> dict[str, str]:
