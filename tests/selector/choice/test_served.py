@@ -2,18 +2,16 @@
 
 import json
 from dataclasses import replace
-from typing import Any
 
 import pytest
 
 from calibration.cache.cache import Cache
-from calibration.errors import IllegalBackend, NotCalibrated, TargetsMissed, UsageError
-from calibration.measurement import NOT_AS_SERVED, FailureKind
+from calibration.errors import NotCalibrated
+from calibration.measurement import FailureKind
 from selector.answer import Selection
-from selector.demand.objective import Objective
 from selector.screens.select import why
 from selector.selection import choose
-from tests.selector.answering import CT2, EAGER, HOST, KEY, MODEL, SDPA, answer, with_versions
+from tests.selector.answering import CT2, HOST, KEY, MODEL, SDPA, answer, with_versions
 from tests.selector.launches import LOSSY, VERSIONS, check, failure, other_size, rounds, served, unserved
 
 LOAD = "pp64:tg32:c8"
@@ -47,113 +45,6 @@ def test_an_engine_that_serves_one_after_another_answers_an_unmeasured_load_wher
     )
     assert choose(MODEL, cache=cache, host=host, workload="pp64:tg32:b8").candidate.label == "openvino:fp16-sdpa"
     assert choose(MODEL, cache=cache, host=host, workload=LOAD).candidate.label == pick
-
-
-def test_within_the_band_the_static_order_decides_and_the_others_are_a_tie(cache: Cache) -> None:
-    """CT2 comes after SDPA in no order of backends; 2 % are noise."""
-    chosen = answer(
-        cache,
-        *(served(SDPA, KEY, HOST, {LOAD: 100.0}, round_=n) for n in (1, 2)),
-        *(served(EAGER, KEY, HOST, {LOAD: 102.0}, round_=n) for n in (1, 2)),
-        workload=LOAD,
-    )
-    assert chosen.tie == ((EAGER,) if chosen.candidate.label == SDPA else (SDPA,))
-    assert chosen.served[0].candidate == chosen.candidate
-
-
-def test_who_is_named_is_no_tie_with_what_is_faster(cache: Cache) -> None:
-    launches = served(CT2, KEY, HOST, {LOAD: 80.0}), served(SDPA, KEY, HOST, {LOAD: 240.0})
-    chosen = answer(cache, *launches, workload=LOAD, backend=CT2)
-    assert (labels(chosen), chosen.tie) == ([CT2, SDPA], ())
-
-
-def test_what_misses_the_targets_is_no_tie(cache: Cache) -> None:
-    launches = served(CT2, KEY, HOST, {LOAD: 240.0}), served(SDPA, KEY, HOST, {LOAD: 241.0})
-    missed = answer(cache, *launches, workload=LOAD, ttft_s=0.01)
-    assert (len(missed.served), missed.tie) == (2, ())
-    assert len(choose(MODEL, cache=cache, host=HOST, workload=LOAD, ttft_s=0.5).tie) == 1
-    goodput = choose(MODEL, cache=cache, host=HOST, workload=LOAD, ttft_s=0.5, objective="goodput")
-    assert len(goodput.tie) == 1
-
-
-def test_the_objective_orders(cache: Cache) -> None:
-    cache.add(
-        served(CT2, KEY, HOST, {LOAD: 240.0}, ttft_s=0.9, memory=2 << 30),
-        served(SDPA, KEY, HOST, {LOAD: 160.0}, ttft_s=0.1, memory=1 << 30),
-    )
-    picks = {
-        objective: choose(MODEL, cache=cache, host=HOST, workload=LOAD, objective=objective).candidate.label
-        for objective in ("throughput", "latency", "ttft", "memory")
-    }
-    assert picks == {"throughput": CT2, "latency": CT2, "ttft": SDPA, "memory": SDPA}
-
-
-def test_goodput_counts_requests_within_the_targets(cache: Cache) -> None:
-    cache.add(
-        served(CT2, KEY, HOST, {LOAD: 240.0}, ttft_s=0.9),
-        served(SDPA, KEY, HOST, {LOAD: 160.0}, ttft_s=0.1),
-    )
-    chosen = choose(MODEL, cache=cache, host=HOST, workload=LOAD, objective="goodput", ttft_s=0.5)
-    assert (chosen.candidate.label, labels(chosen)) == (SDPA, [SDPA, CT2])
-    best, other = chosen.served
-    assert best.figures.goodput_rps == pytest.approx(160.0 / 32, rel=1e-3)
-    assert (other.figures.goodput_rps, other.figures.attainment) == (0.0, 0.0)
-
-
-def test_goodput_decides_between_numbers_of_threads_too(cache: Cache) -> None:
-    """One request of eight comes too late with two threads, which still answer more in time than one thread does."""
-    fast = served(SDPA, KEY, HOST, {LOAD: 240.0}, threads=2)
-    (point,) = fast.points
-    late = tuple(
-        replace(one, chunks_s=(one.sent_s + 0.9, *one.chunks_s[1:])) if place % 8 == 0 else one
-        for place, one in enumerate(point.asked)
-    )
-    cache.add(
-        served(SDPA, KEY, HOST, {LOAD: 160.0}, threads=1),
-        replace(fast, round=2, started_at=fast.started_at + 60, points=(replace(point, asked=late),)),
-    )
-    chosen = choose(MODEL, cache=cache, host=HOST, workload=LOAD, objective="goodput", ttft_s=0.5)
-    assert (chosen.threads, chosen.served[0].figures.attainment) == (2, 0.875)
-    assert chosen.served[0].figures.goodput_rps == pytest.approx(7 / 8 * 240.0 / 32, rel=1e-3)
-    assert choose(MODEL, cache=cache, host=HOST, workload=LOAD, objective="throughput", ttft_s=0.5).threads == 1
-
-
-def test_goodput_needs_a_load_and_targets(cache: Cache) -> None:
-    with pytest.raises(UsageError, match="goodput is of a load, not of a batch; found pp512:tg128:b1"):
-        choose(MODEL, cache=cache, host=HOST, objective="goodput", ttft_s=0.5)
-    with pytest.raises(UsageError, match="goodput counts the requests that meet targets; found none"):
-        choose(MODEL, cache=cache, host=HOST, objective=Objective.GOODPUT, workload=LOAD)
-
-
-def test_targets_hold_at_p95_and_come_before_the_objective(cache: Cache) -> None:
-    cache.add(
-        *(served(CT2, KEY, HOST, {LOAD: 240.0}, ttft_s=0.9, round_=n) for n in (1, 2)),
-        *(served(SDPA, KEY, HOST, {LOAD: 160.0}, ttft_s=0.1, round_=n) for n in (1, 2)),
-    )
-    asked: dict[str, Any] = {"workload": LOAD, "objective": "throughput", "cache": cache, "host": HOST}
-    chosen = choose(MODEL, **asked, ttft_s=0.5)
-    assert chosen.candidate.label == SDPA
-    assert [one.meets for one in chosen.served] == [True, False]
-    nobody = choose(MODEL, **asked, ttft_s=0.05)
-    assert nobody.candidate.label == SDPA
-    [warning] = nobody.warnings
-    assert warning == (
-        "transformers:sdpa is the nearest, and does not meet TTFT <= 0.05 s: its TTFT p95 of 0.1 s is 2.0 times its"
-        " target under pp64:tg32:c8 (< 1 % likely to meet)"
-    )
-    with pytest.raises(TargetsMissed, match="does not meet TTFT <= 0.05 s"):
-        choose(MODEL, **asked, ttft_s=0.05, strict=True)
-
-
-def test_the_number_of_threads_that_did_best_is_served(cache: Cache) -> None:
-    chosen = answer(
-        cache,
-        served(SDPA, KEY, HOST, {LOAD: 100.0}, threads=2),
-        served(SDPA, KEY, HOST, {LOAD: 150.0}, threads=1, round_=2),
-        workload=LOAD,
-    )
-    assert (chosen.threads, len(chosen.served)) == (1, 1)
-    assert chosen.served[0].figures.output_tps == pytest.approx(150.0, rel=1e-3)
 
 
 def test_levels_around_tell_a_load_between_and_the_answer_says_so(cache: Cache) -> None:
@@ -276,29 +167,6 @@ def test_lossy_candidates_answer_where_they_are_allowed(cache: Cache) -> None:
     assert allowed.candidate.label == int8
 
 
-def test_the_probability_to_be_the_best_sums_to_one(cache: Cache) -> None:
-    chosen = answer(
-        cache,
-        *(served(SDPA, KEY, HOST, {LOAD: 100.0}, round_=n) for n in (1, 2)),
-        *(served(CT2, KEY, HOST, {LOAD: 110.0}, round_=n) for n in (1, 2)),
-        *(served(EAGER, KEY, HOST, {LOAD: 20.0}, round_=n) for n in (1, 2)),
-        workload=LOAD,
-    )
-    chances = {one.candidate.label: one.p_best for one in chosen.served}
-    assert sum(chances.values()) == pytest.approx(1.0, abs=1e-3)
-    assert 0.5 < chances[CT2] < 0.99
-    assert chances[EAGER] < 0.01
-
-
-def test_a_price_tells_what_served_tokens_cost(cache: Cache) -> None:
-    chosen = answer(cache, served(SDPA, KEY, HOST, {LOAD: 100.0}), workload=LOAD, price_per_hour=3.6)
-    costs = chosen.served[0].costs
-    assert costs is not None
-    # A thousandth a second for 100 tokens; two thirds of all tokens are the prompts'.
-    assert costs.output == pytest.approx(10.0, rel=1e-3)
-    assert costs.total == pytest.approx(10.0 / 3, rel=1e-3)
-
-
 def test_json_tells_the_table(cache: Cache) -> None:
     chosen = answer(cache, served(SDPA, KEY, HOST, {LOAD: 100.0}), workload=LOAD)
     told = json.loads(json.dumps(chosen.to_json()))
@@ -327,75 +195,7 @@ def test_why_shows_the_table(cache: Cache) -> None:
     ]
 
 
-def test_memory_hardly_varies_so_only_the_band_ties_it(cache: Cache) -> None:
-    chosen = answer(
-        cache,
-        served(SDPA, KEY, HOST, {LOAD: 160.0}, memory=1000 << 20),
-        served(CT2, KEY, HOST, {LOAD: 160.0}, memory=1100 << 20),
-        workload=LOAD,
-        objective="memory",
-    )
-    assert (chosen.candidate.label, chosen.tie) == (SDPA, ())
-
-
 def test_an_answer_beyond_the_levels_says_so(cache: Cache) -> None:
     levels = {"pp64:tg32:c1": 40.0, "pp64:tg32:c8": 160.0}
     beyond = answer(cache, served(SDPA, KEY, HOST, levels, ttft_s=0.02), workload="pp64:tg32:c64")
     assert why(beyond, now=beyond.measured_at)[1] == "  beyond the measured numbers of streams: extrapolated"
-
-
-def wrong(label: str, **fields: Any) -> Any:
-    """A server that answered wrong."""
-    return unserved(
-        label, KEY, HOST, kind=FailureKind.WRONG_OUTPUT, **fields, message="token 7 after prompt 2 is 9, which ..."
-    )
-
-
-def test_who_answers_wrong_as_served_is_no_candidate_for_loads_and_to_be_served(cache: Cache) -> None:
-    """Its batches are right, and the fastest."""
-    cache.add(*rounds(CT2, KEY, HOST, (0.2,)), *rounds(SDPA, KEY, HOST, (1.0,)), wrong(CT2))
-    of_batch = choose(MODEL, cache=cache, host=HOST)
-    assert (of_batch.candidate.label, of_batch.failed) == (CT2, ())
-    for asked in ({"workload": LOAD}, {"to_serve": True}, {"workload": "serve", "to_serve": True}):
-        chosen = choose(MODEL, cache=cache, host=HOST, **asked)
-        assert chosen.candidate.label != CT2
-        [verdict] = [one for one in chosen.rejected if one.candidate.label == CT2]
-        [reason] = verdict.reasons
-        assert reason.text.startswith(
-            "needs right output as served; found wrong output as served: token 7 after prompt 2 is 9, which .... Check"
-        )
-        assert reason.text.endswith(f"--backends {CT2} --again")
-        assert "refused:" in "\n".join(why(chosen))
-
-
-def test_who_is_forced_and_answers_wrong_as_served_is_refused_with_the_reason(cache: Cache) -> None:
-    cache.add(*rounds(CT2, KEY, HOST, (0.2,)), wrong(CT2))
-    assert choose(MODEL, cache=cache, host=HOST, backend=CT2).candidate.label == CT2
-    for asked in ({"workload": LOAD}, {"to_serve": True}):
-        with pytest.raises(IllegalBackend, match="needs right output as served; found wrong output as served: token 7"):
-            choose(MODEL, cache=cache, host=HOST, backend=CT2, **asked)
-
-
-def test_a_wrong_answer_of_other_versions_or_of_another_model_forbids_nothing(cache: Cache) -> None:
-    launch = wrong(SDPA, environment=with_versions(transformers="5.0.0"))
-    chosen = answer(cache, launch, *rounds(SDPA, KEY, HOST, (0.2,)), workload=LOAD)
-    assert chosen.candidate.label == SDPA
-    other = replace(wrong(SDPA), run_id="f" * 32, identity=replace(KEY, config="0" * 16))
-    assert answer(cache, other, workload=LOAD).candidate.label == SDPA
-
-
-def test_who_was_right_when_it_was_served_again_is_a_candidate(cache: Cache) -> None:
-    cache.add(wrong(SDPA), served(SDPA, KEY, HOST, {LOAD: 100.0}, round_=2))
-    chosen = choose(MODEL, cache=cache, host=HOST, workload=LOAD)
-    assert (chosen.candidate.label, chosen.source) == (SDPA, "measured")
-    assert chosen.served[0].to_json()["as_served"] == "right"
-
-
-def test_an_answer_that_was_not_checked_as_served_says_so(cache: Cache) -> None:
-    chosen = answer(cache, served(SDPA, KEY, HOST, {LOAD: 100.0}, as_served=NOT_AS_SERVED), workload=LOAD)
-    [warning] = chosen.warnings
-    assert warning == (
-        f"{SDPA} was not checked as served (an older autobackend compared nothing as served)."
-        f" Check it: {CALIBRATE} --again"
-    )
-    assert chosen.served[0].to_json()["as_served"] == "unchecked"
