@@ -6,6 +6,7 @@ was killed.
 
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from importlib.metadata import version
 from typing import Any
 
@@ -43,15 +44,19 @@ class Agent:
         Args:
             words: options beside those of the demand.
 
+        Returns:
+            How it ended; where it ended well, with the two best by what was measured here.
+
         Raises:
-            AutobackendError: as calibrate does.
+            AutobackendError: as calibrate and select do.
         """
         from selector.fleet.seats import seats_of
         from selector.fleet.spread import calibrate_spread
         from selector.host.spec import HostSpec
 
         host = HostSpec.detect()
-        return calibrate_spread(model, demand, words, host=host, seats=seats_of(host), commands=self._commands)
+        ended = calibrate_spread(model, demand, words, host=host, seats=seats_of(host), commands=self._commands)
+        return ended if ended.code else replace(ended, best=_best(model, demand))
 
     def end(self) -> None:
         """End this process, and with it all that it runs."""
@@ -61,23 +66,24 @@ class Agent:
         """The last line that the command printed; empty while none runs."""
         return self._commands.now
 
-    def best(self, model: str, demand: Demand, cache: str) -> tuple[str, ...]:
-        """The pick of this machine and who comes next, by what was measured here; empty where nothing was.
 
-        Raises:
-            AutobackendError: as select does.
-        """
-        from selector.answer import Source
-        from selector.selection import choose
+def _best(model: str, demand: Demand) -> tuple[str, ...]:
+    """The pick of this machine and who comes next, by what was measured here; empty where nothing was.
 
-        answer = choose(model, demand, cache=cache)
-        match answer.source:
-            case Source.MEASURED | Source.FORCED:
-                order = [ranked.candidate.label for ranked in answer.ranking]
-            case Source.LAYERS:
-                launched = {layers.record.candidate.label for layers in answer.layers}
-                predicted = answer.prediction.predicted if answer.prediction else ()
-                order = [row.candidate for row in predicted if row.candidate in launched]
-            case _:
-                return ()
-        return tuple(dict.fromkeys((answer.candidate.label, *order)))[:2]
+    Raises:
+        AutobackendError: as select does.
+    """
+    from selector.answer import Source
+    from selector.selection import choose
+
+    answer = choose(model, demand, cache=os.environ["AUTOBACKEND_CACHE"])
+    match answer.source:
+        case Source.MEASURED | Source.FORCED:
+            order = [ranked.candidate.label for ranked in answer.ranking]
+        case Source.LAYERS:
+            launched = {layers.record.candidate.label for layers in answer.layers}
+            predicted = answer.prediction.predicted if answer.prediction else ()
+            order = [row.candidate for row in predicted if row.candidate in launched]
+        case _:
+            return ()
+    return tuple(dict.fromkeys((answer.candidate.label, *order)))[:2]

@@ -24,6 +24,8 @@ class Ended:
     code: int
     lines: tuple[str, ...]
     """The last ones that it printed."""
+    best: tuple[str, ...] = ()
+    """The pick of the machine and who comes next, where it calibrated a model."""
 
     @property
     def reason(self) -> str:

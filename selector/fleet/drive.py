@@ -28,8 +28,6 @@ PASSING: Final = frozenset({CacheError.exit_code, CacheUnreachable.exit_code})
 """Of a cache that may answer later: a file that others write, and a server that is away. A refusal does not pass."""
 AGENTS: Final = 3
 """So many agents are started on a node that lives; who ends them all takes part no more."""
-NO_ANSWER_S: Final = 120.0
-"""Of a question to an agent, whose first has it import what selects."""
 
 
 def calibrate_fleet(
@@ -194,7 +192,7 @@ class _Drive:
             return self._lost(task, str(error))
         except Broken as error:
             return self._failed(task, str(error), error.code)
-        return self._measured(task) if ended.code == 0 else self._failed(task, ended.reason, ended.code)
+        return self._measured(task, ended.best) if ended.code == 0 else self._failed(task, ended.reason, ended.code)
 
     def _failed(self, task: Task, why: str, code: int = 1) -> str:
         """A task ended with an error, which passes by itself or does not."""
@@ -205,7 +203,7 @@ class _Drive:
         self._board.failed(task, why)
         return why
 
-    def _measured(self, task: Task) -> str:
+    def _measured(self, task: Task, best: Sequence[str]) -> str:
         try:
             times = self._times(task.host, task.model)
         except CacheError as error:
@@ -216,22 +214,10 @@ class _Drive:
         if isinstance(task, SpotCheck):
             self._board.measured(task.host, task.model, times)
             return "measured"
-        agent = self._agents[task.host]
-        try:
-            best = self._cluster.result(agent.call("best", task.model, self._demand, self._cache_words()), NO_ANSWER_S)
-        except Lost as error:
-            return self._lost(task, str(error))
-        except Broken as error:
-            return self._failed(task, str(error), error.code)
-        except TimeoutError:
-            return self._failed(task, f"it did not say within {NO_ANSWER_S:g} s what is best there")
         if not best:
             return self._failed(task, "it ended without an answer")
         self._board.measured(task.host, task.model, times, best=best)
         return f"measured: {best[0]}"
-
-    def _cache_words(self) -> str:
-        return self._variables["AUTOBACKEND_CACHE"]
 
     def _lost(self, task: Task, why: str) -> str:
         """Its agent ended: another is started where the node lives, until that was tried often enough."""

@@ -62,16 +62,10 @@ class Machine(Handle):
             end = self._ends.pop(0)
             if isinstance(end, Exception):
                 raise end
-            if name != "best":
-                return end
-        if name == "best":
-            return BEST
-        key = identity(SPEC, self.host)
+            return end
         known = {launch.candidate.label for launch in self._cache.all(host=self.host.identifier)}
-        self._cache.add(
-            *(launch for label in BEST if label not in known for launch in rounds(label, key, HOST, (1.0,)))
-        )
-        return Ended(code=0, lines=())
+        self._cache.add(*launched(self.host, [label for label in BEST if label not in known]))
+        return Ended(code=0, lines=(), best=BEST if name == "calibrate" else ())
 
 
 class Machines(Cluster):
@@ -144,7 +138,7 @@ def test_one_host_calibrates_and_the_other_is_compared(cache: Cache) -> None:
     a, b = Machine(A, cache, []), Machine(B, cache, [])
     result, told = drive(cache, a, b)
     assert result.complete
-    assert (a.called, b.called) == (["calibrate", "best", "kill"], ["run", "kill"])
+    assert (a.called, b.called) == (["calibrate", "kill"], ["run", "kill"])
     assert told.hows == [f"a: measured: {SDPA}", "b: measured"]
     assert launches(cache) == EVERYTHING
 
@@ -159,12 +153,10 @@ def test_what_passes_by_itself_is_tried_again(cache: Cache, end: Ended | Excepti
     assert launches(cache) == EVERYTHING
 
 
-def test_a_cache_that_is_away_when_the_best_is_asked_for_is_tried_again(cache: Cache) -> None:
-    a = Machine(A, cache, [Ended(code=0, lines=()), BROKEN])
-    cache.add(*launched(A, BEST))
-    result, told = drive(cache, a)
-    assert result.complete
-    assert told.hows == ["a: again in 0.01 s: the cache cannot be reached", f"a: measured: {SDPA}"]
+def test_a_calibration_without_an_answer_is_tried_on_another_host(cache: Cache) -> None:
+    result, told = drive(cache, Machine(A, cache, [Ended(code=0, lines=())]), Machine(B, cache, []))
+    assert told.hows == ["a: it ended without an answer", f"b: measured: {SDPA}", "a: measured"]
+    assert not result.given_up
 
 
 def test_a_node_that_the_cache_does_not_answer_leaves_its_model_to_another(cache: Cache) -> None:
@@ -193,7 +185,7 @@ def test_what_died_on_a_node_that_lives_begins_again(cache: Cache) -> None:
     a = Machine(A, cache, [Lost("the actor died")])
     result, told = drive(cache, a)
     assert told.sentences == ["a: what ran there ended and begins again (the actor died)"]
-    assert a.called == ["calibrate", "calibrate", "best", "kill"]
+    assert a.called == ["calibrate", "calibrate", "kill"]
     assert result.complete
 
 
