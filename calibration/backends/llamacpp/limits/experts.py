@@ -20,7 +20,7 @@ def _routing(name: str, config: ConfigJson) -> Iterator[str]:
     if name == "DeepseekV2ForCausalLM" and (groups := config.whole("n_group", 1)) > 1:
         # transformers ranks groups by their best expert, llama.cpp by their two best, as DeepSeek-V3 does.
         yield f"needs one group of experts, since llama.cpp ranks groups otherwise than {name}; found {groups}"
-    if name == "Qwen3MoeForCausalLM":
+    if name in given.EXPERTS_ALONE:
         dense_layers = config.rows("mlp_only_layers") or config.whole("decoder_sparse_step", 1) != 1
         if dense_layers:
             yield "needs experts in every layer to convert; found dense layers among them"

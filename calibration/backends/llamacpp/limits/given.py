@@ -164,6 +164,9 @@ NORMALISED_EXPERTS: Final = {
 }  # fmt: skip
 """Whether llama.cpp normalises the weights of the chosen experts, whatever norm_topk_prob says (left out: False)."""
 
+EXPERTS_ALONE: Final = frozenset({"Qwen2MoeForCausalLM", "Qwen3MoeForCausalLM", "Qwen3NextForCausalLM"})
+"""gguf-py/gguf/constants.py has no dense feed-forward (FFN_DOWN) among their tensors: the converter ends on one."""
+
 WINDOW_PERIOD: Final = {
     "AfmoeForCausalLM": 4, "Cohere2ForCausalLM": 4, "Gemma2ForCausalLM": 2, "Gemma3ForCausalLM": 6,
     "GptOssForCausalLM": 2,
