@@ -75,12 +75,15 @@ class Run:
     """Nodes on which something still ran at the end."""
     codes: tuple[int | None, ...] = ()
     """Exit codes of both commands; None: it did not end within LIMIT_S."""
+    complete: bool = False
+    """Every host has an answer at the end."""
     launches: Launches = field(default_factory=dict)
 
     @property
     def well(self) -> bool:
         return (
-            self.codes[-1] == 0
+            self.complete
+            and self.codes[-1] == 0
             and None not in self.codes
             and not self.lost
             and not self.left
@@ -153,8 +156,11 @@ class _Fleet:
             with self._server.database() as name:
                 began = time.monotonic()
                 with self._driver(name, title) as driver:
-                    if (code := _ended(driver)) != 0:
-                        raise RuntimeError(f"the run without a kill ended with {code}: see {self._logs}")
+                    code = _ended(driver)
+                if code != 0 or not self._complete(title):
+                    raise RuntimeError(
+                        f"the run without a kill ended with {code}, or a host has no answer: {self._logs}"
+                    )
                 lasted_s = time.monotonic() - began
                 launches = self._launches(name)
         named = ("fleet", "calibrate", "MODEL", *self._words[3:])
@@ -180,6 +186,7 @@ class _Fleet:
                 self._nodes.cluster.wait_for_nodes()
             with self._driver(name, f"{number}-again") as driver:
                 codes.append(_ended(driver))
+            complete = self._complete(f"{number}-again")
             launches = self._launches(name)
         run = Run(
             number=number,
@@ -191,6 +198,7 @@ class _Fleet:
             twice=tuple(sorted(_twice(launches, undisturbed.launches))),
             left=(*left, *_left()),
             codes=tuple(codes),
+            complete=complete,
             launches=launches,
         )
         if run.well:
@@ -223,6 +231,11 @@ class _Fleet:
             finally:
                 driver.kill()
                 driver.wait()
+
+    def _complete(self, title: str) -> bool:
+        """Whether every host has an answer, as the command's last line says."""
+        last = (self._logs / f"{title}.log").read_text(encoding="utf-8").splitlines()[-1:]
+        return bool(last) and last[0].startswith("{") and bool(json.loads(last[0]).get("complete"))
 
     def _launches(self, database: str) -> Launches:
         with Cache.open(self._server.url(database), fleet="") as opened:
@@ -284,6 +297,7 @@ def _line(run: Run) -> str:
     more = f", lost {run.lost}" if run.lost else ""
     more += f", twice {run.twice}" if run.twice else ""
     more += f", left {run.left}" if run.left else ""
+    more += "" if run.complete else ", not complete"
     more += f", codes {run.codes}" if run.codes[-1] != 0 or None in run.codes else ""
     same = ", the same" if run.same else ""
     when = "" if run.in_time else " (it had ended)"

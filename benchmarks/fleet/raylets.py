@@ -26,9 +26,10 @@ class Raylets:
     def address(self) -> str:
         return str(self.cluster.address)
 
-    def start(self, host: str) -> None:
-        """Start a node, or start it again."""
-        self.nodes[host] = self.cluster.add_node(num_cpus=1, env_vars={HOST_FILE: str(self.folder / f"{host}.json")})
+    def start(self, host: str, **variables: str) -> None:
+        """Start a node, or start it again, with more environment variables."""
+        variables = {HOST_FILE: str(self.folder / f"{host}.json"), **variables}
+        self.nodes[host] = self.cluster.add_node(num_cpus=1, env_vars=variables)
 
     def kill(self, host: str) -> None:
         """Kill a node, at which all that Ray started on it ends."""

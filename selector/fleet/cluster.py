@@ -22,6 +22,7 @@ HEAD_ANSWERS_S: Final = 2.0
 """Within this a head that lives takes a connection."""
 AT_ONCE: Final = 3
 """Calls of an agent at once: a command, what it does now, and one question."""
+_IMPORT: Final = re.compile(r"^(?:ModuleNotFoundError|ImportError): (.+)$", re.MULTILINE)
 _VERSIONS: Final = re.compile(
     r"Version mismatch: .*?Ray: (\S+)\s+Python: (\S+).*?Ray: (\S+)\s+Python: (\S+)", re.DOTALL
 )
@@ -164,12 +165,12 @@ class Cluster:
         except errors.GetTimeoutError as error:
             raise TimeoutError from error
         except (errors.RayActorError, errors.NodeDiedError, errors.ActorUnschedulableError) as error:
-            raise Lost(_first_line(error)) from error
+            raise Lost(_sentence(error)) from error
         except errors.RayTaskError as error:
             cause = error if error.cause is None else error.cause
-            raise Broken(_first_line(cause), getattr(cause, "exit_code", 1)) from error
+            raise Broken(_sentence(cause), getattr(cause, "exit_code", 1)) from error
         except errors.RayError as error:
-            raise Broken(_first_line(error)) from error
+            raise Broken(_sentence(error)) from error
 
 
 @contextlib.contextmanager
@@ -192,7 +193,7 @@ def joined(address: str) -> Iterator[Cluster]:
         if versions := _VERSIONS.search(str(error)):
             raise _differs(address, *versions.groups()) from error
         raise ClusterUnreachable(
-            f"the Ray cluster at {address} cannot be joined: {_first_line(error)}",
+            f"the Ray cluster at {address} cannot be joined: {_sentence(error)}",
             f"look there with ray status --address {address}; this is Ray {ray.__version__}",
         ) from error
     try:
@@ -243,6 +244,8 @@ def _answers(place: str, within_s: float) -> bool:
     return True
 
 
-def _first_line(error: BaseException) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[0] if lines else type(error).__name__
+def _sentence(error: BaseException) -> str:
+    """Of what a worker could not import, that; of all else the first line: Ray's own have a dozen, and a traceback."""
+    text = str(error)
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return next(iter([*_IMPORT.findall(text)[-1:], *lines]), type(error).__name__)

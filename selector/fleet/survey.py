@@ -84,7 +84,7 @@ def survey(cluster: Cluster, variables: Mapping[str, str], version: str) -> Surv
         try:
             described = cluster.result(call, DESCRIBES_S)
         except (Lost, Broken) as error:
-            unusable[agent.node.name] = f"autobackend does not run there: {error}"
+            unusable[agent.node.name] = f"autobackend does not run where Ray's workers run: {error}"
         except TimeoutError:
             unusable[agent.node.name] = f"it did not answer within {DESCRIBES_S:g} s: other tasks of Ray may hold it"
         else:

@@ -15,7 +15,7 @@ import pytest
 
 from benchmarks.fleet.raylets import at_work, left_running, niceness, raylets
 from calibration.cache.cache import Cache
-from calibration.errors import ClusterUnreachable
+from calibration.errors import ClusterUnreachable, NoNode
 from calibration.measurement import Measurement
 from selector.cli import INTERRUPTED
 
@@ -27,6 +27,17 @@ PROGRAM = Path(__file__).resolve().parents[3] / "autobackend.py"
 LABEL = "transformers:sdpa"
 KINDS = {"Alpha, 2 cores": ("a1", "a2"), "Beta, 2 cores": ("b1",)}
 HOSTS = tuple(host for hosts in KINDS.values() for host in hosts)
+
+WITHOUT_OURS = """
+import sys
+
+class Without:
+    def find_spec(name, path=None, target=None):
+        if name == "selector":
+            raise ModuleNotFoundError("No module named 'selector'", name="selector")
+
+sys.meta_path.insert(0, Without)
+"""
 
 
 def fleet(*words: object, address: str) -> "subprocess.Popen[str]":
@@ -60,8 +71,10 @@ def test_one_host_of_a_kind_calibrates_and_the_others_are_compared(
     )  # fmt: skip
     with raylets(tmp_path, KINDS) as running:
         out, said = fleet("hosts", address=running.address).communicate(timeout=600)
-        groups = {group["device"]: len(group["hosts"]) for group in json.loads(out)["groups"]}
+        hosts = json.loads(out)
+        groups = {group["device"]: len(group["hosts"]) for group in hosts["groups"]}
         assert groups == {device: len(names) for device, names in KINDS.items()}, said
+        assert not hosts["unusable"]
         process = fleet(*words, address=running.address)
         first = _who_calibrates(HOSTS)
         assert niceness(first) == os.getpriority(os.PRIO_PROCESS, 0)  # not that of Ray's workers
@@ -119,6 +132,20 @@ def test_a_head_that_dies_ends_the_command_with_a_sentence(tiny: Callable[..., P
         assert f"error: the head of the Ray cluster at {running.address} does not answer any more" in said
         assert "the same command goes on from what was measured" in said
         assert not left_running(HOSTS)
+
+
+def test_a_node_without_the_package_is_named_and_left_out(tmp_path: Path) -> None:
+    (tmp_path / "sitecustomize.py").write_text(WITHOUT_OURS)
+    with raylets(tmp_path, {}) as running:
+        running.start("c1", PYTHONPATH=str(tmp_path))
+        running.cluster.wait_for_nodes()
+        process = fleet("hosts", address=running.address)
+        out, said = process.communicate(timeout=600)
+    assert (process.returncode, out) == (NoNode.exit_code, "")
+    first, second, mend = said.splitlines()[-3:]
+    assert first == "error: no node can take part"
+    assert second.endswith(": autobackend does not run where Ray's workers run: No module named 'selector'")
+    assert mend == "install autobackend in the environment of Ray's workers on the nodes, in this version"
 
 
 def _nothing_runs(hosts: Sequence[str]) -> bool:
