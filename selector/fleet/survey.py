@@ -1,5 +1,6 @@
 """The nodes of a cluster as hosts: what machine each of them is, and who of them cannot take part."""
 
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
@@ -67,12 +68,13 @@ class Survey:
         }
 
 
-def survey(cluster: Cluster, variables: Mapping[str, str], version: str) -> Survey:
+def survey(cluster: Cluster, variables: Mapping[str, str], version: str, *, describes_s: float = DESCRIBES_S) -> Survey:
     """Start an agent on every node and ask it what machine it is.
 
     Args:
         variables: of the environment, over those of the nodes.
         version: of autobackend, which must be the nodes', too.
+        describes_s: so long all of them together may take to answer.
 
     Raises:
         NoNode: not one can take part.
@@ -80,13 +82,14 @@ def survey(cluster: Cluster, variables: Mapping[str, str], version: str) -> Surv
     agents = [cluster.agent(node, variables) for node in cluster.nodes()]
     calls = [(agent, agent.call("describe")) for agent in agents]
     members, unusable = list[Member](), dict[str, str]()
+    end = time.monotonic() + describes_s
     for agent, call in calls:
         try:
-            described = cluster.result(call, DESCRIBES_S)
+            described = cluster.result(call, max(0.0, end - time.monotonic()))
         except (Lost, Broken) as error:
             unusable[agent.node.name] = f"autobackend does not run where Ray's workers run: {error}"
         except TimeoutError:
-            unusable[agent.node.name] = f"it did not answer within {DESCRIBES_S:g} s: other tasks of Ray may hold it"
+            unusable[agent.node.name] = f"it did not answer within {describes_s:g} s: other tasks of Ray may hold it"
         else:
             host = described["host"]
             twin = next((one.node.name for one in members if one.host.identifier == host.identifier), "")

@@ -88,7 +88,7 @@ class Machines(Cluster):
         return list(calls)
 
     def result(self, call: Call, within_s: float | None = None) -> Any:
-        return call.ref.result()
+        return call.ref.result(within_s)
 
 
 class Told:
