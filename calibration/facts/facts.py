@@ -91,7 +91,8 @@ class Facts:
     windowed_architectures: frozenset[str] | None = None
     """Architectures whose sliding window is honoured; None: all. Others are right only inside the window."""
     vision: str = "text only"
-    """`text only`: vision models are refused; `native`: taken where the architecture is listed."""
+    """What becomes of models with a vision part. `text only`: they are refused; `native`: they are taken where the
+    architecture is listed; `left out`: the same, but the engine has their text part alone."""
     kv_cache_bits: frozenset[int] = frozenset({16})
     kv_heads_repeatable: bool = False
     """Tensor parallelism beyond the number of KV heads repeats them."""

@@ -161,6 +161,8 @@ def _notes(case: Combination) -> tuple[str, ...]:
         notes.append(f"its machine code leaves {' and '.join(unused)} of this CPU unused")
     if table_unread(case):
         notes.append("its own table of architectures was not read: it is not installed here")
+    if case.model.vision and case.facts.vision == "left out":
+        notes.append(f"of {case.model.architecture} it has no vision part: it writes text and sees nothing")
     if too_large := _too_large_to_convert(case):
         notes.append(too_large)
     if untold := sorted(case.model.unknown - {"parameters", "weight_bytes"}):

@@ -69,7 +69,7 @@ def sliding_window(case: Combination) -> Finding:
 
 @backend_rule
 def vision(case: Combination) -> Finding:
-    """A model with a vision part goes only to an engine that loads it whole, if only to write text."""
+    """A model with a vision part goes only to an engine that writes text with it, be that part left out."""
     if not case.model.vision or case.facts.vision != "text only":
         return None
     return f"needs a model without a vision part; found one in {case.model.architecture}"

@@ -95,6 +95,10 @@ class OpenVinoBackend(Backend):
         devices=frozenset({"cpu"}),
         batching="continuous",
         architectures_table=TABLE,
+        # What is traced is what AutoModelForCausalLM builds, and of it what ids alone run through.
+        by_model_type=True,
+        builds_causal_models=True,
+        vision="left out",
         tried=TRIED,
         quants=(
             QuantFact(

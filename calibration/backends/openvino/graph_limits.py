@@ -11,8 +11,6 @@ from calibration.config_json import ConfigJson
 CONVOLVED_ATTENTION = frozenset({"InklingForCausalLM", "Inkling2ForCausalLM"})
 """Classes of transformers 5.23.0 with convolutions over the keys and values of their attention."""
 
-_SUFFIXES = ("ForCausalLM", "LMHeadModel", "GenerationDecoder")
-
 _ENCODERS = frozenset({
     "BertGenerationDecoder", "BertLMHeadModel", "BigBirdForCausalLM", "CamembertForCausalLM", "Data2VecTextForCausalLM",
     "ElectraForCausalLM", "ErnieForCausalLM", "MegatronBertForCausalLM", "RemBertForCausalLM", "RoCBertForCausalLM",
@@ -37,12 +35,6 @@ whose config has no num_hidden_layers."""
 
 _ONE_BY_ONE = frozenset({"ProphetNetForCausalLM"})
 """Classes of transformers 5.23.0 that go on from a cache with one token alone: a trace is of several."""
-
-
-def _not_a_decoder(model: Model, config: ConfigJson) -> str:
-    if model.remote_code or model.vision or model.architecture.endswith(_SUFFIXES):
-        return ""
-    return model.architecture
 
 
 def _encoder(model: Model, config: ConfigJson) -> str:
@@ -80,6 +72,10 @@ def _unmasked_window(model: Model, config: ConfigJson) -> str:
     return f"sliding_window {window}" if 0 < window < (model.max_position or window + 1) else ""
 
 
+def _widened_mask(model: Model, config: ConfigJson) -> str:
+    return model.architecture if model.architecture == "GitForCausalLM" else ""
+
+
 def _looped_experts(model: Model, config: ConfigJson) -> str:
     return model.architecture if model.architecture in _LOOPED_EXPERTS else ""
 
@@ -100,11 +96,6 @@ def _alibi(model: Model, config: ConfigJson) -> str:
 
 
 GRAPH_LIMITS = (
-    Limit(
-        needs="a decoder that AutoModelForCausalLM loads",
-        found=_not_a_decoder,
-        source="transformers 5.23.0 models/auto/modeling_auto.py",
-    ),
     Limit(needs="is_decoder", found=_encoder, source="transformers 5.23.0 models/*/configuration_*.py"),
     Limit(
         needs="keys, values and inputs of convolutions as its only state",
@@ -132,6 +123,12 @@ GRAPH_LIMITS = (
         needs="masks of the window that its cache keeps",
         found=_unmasked_window,
         source="transformers 5.23.0 models/moshi/modeling_moshi.py: plain masks, and a cache of windows",
+    ),
+    Limit(
+        needs="a mask as wide as the text",
+        found=_widened_mask,
+        source="transformers 5.23.0 models/git/modeling_git.py:839: the mask of a text that goes on is widened by an"
+        " image's tokens, though none were cached",
     ),
     Limit(
         needs="keys of tokens in its cache",

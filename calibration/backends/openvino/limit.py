@@ -19,6 +19,6 @@ class Limit:
 
 def beyond(model: Model, limits: Iterable[Limit]) -> list[str]:
     """`needs X; found Y`, once for each limit that a model is beyond."""
-    config = ConfigJson.read(model.folder)
+    config = ConfigJson.read(model.folder).language_model()
     founds = [(limit, limit.found(model, config)) for limit in limits]
     return [f"needs {limit.needs}; found {found}" for limit, found in founds if found]

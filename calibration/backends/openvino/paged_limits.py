@@ -12,6 +12,9 @@ _WRITTEN_OUT = frozenset({
 })  # fmt: skip
 """Classes of transformers 5.23.0 whose attention is products and a softmax, whatever attention is asked for."""
 
+_BLOCKS_IN_MASKS = frozenset({"Gemma4UnifiedForConditionalGeneration"})
+"""Classes of transformers 5.23.0 that put the blocks of images into their masks where there is no image, too."""
+
 _REARRANGED = frozenset({"DiffLlamaForCausalLM"})
 """Classes of transformers 5.23.0 that join halves of the values between the cache and attention."""
 
@@ -47,6 +50,15 @@ def _value_masks(model: Model, config: ConfigJson) -> str:
 def _chunks(model: Model, config: ConfigJson) -> str:
     chunk = config.whole("attention_chunk_size", 0)
     return f"attention_chunk_size {chunk}" if 0 < chunk < (model.max_position or chunk + 1) else ""
+
+
+def _seen_blocks(model: Model, config: ConfigJson) -> str:
+    """Where blocks of an image stand in the mask of a text, too; without a window it counts as the causal one."""
+    window = config.whole("sliding_window", 0)
+    if model.architecture not in _BLOCKS_IN_MASKS or not 0 < window < (model.max_position or window + 1):
+        return ""
+    given = config.text("use_bidirectional_attention", "")
+    return f"use_bidirectional_attention {given}" if given == "vision" else ""
 
 
 def _long_rope(model: Model, config: ConfigJson) -> str:
@@ -94,6 +106,12 @@ PAGED_LIMITS = (
         needs="causal masks, or windows, for paged attention",
         found=_chunks,
         source="openvino 2026.4.1 state_management_pattern.cpp: a mask that it does not know it takes for a causal one",
+    ),
+    Limit(
+        needs="causal masks, or windows, for paged attention",
+        found=_seen_blocks,
+        source="transformers 5.23.0 models/gemma4_unified/modeling_gemma4_unified.py:1174: a window, or the same"
+        " image, is no window to state_management_pattern.cpp of openvino 2026.4.1",
     ),
     Limit(
         needs="frequencies that do not depend on the text's length for paged attention",

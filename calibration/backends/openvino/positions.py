@@ -19,7 +19,7 @@ def give_positions(model: Any) -> Callable[[Any, Any], dict[str, Any]]:
     """
     embeddings = [module for module in model.modules() if _counts(module)]
     numbered = next((m for m in model.modules() if hasattr(m, "create_position_ids_from_input_ids")), None)
-    takes_positions = "position_ids" in inspect.signature(model.forward).parameters
+    takes_positions = _takes_positions(model)
 
     def give(input_ids: Any, position_ids: Any) -> dict[str, Any]:
         for embedding in embeddings:
@@ -53,6 +53,14 @@ def look_rotations_up(model: Any) -> None:
         tables = {kind: rotary(torch.zeros(1, 1), torch.arange(positions)[None], *kind) for kind in _kinds(rotary)}
         if all(isinstance(pair, tuple) and len(pair) == 2 for pair in tables.values()):
             rotary.forward = partial(_looked_up, tables)
+
+
+def _takes_positions(model: Any) -> bool:
+    """Whether it is told positions, or hands them on to a language model inside that is (MOSS-Transcribe-Diarize's)."""
+    asked = inspect.signature(model.forward).parameters
+    hands_on = any(parameter.kind is parameter.VAR_KEYWORD for parameter in asked.values())
+    inside = inspect.signature(model.get_decoder().forward).parameters if hands_on else {}
+    return "position_ids" in {*asked, *inside}
 
 
 def _counts(module: Any) -> bool:

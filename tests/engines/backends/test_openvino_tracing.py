@@ -9,6 +9,7 @@ import pytest
 
 from calibration.backends.openvino.attention import traceable_attention
 from calibration.backends.openvino.experts import apply_experts
+from calibration.backends.openvino.positions import give_positions
 from tests.engines import tiny_models
 
 pytestmark = pytest.mark.engine
@@ -108,6 +109,28 @@ def test_experts_are_the_models_own(family: str, name: str, monkeypatch: pytest.
         expected = made(hidden, chosen, weights)
         assert expected.std() > 0.1
         assert torch.allclose(apply_experts(made, hidden, chosen, weights), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("model_type", "parts", "taken"),
+    [
+        ("llama", {}, True),
+        ("bart", {}, False),
+        ("moss_transcribe_diarize", {"text_config": {"model_type": "qwen3"}, "audio_config": {}}, True),
+    ],
+)
+def test_positions_are_told_to_what_takes_them(model_type: str, parts: dict[str, Any], taken: bool) -> None:
+    """By its forward, by its embedding of positions, or by the language model to which it hands them on."""
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    config = AutoConfig.for_model(model_type, **parts)
+    with torch.device("meta"):
+        made = AutoModelForCausalLM.from_config(config)
+    ids, positions = torch.ones(1, 3, dtype=torch.long), torch.arange(3)[None]
+    told = give_positions(made)(ids, positions)
+    assert (told.get("position_ids") is positions) is taken
+    assert set(told) <= {"position_ids"}
 
 
 CONFIG = SimpleNamespace(

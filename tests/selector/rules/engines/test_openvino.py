@@ -1,6 +1,7 @@
 """What OpenVINO's export and paged attention cannot do, told from the config: each limit, and what is within it."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,8 @@ CONFIG: dict[str, Any] = {
     "max_position_embeddings": 512,
     "torch_dtype": "bfloat16",
 }
+LONG = {"max_position_embeddings": 8192}
+"""Enough for any workload."""
 STATES = "needs keys, values and inputs of convolutions as its only state; found {} of 4 layers with another state"
 KEYS = "needs attention to all keys, or to those of a window; found {}"
 
@@ -47,7 +50,6 @@ def named(architecture: str, **more: Any) -> dict[str, Any]:
         ({"rope_scaling": {"rope_type": "dynamic", "factor": 2.0}}, None),
         ({"attn_logit_softcapping": 30.0}, None),
         (named("NobodyTriedItForCausalLM", model_type="nobody"), None),
-        (named("T5Model"), "needs a decoder that AutoModelForCausalLM loads; found T5Model"),
         (named("RobertaForCausalLM"), "needs is_decoder; found RobertaForCausalLM without it"),
         (named("RobertaForCausalLM", is_decoder=True), None),
         ({"layer_types": ["linear_attention"] * 3 + ["full_attention"]}, STATES.format(3)),
@@ -81,12 +83,14 @@ def named(architecture: str, **more: Any) -> dict[str, Any]:
             "needs masks of the window that its cache keeps; found sliding_window 16",
         ),
         (named("MoshiForCausalLM", sliding_window=512), None),
+        (named("GitForCausalLM"), "needs a mask as wide as the text; found GitForCausalLM"),
         ({"alibi": True}, "needs positions by rotation or by embedding; found alibi"),
         ({"alibi": False}, None),
         ({"keep_window_size": 511}, KEYS.format("keep_window_size 511")),
         ({"keep_window_size": 512}, None),
         ({"index_topk": 64}, KEYS.format("index_topk 64")),
         ({"index_topk": 512}, None),
+        ({"text_config": {"index_topk": 64}, "vision_config": {"depth": 2}}, KEYS.format("index_topk 64")),
         ({"index_topk": 512, "max_position_embeddings": None}, KEYS.format("index_topk 512")),
     ],
 )
@@ -126,6 +130,20 @@ def test_a_graph(fields: dict[str, Any], reason: str | None, tmp_path: Path) -> 
         ),
         ({"attention_chunk_size": 512}, None),
         (
+            {"text_config": {"attention_chunk_size": 511}},
+            "needs causal masks, or windows, for paged attention; found attention_chunk_size 511",
+        ),
+        (
+            named("Gemma4UnifiedForConditionalGeneration", use_bidirectional_attention="vision", sliding_window=16),
+            "needs causal masks, or windows, for paged attention; found use_bidirectional_attention vision",
+        ),
+        (named("Gemma4UnifiedForConditionalGeneration", sliding_window=16), None),
+        (
+            named("Gemma4UnifiedForConditionalGeneration", use_bidirectional_attention="vision", sliding_window=512),
+            None,
+        ),
+        (named("Gemma4UnifiedForCausalLM", use_bidirectional_attention="vision", sliding_window=16), None),
+        (
             {"rope_scaling": {"type": "longrope", "short_factor": [1.0], "long_factor": [2.0]}},
             "needs frequencies that do not depend on the text's length for paged attention; found longrope",
         ),
@@ -153,24 +171,40 @@ def test_all_limits_are_told_at_once(tmp_path: Path) -> None:
     ("architecture", "tried"), [("LlamaForCausalLM", True), ("SeedOssForCausalLM", True), ("NewForCausalLM", False)]
 )
 def test_what_nobody_tried_is_a_candidate_and_said_to_be_one(architecture: str, tried: bool, tmp_path: Path) -> None:
-    found = verdict(
-        model(tmp_path, **named(architecture), max_position_embeddings=8192), table=(architecture,), tmp_path=tmp_path
-    )
+    found = verdict(model(tmp_path, **named(architecture), **LONG), table={"llama": architecture}, tmp_path=tmp_path)
     assert found.legal
     assert found.tried is tried
     note = f"{architecture} was not tried by us; its output is checked"
     assert (note in found.notes) is not tried
 
 
-def test_what_the_installed_transformers_does_not_have_is_refused(tmp_path: Path) -> None:
-    found = verdict(
-        model(tmp_path, **named("NewForCausalLM"), max_position_embeddings=8192),
-        table=("LlamaForCausalLM",),
-        tmp_path=tmp_path,
-    )
-    assert [reason.text for reason in found.reasons] == [
-        "needs an architecture that OpenVINO GenAI knows; found NewForCausalLM"
+@pytest.mark.parametrize(
+    ("fields", "found"),
+    [
+        (named("NewForCausalLM", model_type="new"), "NewForCausalLM"),
+        (named("T5Model", model_type="t5"), "T5Model"),
+        (named("LlamaModel"), "model_type llama"),
+        (named("LlavaForConditionalGeneration", model_type="llava", vision_config={"depth": 2}),
+         "LlavaForConditionalGeneration"),
+    ],
+)  # fmt: skip
+def test_what_the_installed_transformers_builds_no_causal_model_of_is_refused(
+    fields: dict[str, Any], found: str, tmp_path: Path
+) -> None:
+    told = verdict(model(tmp_path, **fields, **LONG), table={"llama": "LlamaForCausalLM"}, tmp_path=tmp_path)
+    assert [reason.text for reason in told.reasons] == [
+        f"needs an architecture that OpenVINO GenAI knows; found {found}"
     ]
+
+
+@pytest.mark.parametrize("fields", [{}, {"vision_config": {"depth": 2}}])
+def test_a_model_that_sees_is_run_for_its_text(fields: dict[str, Any], tmp_path: Path) -> None:
+    seeing = "Gemma3ForConditionalGeneration"
+    spec = model(tmp_path, **named(seeing, model_type="gemma3"), **LONG, **fields)
+    told = verdict(spec, table={"gemma3": seeing}, tmp_path=tmp_path)
+    assert told.legal
+    note = f"of {seeing} it has no vision part: it writes text and sees nothing"
+    assert (note in told.notes) is bool(fields)
 
 
 @pytest.mark.parametrize(
@@ -184,19 +218,17 @@ def test_fp8_with_a_scale_for_each_block_is_dequantised(
     fields: dict[str, Any], reasons: list[str], tmp_path: Path
 ) -> None:
     config = {"quant_method": "fp8", "activation_scheme": "dynamic", **fields}
-    found = verdict(
-        model(tmp_path, quantization_config=config, max_position_embeddings=8192),
-        table=("LlamaForCausalLM",),
-        tmp_path=tmp_path,
-    )
+    spec = model(tmp_path, quantization_config=config, **LONG)
+    found = verdict(spec, table={"llama": "LlamaForCausalLM"}, tmp_path=tmp_path)
     assert [reason.text for reason in found.reasons] == reasons
 
 
-def verdict(spec: ModelSpec, *, table: tuple[str, ...], tmp_path: Path) -> Verdict:
-    """Of openvino:fp16-sdpa where a transformers with this table is installed."""
+def verdict(spec: ModelSpec, *, table: Mapping[str, str], tmp_path: Path) -> Verdict:
+    """Of openvino:fp16-sdpa where a transformers is installed that builds these causal models of these model types."""
     file = tmp_path / "site" / "transformers" / "models" / "auto" / "modeling_auto.py"
     file.parent.mkdir(parents=True)
-    file.write_text("\n".join(f'("any", "{name}"),' for name in table))
+    lines = "".join(f'        ("{kind}", "{name}"),\n' for kind, name in table.items())
+    file.write_text(f"\nMODEL_FOR_CAUSAL_LM_MAPPING_NAMES = OrderedDict(\n    [\n{lines}    ]\n)\n")
     versions = {
         "openvino-genai": "2026.4.1", "openvino": "2026.4.1", "numpy": "2.3", "nncf": "3.4", "torch": "2.13",
         "transformers": "5.23.0",
