@@ -21,6 +21,10 @@ MODELS = (
 """Llamas of two sizes; heads of their own (gpt2); windows (gemma-3); a latent cache (mla), experts (mixture),
 convolutions beside attention (lfm2); few and many KV heads; and one that is larger than the others."""
 
+HELD_OUT = (str(_OWN / "qwen2-90m"), str(_OWN / "llama-80m"))
+"""Small ones for long contexts and batches, to which no fact was fitted: few KV heads and an embedding apart from the
+head; a KV head for each head, and a tied embedding."""
+
 WORKLOADS = (
     Workload(prompt_tokens=64, output_tokens=8, batch=1),
     Workload(prompt_tokens=960, output_tokens=8, batch=1),

@@ -9,7 +9,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from benchmarks.memory_truth.cases import MODELS, name_of
+from benchmarks.memory_truth.cases import HELD_OUT, MODELS, name_of
 from benchmarks.memory_truth.measure import Line
 from calibration.conversion.estimate import estimate
 from calibration.errors import ModelError
@@ -51,7 +51,7 @@ def compared(lines: Iterable[Line], hosts: Mapping[str, HostSpec]) -> Iterator[C
         lines: of measure.
         hosts: by their identifiers.
     """
-    places: dict[str, str] = {name_of(model): model for model in MODELS}
+    places: dict[str, str] = {name_of(model): model for model in (*MODELS, *HELD_OUT)}
     for line in lines:
         host = hosts.get(line["host"])
         if host is None or "error" in line:
@@ -89,7 +89,6 @@ def converting_bytes(spec: ModelSpec, candidate: str) -> int:
     name, _, variant_name = candidate.partition(":")
     backend = all_backends()[name]
     facts, variant = backend.facts, backend.variant(variant_name)
-    dense_16_bits = spec.dtype in {"bfloat16", "float16"} and not spec.experts
     expected = estimate(
         name,
         variant,
@@ -97,9 +96,12 @@ def converting_bytes(spec: ModelSpec, candidate: str) -> int:
         dtype=spec.dtype,
         time=facts.prepare_time,
         known=(),
-        memory=facts.prepare_memory_of(variant, dense_16_bits=dense_16_bits),
+        memory=facts.prepare_memory_of(
+            variant, matrices_of_16_bits=spec.matrices_of_16_bits, model_type=spec.model_type
+        ),
         embeddings=spec.vocab_size * spec.hidden_size,
         expert_parameters=spec.expert_parameters,
+        layers=spec.layers,
     )
     return expected.memory_by_facts_bytes
 

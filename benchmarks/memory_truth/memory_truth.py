@@ -12,7 +12,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks.memory_truth.cases import MODELS, WORKLOADS
+from benchmarks.memory_truth.cases import HELD_OUT, MODELS, WORKLOADS
 from benchmarks.memory_truth.compared import Compared, compared, published, recorded, table
 from benchmarks.memory_truth.measure import Line, measure
 from calibration.errors import AutobackendError
@@ -56,7 +56,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _place(name: str) -> str:
     """Of the models in cases.py the one whose name ends so; else a folder or a shape."""
-    return next((model for model in MODELS if model.endswith(name)), name)
+    return next((model for model in (*MODELS, *HELD_OUT) if model.endswith(name)), name)
 
 
 def _read(file: Path) -> list[Line]:

@@ -30,6 +30,7 @@ class Original:
     """Of the parameters, those of the embedding matrix."""
     expert_parameters: int = 0
     """Of the parameters, those of routed experts."""
+    layers: int = 0
     cut: str = ""
     """Rung.cut"""
 
@@ -43,6 +44,7 @@ class Original:
             dtype=subject.dtype,
             embeddings=subject.embeddings,
             expert_parameters=subject.expert_parameters,
+            layers=subject.layers,
             cut=subject.identity.cut,
         )
 
@@ -80,6 +82,7 @@ def conversion(spec: LaunchSpec, original: Original, known: Sequence[Artifact]) 
             memory=spec.prepare_memory,
             embeddings=original.embeddings,
             expert_parameters=original.expert_parameters,
+            layers=original.layers,
         ),
     )
 

@@ -69,6 +69,7 @@ def estimate(
     memory: PrepareMemory,
     embeddings: int = 0,
     expert_parameters: int = 0,
+    layers: int = 0,
 ) -> Estimate:
     """Time, disk and memory of a variant's conversion.
 
@@ -85,13 +86,14 @@ def estimate(
         memory: Facts.prepare_memory_of(variant).
         embeddings: of the parameters, those of the embedding matrix.
         expert_parameters: of the parameters, those of routed experts.
+        layers: of the model.
     """
     own = DTYPE_BYTES.get(dtype, 2.0)
     made_bytes = parameters * _PRECISION_BYTES.get(variant.precision, own)
     quantises = variant.precision in {"int8", "int4"}
     earlier = [a for a in known if a.kind == "converted" and a.key.get("backend") == backend and a.bytes > 0]
     of_variant = [a for a in earlier if a.key.get("variant") == (variant.prepared_as or variant.name)]
-    by_facts = memory.weights_bytes(parameters, embeddings, expert_parameters)
+    by_facts = memory.weights_bytes(parameters, embeddings, expert_parameters, layers)
     return Estimate(
         seconds=_seconds(time.start_s, made_bytes, time.s_per_gib * parameters * own / 2**30, of_variant or earlier),
         bytes=int(made_bytes),

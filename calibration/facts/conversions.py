@@ -19,20 +19,25 @@ class PrepareMemory:
 
     start_bytes: int = 1 << 30
     """An interpreter that has imported torch and a converter."""
+    per_layer_bytes: int = 0
+    """For each layer, whatever its width: where a converter traces a graph, its nodes."""
     per_parameter: float = 16.0
     """Bytes. The default, for a backend that does not say: the model in float32, the same as a graph, what is written,
     and as much again."""
     per_embedding: float = 0.0
     """Bytes for each weight of the embeddings: the largest matrix, of which several copies are held at once."""
+    per_own_embedding: float = 0.0
+    """Bytes more for each weight of an embedding of a class of the model's own (Facts.own_embeddings)."""
     per_expert_parameter: float = 0.0
     """Bytes more for each weight of routed experts, which are stacked to one tensor of a layer while they are read."""
 
-    def weights_bytes(self, parameters: int, embeddings: int, expert_parameters: int = 0) -> float:
+    def weights_bytes(self, parameters: int, embeddings: int, expert_parameters: int = 0, layers: int = 0) -> float:
         """Bytes beyond the start.
 
         Args:
             embeddings: of the parameters, those of the embedding matrix.
             expert_parameters: of the parameters, those of routed experts.
+            layers: of the model.
         """
-        routed = self.per_expert_parameter * expert_parameters
-        return self.per_parameter * parameters + self.per_embedding * embeddings + routed
+        of_all = self.per_parameter * parameters + self.per_layer_bytes * layers
+        return of_all + self.per_embedding * embeddings + self.per_expert_parameter * expert_parameters

@@ -38,7 +38,9 @@ class Facts:
     by `python -m benchmarks.engines.conversions` of bfloat16 checkpoints of smollm2-135m, gemma-3-270m, smollm2-360m,
     qwen2.5-0.5b: of those of them that the backend takes. For larger ones it is extrapolated."""
     prepare_memory_of_16_bits: Mapping[str, PrepareMemory] = field(default_factory=dict)
-    """The same for dense models in 16 bits, where their conversion takes less memory than that of others."""
+    """The same for models whose weights are matrices of 16 bits all, where such stay in their file meanwhile."""
+    own_embeddings: frozenset[str] = frozenset()
+    """Model types whose embeddings are of a class of their own, which a conversion may not know as one."""
     prepare_revision: int = 1
     """Of our own part in a conversion; raised when it writes something else, so that what is kept is converted anew."""
     beside: tuple[str, ...] = ()
@@ -127,16 +129,22 @@ class Facts:
         required = map(requirement_name, self.requires)
         return tuple(dict.fromkeys([normalise(self.package), *map(normalise, self.packages.values()), *required]))
 
-    def prepare_memory_of(self, variant: Variant, *, dense_16_bits: bool = False) -> PrepareMemory:
+    def prepare_memory_of(
+        self, variant: Variant, *, matrices_of_16_bits: bool = False, model_type: str = ""
+    ) -> PrepareMemory:
         """What a variant's conversion holds in memory; rough where nobody measured it.
 
         Args:
-            dense_16_bits: it converts a model in 16 bits without experts.
+            matrices_of_16_bits: all weights of the model that it converts are such.
+            model_type: its.
         """
         name = variant.prepared_as or variant.name
-        if dense_16_bits and name in self.prepare_memory_of_16_bits:
-            return self.prepare_memory_of_16_bits[name]
-        return self.prepare_memory.get(name, PrepareMemory())
+        if matrices_of_16_bits and name in self.prepare_memory_of_16_bits:
+            memory = self.prepare_memory_of_16_bits[name]
+        else:
+            memory = self.prepare_memory.get(name, PrepareMemory())
+        own = memory.per_own_embedding if model_type in self.own_embeddings else 0.0
+        return replace(memory, per_embedding=memory.per_embedding + own)
 
     def on(self, kind: str) -> "Facts":
         """The facts on devices of this kind: the distribution's name there stands for `package` everywhere."""

@@ -43,8 +43,14 @@ class ServingMemory:
 
     start_bytes: int
     """An interpreter with the engine, whatever the model."""
+    layer_bytes: int = 0
+    """For each layer, whatever its width: nodes of a graph, and kernels that are made for them."""
+    latent_layer_bytes: int = 0
+    """More for each layer with MLA, which has more nodes."""
     check_bytes: int = 0
     """What the check of its output leaves behind: in a calibration alone."""
+    check_weights: float = 0.0
+    """The same for each byte of the weights that it holds: of those that it loaded for the check alone."""
     held: WeightBytes = field(default_factory=WeightBytes)
     """While it serves."""
     held_uneven: WeightBytes | None = None
@@ -86,6 +92,10 @@ class ServingMemory:
 
     score: float = 0.0
     """Copies, in float32, of a layer's attention scores: sequences x heads x tokens of the step x tokens so far."""
+    latent_score: float = 0.0
+    """More such copies with MLA, where keys that are wider than values keep an engine from computing by blocks."""
+    mask: float = 0.0
+    """Copies, in float32, of the mask that all heads share: sequences x tokens of the step x tokens so far."""
     activation: float = 0.0
     """Copies, in float32, of what a layer's MLP makes of the tokens of a step: sequences x tokens x its width."""
     expert_activation: float = 0.0

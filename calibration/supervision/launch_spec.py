@@ -45,6 +45,7 @@ class Subject:
     """Of the parameters, those of the embedding matrix."""
     expert_parameters: int = 0
     """Of the parameters, those of routed experts."""
+    layers: int = 0
     experts: int = 0
     """0: a dense model."""
     sliding_window: int | None = None

@@ -59,7 +59,7 @@ def serve(
     """
     spec = ModelSpec.read(choice.model)  # anew: the identity of its weights is of now
     backend = find(choice.candidate.backend)
-    launch, limits = _launch_spec(choice, backend), Limits()
+    launch, limits = _launch_spec(choice, backend, spec), Limits()
     never = Deadline(at=None, clock=time.monotonic)
     with ExitStack() as opened:
         folder = Path(opened.enter_context(tempfile.TemporaryDirectory(prefix="autobackend-")))
@@ -95,7 +95,7 @@ def serve(
     return Served(serving=serving, abilities=frozenset(map(Ability, loaded["abilities"])), end=end)
 
 
-def _launch_spec(choice: Choice, backend: Backend) -> LaunchSpec:
+def _launch_spec(choice: Choice, backend: Backend, spec: ModelSpec) -> LaunchSpec:
     variant = backend.variant(choice.candidate.variant)
     return LaunchSpec(
         candidate=choice.candidate,
@@ -104,7 +104,9 @@ def _launch_spec(choice: Choice, backend: Backend) -> LaunchSpec:
         environment={},
         converter=converter(choice, backend),
         prepare_time=backend.facts.prepare_time,
-        prepare_memory=backend.facts.prepare_memory_of(variant),
+        prepare_memory=backend.facts.prepare_memory_of(
+            variant, matrices_of_16_bits=spec.matrices_of_16_bits, model_type=spec.model_type
+        ),
         source=foreign_source(backend),
     )
 
@@ -127,6 +129,7 @@ def _subject(choice: Choice, spec: ModelSpec, model_dir: Path) -> Subject:
         parameters=spec.parameters,
         embeddings=spec.vocab_size * spec.hidden_size,
         expert_parameters=spec.expert_parameters,
+        layers=spec.layers,
     )
 
 

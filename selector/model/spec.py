@@ -90,6 +90,11 @@ class ModelSpec:
         )
 
     @property
+    def matrices_of_16_bits(self) -> bool:
+        """All weights are: there are neither experts, which are stacked, nor convolutions and states."""
+        return self.dtype in {"bfloat16", "float16"} and not self.expert_parameters and not self.state_layers
+
+    @property
     def fingerprint(self) -> str:
         """Hash of the shapes that set the work: times go by it."""
         shapes = (

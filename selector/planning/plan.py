@@ -114,7 +114,6 @@ def launch_spec_of(candidate: Candidate, host: HostSpec, model: ModelSpec | None
     Args:
         model: what it may be converted from; where it is not given, memory is foreseen as for the heaviest.
     """
-    dense_16_bits = model is not None and model.dtype in {"bfloat16", "float16"} and not model.experts
     backend = find(candidate.backend)
     installation = host.installations[candidate.backend]
     variant = backend.variant(candidate.variant)
@@ -125,7 +124,11 @@ def launch_spec_of(candidate: Candidate, host: HostSpec, model: ModelSpec | None
         environment=environment_of(backend, host),
         converter=converter_of(backend, variant, host),
         prepare_time=backend.facts.prepare_time,
-        prepare_memory=backend.facts.prepare_memory_of(variant, dense_16_bits=dense_16_bits),
+        prepare_memory=backend.facts.prepare_memory_of(
+            variant,
+            matrices_of_16_bits=model is not None and model.matrices_of_16_bits,
+            model_type=model.model_type if model else "",
+        ),
         overflows=host.lacks(backend.facts.overflows_without.get(variant.precision)),
         source=foreign_source(backend),
     )

@@ -66,6 +66,7 @@ def subject_at(
         parameters=spec.parameters,
         embeddings=spec.vocab_size * spec.hidden_size,
         expert_parameters=spec.expert_parameters,
+        layers=spec.layers,
     )
 
 

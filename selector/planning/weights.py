@@ -63,6 +63,7 @@ class Weights:
             dtype=spec.dtype,
             embeddings=spec.vocab_size * spec.hidden_size,
             expert_parameters=spec.expert_parameters,
+            layers=spec.layers,
             cut=self.rung.cut,
         )
 

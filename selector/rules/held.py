@@ -64,8 +64,10 @@ def memory_of(case: Combination, workload: Workload | None = None) -> Memory:
     batches = (asked, check) if check else (asked,)
     longest = max(batch.context_tokens for batch in batches) + NEW_TOKENS if case.checked else asked.context_tokens
     devices = case.demand.tensor_parallel
-    left_behind = facts.check_bytes if case.checked else 0
-    overhead = facts.start_bytes + left_behind + facts.vocabulary_bytes * case.model.vocab_size
+    left_behind = int(facts.check_bytes + facts.check_weights * weights) if case.checked else 0
+    layer = facts.layer_bytes + (facts.latent_layer_bytes if case.model.kv_lora_rank else 0)
+    of_any_width = layer * case.model.layers + facts.vocabulary_bytes * case.model.vocab_size
+    overhead = facts.start_bytes + of_any_width + left_behind
     at_load = _at_load(case, facts)
     loading = _measured_weights(case, facts, at_load) if at_load else None
 
@@ -207,10 +209,11 @@ def _step(case: Combination, facts: ServingMemory, workload: Workload) -> float:
     tokens = prompts * workload.prompt_tokens
     tokens = min(tokens, most) if most else tokens
     width = max(model.intermediate_size, model.experts_per_token * model.expert_intermediate_size)
-    scores = model.heads * tokens * workload.context_tokens
+    of_head = facts.score + (facts.latent_score if model.kv_lora_rank else 0.0)
+    scores = (of_head * model.heads + facts.mask) * tokens * workload.context_tokens
     copies = facts.activation + (facts.wide_activation if case.host.lacks(facts.narrow_features or None) else 0.0)
     chosen = model.experts_per_token * model.hidden_size if model.expert_parameters else 0
-    return 4.0 * (facts.score * scores + (copies * width + facts.expert_activation * chosen) * tokens)
+    return 4.0 * (scores + (copies * width + facts.expert_activation * chosen) * tokens)
 
 
 def _sequences(case: Combination, workload: Workload) -> int:

@@ -176,9 +176,10 @@ def _too_large_to_convert(case: Combination) -> str:
     model, variant = case.model, case.variant
     if not variant.prepares or model.parameters <= 0 or case.device.kind != "cpu" or case.device.memory_bytes <= 0:
         return ""
-    dense_16_bits = model.dtype in {"bfloat16", "float16"} and not model.experts
-    memory = case.facts.prepare_memory_of(variant, dense_16_bits=dense_16_bits)
+    memory = case.facts.prepare_memory_of(
+        variant, matrices_of_16_bits=model.matrices_of_16_bits, model_type=model.model_type
+    )
     embeddings, routed = model.vocab_size * model.hidden_size, model.expert_parameters
-    needed = memory.start_bytes + memory.weights_bytes(model.parameters, embeddings, routed)
+    needed = memory.start_bytes + memory.weights_bytes(model.parameters, embeddings, routed, model.layers)
     expected = Estimate(seconds=0.0, bytes=0, scratch_bytes=0, memory_bytes=int(needed))
     return expected.too_large_for(case.device.free_bytes)

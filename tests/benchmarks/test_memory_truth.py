@@ -36,10 +36,7 @@ def test_what_was_held_out_of_the_fit_is_not_promised_too_little() -> None:
     assert len(serving) >= 19
     assert median(abs(one.error) for one in serving) < 0.10
     assert min(one.error for one in serving) >= -0.05
-    # The launches that the facts of experts were fitted to are all of one mixture in float32.
-    assert {(one.candidate, one.model) for one in serving if one.error > 0.25} == {
-        ("openvino:int4-sdpa", "mixture-300m")
-    }
+    assert max(one.error for one in serving) < 0.25
 
 
 @pytest.mark.parametrize(
@@ -94,9 +91,10 @@ def test_what_was_measured_here_stands_beside_what_the_facts_say() -> None:
     expected = serving_bytes(spec, machine, "transformers:sdpa", Workload.parse("pp64:tg8:b1"))
     assert (served.what, served.predicted_bytes) == ("pp64:tg8:b1", expected)
     assert served.error == pytest.approx(expected / (1 << 30) - 1)
-    # 609 MiB, a byte for each of 134.5 M parameters, 7.57 more for each of 28.3 M of the embeddings.
+    # 368 MiB and 7.8 for each of 30 layers, a byte for each of 134.5 M parameters, 7.5 more for each of 28.3 M of the
+    # embeddings.
     assert made.what == "converting"
-    assert made.predicted_bytes == pytest.approx(987e6, rel=0.01)
+    assert made.predicted_bytes == pytest.approx(979e6, rel=0.01)
 
 
 def test_the_table_has_the_median_and_the_worst() -> None:

@@ -17,11 +17,18 @@ from tests.calibration.conversion.test_side_by_side import EACH, converted, meas
 from tests.calibration.tiny_engines.racing import entry, race
 
 MIB, GIB = 1 << 20, 1 << 30
-MEMORY = PrepareMemory(start_bytes=GIB, per_parameter=4.0, per_embedding=6.0, per_expert_parameter=2.0)
+MEMORY = PrepareMemory(
+    start_bytes=GIB, per_layer_bytes=5 * MIB, per_parameter=4.0, per_embedding=6.0, per_expert_parameter=2.0
+)
 
 
 def expected(
-    variant: Variant, parameters: int, *known: Artifact, embeddings: int = 0, expert_parameters: int = 0
+    variant: Variant,
+    parameters: int,
+    *known: Artifact,
+    embeddings: int = 0,
+    expert_parameters: int = 0,
+    layers: int = 0,
 ) -> Estimate:
     return estimate(
         *("ours", variant),
@@ -32,6 +39,7 @@ def expected(
         memory=MEMORY,
         embeddings=embeddings,
         expert_parameters=expert_parameters,
+        layers=layers,
     )
 
 
@@ -51,10 +59,11 @@ def made(variant: str, said: int | None, peak: int | None) -> Artifact:
 FP32 = Variant(name="fp32", precision="fp32", prepares=True)
 
 
-def test_the_facts_say_it_by_parameters_and_embeddings() -> None:
+def test_the_facts_say_it_by_parameters_embeddings_and_layers() -> None:
     assert expected(FP32, 8 * GIB, embeddings=GIB).memory_bytes == GIB + 4 * 8 * GIB + 6 * GIB
     assert expected(FP32, 8 * GIB, expert_parameters=5 * GIB).memory_bytes == GIB + 4 * 8 * GIB + 10 * GIB
-    assert expected(FP32, 0).memory_bytes == 0
+    assert expected(FP32, 8 * GIB, layers=32).memory_bytes == GIB + 4 * 8 * GIB + 160 * MIB
+    assert expected(FP32, 0, layers=32).memory_bytes == 0
 
 
 def test_what_the_variant_held_before_corrects_it_and_what_others_held_does_not() -> None:

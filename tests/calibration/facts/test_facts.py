@@ -30,10 +30,13 @@ def test_what_conversions_on_a_cpu_hold_in_memory_was_measured() -> None:
 
 def test_weights_in_16_bits_stay_in_their_file_while_openvino_converts_them() -> None:
     facts, variant = all_backends()["openvino"].facts, find("openvino").variant("int8-pa")
-    of_any = facts.prepare_memory_of(variant).weights_bytes(8_000_000_000, 525_000_000)
-    of_16_bits = facts.prepare_memory_of(variant, dense_16_bits=True).weights_bytes(8_000_000_000, 525_000_000)
+    sizes = (8_000_000_000, 525_000_000)
+    of_any = facts.prepare_memory_of(variant).weights_bytes(*sizes)
+    of_16_bits = facts.prepare_memory_of(variant, matrices_of_16_bits=True).weights_bytes(*sizes)
+    scaled = facts.prepare_memory_of(variant, matrices_of_16_bits=True, model_type="gemma3_text").weights_bytes(*sizes)
     assert of_any > 34 << 30
     assert of_16_bits < 12 << 30
+    assert scaled == of_16_bits + 6 * 525_000_000
 
 
 def test_a_conversion_that_nobody_measured_is_taken_to_hold_much() -> None:

@@ -146,6 +146,28 @@ def test_experts(name: str, experts: tuple[int, int, int]) -> None:
 
 
 @pytest.mark.parametrize(
+    ("name", "matrices"),
+    [
+        ("none-mistral", True),
+        ("none-phi3", True),
+        ("none-bloom", False),  # of 32 bits
+        ("none-qwen2_moe", False),  # experts, which are stacked
+        ("none-jamba", False),  # convolutions
+        ("none-qwen3_next", False),
+    ],
+)
+def test_matrices_of_16_bits(name: str, matrices: bool) -> None:
+    assert golden(name).matrices_of_16_bits is matrices
+
+
+def test_a_mixture_whose_layers_are_all_dense_has_no_experts(tmp_path: Path) -> None:
+    config = json.loads((GOLDEN / "none-deepseek_v2" / "config.json").read_text(encoding="utf-8"))
+    assert not ModelSpec.read(folder(tmp_path / "mixture", config)).matrices_of_16_bits
+    dense = {**config, "first_k_dense_replace": config["num_hidden_layers"]}
+    assert ModelSpec.read(folder(tmp_path / "dense", dense)).matrices_of_16_bits
+
+
+@pytest.mark.parametrize(
     ("name", "vision", "remote", "inner", "auto"),
     [
         ("none-gemma3", True, False, None, None),

@@ -87,6 +87,19 @@ def test_every_part_counts() -> None:
     assert memory.needed_bytes == 2_000_000 + 64_000 + 4 * 192_000 + MIB + 3000
 
 
+def test_a_layer_takes_something_whatever_its_width_and_heads_share_a_mask() -> None:
+    memory = memory_of(case(held(layer_bytes=7, mask=2.0, score=1.0)))
+    assert memory.overhead_bytes == MIB + 4 * 7
+    # 192 tokens of the prompts with a hundred of context: of each of eight heads once, and twice of all of them.
+    assert memory.step_bytes == 4 * 192 * 100 * (8 + 2)
+    latent = replace(MODEL, kv_lora_rank=30)
+    memory = memory_of(case(held(layer_bytes=7, latent_layer_bytes=3, score=1.0, latent_score=2.0), latent))
+    assert memory.overhead_bytes == MIB + 4 * 10
+    assert memory.step_bytes == 4 * 192 * 100 * 8 * 3
+    memory = memory_of(case(held(latent_layer_bytes=3, latent_score=2.0)))
+    assert (memory.overhead_bytes, memory.step_bytes) == (MIB, 0)
+
+
 def test_the_peak_of_loading_counts_where_it_is_the_larger_one() -> None:
     memory = memory_of(case(held(loading=WeightBytes(layer=3.0, tied=3.0))))
     assert memory.load_bytes == memory.needed_bytes == 6_000_000 + MIB
@@ -289,6 +302,6 @@ def test_the_long_prompt_of_the_check_needs_room_and_a_step_where_it_is_longer()
 
 
 def test_what_the_check_leaves_behind_counts_in_a_calibration_alone() -> None:
-    facts = case(held(check_bytes=7))
-    assert memory_of(replace(facts, checked=True)).overhead_bytes == MIB + 7
+    facts = case(held(check_bytes=7, check_weights=0.1))
+    assert memory_of(replace(facts, checked=True)).overhead_bytes == MIB + 7 + 200_000
     assert memory_of(facts).overhead_bytes == MIB
