@@ -2,7 +2,7 @@
 
 from calibration.facts.memory import ServingMemory, WeightBytes
 
-# A tied embedding is looked up in float32 and multiplied with as the head: two matrices. The cache is allocated at once.
+# A tied embedding is looked up in float32 and multiplied with as the head: two matrices. A cache is allocated at once.
 # The arena grows in steps of twice the size, and keeps what a call left: activations hold 5 to 11 times what the MLP
 # makes of the tokens (GroupQueryAttention computes by tiles, without scores). Fitted to the launches of results/:
 # smollm2-135m, smollm2-360m, qwen2.5-0.5b, qwen3-0.6b and the first layers of llama-3.1-8b, whose embedding is not

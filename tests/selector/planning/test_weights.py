@@ -84,6 +84,7 @@ def test_random_weights_of_the_first_layers_are_others_than_the_whole_models(tmp
         parameters=2 * 128256 * 4096 + 3 * 218_112_000 + 4096,
         dtype="bfloat16",
         embeddings=128256 * 4096,
+        layers=3,
         cut="3/32",
     )
     store = ArtifactStore(tmp_path)
