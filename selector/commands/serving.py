@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from calibration.errors import CacheError
+from calibration.errors import CacheError, UsageError
 from selector.commands.terminal import note, open_cache, warn
 from selector.demand.demand import Demand
 
@@ -22,7 +22,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class How:
-    """How a model is to be served: options of the command."""
+    """How a model is to be served: options of the command.
+
+    Raises:
+        UsageError: an empty name.
+    """
 
     names: tuple[str, ...]
     slots: int | None
@@ -35,6 +39,10 @@ class How:
     adapt_every_s: float
     no_observe: bool
     as_json: bool
+
+    def __post_init__(self) -> None:
+        if "" in self.names:
+            raise UsageError("a model that is served needs a name; found ''", "leave --served-model-name out")
 
 
 def choose_server(

@@ -137,14 +137,13 @@ def serve(
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     from selector.serve.api.listen import Address, listen
 
-    address = Address(host=host, port=port, keys=keys)
+    address, how_to_serve = Address(host=host, port=port, keys=keys), How(as_json=as_json, **how)
     with (
         _ended_by_sigterm(),
         closing(listen(address)) as listening,
         TemporaryDirectory(prefix="autobackend-serve-") as folder,
     ):
         selection, location = choose_server(model, demand, cache, calibrate_s, listening, to_serve=not to_measure)
-        how_to_serve = How(as_json=as_json, **how)
         return serve_selection(selection, address, listening, Path(folder), location, how_to_serve)
 
 

@@ -97,9 +97,10 @@ def read(path: Path) -> HostResults:
             probe=None if content.get("probe") is None else from_plain(Probe, content["probe"]),
             needs={str(m["model"]): _kept_needs(m["needs"]) for m in content["models"] if "needs" in m},
         )
-    except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, IndexError, AttributeError, RecursionError) as error:
         raise CacheError(
-            f"{path} is not a host's results: {type(error).__name__}: {error}", "move the file away"
+            f"{path} is not a host's results: {type(error).__name__}: {error}",
+            "name a file that autobackend publish wrote; in a folder of results, move this one away",
         ) from error
     except OSError as error:
         raise CacheError(f"{path} cannot be read: {error.strerror}") from error

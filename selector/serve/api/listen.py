@@ -24,7 +24,7 @@ class Address:
     """Where to listen, and for whom.
 
     Raises:
-        UsageError: others could reach it, and it has no key.
+        UsageError: others could reach it, and it has no key; or a key is empty, or has blanks around it.
     """
 
     host: str = "127.0.0.1"
@@ -33,6 +33,11 @@ class Address:
     keys: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        if any(not key or key != key.strip() for key in self.keys):
+            # A header's value has no blanks around it, and an empty key would let in who sends an empty one.
+            raise UsageError(
+                "needs a key without blanks around it; found an empty one, or one with blanks", "--api-key KEY"
+            )
         if not self.keys and not _is_loopback(self.host):
             raise UsageError(
                 f"--host {self.host} lets other machines ask; found no key that they must know",

@@ -31,6 +31,8 @@ def test_a_taken_port_is_said_at_once(tmp_path: Path) -> None:
     ("words", "code", "sentence"),
     [
         (["--host", "0.0.0.0"], 2, "error: --host 0.0.0.0 lets other machines ask; found no key that they must know\n"),
+        (["--host", "0.0.0.0", "--api-key", ""], 2, "error: needs a key without blanks around it; found an empty one"),
+        (["--served-model-name", ""], 2, "error: a model that is served needs a name; found ''\n"),
         (["--backend", "foo"], 2, "error: unknown backend 'foo'\n"),
         (["--backend", "turbomind"], 6, f"error: turbomind cannot run {MODEL}\n"),
         (["--context", "4096"], 2, f"error: {MODEL} has 1,024 positions; found --context 4096\n"),

@@ -10,7 +10,15 @@ from selector.publish.hosts.host_file import read
 
 @pytest.mark.parametrize(
     "content",
-    ["", "[]", "{}", "null", '{"format": "autobackend-results", "version": 1}', '{"format": 1, "version": 2}'],
+    [
+        "",
+        "[]",
+        "{}",
+        "null",
+        '{"format": "autobackend-results", "version": 1}',
+        '{"format": 1, "version": 2}',
+        "[" * 100_000,
+    ],
 )
 def test_a_file_that_is_no_hosts_results_is_named(tmp_path: Path, content: str) -> None:
     path = tmp_path / "x.json"

@@ -23,6 +23,13 @@ def test_others_need_a_key(host: str) -> None:
     assert Address(host=host, keys=("secret",)).host == host
 
 
+@pytest.mark.parametrize("key", ["", " ", " secret", "secret\n"])
+def test_a_key_that_is_empty_or_cannot_be_sent_is_refused_and_not_told(key: str) -> None:
+    with pytest.raises(UsageError) as refused:
+        Address(keys=("good", key))
+    assert refused.value.message == "needs a key without blanks around it; found an empty one, or one with blanks"
+
+
 def test_a_taken_port_is_said() -> None:
     with closing(listen(Address(port=0))) as taken:
         port = taken.getsockname()[1]
