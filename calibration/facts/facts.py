@@ -92,6 +92,8 @@ class Facts:
     rope_types: frozenset[str] | None = None
     windowed_architectures: frozenset[str] | None = None
     """Architectures whose sliding window is honoured; None: all. Others are right only inside the window."""
+    unchunked_architectures: frozenset[str] = frozenset()
+    """Architectures that attend inside chunks, which are not honoured: right only inside the first chunk."""
     vision: str = "text only"
     """What becomes of models with a vision part. `text only`: they are refused; `native`: they are taken where the
     architecture is listed; `left out`: the same, but the engine has their text part alone."""

@@ -13,6 +13,7 @@ from calibration.registry import all_backends
 from calibration.rung import Rung
 from calibration.supervision.launch_spec import LaunchSpec, Subject
 from selector.host.spec import HostSpec
+from selector.model.spec import ModelSpec
 from selector.planning.events import CalibrationEvent
 from selector.planning.plan import Plan, launch_spec_of
 from selector.planning.weights import weights_of
@@ -76,6 +77,13 @@ def memory_limit_bytes(host: HostSpec) -> int:
     return int(free * 0.95)
 
 
+def reference_variant(spec: ModelSpec) -> Variant:
+    """The variant of transformers whose attention the reference has: eager, unless that alone is wrong."""
+    transformers = all_backends()["transformers"]
+    eager, sdpa = transformers.variant("eager"), transformers.variant("sdpa")
+    return sdpa if transformers.fits(spec, eager) and not transformers.fits(spec, sdpa) else eager
+
+
 def reference_for(planned: Plan) -> MakeReference:
     """transformers in float32 on the CPU, where it can read the weights so; else in the model's dtype on the device.
 
@@ -83,7 +91,7 @@ def reference_for(planned: Plan) -> MakeReference:
     """
     spec, host = planned.spec, planned.host
     transformers = all_backends()["transformers"]
-    plain: Variant = transformers.variant("eager")
+    plain = reference_variant(spec)
     if spec.quant.method == "gguf" and (reasons := transformers.fits(spec, plain)):
         return failing_reference(f"transformers {'; '.join(reasons)}")
     launched = launch_spec_of(Candidate(backend="transformers", variant=plain.name), host)
@@ -91,7 +99,7 @@ def reference_for(planned: Plan) -> MakeReference:
     def reference(precision: str, dtype: str, device: str) -> LaunchSpec:
         variant = dataclasses.replace(
             plain,
-            name=f"reference-{precision}",
+            name=f"reference-{precision}" if plain.name == "eager" else f"reference-{precision}-{plain.name}",
             precision=precision,
             options={**plain.options, "dtype": dtype},
         )

@@ -1,10 +1,12 @@
 """Judge: every rule of every variant of every backend, and the verdicts that come out."""
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from calibration.backend import Backend, Variant
+from calibration.config_json import UnreadableField
 from calibration.conversion.estimate import Estimate
 from calibration.measurement import Candidate
 from calibration.registry import all_backends
@@ -14,7 +16,7 @@ from selector.host.spec import HostSpec, Installation
 from selector.model.spec import ModelSpec
 from selector.rules.combination import Combination, any_of, dotted
 from selector.rules.held import Memory, memory_of, uncounted
-from selector.rules.model import honours_window, is_tried, table_unread
+from selector.rules.model import honours_window, is_tried, table_unread, unheeded_chunk
 from selector.rules.room import Most, most_of
 from selector.rules.rule import Reason
 from selector.rules.table import RULES
@@ -156,6 +158,9 @@ def _notes(case: Combination) -> tuple[str, ...]:
     window = case.model.sliding_window
     if window is not None and not honours_window(case) and not window >= case.model.max_position > 0:
         notes.append(f"right only up to {window} tokens: it does not honour the sliding window")
+    with suppress(UnreadableField):  # the rule refuses it
+        if chunk := unheeded_chunk(case):
+            notes.append(f"right only up to {chunk} tokens: it does not attend in chunks")
     unused = sorted(case.facts.leaves_unused & case.host.cpu_features) if case.device.kind == "cpu" else ()
     if unused:
         notes.append(f"its machine code leaves {' and '.join(unused)} of this CPU unused")

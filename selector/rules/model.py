@@ -1,6 +1,6 @@
 """Rules about the model: its architecture, its shapes, its code, and how far its positions reach."""
 
-from calibration.config_json import UnreadableField
+from calibration.config_json import ConfigJson, UnreadableField
 from selector.host.spec import Known
 from selector.rules.combination import Combination, any_of
 from selector.rules.installed.releases import Releases, another_release
@@ -8,6 +8,8 @@ from selector.rules.installed.tables import Table, causal_model, config_class, o
 from selector.rules.rule import Finding, backend_rule, variant_rule
 
 _CAUSAL_SUFFIXES = ("ForCausalLM", "LMHeadModel")
+_CHUNK_TOKENS = 8192
+"""Of Llama 4 where its config does not say (transformers 5.23.0 models/llama4/configuration_llama4.py:159)."""
 
 
 @backend_rule
@@ -68,6 +70,20 @@ def sliding_window(case: Combination) -> Finding:
 
 
 @backend_rule
+def attention_chunks(case: Combination) -> Finding:
+    """Where the engine attends beyond the chunks of a model that attends inside them, the workload fits into one."""
+    tokens = case.demand.workload.context_tokens
+    try:
+        chunk = unheeded_chunk(case)
+    except UnreadableField as error:
+        return str(error)
+    if chunk is None or tokens <= chunk:
+        return None
+    text = f"needs at most {chunk} tokens a sequence, since it does not attend in chunks; found {tokens}"
+    return f"{text} ({case.demand.workload.label})", _shorter(chunk)
+
+
+@backend_rule
 def vision(case: Combination) -> Finding:
     """A model with a vision part goes only to an engine that writes text with it, be that part left out."""
     if not case.model.vision or case.facts.vision != "text only":
@@ -113,6 +129,20 @@ def honours_window(case: Combination) -> bool:
     """The engine keeps to the sliding window of this architecture."""
     known = case.facts.windowed_architectures
     return known is None or case.model.architecture in known
+
+
+def unheeded_chunk(case: Combination) -> int | None:
+    """Tokens of the chunks that the model attends inside, where the engine does not; None where none matters.
+
+    Raises:
+        UnreadableField: config.json holds something else than its names promise.
+    """
+    if case.model.architecture not in case.facts.unchunked_architectures:
+        return None
+    config = ConfigJson.read(case.model.folder).language_model()
+    kinds, chunk = config.rows("layer_types"), config.whole("attention_chunk_size", _CHUNK_TOKENS)
+    chunked = not kinds or "chunked_attention" in kinds
+    return chunk if chunked and 0 < chunk < (case.model.max_position or chunk + 1) else None
 
 
 def is_tried(case: Combination) -> bool:

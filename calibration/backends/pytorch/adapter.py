@@ -125,6 +125,8 @@ FACTS = Facts(
     # flashattention.py:231, pagedattention.py:148; fa3.py:69 passes the window as it is); those of DeepSeek-V4 see
     # window keys (kernels/cuda/v4_sparse_indices.py:33, 297).
     windowed_architectures=V4,
+    # models/llama4.py:263: chunks decide what is rotated, and nothing else.
+    unchunked_architectures=frozenset({"Llama4ForConditionalGeneration"}),
     vision="native",
     kv_cache_bits=frozenset({4, 8, 16}),
     kv_heads_repeatable=True,

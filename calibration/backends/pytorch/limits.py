@@ -12,8 +12,12 @@ from calibration.config_json import ConfigJson, shown, unnamed_ends
 
 NEVER_TIED = frozenset(
     {
+        "ChatGLMForConditionalGeneration",
+        "CogVLMForCausalLM",
         "DeepseekForCausalLM",
         "Glm4MoeForCausalLM",
+        "KimiK25ForConditionalGeneration",
+        "Kimi_K25ForConditionalGeneration",
         "Llama4ForConditionalGeneration",
         "MistralForCausalLM",
         "MixtralForCausalLM",
@@ -21,10 +25,9 @@ NEVER_TIED = frozenset(
     }
 )
 """They have an lm_head of their own, skip that of a tied checkpoint, and take over no embeddings, as the others do in
-update_weights (models/utils/model.py:134): models/mistral.py:387, mixtral.py:357. Found by loading of the Mistrals."""
-
-ALWAYS_SILU = frozenset({"LlamaForCausalLM", "MistralForCausalLM", "Phi3ForCausalLM", "Qwen2ForCausalLM"})
-"""They compute SiluAndMul whatever hidden_act says: models/llama.py:131, mistral.py:131, phi3.py:126, qwen2.py:123."""
+update_weights (models/utils/model.py:134): models/mistral.py:387, mixtral.py:357, chatglm2.py:829, cogvlm.py:769,
+deepseek.py:489, glm4_moe.py:591, kimi_k2_language.py:1307, llama4.py:992, phi3_moe.py:433. Found by loading of the
+Mistrals."""
 
 OWN_HEAD_DIM = frozenset({"InternLM2ForCausalLM", "MixtralForCausalLM", "PhiMoEForCausalLM"})
 """models/internlm2.py:28, mixtral.py:28, phi3_moe.py:83 compute it from the hidden size."""
@@ -126,9 +129,11 @@ def _experts_everywhere(case: Case) -> str | None:
 
 
 def _activation(case: Case) -> str | None:
-    """Found by loading: these compute SiLU whatever the configuration says (models/llama.py, phi3.py, qwen2.py)."""
+    """Every language model computes SiluAndMul whatever hidden_act says (models/llama.py:131, qwen3_moe.py by
+    nn/moe), but Gemma's (models/gemma.py:239). Found by loading of Llama, Mistral, Phi 3 and Qwen 2.
+    """
     activation = case.config.text("hidden_act", "silu")
-    if case.model.architecture not in ALWAYS_SILU or activation in ("silu", "swish"):
+    if case.model.architecture in GEMMA or activation in ("silu", "swish"):
         return None
     return f"needs hidden_act silu; found {activation}"
 

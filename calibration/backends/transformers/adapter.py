@@ -18,7 +18,7 @@ from calibration.backend import (
 from calibration.backends.transformers.by_layer import LayeredLoop
 from calibration.backends.transformers.continuous import ContinuousLoop, continuous
 from calibration.backends.transformers.decode_loop import DecodeLoop
-from calibration.backends.transformers.decoders import SDPA, WRONG, decoder_reasons
+from calibration.backends.transformers.decoders import SDPA, WRONG, attention_reasons, decoder_reasons
 from calibration.backends.transformers.memory import SERVING_MEMORY
 from calibration.backends.transformers.quantizers import QUANTS, gguf_reasons
 from calibration.backends.transformers.token_loop import TokenLoop
@@ -112,6 +112,7 @@ class TransformersBackend(Backend):
     def fits(self, model: Model, variant: Variant, device: Device | None = None) -> list[str]:
         """Also: an fp32 variant of an fp32 model is the variant in the model's dtype again."""
         reasons = decoder_reasons(model) + gguf_reasons(model)
+        reasons += attention_reasons(model, variant.options["attn_implementation"])
         if variant.precision == "fp32" and model.dtype == "float32":
             reasons.append(
                 f"needs a 16-bit model, since {variant.name.removesuffix('-fp32')} runs others in fp32; found float32"

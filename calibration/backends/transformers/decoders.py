@@ -47,6 +47,14 @@ _ENCODERS = frozenset({
 """Model types whose tokens see those after them, too, unless config.json says that they are decoders."""
 
 
+def attention_reasons(model: Model, implementation: str) -> list[str]:
+    """Why an implementation of attention does not compute a model, though its class has it."""
+    if implementation != "eager" or model.model_type != "falcon" or not ConfigJson.read(model.folder).flag("alibi"):
+        return []
+    # models/falcon/modeling_falcon.py:763 puts ALiBi into the mask, and :394 adds it to the scores, too.
+    return ["needs scaled_dot_product_attention for Falcon's ALiBi, which eager attention adds twice; found eager"]
+
+
 def decoder_reasons(model: Model) -> list[str]:
     """Why AutoModelForCausalLM does not build a decoder of a model."""
     if model.model_type not in _ENCODERS or ConfigJson.read(model.folder).flag("is_decoder"):

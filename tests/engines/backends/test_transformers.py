@@ -1,5 +1,6 @@
 """The transformers backend: its decode loop against plain forwards over the whole sequence, and its facts."""
 
+import json
 import re
 import shutil
 from collections.abc import Callable
@@ -12,6 +13,7 @@ from packaging.version import Version
 
 from calibration.backend import Engine
 from calibration.backends.transformers import TransformersBackend
+from calibration.checkpoints.random_weights import write_random_checkpoint
 from calibration.environments.distributions import requirement_name
 from selector.demand.demand import Demand
 from selector.host.spec import HostSpec
@@ -284,3 +286,20 @@ def test_quantizers_ask_for_what_the_facts_say() -> None:
     for distribution in named:
         constant = f"{distribution.upper().replace('-', '_')}_MIN_VERSION"
         assert Version(told[distribution]) == Version(getattr(import_utils, constant)), distribution
+
+
+def test_falcons_alibi_is_added_twice_by_eager_attention(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With half of each bias eager attention scores as SDPA does with the whole of it."""
+    from transformers.models.falcon import modeling_falcon
+
+    source, folder = tmp_path / "config", tmp_path / "falcon"
+    source.mkdir()
+    (source / "config.json").write_text(json.dumps({**tiny_models.CONFIGS["falcon"], "alibi": True}))
+    write_random_checkpoint(source, folder)
+    prompt = asked_prompts()[0]
+    eager, sdpa = (tiny_models.load(BACKEND, variant, folder) for variant in ("eager", "sdpa"))
+    right = rows(sdpa.score(prompt, []))
+    assert abs(rows(eager.score(prompt, [])) - right).max() > 0.01
+    whole: Any = modeling_falcon.build_alibi_tensor
+    monkeypatch.setattr(modeling_falcon, "build_alibi_tensor", lambda *given, **named: whole(*given, **named) / 2)
+    assert abs(rows(eager.score(prompt, [])) - right).max() < 1e-4

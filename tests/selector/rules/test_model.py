@@ -1,8 +1,10 @@
 """What the rules say of a model: its architecture, the engine's table of architectures, and fields of its config."""
 
+import json
 import os
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -133,6 +135,44 @@ def test_sliding_window_matters_beyond_the_window_only() -> None:
     assert reasons(backend, honoured, workload=beyond) == []
     noted = judge(model, host(), Demand.of(workload=inside), {"fake": backend})[0]
     assert noted.notes == ("right only up to 4096 tokens: it does not honour the sliding window",)
+
+
+@pytest.mark.parametrize(
+    ("config", "most"),
+    [
+        ({"attention_chunk_size": 64}, 64),
+        ({}, 8192),  # as the configuration class has it
+        ({"attention_chunk_size": 64, "layer_types": ["chunked_attention", "full_attention"]}, 64),
+        ({"attention_chunk_size": 64, "layer_types": ["full_attention", "full_attention"]}, None),
+        ({"attention_chunk_size": 32768}, None),  # no position lies in a second chunk
+    ],
+)
+def test_chunks_of_attention_matter_beyond_the_first_only(
+    config: dict[str, Any], most: int | None, tmp_path: Path
+) -> None:
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "llama4", "text_config": config}))
+    llama4 = small(architecture="Llama4ForConditionalGeneration", folder=tmp_path, max_position=32768)
+    backend = FakeBackend(unchunked_architectures=frozenset({"Llama4ForConditionalGeneration"}))
+    end = most or 32768
+    inside, beyond = (Workload(prompt_tokens=end - 8, output_tokens=answer) for answer in (8, 9))
+    assert reasons(backend, llama4, workload=inside) == []
+    noted = judge(llama4, host(), Demand.of(workload=inside), {"fake": backend})[0]
+    if most is None:
+        assert noted.notes == ()
+        return
+    assert noted.notes == (f"right only up to {most} tokens: it does not attend in chunks",)
+    text = f"needs at most {most} tokens a sequence, since it does not attend in chunks; found {most + 1}"
+    mend = f"choose a --workload of at most {most} tokens, prompt and output together"
+    assert reasons(backend, llama4, workload=beyond) == [("attention_chunks", f"{text} ({beyond.label})", mend)]
+    assert reasons(FakeBackend(), llama4, workload=beyond) == []
+
+
+def test_a_chunk_that_cannot_be_read_is_a_reason(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text(json.dumps({"attention_chunk_size": "many"}))
+    backend = FakeBackend(unchunked_architectures=frozenset({"Llama4ForCausalLM"}))
+    llama4 = small(architecture="Llama4ForCausalLM", folder=tmp_path)
+    text = "needs a whole number as attention_chunk_size in config.json; found 'many'"
+    assert reasons(backend, llama4) == [("attention_chunks", text, "")]
 
 
 def test_vision() -> None:

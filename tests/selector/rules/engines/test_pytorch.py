@@ -139,6 +139,8 @@ LONG: dict[str, Any] = {"type": "longrope", POSITIONS: 64}
             [WRONG_GLM],
         ),
         ("Phi3ForCausalLM", {"hidden_act": "gelu"}, {}, ["needs hidden_act silu; found gelu"]),
+        ("Qwen3ForCausalLM", {"hidden_act": "gelu"}, {}, ["needs hidden_act silu; found gelu"]),
+        ("GemmaForCausalLM", {"hidden_act": "gelu"}, {"tie_word_embeddings": True}, []),
         ("Qwen3MoeForCausalLM", {"mlp_only_layers": []}, {}, []),
         ("Qwen3MoeForCausalLM", {"mlp_only_layers": [0]}, {}, ["needs experts in every layer; found dense layers [0]"]),
         (

@@ -52,6 +52,23 @@ def test_sizes_that_it_does_not_read_of_a_gguf_file(
     assert BACKEND.fits(model, BACKEND.variant("sdpa")) == reasons
 
 
+@pytest.mark.parametrize(
+    ("config", "variant", "reasons"),
+    [
+        ({"alibi": True}, "eager",
+         ["needs scaled_dot_product_attention for Falcon's ALiBi, which eager attention adds twice; found eager"]),
+        ({"alibi": True}, "sdpa", []),
+        ({"alibi": False}, "eager", []),
+    ],
+)  # fmt: skip
+def test_alibi_that_eager_attention_adds_twice(
+    config: dict[str, Any], variant: str, reasons: list[str], tmp_path: Path
+) -> None:
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    model = spec(architecture="FalconForCausalLM", model_type="falcon", folder=tmp_path)
+    assert BACKEND.fits(model, BACKEND.variant(variant)) == reasons
+
+
 def test_fp8_without_blocks_runs_on_no_cpu() -> None:
     shapes = {
         kind: fact.block_shapes for fact in BACKEND.facts.quants if fact.method == "fp8" for kind in fact.devices or ()
