@@ -22,6 +22,7 @@ from selector.model.spec import ModelSpec
 from selector.rules.judge import judge
 from tests.engines import tiny_models
 from tests.engines.printed_commands import DEMAND, deployed, free_port, printed, served
+from tests.engines.tiny_configs import CONFIGS
 from tests.engines.tiny_models import NEW_TOKENS, asked_prompts, rows, unlike
 from tests.selector.conftest import spec
 
@@ -294,7 +295,7 @@ def test_falcons_alibi_is_added_twice_by_eager_attention(tmp_path: Path, monkeyp
 
     source, folder = tmp_path / "config", tmp_path / "falcon"
     source.mkdir()
-    (source / "config.json").write_text(json.dumps({**tiny_models.CONFIGS["falcon"], "alibi": True}))
+    (source / "config.json").write_text(json.dumps({**CONFIGS["falcon"], "alibi": True}))
     write_random_checkpoint(source, folder)
     prompt = asked_prompts()[0]
     eager, sdpa = (tiny_models.load(BACKEND, variant, folder) for variant in ("eager", "sdpa"))
