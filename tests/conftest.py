@@ -39,6 +39,13 @@ for _name in ("AUTOBACKEND_FLEET_CACHE", "PGPASSWORD", "PGSERVICE", "PGOPTIONS",
 
 lock.FOLDER = HOME / "locks"  # it was imported before
 
+if importlib.util.find_spec("hypothesis"):  # LMDeploy's tests have none
+    from hypothesis import settings
+
+    # How long an example takes is the machine's business: on a busy one the first takes a second.
+    settings.register_profile("unhurried", deadline=None)
+    settings.load_profile("unhurried")
+
 # Other versions of torch and transformers than ours: `make test` runs this folder in .venv-lmdeploy.
 collect_ignore = [] if importlib.util.find_spec("lmdeploy") else ["lmdeploy"]
 

@@ -15,6 +15,7 @@ from calibration.launch.timing import time_cell
 from calibration.measurement import Cell, Check, Failure, FailureKind, Measurement, Outcome, OutputVerdict
 from calibration.supervision.deadline import Deadline, GivenUp
 from calibration.supervision.launch_spec import LaunchSpec, Skipped
+from calibration.supervision.log import end_of
 from calibration.supervision.replies import Trouble
 from calibration.supervision.supervisor import Worker
 from calibration.workload import Workload
@@ -182,7 +183,7 @@ class _Course:
     """What a launch shall time, and for how long."""
 
     cells: Sequence[Workload]
-    """None: it is checked only."""
+    """Empty: it is checked only."""
     share_s: float | None
     promising: Promising = lambda _cells: False
     worthwhile: Promising = lambda _cells: True
@@ -193,5 +194,5 @@ def _given_up(given_up: GivenUp, log: Path, deadline: Deadline, common: dict[str
     trouble = given_up.trouble
     if trouble.at_deadline and deadline.is_past():
         return Skipped()
-    log_tail = log.read_text(errors="replace")[-4000:].strip()
-    return Failure(**common, kind=trouble.kind, stage=given_up.stage, message=trouble.message, log_tail=log_tail)
+    stage, message = given_up.stage, trouble.message
+    return Failure(**common, kind=trouble.kind, stage=stage, message=message, log_tail=end_of(log))

@@ -14,13 +14,12 @@ from calibration.served.check import ServedChecker
 from calibration.served.place import Hold, MeasureLoad, NeverReady, StartServer
 from calibration.supervision.deadline import Deadline
 from calibration.supervision.launch_spec import LaunchSpec, Skipped
+from calibration.supervision.log import end_of
 
 SERVE = "serve"
 """The stage of a failure of a server that did not become ready."""
 CHECK = "check as served"
 """The stage of one that answers wrong."""
-
-LOG_TAIL_CHARACTERS = 4000
 
 
 @dataclass(slots=True, kw_only=True)
@@ -65,8 +64,7 @@ class ServerLauncher:
         points, left, load_s = list[Point](), list[Served | Unserved](), 0.0
 
         def failed(kind: FailureKind, stage: str, message: str) -> Unserved:
-            tail = log.read_text(errors="replace")[-LOG_TAIL_CHARACTERS:].strip()
-            return Unserved(**_run(common), kind=kind, stage=stage, message=message, log_tail=tail)
+            return Unserved(**_run(common), kind=kind, stage=stage, message=message, log_tail=end_of(log))
 
         try:
             with self.start(spec, hold, log) as server:

@@ -15,6 +15,7 @@ from typing import Any, Self
 import psutil
 
 from calibration.measurement import FailureKind
+from calibration.supervision.log import end_of
 from calibration.supervision.process_tree import ProcessTree
 from calibration.supervision.readings import busy_s, group_runs, oom_kills
 from calibration.supervision.replies import Reply, Trouble, error_told, event_of
@@ -35,7 +36,6 @@ SERVING_LOOK_S = 1.0
 """How often the memory of a worker that serves is looked at; its children's, which are found among all processes of the
 machine, each TREE_EVERY looks."""
 LONGEST_LINE = 64 << 20
-LOG_TAIL_BYTES = 4000
 GONE_S = 5.0
 """How long we wait for a killed group to be gone; a process in an uninterruptible wait may take longer."""
 ANEW = ": --again measures it anew"
@@ -232,9 +232,7 @@ class Worker:
 
     def log_tail(self) -> str:
         """The end of what the engine printed."""
-        with self._log.open("rb") as file:
-            file.seek(max(0, self._log.stat().st_size - LOG_TAIL_BYTES))
-            return file.read().decode(errors="replace").strip()
+        return end_of(self._log)
 
     def _wait(self, deadline: float, *, converting: bool) -> bytes | Trouble:
         """The next line from the worker."""

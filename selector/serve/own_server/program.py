@@ -12,13 +12,13 @@ from pathlib import Path
 
 import psutil
 
+from calibration.supervision.log import end_of
 from calibration.supervision.readings import group_runs
 
 LOOK_S = 1.0
 """How often its memory is looked at, as a worker's with its children is."""
 GONE_S = 5.0
 """How long a killed group may take to go; a process in an uninterruptible wait may take longer."""
-TAIL_BYTES = 4000
 
 _WATCHDOG = """
 import os, signal, sys
@@ -132,9 +132,7 @@ class Program:
         """The end of what it printed; the log may begin with what earlier programs did, and may have been cut since."""
         size = self._log.stat().st_size
         began = self._log_began if self._log_began <= size else 0
-        with self._log.open("rb") as file:
-            file.seek(max(began, size - TAIL_BYTES))
-            return file.read().decode(errors="replace").strip()
+        return end_of(self._log, began=began)
 
     def _watch(self) -> None:
         self._process.wait()
