@@ -64,7 +64,7 @@ class ServingMemory:
     stacked_in_file: frozenset[str] = frozenset()
     """Model types whose files have them stacked."""
     loading_by_maker: Mapping[str, WeightBytes] = field(default_factory=dict)
-    """The same on CPUs whose name has this word."""
+    """`loading` on CPUs whose name has this word."""
     widened: float = 1.0
     """How many times as much it holds of weights that it widens (Facts.widened_without)."""
     vocabulary_bytes: int = 0
@@ -109,5 +109,5 @@ class ServingMemory:
     """Tokens that a step computes at most; 0: all prompts of a batch at once."""
 
     margin: float = 0.0
-    """On top of all parts, a share of their sum: by so much less than 5 % below what launches held the sum is brought
-    for each of those that the parts were fitted to. It stands for what varies from CPU to CPU and from run to run."""
+    """On top of all parts, a share of their sum: so much that no launch which the parts were fitted to held more than
+    5 % more than is said. It stands for what varies from CPU to CPU and from run to run."""
