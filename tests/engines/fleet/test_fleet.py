@@ -23,7 +23,9 @@ pytest.importorskip("ray", reason="Ray is not installed: pip install 'autobacken
 
 pytestmark = [pytest.mark.engine, pytest.mark.filterwarnings("ignore")]
 
-PROGRAM = Path(__file__).resolve().parents[3] / "autobackend.py"
+ROOT = Path(__file__).resolve().parents[3]
+# A shell lets its background jobs ignore Ctrl-C.
+MAIN = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); from autobackend import main; main()"
 LABEL = "transformers:sdpa"
 KINDS = {"Alpha, 2 cores": ("a1", "a2"), "Beta, 2 cores": ("b1",)}
 HOSTS = tuple(host for hosts in KINDS.values() for host in hosts)
@@ -41,9 +43,11 @@ sys.meta_path.insert(0, Without)
 
 
 def fleet(*words: object, address: str) -> "subprocess.Popen[str]":
-    command = [sys.executable, str(PROGRAM), "fleet", *map(str, words), "--ray", address, "--json"]
+    command = [sys.executable, "-c", MAIN, "fleet", *map(str, words), "--ray", address, "--json"]
     environment = {name: value for name, value in os.environ.items() if name != "AUTOBACKEND_CACHE"}
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
+    return subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment, cwd=ROOT
+    )
 
 
 def answered(process: "subprocess.Popen[str]") -> tuple[list[dict[str, Any]], str]:
