@@ -27,12 +27,20 @@ class Agent:
         self._commands = Commands(nice=os.getpriority(os.PRIO_PROCESS, os.getppid()))
 
     def describe(self) -> dict[str, Any]:
-        """The version of autobackend, the HostSpec of this machine, and on how many devices it calibrates at once."""
+        """The version of autobackend, the HostSpec of this machine, the backends that it lacks (see lacking), and on
+        how many devices it calibrates at once.
+        """
+        from selector.fleet.lacking import lacking
         from selector.fleet.seats import seats_of
         from selector.host.spec import HostSpec
 
         host = HostSpec.detect()
-        return {"version": version("autobackend"), "host": host, "at_once": max(1, len(seats_of(host)))}
+        return {
+            "version": version("autobackend"),
+            "host": host,
+            "lacks": lacking(host),
+            "at_once": max(1, len(seats_of(host))),
+        }
 
     def run(self, words: Sequence[str]) -> Ended:
         """Run `autobackend WORDS...` and return how it ended."""

@@ -5,6 +5,7 @@ import sys
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path
 from typing import Final
 
@@ -32,6 +33,13 @@ class Ended:
         """The first line of the error that it printed, else its last line."""
         errors = [line.removeprefix("error: ") for line in self.lines if line.startswith("error: ")]
         return (errors or list(self.lines) or [f"it ended with the code {self.code} and printed nothing"])[-1]
+
+    @property
+    def details(self) -> str:
+        """What stands below the first line of its error, as that of several things does; else its reason."""
+        starts = [place for place, line in enumerate(self.lines) if line.startswith("error: ")]
+        below = takewhile(lambda line: line.startswith("  "), self.lines[starts[-1] + 1 :] if starts else ())
+        return "; ".join(line.strip() for line in below) or self.reason
 
 
 class Commands:

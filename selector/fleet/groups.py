@@ -1,6 +1,6 @@
 """Which hosts are alike: what decides how long a model takes on them is the same."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -96,13 +96,3 @@ def grouped(hosts: Mapping[str, HostSpec]) -> dict[Kin, tuple[str, ...]]:
     for name in sorted(hosts):
         groups.setdefault(kin_of(hosts[name]), []).append(name)
     return {kin: tuple(groups[kin]) for kin in sorted(groups)}
-
-
-def lacking(host: HostSpec, backends: Iterable[str]) -> tuple[str, ...]:
-    """The backends among these that run nowhere on that host."""
-    return tuple(name for name in backends if name not in host.installations or not _runs(host, name))
-
-
-def _runs(host: HostSpec, name: str) -> bool:
-    installation = host.installations[name]
-    return not installation.problem and bool(installation.versions)

@@ -6,7 +6,6 @@ from typing import Any, Final
 
 from selector.fleet.cluster import Broken, Cluster, Lost
 from selector.fleet.command import Ended
-from selector.fleet.groups import lacking
 from selector.fleet.survey import Survey
 
 LOOK_S: Final = 1.0
@@ -34,7 +33,7 @@ def install_fleet(names: Sequence[str], cluster: Cluster, surveyed: Survey) -> l
     Raises:
         ClusterUnreachable: the head of the cluster does not answer any more.
     """
-    lacked = {member.node.name: lacking(member.host, names) for member in surveyed.members}
+    lacked = {member.node.name: tuple(name for name in names if name in member.lacks) for member in surveyed.members}
     calls = {
         member.node.name: member.agent.call("run", ["backends", "install", *lacked[member.node.name]])
         for member in surveyed.members
@@ -46,7 +45,7 @@ def install_fleet(names: Sequence[str], cluster: Cluster, surveyed: Survey) -> l
             while not cluster.ended([call], LOOK_S):
                 cluster.require_head()
             ended: Ended = cluster.result(call)
-            error = "" if ended.code == 0 else ended.reason
+            error = "" if ended.code == 0 else ended.details
         except (Lost, Broken) as lost:
             error = str(lost)
         came.append(Installed(node=name, lacked=lacked[name], error=error))

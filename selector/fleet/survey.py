@@ -6,9 +6,8 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from calibration.errors import NoNode
-from calibration.registry import all_backends
 from selector.fleet.cluster import Broken, Cluster, ClusterNode, Handle, Lost
-from selector.fleet.groups import Kin, grouped, kin_of, lacking
+from selector.fleet.groups import Kin, grouped, kin_of
 from selector.host.spec import HostSpec
 
 DESCRIBES_S: Final = 120.0
@@ -22,6 +21,8 @@ class Member:
     node: ClusterNode
     agent: Handle
     host: HostSpec
+    lacks: Mapping[str, str]
+    """Backend that does not run there: why it never can; empty: it can be installed."""
     at_once: int
     """On how many of its devices the candidates of a model run at once."""
 
@@ -36,7 +37,8 @@ class Member:
             "node_id": self.node.node_id,
             "host": self.host.identifier,
             "at_once": self.at_once,
-            "lacks": list(lacking(self.host, all_backends())),
+            "lacks": [name for name, why in self.lacks.items() if not why],
+            "unfit": {name: why for name, why in self.lacks.items() if why},
         }
 
 
@@ -98,7 +100,8 @@ def survey(cluster: Cluster, variables: Mapping[str, str], version: str, *, desc
             elif twin:
                 unusable[agent.node.name] = f"it is the same machine as {twin} ({host.identifier})"
             else:
-                members.append(Member(node=agent.node, agent=agent, host=host, at_once=described["at_once"]))
+                lacks, at_once = described["lacks"], described["at_once"]
+                members.append(Member(node=agent.node, agent=agent, host=host, lacks=lacks, at_once=at_once))
         if agent.node.name in unusable:
             agent.kill()
     if not members:

@@ -11,10 +11,9 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from selector.fleet.groups import lacking
 from selector.fleet.install import Installed
 from selector.fleet.progress import Came, Doing, FleetResult, Now
-from selector.fleet.survey import Survey
+from selector.fleet.survey import Member, Survey
 from selector.fleet.tasks import Calibrate, Standing, Task
 from selector.screens.remaining import about, left_in
 from selector.screens.text import columns, listing, plural, seconds
@@ -23,7 +22,7 @@ EVERY_S: Final = 10.0
 """JSON lines tell at most so often what all nodes do."""
 
 
-def hosts_screen(surveyed: Survey, backends: Sequence[str], across: int | None = None) -> list[str]:
+def hosts_screen(surveyed: Survey, across: int | None = None) -> list[str]:
     """A paragraph for each group of hosts that are alike, and who takes no part."""
     lines: list[str] = []
     for kin, names in surveyed.groups.items():
@@ -31,7 +30,7 @@ def hosts_screen(surveyed: Survey, backends: Sequence[str], across: int | None =
             (
                 f"  {name}",
                 surveyed.member(name).host.identifier,
-                _missing(surveyed, name, backends),
+                _missing(surveyed.member(name)),
                 _at_once(surveyed, name),
             )
             for name in names
@@ -198,9 +197,12 @@ class _End:
     """On the clock; None: nothing is known yet."""
 
 
-def _missing(surveyed: Survey, name: str, backends: Sequence[str]) -> str:
-    missing = lacking(surveyed.member(name).host, backends)
-    return f"lacks {listing(missing)}" if missing else "has all backends"
+def _missing(member: Member) -> str:
+    """`lacks openvino, takes no turbomind`."""
+    lacked = [name for name, why in member.lacks.items() if not why]
+    unfit = [name for name, why in member.lacks.items() if why]
+    parts = (f"lacks {listing(lacked)}" if lacked else "", f"takes no {listing(unfit)}" if unfit else "")
+    return ", ".join(part for part in parts if part) or "has all backends"
 
 
 def _at_once(surveyed: Survey, name: str) -> str:

@@ -68,7 +68,6 @@ def fleet() -> None:
 @json_option
 def hosts(address: str, as_json: bool) -> None:
     """Say what machine each node is, which are alike, and which backends they lack."""
-    from calibration.registry import all_backends
     from selector.screens.fleet import hosts_screen
 
     with _stdout_alone(), _surveyed(address, {}) as (_, surveyed):
@@ -76,7 +75,7 @@ def hosts(address: str, as_json: bool) -> None:
     if as_json:
         show_json(surveyed.to_json())
     else:
-        show(hosts_screen(surveyed, list(all_backends()), across()))
+        show(hosts_screen(surveyed, across()))
 
 
 @fleet.command(

@@ -29,3 +29,7 @@ def test_the_reason_of_an_end_is_its_last_error() -> None:
     assert commands.now == ""
     assert Ended(code=3, lines=("a line", "error: no model", "a mend")).reason == "no model"
     assert Ended(code=3, lines=()).reason == "it ended with the code 3 and printed nothing"
+    several = ("error: 2 of 3 failed", "  a: no space", "  b: no network", "free space")
+    assert Ended(code=12, lines=several).details == "a: no space; b: no network"
+    assert Ended(code=3, lines=("error: no model", "a mend")).details == "no model"
+    assert Ended(code=3, lines=("killed",)).details == "killed"

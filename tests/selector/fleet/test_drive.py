@@ -111,7 +111,7 @@ class Told:
 def drive(
     cache: Cache, *machines: Machine, dead: Sequence[str] = (), patience_s: float = 900.0
 ) -> tuple[FleetResult, Told]:
-    members = tuple(Member(node=one.node, agent=one, host=one.host, at_once=1) for one in machines)
+    members = tuple(Member(node=one.node, agent=one, host=one.host, lacks={}, at_once=1) for one in machines)
     told = Told()
     result = calibrate_fleet(
         [MODEL],

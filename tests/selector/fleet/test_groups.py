@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from selector.fleet.groups import as_sold, grouped, kin_of, lacking
+from selector.fleet.groups import as_sold, grouped, kin_of
 from selector.host.spec import Device
 from tests.selector.answering import HOST
 from tests.selector.conftest import A100
@@ -44,8 +44,3 @@ def test_other_cores_or_instructions_make_another_group() -> None:
     hosts = {"a": HOST, "b": replace(HOST, cores=HOST.cores + 1), "c": replace(HOST, cpu_features=frozenset())}
     groups = grouped(hosts)
     assert sorted(groups.values()) == [("a",), ("b",), ("c",)]
-
-
-def test_a_host_lacks_what_is_not_installed() -> None:
-    bare = replace(HOST, installations={})
-    assert lacking(bare, ["transformers", "openvino"]) == ("transformers", "openvino")

@@ -34,7 +34,7 @@ class Asked(Machine):
 
 
 def described(host: HostSpec, version: str = VERSION) -> dict[str, Any]:
-    return {"version": version, "host": host, "at_once": 1}
+    return {"version": version, "host": host, "lacks": {}, "at_once": 1}
 
 
 def test_who_cannot_take_part_is_named_with_the_reason(cache: Cache) -> None:

@@ -14,12 +14,14 @@ from rich.console import Console
 from calibration.errors import ClusterDiffers, ClusterUnreachable, UsageError
 from selector.cli import main
 from selector.fleet.board import Board
-from selector.fleet.cluster import joined
+from selector.fleet.cluster import ClusterNode, Handle, joined
 from selector.fleet.install import Installed
 from selector.fleet.progress import Doing, FleetResult, Now
+from selector.fleet.survey import Member, Survey
 from selector.fleet.tasks import Calibrate, SpotCheck, Task
-from selector.screens.fleet import EVERY_S, FleetProgress, installed_screen, result_screen
+from selector.screens.fleet import EVERY_S, FleetProgress, hosts_screen, installed_screen, result_screen
 from tests.selector.fleet.test_board import H100, run
+from tests.selector.launches import cpu_host
 
 
 def test_without_ray_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -182,3 +184,23 @@ def test_a_terminal_shows_a_row_for_each_node() -> None:
     assert "node  model  task        since   left        now" in shown
     assert "b     m      spot check  7.00 s  about 24 s  x:a  loading  about 24 s left" in shown
     assert "2 calibrations and 3 spot checks left" in shown
+
+
+def test_each_host_is_shown_with_the_backends_that_it_lacks() -> None:
+    def member(letter: str, lacks: dict[str, str]) -> Member:
+        node = ClusterNode(node_id=letter, name=f"node-{letter}", cpus=2, gpus=0)
+        return Member(node=node, agent=Handle(None, node, None), host=cpu_host(letter * 12), lacks=lacks, at_once=1)
+
+    members = (member("a", {}), member("b", {"openvino": "", "turbomind": "needs an NVIDIA GPU", "llamacpp": ""}))
+    surveyed = Survey(members=members, unusable={"node-c": "it has autobackend 0.9; this is 1.0"})
+    assert hosts_screen(surveyed) == [
+        "2 hosts: AMD EPYC 7763 (zen3), 2 cores, 24 GiB",
+        "  node-a  aaaaaaaaaaaa  has all backends",
+        "  node-b  bbbbbbbbbbbb  lacks openvino and llamacpp, takes no turbomind",
+        "",
+        "no part: node-c, it has autobackend 0.9; this is 1.0",
+    ]
+    [group] = surveyed.to_json()["groups"]
+    assert [(host["lacks"], host["unfit"]) for host in group["hosts"]] == [
+        ([], {}), (["openvino", "llamacpp"], {"turbomind": "needs an NVIDIA GPU"}),
+    ]  # fmt: skip
