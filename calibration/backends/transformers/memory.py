@@ -4,14 +4,16 @@ from typing import Any
 
 from calibration.facts.memory import ServingMemory, WeightBytes
 
-_STACKED_IN_FILE = frozenset(
-    {
-        *("granitemoe", "granitemoe_swa", "granitemoehybrid", "granitemoeshared"),
-        *("aria", "aria_text", "gemma4", "gemma4_text", "gpt_oss", "llama4", "llama4_text"),
-        *("qwen3_5_moe", "qwen3_5_moe_text", "qwen3_vl_moe", "qwen3_vl_moe_text"),
-    }
-)
-"""Model types whose experts are one tensor of a layer in the file, so that transformers 5 stacks nothing."""
+STACKED_EITHER_WAY = frozenset({"qwen3_5_moe", "qwen3_5_moe_text"})
+"""Their published files have experts as one tensor of a layer (sgl-project/sglang-jax#1251 of Qwen3.5-35B-A3B), those
+that transformers 5.23.0 writes have them one by one, and it reads both."""
+STACKED_IN_FILE = STACKED_EITHER_WAY | {
+    *("granitemoe", "granitemoe_swa", "granitemoehybrid", "granitemoeshared"),
+    *("aria", "aria_text", "gemma4", "gemma4_text", "gpt_oss", "hy_v4", "inkling_text", "inkling2_text", "jetmoe"),
+    *("llama4", "llama4_text", "minimax_m3_vl_text", "qwen3_vl_moe", "qwen3_vl_moe_text", "zaya"),
+}
+"""Model types whose experts are one tensor of a layer in the file, so that transformers 5 stacks nothing: of these its
+conversion_mapping.py merges no experts; files that it wrote of all but Gemma 4 and Qwen3-VL were looked at."""
 
 
 def _memory(**more: Any) -> ServingMemory:
@@ -28,7 +30,7 @@ def _memory(**more: Any) -> ServingMemory:
         "activation": 4.18,
         # An OLMoE of 0.3 B parameters held 1675 MiB, which is its experts twice.
         "stacked": 1.0,
-        "stacked_in_file": _STACKED_IN_FILE,
+        "stacked_in_file": STACKED_IN_FILE,
         "margin": 0.08,
     }
     return ServingMemory(**(common | more))

@@ -13,6 +13,7 @@ from packaging.version import Version
 
 from calibration.backend import Engine
 from calibration.backends.transformers import TransformersBackend
+from calibration.backends.transformers.memory import STACKED_EITHER_WAY, STACKED_IN_FILE
 from calibration.checkpoints.random_weights import write_random_checkpoint
 from calibration.environments.distributions import requirement_name
 from selector.demand.demand import Demand
@@ -304,3 +305,16 @@ def test_falcons_alibi_is_added_twice_by_eager_attention(tmp_path: Path, monkeyp
     whole: Any = modeling_falcon.build_alibi_tensor
     monkeypatch.setattr(modeling_falcon, "build_alibi_tensor", lambda *given, **named: whole(*given, **named) / 2)
     assert abs(rows(eager.score(prompt, [])) - right).max() < 1e-4
+
+
+def test_experts_that_a_file_has_stacked_are_not_stacked_while_they_are_read() -> None:
+    from transformers.conversion_mapping import get_checkpoint_conversion_mapping
+    from transformers.core_model_loading import MergeModulelist
+
+    def stacks(model_type: str) -> bool:
+        conversions: Any = get_checkpoint_conversion_mapping(model_type) or ()
+        operations = [each for conversion in conversions for each in getattr(conversion, "operations", ())]
+        return any(isinstance(operation, MergeModulelist) for operation in operations)
+
+    assert stacks("mixtral")
+    assert {model_type for model_type in STACKED_IN_FILE if stacks(model_type)} <= STACKED_EITHER_WAY
