@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from benchmarks.rule_truth.candidates import candidate_of, labels_for, named
+from benchmarks.rule_truth.candidates import LOSSY, candidate_of, labels_for, named
 from benchmarks.rule_truth.cases.cases import Case
 from benchmarks.rule_truth.cases.checkpoints import Checkpoints
 from benchmarks.rule_truth.cases.kept import append_case, kept_of, read_cases
@@ -81,14 +81,12 @@ class Measuring:
 
     def _try_all(self, exhibits: Sequence[Exhibit], bench: Bench, known: set[tuple[str, str, str, str]]) -> bool:
         """Whether the budget sufficed."""
-        labels = dict.fromkeys(
-            label for exhibit in exhibits for label in labels_for(exhibit.case.quant, lmdeploy=self.lmdeploy)
-        )
+        labels = dict.fromkeys(label for exhibit in exhibits for label in self._labels(exhibit.case))
         for label in named(tuple(labels), tuple(self.backends)):
             for exhibit in exhibits:
                 case = exhibit.case
                 key = (case.name, case.digest, label, key_of(bench.versions(candidate_of(label), exhibit)))
-                if key in known or label not in labels_for(case.quant, lmdeploy=self.lmdeploy):
+                if key in known or label not in self._labels(case):
                     continue
                 if self.budget_s is not None and time.monotonic() - self._began > self.budget_s:
                     return False
@@ -96,6 +94,10 @@ class Measuring:
                 known.add(key)
             bench.pool.end()
         return True
+
+    def _labels(self, case: Case) -> tuple[str, ...]:
+        lossy = () if case.quant or self.lmdeploy else tuple(label for label in LOSSY if label in self.backends)
+        return (*labels_for(case.quant, case.content, lmdeploy=self.lmdeploy), *lossy)
 
     def _try(self, exhibit: Exhibit, bench: Bench, label: str) -> None:
         reasons = reasons_of(exhibit.written.place, self.host)[label]

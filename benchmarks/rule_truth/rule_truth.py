@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from benchmarks.rule_truth.before.before import judged_before
-from benchmarks.rule_truth.candidates import named
+from benchmarks.rule_truth.candidates import is_exact, named
 from benchmarks.rule_truth.cases.kept import Kept, read_cases
 from benchmarks.rule_truth.judging import judged, quiet
 from benchmarks.rule_truth.known.known import Known
@@ -73,6 +73,7 @@ def report(arguments: argparse.Namespace) -> None:
         if trial.config in cases
         and _wanted(trial.case, cases[trial.config].kind, arguments)
         and named((trial.candidate,), arguments.backend)
+        and is_exact(trial.candidate, cases[trial.config].content)
     ]
     here = quiet(HostSpec.detect())
     with tempfile.TemporaryDirectory(prefix="rule-truth-") as name:

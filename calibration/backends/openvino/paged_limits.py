@@ -15,6 +15,9 @@ _WRITTEN_OUT = frozenset({
 _BLOCKS_IN_MASKS = frozenset({"Gemma4UnifiedForConditionalGeneration"})
 """Classes of transformers 5.23.0 that put the blocks of images into their masks where there is no image, too."""
 
+_CAPPED = frozenset({"Gemma2ForCausalLM", "VaultGemmaForCausalLM"})
+"""Classes of transformers 5.23.0 that cap the scores of their attention; Gemma 3 has the field and does not read it."""
+
 _REARRANGED = frozenset({"DiffLlamaForCausalLM"})
 """Classes of transformers 5.23.0 that join halves of the values between the cache and attention."""
 
@@ -24,9 +27,10 @@ def _written_out(model: Model, config: ConfigJson) -> str:
 
 
 def _soft_cap(model: Model, config: ConfigJson) -> str:
-    default = 50.0 if model.architecture in {"Gemma2ForCausalLM", "VaultGemmaForCausalLM"} else None
+    if model.architecture not in _CAPPED:
+        return ""
     given = "attn_logit_softcapping" in config.fields
-    cap = config.number("attn_logit_softcapping", None if given else default)
+    cap = config.number("attn_logit_softcapping", None if given else 50.0)
     return f"attn_logit_softcapping {cap:g}" if cap is not None else ""
 
 

@@ -196,12 +196,14 @@ def test_the_report_counts_by_engine_and_names_each_disagreement_with_its_cause(
 
 
 def test_each_engine_is_tried_in_its_most_exact_variant() -> None:
-    assert labels_for("", lmdeploy=False) == PLAIN
-    assert labels_for("gptq-4bit", lmdeploy=False) == QUANTISED
-    assert labels_for("gguf-q8_0", lmdeploy=False) == GGUF
-    assert labels_for("", lmdeploy=True) == labels_for("awq-4bit", lmdeploy=True) == LMDEPLOY
-    assert labels_for("gguf-f16", lmdeploy=True) == ()
-    assert named(PLAIN, ["openvino", "llamacpp:f32"]) == ("llamacpp:f32", "openvino:fp32-sdpa", "openvino:fp32-pa")
+    wide, half = {"torch_dtype": "float32"}, {"torch_dtype": "float16"}
+    fp32, fp16 = ("openvino:fp32-sdpa", "openvino:fp32-pa"), ("openvino:fp16-sdpa", "openvino:fp16-pa")
+    assert labels_for("", wide, lmdeploy=False) == tuple(label for label in PLAIN if label not in fp16)
+    assert labels_for("gptq-4bit", half, lmdeploy=False) == tuple(label for label in QUANTISED if label not in fp32)
+    assert labels_for("gguf-q8_0", {}, lmdeploy=False) == GGUF
+    assert labels_for("", half, lmdeploy=True) == labels_for("awq-4bit", half, lmdeploy=True) == LMDEPLOY
+    assert labels_for("gguf-f16", {}, lmdeploy=True) == ()
+    assert named(PLAIN, ["openvino", "llamacpp:f32"]) == ("llamacpp:f32", *fp32, *fp16)
     assert named(PLAIN, []) == PLAIN
     assert [engine_of(label) for label in ("openvino:gguf-pa", "llamacpp:f32")] == ["openvino-pa", "llamacpp"]
 

@@ -112,8 +112,9 @@ def test_a_graph(fields: dict[str, Any], reason: str | None, tmp_path: Path) -> 
             "needs keys and values as they were projected for paged attention; found InklingForCausalLM",
         ),
         (named("GPTJForCausalLM"), "needs scaled_dot_product_attention for paged attention; found GPTJForCausalLM"),
+        (named("Gemma3ForCausalLM", attn_logit_softcapping=30.0), None),
         (
-            {"attn_logit_softcapping": 30.0},
+            named("VaultGemmaForCausalLM", attn_logit_softcapping=30.0),
             "needs attention without soft caps for paged attention; found attn_logit_softcapping 30",
         ),
         (
