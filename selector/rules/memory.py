@@ -26,11 +26,12 @@ def memory_fit(case: Combination) -> Finding:
 
 
 def _parts(memory: Memory, label: str) -> str:
-    """Of weights, KV cache, all else, and the margin; or, where loading takes most, of that."""
-    weights = f"{_gib(memory.weights_bytes)} of weights"
+    """Of weights, KV cache, all else, and the margin; or, where loading takes most, of what is held then."""
     margin = f", {_gib(memory.margin_bytes)} of margin" if memory.margin_bytes else ""
     if memory.loading_takes_most:
-        return f"while it loads {weights}{margin}"
+        loading = memory.load_bytes - memory.overhead_bytes
+        return f"while it loads {_gib(loading)} of weights, {_gib(memory.overhead_bytes)} of overhead{margin}"
+    weights = f"{_gib(memory.weights_bytes)} of weights"
     rest = memory.step_bytes + memory.overhead_bytes
     return f"{weights}, {_gib(memory.key_value_bytes)} of KV cache for {label}, {_gib(rest)} of overhead{margin}"
 

@@ -33,7 +33,7 @@ def test_what_was_held_out_of_the_fit_is_not_promised_too_little() -> None:
     file = ROOT / "results" / "memory" / "held_out.jsonl"
     lines = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
     everything = list(compared(lines, published(ROOT / "results" / "hosts")))
-    for converting, least in ((True, 13), (False, 33)):
+    for converting, least in ((True, 14), (False, 33)):
         errors = [one.error for one in everything if (one.what == "converting") is converting]
         assert len(errors) >= least
         assert median(map(abs, errors)) < 0.10

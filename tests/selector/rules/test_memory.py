@@ -207,7 +207,7 @@ def test_memory_of_unknown_size_is_not_judged() -> None:
     ("loading", "parts"),
     [
         (None, "1.0 of weights, 0.0 of KV cache for pp96:tg4:b1, 1.0 of overhead, 1.0 of margin"),
-        (WeightBytes(layer=4.0, tied=4.0, apart=4.0), "while it loads 1.0 of weights, 2.5 of margin"),
+        (WeightBytes(layer=4.0, tied=4.0, apart=4.0), "while it loads 4.0 of weights, 1.0 of overhead, 2.5 of margin"),
     ],
 )
 def test_measured_parts_are_told_with_their_margin(loading: WeightBytes | None, parts: str) -> None:
