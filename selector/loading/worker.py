@@ -127,7 +127,7 @@ def _subject(choice: Choice, spec: ModelSpec, model_dir: Path) -> Subject:
         trust_remote_code=demand.trust_remote_code,
         tensor_parallel=demand.tensor_parallel,
         parameters=spec.parameters,
-        embeddings=spec.vocab_size * spec.hidden_size,
+        embeddings=spec.embeddings,
         expert_parameters=spec.expert_parameters,
         layers=spec.layers,
     )

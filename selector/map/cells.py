@@ -42,7 +42,7 @@ class Won:
     @property
     def expected(self) -> Predicted | None:
         """What is predicted of it; None where it was measured."""
-        return next((row for row in self.expectations if row.candidate == self.label), None)
+        return None if self.pick.ranked is not None else self.pick.expected
 
     @property
     def e2e_s(self) -> float | None:
@@ -55,7 +55,7 @@ class Won:
         if self.pick.ranked is not None:
             other = next((r for r in self.pick.ranking if r.candidate.label == label), None)
             return None if other is None else median_ratio(other, self.pick.ranked, objective)
-        row = next((row for row in self.expectations if row.candidate == label), None)
+        row = self.pick.prediction.of(label) if self.pick.prediction else None
         if row is None or self.expected is None:
             return None
         return row.ttft_s / self.expected.ttft_s if objective is Objective.TTFT else row.e2e_s / self.expected.e2e_s

@@ -95,6 +95,11 @@ class ModelSpec:
         return self.dtype in {"bfloat16", "float16"} and not self.expert_parameters and not self.state_layers
 
     @property
+    def embeddings(self) -> int:
+        """Numbers of the table of embeddings; the output's is another one where they are not tied."""
+        return self.vocab_size * self.hidden_size
+
+    @property
     def fingerprint(self) -> str:
         """Hash of the shapes that set the work: times go by it."""
         shapes = (

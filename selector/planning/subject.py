@@ -65,7 +65,7 @@ def subject_at(
         experts=spec.experts,
         sliding_window=spec.sliding_window,
         parameters=spec.parameters,
-        embeddings=spec.vocab_size * spec.hidden_size,
+        embeddings=spec.embeddings,
         expert_parameters=spec.expert_parameters,
         layers=spec.layers,
     )

@@ -61,7 +61,7 @@ class Weights:
             weights=self.identity,
             parameters=spec.parameters,
             dtype=spec.dtype,
-            embeddings=spec.vocab_size * spec.hidden_size,
+            embeddings=spec.embeddings,
             expert_parameters=spec.expert_parameters,
             layers=spec.layers,
             cut=self.rung.cut,

@@ -34,7 +34,7 @@ class Work:
     @classmethod
     def of(cls, spec: ModelSpec) -> Self:
         """The work of a whole model."""
-        head = spec.vocab_size * spec.hidden_size
+        head = spec.embeddings
         read = spec.parameters - (0 if spec.tie_word_embeddings else head)
         if spec.experts:
             # Three matrices an expert: gate, up, down.

@@ -87,7 +87,7 @@ def needs_of(
         return None
     if workload.batch > 1 and (case.variant.batching or case.facts.batching) == "one after another":
         return None
-    head = spec.vocab_size * spec.hidden_size
+    head = spec.embeddings
     routed = spec.expert_parameters
     always = spec.parameters - routed - (0 if spec.tie_word_embeddings else head)
     used = spec.experts_per_token / spec.experts if spec.experts else 0.0
