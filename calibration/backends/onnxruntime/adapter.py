@@ -18,7 +18,7 @@ from calibration.backend import (
     Variant,
 )
 from calibration.backends.onnxruntime.engine import Graph, GraphEngine
-from calibration.backends.onnxruntime.limits import QUANTS, TRIED, WINDOWED, WRONG, limits
+from calibration.backends.onnxruntime.limits import OWN_CODES, QUANTS, TRIED, WINDOWED, WRONG, limits
 from calibration.backends.onnxruntime.memory import SERVING_MEMORY
 from calibration.backends.onnxruntime.ragged import RaggedGraph, can_be_ragged
 from calibration.backends.onnxruntime.streams import Together
@@ -77,7 +77,7 @@ class OnnxRuntimeBackend(Backend):
 
     def fits(self, model: Model, variant: Variant, device: Device | None = None) -> list[str]:
         """Also: what the builder reads of a config, and what it leaves out."""
-        if model.quant.method != "none" and variant.precision != "int4":
+        if model.quant.method in OWN_CODES and variant.precision != "int4":
             # AttributeError: a quantised matrix has no weight (models/builders/base.py).
             return [f"needs unquantised weights to build {variant.name}; found {model.quant.label}", *limits(model)]
         return limits(model)

@@ -34,8 +34,16 @@ QUANTS = (
         source="onnxruntime-genai 0.18.0 models/loaders/gptq.py",
     ),
     QuantFact(method="awq", bits=frozenset({4}), source="onnxruntime-genai 0.18.0 models/loaders/awq.py"),
+    # The experts alone, and no others are so published. transformers decodes them for fp32, the builder for the rest.
+    QuantFact(
+        method="mxfp4",
+        architectures=frozenset({"GptOssForCausalLM"}),
+        packages=("accelerate>=1.1",),
+        source="onnxruntime-genai 0.18.0 models/builders/gptoss.py (make_moe_preprocessing), models/loaders/gptoss.py",
+    ),
 )
-"""Checkpoints whose codes the builder takes over in int4: compared of Llama, Qwen 2, Qwen 3 and Gemma 2."""
+OWN_CODES = frozenset({"gptq", "awq"})
+"""Methods of checkpoints whose codes the builder takes over in int4: compared of Llama, Qwen 2, Qwen 3 and Gemma 2."""
 
 WINDOWED = frozenset({"Gemma2ForCausalLM", "GptOssForCausalLM", "Qwen2ForCausalLM", "Qwen3ForCausalLM"})
 """Architectures whose config tells by layer_types which layers have the window: the builder follows that. Mistral and

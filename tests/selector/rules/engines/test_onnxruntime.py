@@ -176,6 +176,22 @@ def test_quantised_checkpoints_are_built_in_4_bits_alone(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize(
+    ("architecture", "reasons"),
+    [
+        ("GptOssForCausalLM", []),
+        ("LlamaForCausalLM", ["needs mxfp4 with GptOssForCausalLM; found LlamaForCausalLM"]),
+    ],
+)
+def test_the_experts_of_gpt_oss_are_decoded(architecture: str, reasons: list[str], tmp_path: Path) -> None:
+    model = spec(architecture=architecture, folder=tmp_path, quant=QuantFormat(method="mxfp4", bits=4))
+    machine = host(installations={"onnxruntime": installation({"accelerate": "1.10"})})
+    refused = judged(BACKEND, model, machine)  # type: ignore[arg-type]
+    assert [text for rule, text, _ in refused if rule.startswith("quant_")] == reasons
+    for variant in BACKEND.variants:
+        assert not [text for text in BACKEND.fits(model, variant) if "unquantised" in text]
+
+
+@pytest.mark.parametrize(
     ("quant", "reasons"),
     [
         ({"method": "gptq", "bits": 8, "version": "gptq"}, []),
