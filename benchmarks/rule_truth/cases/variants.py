@@ -126,6 +126,10 @@ VARIANTS: tuple[Variant, ...] = (
                    "compressed-int8-a8", "compressed-fp8-a8")),
     *(Variant(name=name, kind="gguf", model_types=_IN_FILES, changes=_WIDE, quant=name)
       for name in ("gguf-f16", "gguf-q8_0", "gguf-q4_k_m")),
+    # Of other sizes transformers, which takes these for every such file, gives no reference.
+    *(Variant(name=f"{name}-usual-sizes", kind="gguf", model_types=("qwen3", "qwen3_moe"), quant=name,
+              changes={**_WIDE, "head_dim": 128, "moe_intermediate_size": 768})
+      for name in ("gguf-f16", "gguf-q8_0", "gguf-q4_k_m")),
     # Of other widths transformers scales attention otherwise than the model.
     *(Variant(name=name, kind="gguf", model_types=("gemma2",), quant=name,
               changes={**_WIDE, "head_dim": 256, "query_pre_attn_scalar": 256})

@@ -95,9 +95,14 @@ def _caps(name: str, config: ConfigJson) -> Iterator[str]:
 
 
 def _declared(config: ConfigJson) -> Iterator[str]:
-    """conversion/base.py:518 reads `format` beside the groups alone."""
+    """conversion/base.py:518 reads `format` beside the groups alone, and :525 ends on more than one group."""
     declared = config.table("quantization_config")
-    if declared.text("quant_method", None) == "compressed-tensors" and declared.text("format", None) is None:
+    if declared.text("quant_method", None) != "compressed-tensors":
+        return
+    groups = declared.table("config_groups").fields
+    if len(groups) > 1:
+        yield f"needs one group in config_groups, which is all that the converter takes; found {len(groups)}"
+    if declared.text("format", None) is None:
         yield "needs format in quantization_config itself, where the converter reads it; found none there"
 
 
