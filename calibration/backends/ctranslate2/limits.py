@@ -83,8 +83,7 @@ _UNREAD_FLAGS: dict[str, dict[str, bool]] = {
     "gpt_bigcode": {"scale_attn_weights": True, "multi_query": True},
     "opt": {"layer_norm_elementwise_affine": True},
 }
-"""Flags that a loader does not read or gets wrong, and what it takes: transformers takes that, too, where a flag is left
-out."""
+"""Flags that a loader does not read or gets wrong, and what it takes; so does transformers where one is left out."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
