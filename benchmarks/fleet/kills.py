@@ -180,7 +180,7 @@ class _Fleet:
             with self._driver(name, f"{number}-killed") as driver:
                 in_time = self._kill(driver, killed, after_s)
                 codes = [_ended(driver)]
-            left = _left()
+            left = _left(self._nodes.folder)
             if killed != "driver" and killed not in self._nodes.nodes:
                 self._nodes.start(killed)
                 self._nodes.cluster.wait_for_nodes()
@@ -196,7 +196,7 @@ class _Fleet:
             same=launches == undisturbed.launches,
             lost=tuple(sorted((_by_kind(undisturbed.launches) - _by_kind(launches)).elements())),
             twice=tuple(sorted(_twice(launches, undisturbed.launches))),
-            left=(*left, *_left()),
+            left=(*left, *_left(self._nodes.folder)),
             codes=tuple(codes),
             complete=complete,
             launches=launches,
@@ -274,10 +274,10 @@ def _twice(launches: Launches, undisturbed: Launches) -> Iterator[str]:
     return (name for name, count in launches.items() if count > most.get(name.partition(" ")[2], 0))
 
 
-def _left() -> tuple[str, ...]:
+def _left(folder: Path) -> tuple[str, ...]:
     """On which nodes something of ours runs, once it had the time to go."""
     end = time.monotonic() + GONE_S
-    while (left := left_running(HOSTS)) and time.monotonic() < end:
+    while (left := left_running(folder)) and time.monotonic() < end:
         time.sleep(0.2)
     return tuple(left)
 

@@ -68,27 +68,28 @@ def raylets(folder: Path, kinds: Mapping[str, Sequence[str]]) -> Iterator[Raylet
         running.cluster.shutdown()
 
 
-def at_work(host: str) -> bool:
-    """Whether a command of autobackend runs on that node."""
-    return any(name == host for name, _ in _at_work())
+def at_work(folder: Path, host: str) -> bool:
+    """Whether a command of autobackend runs on that node of the cluster in the folder."""
+    return host in left_running(folder)
 
 
-def niceness(host: str) -> int:
+def niceness(folder: Path, host: str) -> int:
     """The nice value of a command of autobackend that runs on that node."""
-    return next(process.nice() for name, process in _at_work() if name == host)
+    return next(process.nice() for file, process in _at_work() if file == folder / f"{host}.json")
 
 
-def left_running(hosts: Sequence[str]) -> list[str]:
-    """Those of the nodes on which a command of autobackend runs, though nothing should."""
-    return [name for name, _ in _at_work() if name in hosts]
+def left_running(folder: Path) -> list[str]:
+    """The nodes of the cluster in the folder on which a command of autobackend runs."""
+    return [file.stem for file, _ in _at_work() if file.parent == folder]
 
 
-def _at_work() -> Iterator[tuple[str, psutil.Process]]:
+def _at_work() -> Iterator[tuple[Path, psutil.Process]]:
+    """Files of hosts, and commands that run there."""
     for process in psutil.process_iter():
         try:
             if any(word.endswith("autobackend.py") for word in process.cmdline()):
                 file = process.environ().get(HOST_FILE, "")
                 if file:
-                    yield Path(file).stem, process
+                    yield Path(file), process
         except psutil.Error:
             continue

@@ -80,13 +80,13 @@ def test_one_host_of_a_kind_calibrates_and_the_others_are_compared(
         assert groups == {device: len(names) for device, names in KINDS.items()}, said
         assert not hosts["unusable"]
         process = fleet(*words, address=running.address)
-        first = _who_calibrates(HOSTS)
-        assert niceness(first) == os.getpriority(os.PRIO_PROCESS, 0)  # not that of Ray's workers
+        first = _who_calibrates(tmp_path, HOSTS)
+        assert niceness(tmp_path, first) == os.getpriority(os.PRIO_PROCESS, 0)  # not that of Ray's workers
         process.send_signal(signal.SIGINT)  # a Ctrl-C
         _, said = answered(process)
         assert process.returncode == INTERRUPTED, said
         assert "interrupted; what was measured is kept" in said
-        assert _nothing_runs(HOSTS)
+        assert _nothing_runs(tmp_path)
         process = fleet(*words, address=running.address)
         *told, result = answered(process)[0]
         assert process.returncode == 0, told
@@ -101,7 +101,7 @@ def test_one_host_of_a_kind_calibrates_and_the_others_are_compared(
         assert launches(database) == by_host
         assert not result["given_up"]
         assert not result["unusable"]
-    assert not left_running(HOSTS)
+    assert not left_running(tmp_path)
 
 
 def test_a_dead_node_leaves_its_model_to_another(tiny: Callable[..., Path], database: str, tmp_path: Path) -> None:
@@ -112,14 +112,14 @@ def test_a_dead_node_leaves_its_model_to_another(tiny: Callable[..., Path], data
             "--rounds", 1, address=running.address,
         )  # fmt: skip
         assert process.stderr is not None
-        first = _who_calibrates(KINDS["Alpha, 2 cores"])
+        first = _who_calibrates(tmp_path, KINDS["Alpha, 2 cores"])
         running.kill(first)
         values, said = answered(process)
         assert process.returncode == 0, said
         assert any("the node died" in line.get("said", "") for line in values)
         assert launches(database)["b1"]
         assert launches(database)[{"a1": "a2", "a2": "a1"}[first]]
-    assert not left_running(HOSTS)
+    assert not left_running(tmp_path)
 
 
 def test_a_head_that_dies_ends_the_command_with_a_sentence(tiny: Callable[..., Path], tmp_path: Path) -> None:
@@ -129,13 +129,13 @@ def test_a_head_that_dies_ends_the_command_with_a_sentence(tiny: Callable[..., P
             "calibrate", model, "--backends", LABEL, "--workload", "pp16:tg8:b1", "--cache", cache, "--no-probe",
             address=running.address,
         )  # fmt: skip
-        _who_calibrates(HOSTS)
+        _who_calibrates(tmp_path, HOSTS)
         running.kill_head()
         _, said = answered(process)
         assert process.returncode == ClusterUnreachable.exit_code, said
         assert f"error: the head of the Ray cluster at {running.address} does not answer any more" in said
         assert "the same command goes on from what was measured" in said
-        assert not left_running(HOSTS)
+        assert not left_running(tmp_path)
 
 
 def test_a_node_without_the_package_is_named_and_left_out(tmp_path: Path) -> None:
@@ -152,19 +152,19 @@ def test_a_node_without_the_package_is_named_and_left_out(tmp_path: Path) -> Non
     assert mend == "install autobackend in the environment of Ray's workers on the nodes, in this version"
 
 
-def _nothing_runs(hosts: Sequence[str]) -> bool:
-    """Whether nothing of ours runs on these nodes, or it is gone in a moment."""
+def _nothing_runs(folder: Path) -> bool:
+    """Whether nothing of ours runs on the nodes, or it is gone in a moment."""
     end = time.monotonic() + 30.0
-    while left_running(hosts) and time.monotonic() < end:
+    while left_running(folder) and time.monotonic() < end:
         time.sleep(0.2)
-    return not left_running(hosts)
+    return not left_running(folder)
 
 
-def _who_calibrates(hosts: Sequence[str]) -> str:
+def _who_calibrates(folder: Path, hosts: Sequence[str]) -> str:
     """The first of these nodes on which a command of ours runs; waits for it."""
     end = time.monotonic() + 300.0
     while time.monotonic() < end:
         for host in hosts:
-            if at_work(host):
+            if at_work(folder, host):
                 return host
     raise AssertionError("nobody calibrates")
