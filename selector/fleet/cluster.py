@@ -65,10 +65,14 @@ class Call:
 
 
 class Handle:
-    """An agent on a node. It holds the whole node, so that nothing else of Ray runs beside what it times."""
+    """An agent on a node. It holds the whole node, so that nothing else of Ray runs beside what it times.
 
-    def __init__(self, ray: Any, node: ClusterNode, actor: Any) -> None:
-        self._ray, self.node, self._actor = ray, node, actor
+    Args:
+        head: where the head of its cluster listens, HOST:PORT.
+    """
+
+    def __init__(self, ray: Any, node: ClusterNode, actor: Any, head: str) -> None:
+        self._ray, self.node, self._actor, self._head = ray, node, actor, head
 
     def call(self, name: str, *arguments: Any) -> Call:
         """Begin a call of Agent.NAME."""
@@ -77,8 +81,10 @@ class Handle:
     def kill(self) -> None:
         """End the agent and all that it runs."""
         with contextlib.suppress(self._ray.exceptions.RayError):
-            self._actor.end.remote()  # reaches it where the head is gone, too, by which Ray's own kill goes
-            self._ray.kill(self._actor)
+            if _answers(self._head, HEAD_ANSWERS_S):
+                self._ray.kill(self._actor)
+            else:
+                self._actor.end.remote()  # Ray's own kill goes by the head
 
 
 class Cluster:
@@ -141,7 +147,7 @@ class Cluster:
             )
             .remote(dict(variables))
         )
-        return Handle(self._ray, node, actor)
+        return Handle(self._ray, node, actor, self._head)
 
     def ended(self, calls: Sequence[Call], within_s: float) -> list[Call]:
         """Those that have ended, as soon as one has or the time is over."""

@@ -39,7 +39,7 @@ class Machine(Handle):
     """A node whose commands end as they are told to, and then well: with launches in the cache."""
 
     def __init__(self, host: HostSpec, cache: Cache, ends: Iterable[Ended | Exception]) -> None:
-        super().__init__(None, ClusterNode(node_id=host.identifier, name=host.identifier[0], cpus=2, gpus=0), None)
+        super().__init__(None, ClusterNode(node_id=host.identifier, name=host.identifier[0], cpus=2, gpus=0), None, "")
         self.host, self._cache, self._ends = host, cache, list(ends)
         self.called: list[str] = []
 

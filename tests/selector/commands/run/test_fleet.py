@@ -189,7 +189,7 @@ def test_a_terminal_shows_a_row_for_each_node() -> None:
 def test_each_host_is_shown_with_the_backends_that_it_lacks() -> None:
     def member(letter: str, lacks: dict[str, str]) -> Member:
         node = ClusterNode(node_id=letter, name=f"node-{letter}", cpus=2, gpus=0)
-        return Member(node=node, agent=Handle(None, node, None), host=cpu_host(letter * 12), lacks=lacks, at_once=1)
+        return Member(node=node, agent=Handle(None, node, None, ""), host=cpu_host(letter * 12), lacks=lacks, at_once=1)
 
     members = (member("a", {}), member("b", {"openvino": "", "turbomind": "needs an NVIDIA GPU", "llamacpp": ""}))
     surveyed = Survey(members=members, unusable={"node-c": "it has autobackend 0.9; this is 1.0"})
