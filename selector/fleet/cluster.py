@@ -195,7 +195,7 @@ def joined(address: str) -> Iterator[Cluster]:
     _require_an_answer(address)
     try:
         ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, configure_logging=False)
-    except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
+    except (ConnectionError, RuntimeError, ValueError, TimeoutError, ray.exceptions.RayError) as error:
         if versions := _VERSIONS.search(str(error)):
             raise _differs(address, *versions.groups()) from error
         raise ClusterUnreachable(

@@ -68,6 +68,21 @@ def test_a_cluster_of_another_version_of_ray_is_named_with_both(monkeypatch: pyt
     assert older.mend == "run it with Python 3.9.1, as on the nodes"
 
 
+def test_a_cluster_that_wants_a_token_is_not_joined_without(monkeypatch: pytest.MonkeyPatch) -> None:
+    ray = pytest.importorskip("ray")
+
+    def init(**_: object) -> None:
+        raise ray.exceptions.AuthenticationError("a token is needed")  # a cluster here would take half a minute
+
+    monkeypatch.setattr(ray, "init", init)
+    with (
+        socket.create_server(("127.0.0.1", 0)) as server,
+        pytest.raises(ClusterUnreachable, match="cannot be joined: a token is needed"),
+        joined(f"127.0.0.1:{server.getsockname()[1]}"),
+    ):
+        pass
+
+
 @pytest.mark.parametrize("address", ["head", "head:port", ""])
 def test_an_address_needs_a_host_and_a_port(address: str) -> None:
     pytest.importorskip("ray")
