@@ -63,8 +63,6 @@ class Run:
     killed: str
     """`driver`, or the node."""
     after_s: float
-    in_time: bool
-    """The command still ran when that was killed."""
     same: bool
     """The launches of each host are those of the undisturbed run."""
     lost: tuple[str, ...] = ()
@@ -92,6 +90,13 @@ class Run:
         )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Late:
+    """The command had ended before anything was killed."""
+
+    lasted_s: float
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.fleet.kills",
@@ -113,8 +118,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     bad = [run for run in runs if not run.well]
-    in_time = sum(run.in_time for run in runs)
-    print(f"{len(runs)} runs, {in_time} of them killed before their end; {len(bad)} not well")
+    drivers = sum(run.killed == "driver" for run in runs)
+    print(f"{len(runs)} runs, {drivers} with a killed driver, the others with a killed node; {len(bad)} not well")
     return 1 if bad else 0
 
 
@@ -128,11 +133,16 @@ def _runs(words: argparse.Namespace, fleet: "_Fleet") -> list[Run]:
         _append(words.out, undisturbed)
     print(f"undisturbed: {undisturbed.lasted_s:.0f} s, {sum(undisturbed.launches.values())} launches", flush=True)
     runs = {run.number: run for run in (Run(**_tuples(line)) for line in lines[1:])}
+    lasted_s = undisturbed.lasted_s
     for number in range(words.runs):
-        if number not in runs:
-            runs[number] = fleet.killed(number, undisturbed)
-            _append(words.out, runs[number])
-            print(_line(runs[number]), flush=True)
+        while number not in runs:
+            match fleet.killed(number, undisturbed, lasted_s):
+                case Late(lasted_s=shorter):
+                    lasted_s = shorter
+                case Run() as run:
+                    runs[number] = run
+                    _append(words.out, run)
+                    print(_line(run), flush=True)
     return [runs[number] for number in sorted(runs)]
 
 
@@ -172,13 +182,20 @@ class _Fleet:
             launches=launches,
         )
 
-    def killed(self, number: int, undisturbed: Undisturbed) -> Run:
+    def killed(self, number: int, undisturbed: Undisturbed, lasted_s: float) -> Run | Late:
+        """A run with a kill.
+
+        Args:
+            lasted_s: what the command takes, by the last time that it came to its end.
+        """
         draw = random.Random(f"{self._seed}/{number}")  # so that a run is the same whichever ones went before
         killed = draw.choice(HOSTS) if number % 2 else "driver"
-        after_s = draw.uniform(0.05, 0.95) * undisturbed.lasted_s
+        after_s = draw.uniform(0.05, 0.95) * lasted_s
         with self._server.database() as name:
             with self._driver(name, f"{number}-killed") as driver:
-                in_time = self._kill(driver, killed, after_s)
+                began = time.monotonic()
+                if not self._kill(driver, killed, after_s):
+                    return Late(lasted_s=time.monotonic() - began)
                 codes = [_ended(driver)]
             left = _left(self._nodes.folder)
             if killed != "driver" and killed not in self._nodes.nodes:
@@ -192,7 +209,6 @@ class _Fleet:
             number=number,
             killed=killed,
             after_s=after_s,
-            in_time=in_time,
             same=launches == undisturbed.launches,
             lost=tuple(sorted((_by_kind(undisturbed.launches) - _by_kind(launches)).elements())),
             twice=tuple(sorted(_twice(launches, undisturbed.launches))),
@@ -300,8 +316,7 @@ def _line(run: Run) -> str:
     more += "" if run.complete else ", not complete"
     more += f", codes {run.codes}" if run.codes[-1] != 0 or None in run.codes else ""
     same = ", the same" if run.same else ""
-    when = "" if run.in_time else " (it had ended)"
-    return f"{run.number + 1}: {run.killed} killed after {run.after_s:.1f} s{when}: {verdict}{same}{more}"
+    return f"{run.number + 1}: {run.killed} killed after {run.after_s:.1f} s: {verdict}{same}{more}"
 
 
 if __name__ == "__main__":
