@@ -29,7 +29,7 @@ QUANTS = (
     # Of gptq_v2 the zero points are one less than it takes them for: scores are those of another model.
     QuantFact(
         method="gptq",
-        bits=frozenset({4, 8}),
+        bits=frozenset({2, 4, 8}),
         versions=frozenset({"gptq"}),
         source="onnxruntime-genai 0.18.0 models/loaders/gptq.py",
     ),
@@ -260,7 +260,16 @@ def _unread(case: _Case) -> str | None:
     return None
 
 
+def _group_size(case: _Case) -> str | None:
+    """models/loaders/base.py:254 reads it as it stands, and divides by it; -1 is a whole column."""
+    quant = case.config.table("quantization_config")
+    if case.model.quant.method not in OWN_CODES or not quant.fields or quant.whole("group_size", None) is not None:
+        return None
+    return "needs a number as quantization_config.group_size; found none"
+
+
 _LIMITS: tuple[Callable[[_Case], str | None], ...] = (
+    _group_size,
     _rotation,
     _long_rotation,
     _long_scale,

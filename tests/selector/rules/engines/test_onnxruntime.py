@@ -176,6 +176,21 @@ def test_quantised_checkpoints_are_built_in_4_bits_alone(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize(
+    ("written", "reasons"),
+    [
+        ({"group_size": 128}, []),
+        ({"group_size": -1}, []),
+        ({"group_size": None}, ["needs a number as quantization_config.group_size; found none"]),
+        ({}, ["needs a number as quantization_config.group_size; found none"]),
+    ],
+)
+def test_the_group_size_is_read_as_it_stands(written: dict[str, Any], reasons: list[str], tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text(json.dumps({"quantization_config": {"quant_method": "awq", **written}}))
+    model = spec(folder=tmp_path, quant=QuantFormat(method="awq", bits=4))
+    assert BACKEND.fits(model, BACKEND.variant("int4")) == reasons
+
+
+@pytest.mark.parametrize(
     ("architecture", "reasons"),
     [
         ("GptOssForCausalLM", []),
@@ -195,6 +210,8 @@ def test_the_experts_of_gpt_oss_are_decoded(architecture: str, reasons: list[str
     ("quant", "reasons"),
     [
         ({"method": "gptq", "bits": 8, "version": "gptq"}, []),
+        ({"method": "gptq", "bits": 2, "version": "gptq"}, []),
+        ({"method": "gptq", "bits": 3, "version": "gptq"}, ["needs gptq with 2, 4 or 8 bits; found 3 bits"]),
         ({"method": "gptq", "bits": 4, "version": "gptq_v2"}, ["needs gptq with version gptq; found version gptq_v2"]),
         ({"method": "awq", "bits": 4, "version": "gemm"}, []),
         ({"method": "awq", "bits": 8}, ["needs awq with 4 bits; found 8 bits"]),
