@@ -26,6 +26,8 @@ Line = dict[str, Any]
 """`kind` is `serving` or `converting`; the other fields are those of `_common`, `_serve` and `_converted`."""
 
 _NEVER = Deadline(None, time.monotonic)
+_LIMITS = Limits(sample_s=3600.0)
+"""Nothing is timed here, and on a busy machine a long prompt takes longer than a calibration would wait."""
 
 
 def measure(
@@ -40,7 +42,7 @@ def measure(
     longest = ModelSpec.read(model).max_position or max(w.context_tokens for w in workloads)
     workloads = [workload for workload in workloads if workload.context_tokens <= longest]
     planned = plan(model, backends=labels, allow_lossy=True, workloads=workloads)
-    store, limits = ArtifactStore(), Limits()
+    store, limits = ArtifactStore(), _LIMITS
     done = {place(line) for line in known if "error" not in line}
     subject: Subject | None = None
     specs = sorted(planned.launch_specs, key=lambda spec: (spec.candidate.backend, spec.variant.prepared_as))
