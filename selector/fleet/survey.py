@@ -39,6 +39,7 @@ class Member:
             "at_once": self.at_once,
             "lacks": [name for name, why in self.lacks.items() if not why],
             "unfit": {name: why for name, why in self.lacks.items() if why},
+            "spec": self.host.to_json(),
         }
 
 

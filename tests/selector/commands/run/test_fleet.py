@@ -219,3 +219,4 @@ def test_each_host_is_shown_with_the_backends_that_it_lacks() -> None:
     assert [(host["lacks"], host["unfit"]) for host in group["hosts"]] == [
         ([], {}), (["openvino", "llamacpp"], {"turbomind": "needs an NVIDIA GPU"}),
     ]  # fmt: skip
+    assert [host["spec"] for host in group["hosts"]] == [cpu_host(letter * 12).to_json() for letter in "ab"]
