@@ -18,7 +18,7 @@ from calibration.backend import (
     QuantFact,
     Variant,
 )
-from calibration.backends.openvino.architectures import TABLE, TRIED
+from calibration.backends.openvino.architectures import TABLE, TRIED, WRONG
 from calibration.backends.openvino.engine import CurrentPipeline, PipelineEngine
 from calibration.backends.openvino.graph_limits import GRAPH_LIMITS
 from calibration.backends.openvino.limit import beyond
@@ -105,6 +105,7 @@ class OpenVinoBackend(Backend):
         by_model_type=True,
         builds_causal_models=True,
         vision="left out",
+        wrong_architectures=WRONG,
         tried=TRIED,
         quants=(
             QuantFact(

@@ -3,6 +3,12 @@
 TABLE = ("transformers", "models/auto/modeling_auto.py")
 """The tracer's own table of architectures."""
 
+WRONG = {
+    "Emu3ForConditionalGeneration": "its language model is built alone, and finds none of its weights: they are named"
+    " text_model (transformers 5.23.0 conversion_mapping.py)",
+}
+"""AutoModelForCausalLM builds them, but what it builds is not the model."""
+
 TRIED = frozenset({
     "AXK1ForCausalLM", "AXK2ForCausalLM", "AfmoeForCausalLM", "ApertusForCausalLM", "ArceeForCausalLM",
     "AriaTextForCausalLM", "BartForCausalLM", "BeamForCausalLM", "BertGenerationDecoder", "BertLMHeadModel",

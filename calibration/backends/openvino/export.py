@@ -23,6 +23,9 @@ def export(model_dir: Path, *, trust_remote_code: bool, say: Callable[[str], Non
     Returns:
         openvino.Model with inputs input_ids, attention_mask and position_ids [batch, tokens] and beam_idx [batch], and
         the output logits [batch, tokens, vocab].
+
+    Raises:
+        ValueError: the checkpoint lacks weights of what is built, or the model keeps a state that no graph can.
     """
     import openvino
     import torch
@@ -31,13 +34,18 @@ def export(model_dir: Path, *, trust_remote_code: bool, say: Callable[[str], Non
 
     torch.set_grad_enabled(False)
     ALL_EXPERTS_FUNCTIONS.register("openvino", apply_experts)
-    model: Any = AutoModelForCausalLM
-    model = model.from_pretrained(
+    from_pretrained: Any = AutoModelForCausalLM.from_pretrained  # its type knows no output_loading_info
+    model, told = from_pretrained(
         model_dir,
         dtype="auto",
         experts_implementation="openvino",
         trust_remote_code=trust_remote_code,
-    ).eval()
+        output_loading_info=True,
+    )
+    if missing := sorted(told["missing_keys"]):
+        name = type(model).__name__
+        raise ValueError(f"needs all weights of {name} in the checkpoint; {len(missing)} are missing: {missing[0]}")
+    model.eval()
     _compute_in_float32(model)
     look_rotations_up(model)
     with traceable_attention(model):

@@ -45,7 +45,7 @@ def states_of(model: Any) -> list[State]:
     made = model(torch.ones(1, 2, dtype=torch.long), use_cache=True)
     layers = [(type(layer).__name__, _parts(layer)) for layer in getattr(_kept(made), "layers", [])]
     # Layers that read what an earlier one keeps come last, and have nothing of their own (Gemma 3n).
-    while layers and not layers[-1][1]:
+    while layers and layers[-1][0] in _PLAIN and not layers[-1][1]:
         layers.pop()
     if not layers or not all(parts and kind in {*_PLAIN, _INDEXED, *_CONVOLVED} for kind, parts in layers):
         raise ValueError(f"{type(model).__name__} keeps another state than keys, values and inputs of convolutions")

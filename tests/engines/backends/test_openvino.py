@@ -1,5 +1,6 @@
 """openvino against transformers in fp32: architectures, both schedulers, windows, what its facts refuse."""
 
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -162,6 +163,20 @@ def test_paged_attention_answers_a_batch_as_each_alone(tiny: Callable[..., Path]
     alone = [engine.generate([prompt], tiny_models.NEW_TOKENS).tokens[0] for prompt in asked]
     assert list(engine.generate(asked, tiny_models.NEW_TOKENS).tokens) == alone
     assert engine.score(asked[0], [5]) is None
+
+
+def test_a_checkpoint_that_lacks_weights_is_refused(tiny: Callable[..., Path], tmp_path: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    shutil.copytree(tiny("llama"), tmp_path / "copy")
+    weights = load_file(tmp_path / "copy/model.safetensors")
+    del weights["model.norm.weight"], weights["lm_head.weight"]
+    save_file(weights, tmp_path / "copy/model.safetensors", metadata={"format": "pt"})
+    asked = tiny_models.job(tmp_path / "copy", OPENVINO, "fp32-sdpa")
+    with pytest.raises(
+        ValueError, match=r"^needs all weights of LlamaForCausalLM in the checkpoint; 2 are missing: lm_head\.weight$"
+    ):
+        OPENVINO.prepare(asked, tmp_path, print)
 
 
 def test_no_token_ends_a_path(tiny: Callable[..., Path], reference: Callable[..., Engine]) -> None:

@@ -10,6 +10,7 @@ import pytest
 from calibration.backends.openvino.attention import traceable_attention
 from calibration.backends.openvino.experts import apply_experts
 from calibration.backends.openvino.positions import give_positions
+from calibration.backends.openvino.states import states_of
 from tests.engines import tiny_models
 
 pytestmark = pytest.mark.engine
@@ -131,6 +132,24 @@ def test_positions_are_told_to_what_takes_them(model_type: str, parts: dict[str,
     told = give_positions(made)(ids, positions)
     assert (told.get("position_ids") is positions) is taken
     assert set(told) <= {"position_ids"}
+
+
+@pytest.mark.parametrize("last", ["linear_attention", "full_attention"])
+def test_a_layer_with_a_recurrent_state_is_never_left_out(last: str) -> None:
+    """Not even at the end, where layers that share the keys of earlier ones are."""
+    from transformers import AutoModelForCausalLM, Qwen3NextConfig
+
+    sizes: dict[str, Any] = {"hidden_size": 32, "intermediate_size": 32, "vocab_size": 64, "head_dim": 8}
+    sizes |= {"num_attention_heads": 4, "num_key_value_heads": 2, "num_experts": 0}
+    sizes |= {"linear_num_key_heads": 2, "linear_num_value_heads": 2}
+    sizes |= {"linear_key_head_dim": 8, "linear_value_head_dim": 8, "num_hidden_layers": 2}
+    config = Qwen3NextConfig(**sizes, layer_types=["full_attention", last])
+    made = AutoModelForCausalLM.from_config(config).eval()
+    if last == "full_attention":
+        assert [state.layer for state in states_of(made)] == [0, 0, 1, 1]
+        return
+    with pytest.raises(ValueError, match="keeps another state than keys, values and inputs of convolutions"):
+        states_of(made)
 
 
 CONFIG = SimpleNamespace(

@@ -198,6 +198,18 @@ def test_what_the_installed_transformers_builds_no_causal_model_of_is_refused(
     ]
 
 
+def test_what_finds_none_of_its_weights_is_refused(tmp_path: Path) -> None:
+    seeing = "Emu3ForConditionalGeneration"
+    spec = model(tmp_path, **named(seeing, model_type="emu3"), **LONG, vision_config={"depth": 2})
+    told = verdict(spec, table={"emu3": "Emu3ForCausalLM"}, sees={"emu3": seeing}, tmp_path=tmp_path)
+    (reason,) = told.reasons
+    assert reason.text == (
+        "needs an architecture that OpenVINO GenAI runs right; Emu3ForConditionalGeneration: its language model is"
+        " built alone, and finds none of its weights: they are named text_model (transformers 5.23.0"
+        " conversion_mapping.py)"
+    )
+
+
 @pytest.mark.parametrize("fields", [{}, {"vision_config": {"depth": 2}}])
 def test_a_model_that_sees_is_run_for_its_text(fields: dict[str, Any], tmp_path: Path) -> None:
     seeing = "Gemma3ForConditionalGeneration"
@@ -224,12 +236,22 @@ def test_fp8_with_a_scale_for_each_block_is_dequantised(
     assert [reason.text for reason in found.reasons] == reasons
 
 
-def verdict(spec: ModelSpec, *, table: Mapping[str, str], tmp_path: Path) -> Verdict:
-    """Of openvino:fp16-sdpa where a transformers is installed that builds these causal models of these model types."""
+def verdict(
+    spec: ModelSpec, *, table: Mapping[str, str], sees: Mapping[str, str] | None = None, tmp_path: Path
+) -> Verdict:
+    """Of openvino:fp16-sdpa where a transformers is installed that builds these models of these model types.
+
+    Args:
+        table: causal language models.
+        sees: models that see and write.
+    """
     file = tmp_path / "site" / "transformers" / "models" / "auto" / "modeling_auto.py"
     file.parent.mkdir(parents=True)
-    lines = "".join(f'        ("{kind}", "{name}"),\n' for kind, name in table.items())
-    file.write_text(f"\nMODEL_FOR_CAUSAL_LM_MAPPING_NAMES = OrderedDict(\n    [\n{lines}    ]\n)\n")
+    mappings = {"MODEL_FOR_CAUSAL_LM_MAPPING_NAMES": table, "MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES": sees or {}}
+    with file.open("w") as modeling_auto:
+        for mapping, classes in mappings.items():
+            lines = "".join(f'        ("{kind}", "{name}"),\n' for kind, name in classes.items())
+            modeling_auto.write(f"\n{mapping} = OrderedDict(\n    [\n{lines}    ]\n)\n")
     versions = {
         "openvino-genai": "2026.4.1", "openvino": "2026.4.1", "numpy": "2.3", "nncf": "3.4", "torch": "2.13",
         "transformers": "5.23.0",
