@@ -123,6 +123,31 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 1 if bad else 0
 
 
+def run_of(line: Mapping[str, Any]) -> Run:
+    """A run by its line of the file."""
+    fields: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in line.items()}
+    return Run(**fields)
+
+
+def by_kind(launches: Launches) -> Counter[str]:
+    """With the kind instead of the host; what several hosts of a kind launched counts as often."""
+    kind_of = {host: kind for kind, hosts in KINDS.items() for host in hosts}
+    counts = Counter[str]()
+    for name, count in launches.items():
+        host, _, what = name.partition(" ")
+        counts[f"{kind_of[host]} {what}"] += count
+    return counts
+
+
+def twice(launches: Launches, undisturbed: Launches) -> Iterator[str]:
+    """What a host launched oftener than any host did in the undisturbed run."""
+    most: dict[str, int] = {}
+    for name, count in undisturbed.items():
+        what = name.partition(" ")[2]
+        most[what] = max(count, most.get(what, 0))
+    return (name for name, count in launches.items() if count > most.get(name.partition(" ")[2], 0))
+
+
 def _runs(words: argparse.Namespace, fleet: "_Fleet") -> list[Run]:
     """Those of the file, and then those that it lacks; each becomes a line of it."""
     lines = [json.loads(line) for line in words.out.read_text().splitlines()] if words.out.exists() else []
@@ -132,7 +157,7 @@ def _runs(words: argparse.Namespace, fleet: "_Fleet") -> list[Run]:
         undisturbed = fleet.undisturbed()
         _append(words.out, undisturbed)
     print(f"undisturbed: {undisturbed.lasted_s:.0f} s, {sum(undisturbed.launches.values())} launches", flush=True)
-    runs = {run.number: run for run in (Run(**_tuples(line)) for line in lines[1:])}
+    runs = {run.number: run for run in map(run_of, lines[1:])}
     lasted_s = undisturbed.lasted_s
     for number in range(words.runs):
         while number not in runs:
@@ -210,8 +235,8 @@ class _Fleet:
             killed=killed,
             after_s=after_s,
             same=launches == undisturbed.launches,
-            lost=tuple(sorted((_by_kind(undisturbed.launches) - _by_kind(launches)).elements())),
-            twice=tuple(sorted(_twice(launches, undisturbed.launches))),
+            lost=tuple(sorted((by_kind(undisturbed.launches) - by_kind(launches)).elements())),
+            twice=tuple(sorted(twice(launches, undisturbed.launches))),
             left=(*left, *_left(self._nodes.folder)),
             codes=tuple(codes),
             complete=complete,
@@ -271,25 +296,6 @@ def _ended(driver: "subprocess.Popen[bytes]") -> int | None:
         return None
 
 
-def _by_kind(launches: Launches) -> Counter[str]:
-    """With the kind instead of the host; what several hosts of a kind launched counts as often."""
-    kind_of = {host: kind for kind, hosts in KINDS.items() for host in hosts}
-    counts = Counter[str]()
-    for name, count in launches.items():
-        host, _, what = name.partition(" ")
-        counts[f"{kind_of[host]} {what}"] += count
-    return counts
-
-
-def _twice(launches: Launches, undisturbed: Launches) -> Iterator[str]:
-    """What a host launched oftener than any host did in the undisturbed run."""
-    most: dict[str, int] = {}
-    for name, count in undisturbed.items():
-        what = name.partition(" ")[2]
-        most[what] = max(count, most.get(what, 0))
-    return (name for name, count in launches.items() if count > most.get(name.partition(" ")[2], 0))
-
-
 def _left(folder: Path) -> tuple[str, ...]:
     """On which nodes something of ours runs, once it had the time to go."""
     end = time.monotonic() + GONE_S
@@ -301,11 +307,6 @@ def _left(folder: Path) -> tuple[str, ...]:
 def _append(file: Path, line: Undisturbed | Run) -> None:
     with file.open("a", encoding="utf-8") as opened:
         opened.write(json.dumps(asdict(line)) + "\n")
-
-
-def _tuples(line: Mapping[str, Any]) -> dict[str, Any]:
-    """The fields of a Run, with tuples for JSON's lists."""
-    return {name: tuple(value) if isinstance(value, list) else value for name, value in line.items()}
 
 
 def _line(run: Run) -> str:
