@@ -127,5 +127,5 @@ def _version(context: click.Context, _: click.Parameter, wanted: bool) -> None:
 def main() -> None:
     """Which inference backend runs a model fastest on this machine, among those that run it at all and run it right.
 
-    MODEL is a Hugging Face folder, a hub id, or shape:NAME (see `autobackend shapes`).
+    MODEL is a Hugging Face folder, a hub id, a .gguf file, or shape:NAME (see `autobackend shapes`).
     """

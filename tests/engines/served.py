@@ -49,7 +49,7 @@ class Served:
 
     def get(self, path: str) -> tuple[int, str]:
         """Status and text."""
-        connection = http.client.HTTPConnection(self.url.removeprefix("http://"), timeout=30)
+        connection = http.client.HTTPConnection(self.url.removeprefix("http://"), timeout=120)
         with contextlib.closing(connection):
             connection.request("GET", path)
             answer = connection.getresponse()
@@ -74,7 +74,7 @@ class Served:
         family = self.family()
         self.process.send_signal(number)
         code = self.process.wait(END_S)
-        until(lambda: not [p for p in family if runs(p)], 5)
+        until(lambda: not [p for p in family if runs(p)], END_S)
         return code
 
 

@@ -97,6 +97,8 @@ _NARROW: dict[str, dict[str, Any]] = {
         sliding_window=512,
     ),
     "lfm2": _config("Lfm2ForCausalLM", "lfm2", layer_types=["conv", "full_attention", "conv"], conv_L_cache=3),
+    # Has room for answers that take minutes.
+    "llama-long": _config("LlamaForCausalLM", "llama", max_position_embeddings=8192),
     "llama-endless": _config("LlamaForCausalLM", "llama", eos_token_id=None),
     "llama-bf16": _config("LlamaForCausalLM", "llama", torch_dtype="bfloat16"),
     "mistral": _config("MistralForCausalLM", "mistral", sliding_window=None),

@@ -22,7 +22,9 @@ _MIDDLE = 1 << (BITS - 1)
 
 def main() -> None:
     """Read the command line."""
-    asked = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    asked = argparse.ArgumentParser(
+        prog="python -m benchmarks.engines.real_model.gptq_checkpoint", description=(__doc__ or "").partition("\n")[0]
+    )
     asked.add_argument("source", type=Path, help="Hugging Face folder, unquantised")
     asked.add_argument("destination", type=Path)
     asked.add_argument("--group-size", type=int, default=64, help="weights that share a scale")

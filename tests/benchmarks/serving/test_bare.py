@@ -36,8 +36,8 @@ def an_engine(tmp_path: Path, **options: Any) -> Iterator[BareEngine]:
     )  # fmt: skip
     with Worker(Path(sys.executable), log=tmp_path / "log", memory_limit_bytes=8 << 30) as worker:
         opening = Opening(backend="counting", job=job, source=ENGINE).request()
-        assert isinstance(worker.ask("open", timeout_s=30, **opening), Reply)
-        assert isinstance(worker.ask("load_streams", timeout_s=30), Reply)
+        assert isinstance(worker.ask("open", timeout_s=120, **opening), Reply)
+        assert isinstance(worker.ask("load_streams", timeout_s=120), Reply)
         engine = BareEngine(worker)
         try:
             yield engine

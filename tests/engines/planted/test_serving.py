@@ -303,7 +303,7 @@ def test_serve_refuses_who_answered_wrong_as_it_was_served(tiny: Folder, tmp_pat
         known.add(unserved(label, key, host, kind=FailureKind.WRONG_OUTPUT, message="token 7 after prompt 2 is 9"))
     words, said = (tiny("llama"), "--backend", label, "--no-observe"), tmp_path / "refused.txt"
     process = started(*words, folder=tmp_path, said=said)
-    output, _ = process.communicate(timeout=120)
+    output, _ = process.communicate(timeout=300)
     assert output == ""
     assert process.returncode == IllegalBackend.exit_code
     reason = "needs right output as served; found wrong output as served: token 7 after prompt 2 is 9"

@@ -109,14 +109,17 @@ def test_the_first_token_comes_long_before_the_last(tiny: Folder) -> None:
     """Without paged attention each answer waits for the one before, but none waits for its own end."""
     loaded("fp32-sdpa", tiny("llama")).close()
     streams = opened("fp32-sdpa", tiny("llama"))
-    streams.add(Request(id="long", prompt=streaming.prompts()[0], max_tokens=100))
-    began = time.perf_counter()
-    [first] = streams.step()
-    first_s = time.perf_counter() - began
-    while streams.running:
-        [last] = streams.step()
-    assert first_s < (time.perf_counter() - began) / 2
-    assert (len(first.tokens), last.finish) == (1, Finish.LENGTH)
+    shares = []
+    for name in "abcde":  # a busy machine may hold up one of them
+        streams.add(Request(id=name, prompt=streaming.prompts()[0], max_tokens=100))
+        began = time.perf_counter()
+        [first] = streams.step()
+        first_s = time.perf_counter() - began
+        while streams.running:
+            [last] = streams.step()
+        shares.append(first_s / (time.perf_counter() - began))
+        assert (len(first.tokens), last.finish) == (1, Finish.LENGTH)
+    assert min(shares) < 1 / 2
 
 
 def test_a_setting_that_the_engine_refuses_is_refused_at_once(tiny: Folder) -> None:
