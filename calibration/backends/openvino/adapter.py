@@ -123,6 +123,12 @@ class OpenVinoBackend(Backend):
                 dequantised=True,
                 source="transformers 5.23.0 quantizers/quantizer_finegrained_fp8.py: dequantised without a GPU",
             ),
+            QuantFact(
+                method="mxfp4",
+                packages=("accelerate>=1.1",),
+                dequantised=True,
+                source="transformers 5.23.0 quantizers/quantizer_mxfp4.py: dequantised without its kernels",
+            ),
         ),
         # It unpacks them while it compiles the graph: 2.6 GiB at the peak for 0.5 B parameters in fp16.
         widened_without={"fp16": COMPUTES_IN_16_BITS},

@@ -223,14 +223,15 @@ def test_a_model_that_sees_is_run_for_its_text(fields: dict[str, Any], tmp_path:
 @pytest.mark.parametrize(
     ("fields", "reasons"),
     [
-        ({"weight_block_size": [128, 128]}, []),
-        ({}, ["needs fp8 with strategy block; found strategy tensor"]),
+        ({"quant_method": "fp8", "weight_block_size": [128, 128]}, []),
+        ({"quant_method": "fp8"}, ["needs fp8 with strategy block; found strategy tensor"]),
+        ({"quant_method": "mxfp4"}, []),
     ],
 )
-def test_fp8_with_a_scale_for_each_block_is_dequantised(
+def test_fp8_with_a_scale_for_each_block_and_mxfp4_are_dequantised(
     fields: dict[str, Any], reasons: list[str], tmp_path: Path
 ) -> None:
-    config = {"quant_method": "fp8", "activation_scheme": "dynamic", **fields}
+    config = {"activation_scheme": "dynamic", **fields}
     spec = model(tmp_path, quantization_config=config, **LONG)
     found = verdict(spec, table={"llama": "LlamaForCausalLM"}, tmp_path=tmp_path)
     assert [reason.text for reason in found.reasons] == reasons
@@ -253,8 +254,8 @@ def verdict(
             lines = "".join(f'        ("{kind}", "{name}"),\n' for kind, name in classes.items())
             modeling_auto.write(f"\n{mapping} = OrderedDict(\n    [\n{lines}    ]\n)\n")
     versions = {
-        "openvino-genai": "2026.4.1", "openvino": "2026.4.1", "numpy": "2.3", "nncf": "3.4", "torch": "2.13",
-        "transformers": "5.23.0",
+        "accelerate": "1.15", "openvino-genai": "2026.4.1", "openvino": "2026.4.1", "numpy": "2.3", "nncf": "3.4",
+        "torch": "2.13", "transformers": "5.23.0",
     }  # fmt: skip
     there = installation(versions, site_packages=(tmp_path / "site",))
     machine = host(installations={"openvino": there})
