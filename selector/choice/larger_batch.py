@@ -28,4 +28,5 @@ def larger_batch(demand: Demand, model: str, ranking: Sequence[Ranked], answer: 
     tps, label, workload = fastest
     if workload.batch > answer.workload.batch:
         command = demand.for_one(workload).command("select", model)
-        yield f"larger batches give more: {label} generates {tps:.3g} tok/s of {workload.label}. Ask for it: {command}"
+        rate = f"{tps:.3g}" if tps < 999.5 else f"{tps:.0f}"
+        yield f"larger batches give more: {label} generates {rate} tok/s of {workload.label}. Ask for it: {command}"

@@ -37,8 +37,9 @@ def promising(question: Question, known: Known, candidates: Candidates, pick: Pi
     times = _value(question, answer) / _value(question, rival)
     if rival.p_best < REAL or times <= 1 + BAND:
         return None
+    factor = f"{times:.2g}" if times < 99.5 else f"{times:.0f}"
     return (
-        f"{rival.candidate} was not measured; it is predicted to be {times:.2g} times faster"
+        f"{rival.candidate} was not measured; it is predicted to be {factor} times faster"
         f" (P {min(rival.p_best, 0.99):.2g}). Measure it: {question.calibrate_command()}"
     )
 
