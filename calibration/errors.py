@@ -141,6 +141,12 @@ class ClusterDiffers(AutobackendError):
     exit_code = 22
 
 
+class FleetIncomplete(AutobackendError):
+    """A fleet was calibrated, and not every host has an answer for every model."""
+
+    exit_code = 23
+
+
 def kinds() -> list[type[AutobackendError]]:
     """Every kind of error here, by exit code; a kind and those that it is divided into each have their own."""
 

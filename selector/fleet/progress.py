@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from calibration.errors import FleetIncomplete, NothingMeasured
 from selector.fleet.groups import Kin
 from selector.fleet.tasks import Standing, Task
 
@@ -64,6 +65,18 @@ class FleetResult:
     def complete(self) -> bool:
         """Whether every host has an answer for every model: its own, or its group's."""
         return not self.given_up and all(one.inherits or one.calibrated for one in self.standings if not one.gone)
+
+    def require_answers(self) -> None:
+        """Raises NothingMeasured where no host has an answer, FleetIncomplete where some host lacks one."""
+        if not any(standing.calibrated for standing in self.standings):
+            raise NothingMeasured("no host has an answer for any model", "see the reasons above")
+        if not self.complete:
+            without = sorted({model for models in self.given_up.values() for model in models})
+            lacking = [one.host for one in self.standings if not (one.inherits or one.calibrated or one.gone)]
+            raise FleetIncomplete(
+                f"not every host has an answer for every model; without one: {', '.join([*without, *lacking])}",
+                "see the reasons above; the same command tries them again, and measures nothing twice",
+            )
 
     def to_json(self) -> dict[str, Any]:
         """As `autobackend fleet calibrate --json` prints it."""

@@ -147,8 +147,7 @@ def calibrate(
         click.echo(json.dumps(result.to_json()))  # a line, as those before it
     else:
         show(result_screen(result, across()))
-    if not any(standing.calibrated for standing in result.standings):
-        raise errors.NothingMeasured("no host has an answer for any model", "see the reasons above")
+    result.require_answers()
 
 
 @fleet.command(epilog=examples("autobackend fleet install llamacpp --ray head:6379"))

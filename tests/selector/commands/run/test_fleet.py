@@ -11,7 +11,7 @@ import pytest
 from click.testing import CliRunner
 from rich.console import Console
 
-from calibration.errors import ClusterDiffers, ClusterUnreachable, UsageError
+from calibration.errors import ClusterDiffers, ClusterUnreachable, FleetIncomplete, NothingMeasured, UsageError
 from selector.cli import main
 from selector.fleet.board import Board
 from selector.fleet.cluster import ClusterNode, Handle, joined
@@ -126,6 +126,20 @@ def test_a_model_without_an_answer_is_shown_with_its_reason() -> None:
         result
     )
     assert not result.complete
+    with pytest.raises(NothingMeasured, match="no host has an answer for any model"):
+        result.require_answers()
+
+
+def test_a_fleet_in_which_a_model_has_no_answer_ends_with_an_error() -> None:
+    board = Board({H100: ["a"]}, ["m", "n"])
+    [task] = board.begin()
+    board.failed(task, "nothing could be measured")
+    assert [other.model for other in run(board) if isinstance(other, Calibrate)] == ["n"]
+    result = FleetResult(standings=tuple(board.standings()), given_up=board.given_up(), unusable={}, seconds=1)
+    with pytest.raises(FleetIncomplete) as refused:
+        result.require_answers()
+    assert refused.value.exit_code == 23
+    assert refused.value.message == "not every host has an answer for every model; without one: m"
 
 
 def test_a_host_alone_has_its_own_results() -> None:
@@ -134,6 +148,7 @@ def test_a_host_alone_has_its_own_results() -> None:
     result = FleetResult(standings=tuple(board.standings()), given_up={}, unusable={}, seconds=1)
     assert result_screen(result)[1].split()[-2:] == ["its", "own"]
     assert result.complete
+    result.require_answers()
 
 
 def test_what_was_installed_is_said_for_each_node() -> None:
