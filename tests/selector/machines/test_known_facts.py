@@ -115,7 +115,7 @@ def test_openvino_holds_more_of_float16_without_instructions_for_it() -> None:
     # Of 8.19 B parameters the file, mapped, and what is packed of it.
     assert fast.weights_bytes == pytest.approx(2 * 2 * 8.19e9, rel=0.05)
     # On an Ice Lake without such instructions qwen3-0.6b held 4.2 GiB, with them 3.1.
-    assert slow.weights_bytes == pytest.approx(1.45 * fast.weights_bytes)
+    assert slow.weights_bytes == pytest.approx(1.3 * fast.weights_bytes)
 
 
 def test_llama_cpp_has_no_machine_code_for_arm() -> None:
