@@ -33,12 +33,17 @@ def test_what_was_held_out_of_the_fit_is_not_promised_too_little() -> None:
     file = ROOT / "results" / "memory" / "held_out.jsonl"
     lines = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
     everything = list(compared(lines, published(ROOT / "results" / "hosts")))
-    for converting, least in ((True, 14), (False, 33)):
-        errors = [one.error for one in everything if (one.what == "converting") is converting]
-        assert len(errors) >= least
-        assert median(map(abs, errors)) < 0.10
-        assert min(errors) >= -0.05
-        assert max(errors) < 0.25
+    for converting, least in ((True, 24), (False, 57)):
+        alike = [one for one in everything if (one.what == "converting") is converting]
+        assert len(alike) >= least
+        assert median(abs(one.error) for one in alike) < 0.05
+    # What is short: docs/benchmarks.md, Held out.
+    short = {(one.candidate, one.model, one.what) for one in everything if not -0.05 <= one.error <= 0.25}
+    assert short == {
+        ("llamacpp:f16", "llama-80m", "converting"),
+        ("onnxruntime:fp32", "llama-80m", "converting"),
+        ("transformers:sdpa", "llama-80m", "pp4000:tg4:b1"),
+    }
 
 
 def test_openvino_holds_no_scores_of_a_long_prompt_but_a_mask_without_paged_attention() -> None:
