@@ -77,8 +77,8 @@ _EPSILONS = {
 
 _UNREAD_FLAGS: dict[str, dict[str, bool]] = {
     "bloom": {"apply_residual_connection_post_layernorm": False},
-    # The last two are read and come out wrong, or not at all.
-    "falcon": {"apply_residual_connection_post_layernorm": False, "alibi": False, "new_decoder_architecture": False},
+    # The last one is read and comes out wrong.
+    "falcon": {"apply_residual_connection_post_layernorm": False, "new_decoder_architecture": False},
     "gpt2": {"scale_attn_weights": True, "scale_attn_by_inverse_layer_idx": False},
     "gpt_bigcode": {"scale_attn_weights": True, "multi_query": True},
     "opt": {"layer_norm_elementwise_affine": True},

@@ -91,10 +91,6 @@ def _chosen_keys(model: Model, config: ConfigJson) -> str:
     return f"index_topk {kept}" if 0 < kept < (model.max_position or kept + 1) else ""
 
 
-def _alibi(model: Model, config: ConfigJson) -> str:
-    return "alibi" if config.flag("alibi") else ""
-
-
 GRAPH_LIMITS = (
     Limit(needs="is_decoder", found=_encoder, source="transformers 5.23.0 models/*/configuration_*.py"),
     Limit(
@@ -150,11 +146,5 @@ GRAPH_LIMITS = (
         needs="attention to all keys, or to those of a window",
         found=_chosen_keys,
         source="transformers 5.23.0 models/deepseek_v32/modeling_deepseek_v32.py: an indexer chooses the keys",
-    ),
-    Limit(
-        needs="positions by rotation or by embedding",
-        found=_alibi,
-        source="transformers 5.23.0 models/falcon/modeling_falcon.py, build_alibi_tensor: products in bfloat16, which"
-        " openvino 2026.4.1 computes in float32 (0.03 nats after 96 tokens)",
     ),
 )
