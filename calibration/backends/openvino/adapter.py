@@ -27,8 +27,8 @@ from calibration.backends.openvino.paged_limits import PAGED_LIMITS
 from calibration.backends.openvino.streams import PagedStreams, StatefulStreams
 from calibration.engine.streams import Streams
 
-_GGUF_ARCHITECTURES = frozenset({"LlamaForCausalLM", "Qwen3ForCausalLM"})
-"""Of the reader's three (src/cpp/src/gguf_utils of openvino.genai); Qwen2 has biases, which it gets wrong."""
+_GGUF_ARCHITECTURES = frozenset({"LlamaForCausalLM", "Qwen2ForCausalLM", "Qwen3ForCausalLM"})
+"""Those of the reader (src/cpp/src/gguf_utils of openvino.genai)."""
 _GGUF_FORMATS = frozenset({"f16", "q4_0", "q8_0"})
 """Of Q4_1 it rounds each group's least value to a whole number of steps (make_int4_weights): another model."""
 
